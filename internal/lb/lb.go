@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package lb holds the nouns: load balancer, listener, rule, target, security
+// group, policy rule, instance, VPC, node and the whole desired State, with
+// the validation of what a client may write into them. It is pure: no clock,
+// disk, network or log.
+package lb
+
+import (
+	"net/netip"
+	"time"
+)
+
+// A Revision numbers the whole desired state; every write raises it. The zero
+// Revision is "nothing yet". It fits 32 bits because the kernel carries it.
+type Revision uint32
+
+// Action is what a policy rule or a gate does with a packet.
+type Action uint8
+
+// The zero Action is invalid, so a forgotten one never admits.
+const (
+	Accept Action = 1
+	Drop   Action = 2
+)
+
+// Proto is an IP protocol number; AnyProto matches all of them.
+type Proto uint8
+
+// The protocols that rules can name.
+const (
+	AnyProto Proto = 0
+	ICMP     Proto = 1
+	TCP      Proto = 6
+	UDP      Proto = 17
+	GRE      Proto = 47
+	ICMPv6   Proto = 58
+)
+
+// Ids as clients see them: a prefix, a hyphen and eight characters of a-z0-9.
+type (
+	GroupID    string // sg-xxxxxxxx
+	RuleID     string // a policy rule: pol-xxxxxxxx, stable for life
+	VPCID      string // vpc-xxxxxxxx
+	SubnetID   string // subnet-xxxxxxxx
+	InstanceID string // ins-xxxxxxxx
+	BalancerID string // lb-xxxxxxxx
+	ListenerID string // lbl-xxxxxxxx
+	LocationID string // loc-xxxxxxxx, a layer-7 rule
+	NodeID     string // gateway-1, or the id of the instance that the host runs
+)
+
+// Tags are user labels, key to value.
+type Tags map[string]string
+
+// A PortRange is inclusive on both ends.
+type PortRange struct {
+	First, Last uint16
+}
+
+// A PolicyRule is one line of a security group. It keeps the texts a client
+// wrote beside what they mean, because clients compare what they read back.
+// The zero PolicyRule is invalid.
+type PolicyRule struct {
+	ID          RuleID
+	Action      Action
+	Proto       Proto
+	Ports       []PortRange  // empty: every port
+	Peer        netip.Prefix // masked; zero when PeerGroup is set
+	PeerGroup   GroupID      // private addresses of everything bound to that group; "" when Peer is set
+	Text        RuleText
+	Description string
+	Modified    time.Time
+}
+
+// RuleText is a rule as its author spelled it, for reading back.
+type RuleText struct {
+	Protocol string // "tcp", "ALL", … as given
+	Port     string // "80", "80,443", "8000-8010", "ALL"; spaces removed
+	Cidr     string // CidrBlock; "" unless IPv4
+	Cidr6    string // Ipv6CidrBlock; "" unless IPv6
+}
+
+// A SecurityGroup is two ordered lists of rules; the first match decides.
+type SecurityGroup struct {
+	ID        GroupID
+	Name      string
+	Desc      string
+	ProjectID string // decimal integer, "0" by default
+	IsDefault bool
+	Created   time.Time
+	Updated   time.Time
+	Tags      Tags
+	Version   uint64 // grows by one with every rule change
+	Ingress   []PolicyRule
+	Egress    []PolicyRule
+}
+
+// A VPC is a private network.
+type VPC struct {
+	ID        VPCID
+	Name      string
+	Cidr      netip.Prefix
+	IsDefault bool
+	Created   time.Time
+	Tags      Tags
+	Echo      map[string]string // stored and returned, without effect
+}
+
+// A Subnet is a part of a VPC from which private addresses come.
+type Subnet struct {
+	ID        SubnetID
+	VPC       VPCID
+	Name      string
+	Cidr      netip.Prefix
+	Zone      string
+	IsDefault bool
+	Created   time.Time
+	Tags      Tags
+}
+
+// InstanceState is the life of an instance as the cvm service names it.
+type InstanceState string
+
+// The states that are served. Pending becomes Running when the instance's
+// node has put a snapshot that contains it in force.
+const (
+	Pending      InstanceState = "PENDING"
+	Running      InstanceState = "RUNNING"
+	LaunchFailed InstanceState = "LAUNCH_FAILED"
+	Terminating  InstanceState = "TERMINATING"
+)
+
+// An Instance is a machine with an agent of ours on it (a CVM).
+type Instance struct {
+	ID      InstanceID
+	Name    string
+	VPC     VPCID
+	Subnet  SubnetID
+	Private netip.Addr
+	Public  netip.Addr // zero: no public address
+	Groups  []GroupID  // first has highest priority; never empty
+	State   InstanceState
+	Created time.Time
+	Tags    Tags
+	Echo    map[string]string // ImageId, InstanceType, …: stored and returned, without effect
+}
+
+// BalancerType is public (OPEN) or private (INTERNAL).
+type BalancerType string
+
+// The two kinds of load balancer.
+const (
+	Open     BalancerType = "OPEN"
+	Internal BalancerType = "INTERNAL"
+)
+
+// A LoadBalancer owns virtual addresses (VIPs) and listeners.
+type LoadBalancer struct {
+	ID           BalancerID
+	Num          uint32 // the kernel's name for it; unique in the region
+	Name         string
+	Type         BalancerType
+	VPC          VPCID
+	Subnet       SubnetID     // "" for a public one
+	VIPs         []netip.Addr // IPv4 first
+	Groups       []GroupID    // gate 1; first has highest priority; empty: every client is admitted
+	PassToTarget bool         // true: gate 2 is skipped for traffic that comes through this load balancer
+	Created      time.Time
+	Tags         Tags
+	Echo         map[string]string
+}
+
+// ListenerProtocol is what a listener speaks with clients.
+type ListenerProtocol string
+
+// The protocols served now.
+const (
+	ListenTCP  ListenerProtocol = "TCP"
+	ListenHTTP ListenerProtocol = "HTTP"
+)
+
+// Layer7 reports whether rules stand between the listener and its targets.
+func (p ListenerProtocol) Layer7() bool { return p == ListenHTTP }
+
+// A Listener is a port of a load balancer. A layer-4 listener has Targets,
+// Check and Scheduler itself; a layer-7 one has them in its Rules.
+type Listener struct {
+	ID        ListenerID
+	Num       uint32 // the kernel's name for it: unique in the region, never reused
+	Balancer  BalancerID
+	Name      string
+	Protocol  ListenerProtocol
+	Port      uint16
+	Created   time.Time
+	Scheduler string // "WRR"; layer 4 only
+	Check     HealthCheck
+	Targets   []Target
+	Rules     []Rule // layer 7; in order of creation
+	Echo      map[string]string
+}
+
+// A Rule sends requests for a domain and URL prefix to its targets.
+type Rule struct {
+	ID        LocationID
+	Domain    string // exact, "*.example.com" or "www.example.*"
+	URL       string // prefix, begins with /
+	Default   bool   // its domain serves hosts that match no other
+	Created   time.Time
+	Scheduler string
+	Check     HealthCheck
+	Targets   []Target
+	Echo      map[string]string
+}
+
+// A Target is an instance's port behind a listener or rule.
+type Target struct {
+	Num        uint32 // target id in tunnel and kernel: unique in the region, never reused
+	Instance   InstanceID
+	Port       uint16
+	Weight     int // 0–100; 0: no new flows
+	Registered time.Time
+}
+
+// A HealthCheck says how targets are probed. Times are whole seconds.
+type HealthCheck struct {
+	On           bool
+	Type         string // "TCP" or "HTTP"
+	TimeOut      int
+	IntervalTime int
+	HealthNum    int
+	UnHealthNum  int
+	HTTPCode     int // bit mask 1…31: 1 is 1xx, 2 is 2xx, …
+	HTTPPath     string
+	HTTPDomain   string // "": the rule's domain, or the target's address
+	HTTPMethod   string // HEAD or GET
+	HTTPVersion  string
+	Port         int // 0: the target's own port
+	SourceIPType int // 0: the VIP; 1: an address of 100.64.0.0/16
+}
+
+// NodeRole says what a node does.
+type NodeRole string
+
+// The two roles of a node.
+const (
+	RoleGateway NodeRole = "gateway"
+	RoleHost    NodeRole = "host"
+)
+
+// A Node is a machine that runs sallyport-node.
+type Node struct {
+	ID       NodeID
+	Num      uint32 // unique in the region
+	Role     NodeRole
+	Instance InstanceID // the instance on a host; "" on a gateway
+	Address  netip.Addr // where the tunnel ends
+	Created  time.Time
+}
+
+// State is the whole desired state of one region at one revision. A State
+// handed out is never changed: writers make a new one.
+type State struct {
+	Revision  Revision
+	Groups    map[GroupID]*SecurityGroup
+	VPCs      map[VPCID]*VPC
+	Subnets   map[SubnetID]*Subnet
+	Instances map[InstanceID]*Instance
+	Balancers map[BalancerID]*LoadBalancer
+	Listeners map[ListenerID]*Listener
+	Nodes     map[NodeID]*Node
+}
+
+// A Packet is what a gate judges: one packet's addresses as they are at that
+// gate. Ports are 0 for protocols without ports.
+type Packet struct {
+	Proto            Proto
+	Src, Dst         netip.Addr
+	SrcPort, DstPort uint16
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import "github.com/sallyport/sallyport/internal/lb"
+
+// A Hash names content: 16 hex digits, the first 8 bytes of its SHA-256.
+type Hash string
+
+// Compiled is the one compiled form of an ordered list of groups in one
+// direction: source address → class, (protocol, destination port) → class,
+// and a table with the deciding rule of every pair of classes. Judging costs
+// the same with ten rules or ten thousand. The kernel runs the same arrays.
+//
+// For outbound rules "source" is the destination address: the peer.
+type Compiled struct {
+	Hash   Hash
+	Rules  []RuleRef   // by ordinal, the order of judging
+	Src4   []Interval  // sorted by Start; the first starts at 0
+	Src6   []Interval6 // sorted by Start; the first starts at ::
+	Ports  []Interval  // Start is PortKey; sorted; the first starts at 0
+	NSrc   int         // number of source classes (both families share them)
+	NPorts int         // number of port classes
+	Table  []uint16    // [source class × NPorts + port class]: ordinal+1, 0 when no rule matches
+}
+
+// A RuleRef is what a verdict says about the rule that decided.
+type RuleRef struct {
+	Group  lb.GroupID
+	Rule   lb.RuleID
+	Pos    int
+	Action lb.Action
+}
+
+// An Interval runs from Start to the next one's Start (or the end of the space).
+type Interval struct {
+	Start uint32
+	Class uint16
+}
+
+// An Interval6 is an Interval of IPv6 addresses.
+type Interval6 struct {
+	Start [16]byte
+	Class uint16
+}
+
+// PortKey places a protocol and destination port on one line: proto<<16|port.
+// Protocols without ports use port 0.
+func PortKey(p lb.Proto, port uint16) uint32 { return uint32(p)<<16 | uint32(port) }

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package snapshot is one node's part of the state, ready to be put in force:
+// numbered, self-consistent, all or nothing. It is pure. Assemble makes one
+// from a State; the wire form is a manifest of content hashes plus the blobs
+// that the node does not have yet.
+package snapshot
+
+import (
+	"net/netip"
+
+	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/policy"
+)
+
+// A Snapshot is what one node enforces at one revision. Slices are sorted by
+// their first field, so equal states give equal snapshots.
+type Snapshot struct {
+	Revision  lb.Revision
+	Node      lb.NodeID
+	Role      lb.NodeRole
+	Policies  map[policy.Hash]*policy.Compiled // every policy that the rest names
+	Listeners []Listener                       // gateway only
+	Targets   []Target                         // gateway: of all its listeners; host: of its instance
+	Instances []Instance                       // host only
+	Peers     []Peer                           // gateway: the hosts; host: the gateways
+	VIPs      []netip.Addr                     // gateway: every VIP it owns; host: every VIP of the region (anti-spoofing)
+}
+
+// A Listener is a port of a VIP. Targets of layer-4 listeners stand in Ring
+// order on every gateway alike.
+type Listener struct {
+	Num         uint32
+	ID          lb.ListenerID
+	Balancer    lb.BalancerID
+	BalancerNum uint32
+	VIPs        []netip.Addr
+	Proto       lb.Proto
+	Port        uint16
+	Gate1       policy.Hash // "": no group bound, every client is admitted
+	Layer7      bool
+	Targets     []TargetRef    // layer 4
+	Rules       []Rule         // layer 7, in order of creation
+	Check       lb.HealthCheck // layer 4
+}
+
+// A TargetRef is a candidate of a listener or rule.
+type TargetRef struct {
+	Num    uint32
+	Weight int
+}
+
+// A Rule is a layer-7 rule.
+type Rule struct {
+	ID      lb.LocationID
+	Domain  string
+	URL     string
+	Default bool
+	Targets []TargetRef
+	Check   lb.HealthCheck
+}
+
+// A Target is where a flow of one listener or rule may go. Both ends of the
+// tunnel take everything from their own row for Num.
+type Target struct {
+	Num          uint32
+	ID           TargetID
+	Host         netip.Addr     // where the host ends the tunnel
+	Service      netip.AddrPort // the instance's own address and service port
+	VIPs         []netip.Addr   // of the load balancer
+	VPort        uint16         // the listener's port
+	Proto        lb.Proto
+	PassToTarget bool
+	ViaGateway   bool       // replies return through the gateway (layer 7); false: directly
+	ProbePort    uint16     // destination port of probes; the service port unless CheckPort says otherwise
+	ProbeExempt  bool       // probes from ProbeSource are a system rule at gate 2
+	ProbeSource  netip.Addr // where probes come from: the VIP, or the gateway's address in 100.64.0.0/16
+}
+
+// A TargetID says in clients' words what a target number stands for.
+type TargetID struct {
+	Balancer lb.BalancerID
+	Listener lb.ListenerID
+	Location lb.LocationID // "" at layer 4
+	Instance lb.InstanceID
+	Port     uint16
+}
+
+// An Instance is a machine whose traffic this host judges.
+type Instance struct {
+	ID      lb.InstanceID
+	Addrs   []netip.Addr // private first
+	Ingress policy.Hash
+	Egress  policy.Hash
+}
+
+// A Peer is the other end of a tunnel. Keys keep strangers out of it; the
+// first is sent, both are accepted.
+type Peer struct {
+	Node lb.NodeID
+	Num  uint32
+	Addr netip.Addr
+	Keys [2]uint64
+}
+
+// Marks are how a gateway's own sockets and programs talk to each other.
+// MarkLocal asks the policy route to deliver a packet locally; TargetMark
+// asks the egress program to tunnel it to a target.
+const (
+	MarkMask   uint32 = 0xff000000
+	MarkLocal  uint32 = 0x51000000
+	markTarget uint32 = 0x52000000
+	LocalTable        = 7780 // the routing table that the policy route uses
+)
+
+// TargetMark is the SO_MARK that sends a socket's packets through the tunnel
+// to target num. Only the low 24 bits of num fit: the control plane hands out
+// no greater number.
+func TargetMark(num uint32) uint32 { return markTarget | num&^MarkMask }
