@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make up` runs the example, `make test` runs every test; the rest is for
+# people who change the code.
+
+GO       ?= go
+FUZZTIME ?= 30s
+ROUNDS   ?= 20
+UPFLAGS  ?=
+
+.PHONY: build up test generate check-generated bench soak fuzz clean
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/sallyport ./cmd/sallyport-node
+
+# Built as you, run as root: only the second half needs the privilege.
+up: build
+	@if [ "$$(id -u)" = 0 ]; then exec bin/sallyport up --demo $(UPFLAGS); \
+	else exec sudo bin/sallyport up --demo $(UPFLAGS); fi
+
+test:
+	@GO="$(GO)" .ci/test
+
+# Everything committed that a program made: eBPF objects and the header they
+# share with Go, protobuf code, the lists in docs/. Needs clang-19 and protoc.
+generate:
+	$(GO) generate ./...
+
+check-generated:
+	@GO="$(GO)" .ci/check-generated
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchtime 2s -timeout 30m ./...
+
+# The stories on real packets, over and over: what leaks or races shows here.
+soak:
+	$(GO) test -run '^TestScenarios$$' -count $(ROUNDS) -timeout 2h ./internal/scenario/
+
+fuzz:
+	@set -e; for file in $$(grep -rl --include='*_test.go' '^func Fuzz' internal cmd); do \
+		for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$file); do \
+			echo "$$name in $$(dirname $$file), $(FUZZTIME)"; \
+			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$file); \
+		done; \
+	done
+
+clean:
+	rm -rf bin
