@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package wire is the language between a server and its nodes: messages and
+// service generated from wire.proto, and nothing else.
+//
+// The ledger of protocol versions. A side that meets a newer one goes on with
+// what it understands; unknown fields are ignored by both.
+//
+//	1 (2026-11-23)  Enroll; Attach with Hello, Stage, Commit, Ack and Facts.
+//	                A node holds the blobs of the last Stage it received and of
+//	                the snapshot in force; a Stage brings those it lacks. After
+//	                an Ack with an error the server assumes nothing and sends
+//	                every blob again.
+package wire
+
+//go:generate ./generate.sh
+
+// Protocol is the newest entry of the ledger that this program speaks.
+const Protocol = 1
+
+// ServerName is the name that every server's certificate carries and every
+// node demands, whatever address it dialled.
+const ServerName = "sallyport-server"
