@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lb
+
+// Quotas bound what one region holds. The zero Quotas allow nothing.
+type Quotas struct {
+	Groups             int // security groups
+	RulesPerDirection  int // policy rules of one group, each way
+	ExpandedRules      int // rules of one instance's groups together, references counted by member
+	GroupsPerInstance  int
+	InstancesPerGroup  int
+	References         int // groups that one group's rules name
+	GroupsPerBalancer  int
+	RulesOnBalancer    int // both directions of a group that is bound to a load balancer
+	ListenersPerLB     int
+	RulesPerListener   int // layer 7
+	TargetsPerListener int // of a layer-4 listener or a layer-7 rule
+	BalancersPerType   int
+}
+
+// DefaultQuotas are the published limits.
+func DefaultQuotas() Quotas {
+	return Quotas{
+		Groups: 50, RulesPerDirection: 100, ExpandedRules: 2000,
+		GroupsPerInstance: 5, InstancesPerGroup: 2000, References: 10,
+		GroupsPerBalancer: 5, RulesOnBalancer: 512,
+		ListenersPerLB: 50, RulesPerListener: 50, TargetsPerListener: 100, BalancersPerType: 100,
+	}
+}
