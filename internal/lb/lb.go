@@ -256,6 +256,7 @@ type Node struct {
 	Instance InstanceID // the instance on a host; "" on a gateway
 	Address  netip.Addr // where the tunnel ends
 	Created  time.Time
+	KeyEpoch uint32 // gateway: how often its tunnel keys have been rotated
 }
 
 // State is the whole desired state of one region at one revision. A State
