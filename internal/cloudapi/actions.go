@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloudapi
+
+import "slices"
+
+// Actions lists every action that is served. A service's file adds its own
+// list here.
+func Actions() []Action {
+	return slices.Concat(
+		clbTaskActions(),
+	)
+}

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloudapi
+
+import (
+	"context"
+	"crypto/rand"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/store"
+)
+
+// A Call is one running action: what handlers work with.
+type Call struct {
+	*Server
+	*Action
+	RequestID string
+	Client    netip.Addr        // zero in process
+	Echo      map[string]string // given echo fields: name → JSON text
+	ctx       context.Context
+	made      []string // load balancers created, for the task's answer
+}
+
+// Context ends when the client goes away.
+func (c *Call) Context() context.Context { return c.ctx }
+
+// State is the newest desired state. It is immutable.
+func (c *Call) State() *lb.State { return c.Store.State() }
+
+// Update runs fn as one transaction; fn may run again, so it may change only
+// its Tx and variables it sets anew each time. Every write of the clb service
+// also records its task under the RequestId, in the same transaction, because
+// clients poll DescribeTaskStatus after each of them.
+func (c *Call) Update(fn func(tx *store.Tx) error) error {
+	_, err := c.Store.Update(c.ctx, func(tx *store.Tx) error {
+		c.made = nil
+		if err := fn(tx); err != nil {
+			return err
+		}
+		if c.Service == serviceCLB {
+			tx.PutTask(store.Task{ID: c.RequestID, LoadBalancerIDs: c.made, Created: c.Now().UTC()})
+		}
+		return nil
+	})
+	return err
+}
+
+// refuse makes an lb.Error, which gets the code of the call's service.
+func refuse(kind lb.Kind, field, fault, hint string) error {
+	return lb.Refuse(kind, field, fault, hint)
+}
+
+// newID makes an id that is not in taken: prefix and eight random characters
+// of a-z0-9, because clients match ids with \w{8}.
+func newID[K ~string, V any](prefix string, taken map[K]V) K {
+	for {
+		id := K(prefix + randomText(8))
+		if _, ok := taken[id]; !ok {
+			return id
+		}
+	}
+}
+
+// randomText is n evenly distributed characters of a-z0-9.
+func randomText(n int) string {
+	const letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+	text := make([]byte, 0, n)
+	var b [16]byte
+	for len(text) < n {
+		_, _ = rand.Read(b[:])
+		for _, c := range b {
+			if c < 252 && len(text) < n { // 252 = 7×36: no letter is likelier
+				text = append(text, letters[int(c)%len(letters)])
+			}
+		}
+	}
+	return string(text)
+}
+
+// stamp formats a time as clients expect it: "2006-01-02 15:04:05" in UTC, ""
+// for the zero time.
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.DateTime)
+}
+
+// A Tag is a label as vpc and cvm write it; clb has clbTag.
+type Tag struct {
+	Key   string `tc:"required"`
+	Value string `tc:""`
+}
+
+// sortedKeys lists a map's keys in order, so that answers are stable.
+func sortedKeys[K ~string, V any](m map[K]V) []K {
+	keys := make([]K, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// Paging is Offset and Limit as integers: clb, cvm and tag.
+type Paging struct {
+	Offset *int64 `tc:""`
+	Limit  *int64 `tc:""`
+}
+
+// TextPaging is Offset and Limit as strings: most of vpc.
+type TextPaging struct {
+	Offset *string `tc:""`
+	Limit  *string `tc:""`
+}
+
+// Defaults and bounds of paging.
+const (
+	defaultLimit = 20
+	maxLimit     = 100
+)
+
+// page cuts the asked page out of items. Faults are Range.
+func page[T any](items []T, p Paging) ([]T, error) {
+	offset, limit := int64(0), int64(defaultLimit)
+	if p.Offset != nil {
+		offset = *p.Offset
+	}
+	if p.Limit != nil {
+		limit = *p.Limit
+	}
+	if offset < 0 {
+		return nil, refuse(lb.Range, "Offset", strconv.FormatInt(offset, 10)+" is negative", "begin at 0")
+	}
+	if limit < 1 || limit > maxLimit {
+		return nil, refuse(lb.Range, "Limit", strconv.FormatInt(limit, 10)+" is outside 1-100", "ask for several pages")
+	}
+	from := min(offset, int64(len(items)))
+	return items[from:min(from+limit, int64(len(items)))], nil
+}
+
+// numbers turns text paging into numbers. Faults are Malformed.
+func (t TextPaging) numbers() (Paging, error) {
+	var p Paging
+	for _, f := range []struct {
+		name string
+		text *string
+		to   **int64
+	}{{"Offset", t.Offset, &p.Offset}, {"Limit", t.Limit, &p.Limit}} {
+		if f.text == nil || *f.text == "" {
+			continue
+		}
+		n, err := strconv.ParseInt(*f.text, 10, 64)
+		if err != nil {
+			return p, refuse(lb.Malformed, f.name, strconv.Quote(clip(*f.text, 40))+" is not a number", "")
+		}
+		*f.to = &n
+	}
+	return p, nil
+}
+
+// A Filter keeps items one of whose values equals one of Values.
+type Filter struct {
+	Name   string   `tc:"required"`
+	Values []string `tc:"required"`
+}
+
+// Bounds of filters.
+const (
+	maxFilters      = 10
+	maxFilterValues = 100
+)
+
+// filter keeps the items that match every filter. keys says how a filter's
+// name reads an item's values; the names tag-key and tag:KEY are served when
+// tags is not nil. Unknown names get the code of the call's service.
+func filter[T any](c *Call, items []T, filters []Filter, keys map[string]func(T) []string, tags func(T) lb.Tags) ([]T, error) {
+	if len(filters) > maxFilters {
+		return nil, refuse(lb.LimitExceeded, "Filters", strconv.Itoa(len(filters))+" filters; at most 10 are served", "")
+	}
+	for _, f := range filters {
+		if len(f.Values) > maxFilterValues {
+			return nil, refuse(lb.LimitExceeded, "Filters", "filter "+clip(f.Name, 60)+" has more than 100 values", "")
+		}
+		read := keys[f.Name]
+		if tags != nil && read == nil {
+			read = tagFilter(f.Name, tags)
+		}
+		if read == nil {
+			return nil, errorf(c.badFilter(), "filter %q is not served", clip(f.Name, 60))
+		}
+		items = slices.DeleteFunc(slices.Clone(items), func(item T) bool {
+			return !slices.ContainsFunc(read(item), func(v string) bool { return slices.Contains(f.Values, v) })
+		})
+	}
+	return items, nil
+}
+
+func tagFilter[T any](name string, tags func(T) lb.Tags) func(T) []string {
+	if name == "tag-key" {
+		return func(item T) []string { return sortedKeys(tags(item)) }
+	}
+	if key, ok := strings.CutPrefix(name, "tag:"); ok {
+		return func(item T) []string {
+			if v, ok := tags(item)[key]; ok {
+				return []string{v}
+			}
+			return nil
+		}
+	}
+	return nil
+}
+
+// badFilter is the code for an unknown filter name.
+func (s Service) badFilter() string {
+	switch s.Name {
+	case serviceVPC.Name:
+		return "InvalidParameter.FilterInvalidKey"
+	case serviceCVM.Name:
+		return "InvalidFilter"
+	}
+	return "InvalidParameterValue.InvalidFilter"
+}

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloudapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/url"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// decode turns a request's parameters into the action's input struct and
+// gathers the echoed ones as JSON texts by name. JSON and flattened queries
+// take the same way; only the leaves of a query are all text.
+func (a *Action) decode(q *request) (in any, echo map[string]string, err error) {
+	d := decoder{}
+	var tree map[string]any
+	if q.flat != nil {
+		d.text = true
+		tree, err = unflatten(q.flat)
+	} else {
+		tree, err = parseJSON(q.body)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	v := reflect.New(a.input)
+	if err := d.object(a.fields, tree, v.Elem(), ""); err != nil {
+		return nil, nil, err
+	}
+	return v.Interface(), d.echo, nil
+}
+
+func parseJSON(body []byte) (map[string]any, error) {
+	if len(bytes.TrimSpace(body)) == 0 {
+		return map[string]any{}, nil
+	}
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.UseNumber()
+	var v any
+	if err := dec.Decode(&v); err != nil {
+		return nil, errorf("InvalidParameter", "the body is not JSON: %v", err)
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return nil, errorf("InvalidParameter", "the body goes on after the end of its JSON object")
+	}
+	tree, ok := v.(map[string]any)
+	if !ok {
+		return nil, errorf("InvalidParameter", "the body is %s; want a JSON object", describe(v))
+	}
+	return tree, nil
+}
+
+// flatQuery parses a query whose keys may occur once each.
+func flatQuery(raw string) (map[string]string, error) {
+	values, err := url.ParseQuery(raw)
+	if err != nil {
+		return nil, errorf("InvalidParameter", "the query cannot be parsed: %v", err)
+	}
+	flat := make(map[string]string, len(values))
+	for k, v := range values {
+		if len(v) > 1 {
+			return nil, errorf("InvalidParameter", "parameter %q is given %d times", clip(k, 80), len(v))
+		}
+		flat[k] = v[0]
+	}
+	return flat, nil
+}
+
+// unflatten makes a tree of "Filters.0.Values.1" keys. Lists stay maps from
+// index to item until the schema says that they are lists.
+func unflatten(flat map[string]string) (map[string]any, error) {
+	root := map[string]any{}
+	for key, text := range flat {
+		at := root
+		parts := strings.Split(key, ".")
+		for i, part := range parts {
+			if i == len(parts)-1 {
+				if _, taken := at[part]; taken {
+					return nil, errorf("InvalidParameter", "parameter %q is both a value and a structure", clip(key, 80))
+				}
+				at[part] = text
+				break
+			}
+			next, ok := at[part]
+			if !ok {
+				next = map[string]any{}
+				at[part] = next
+			}
+			if at, ok = next.(map[string]any); !ok {
+				return nil, errorf("InvalidParameter", "parameter %q is both a value and a structure", clip(key, 80))
+			}
+		}
+	}
+	return root, nil
+}
+
+type decoder struct {
+	text bool // leaves are text, from a query
+	echo map[string]string
+}
+
+// object decodes a map into a struct: unknown names, refused ones and missing
+// ones are errors. null is the same as absent.
+func (d *decoder) object(o *object, tree map[string]any, into reflect.Value, at string) error {
+	names := make([]string, 0, len(tree))
+	for name := range tree {
+		names = append(names, name)
+	}
+	slices.Sort(names) // the same request gets the same answer
+	for _, name := range names {
+		raw := tree[name]
+		if raw == nil {
+			continue
+		}
+		f := o.byName[name]
+		if f == nil {
+			if !slices.Contains(o.unserved, name) {
+				return errorf("UnknownParameter", "parameter %q is not known", clip(at+name, 120))
+			}
+			if !blank(raw) {
+				return errorf("UnsupportedOperation", "parameter %s is known but not served", at+name)
+			}
+			continue
+		}
+		if err := d.field(f, raw, into, at); err != nil {
+			return err
+		}
+	}
+	for _, f := range o.fields {
+		if f.required && tree[f.name] == nil {
+			return errorf("MissingParameter", "parameter %s is missing", at+f.name)
+		}
+	}
+	return nil
+}
+
+func (d *decoder) field(f *field, raw any, into reflect.Value, at string) error {
+	dst := into.FieldByIndex(f.index)
+	if err := d.value(f.value, raw, dst, at+f.name); err != nil {
+		return err
+	}
+	if f.only != nil && !blank(raw) && !slices.Contains(f.only, fmt.Sprint(reflect.Indirect(dst).Interface())) {
+		return errorf("UnsupportedOperation", "%s %q is not served; served: %s",
+			at+f.name, clip(fmt.Sprint(reflect.Indirect(dst).Interface()), 40), strings.Join(f.only, ", "))
+	}
+	if f.echo {
+		text, err := json.Marshal(dst.Interface())
+		if err != nil {
+			return err
+		}
+		if d.echo == nil {
+			d.echo = map[string]string{}
+		}
+		d.echo[at+f.name] = string(text)
+	}
+	return nil
+}
+
+func (d *decoder) value(v *value, raw any, dst reflect.Value, at string) error {
+	if dst.Kind() == reflect.Pointer {
+		dst.Set(reflect.New(dst.Type().Elem()))
+		dst = dst.Elem()
+	}
+	wrong := func() error {
+		return errorf("InvalidParameter", "%s is %s; want %s", at, describe(raw), article(v.kind))
+	}
+	switch v.kind {
+	case kindString:
+		s, ok := raw.(string)
+		if !ok {
+			return wrong()
+		}
+		dst.SetString(s)
+	case kindInt:
+		n, ok := integer(raw)
+		if !ok {
+			return wrong()
+		}
+		dst.SetInt(n)
+	case kindBool:
+		b, ok := d.boolean(raw)
+		if !ok {
+			return wrong()
+		}
+		dst.SetBool(b)
+	case kindObject:
+		m, ok := raw.(map[string]any)
+		if !ok {
+			return wrong()
+		}
+		return d.object(v.obj, m, dst, at+".")
+	case kindList:
+		return d.list(v, raw, dst, at, wrong)
+	}
+	return nil
+}
+
+func (d *decoder) list(v *value, raw any, dst reflect.Value, at string, wrong func() error) error {
+	items, ok := raw.([]any)
+	if m, isMap := raw.(map[string]any); d.text && isMap {
+		items, ok = make([]any, len(m)), true
+		for key, item := range m {
+			i, err := strconv.Atoi(key)
+			if err != nil || i < 0 || i >= len(m) || strconv.Itoa(i) != key {
+				return errorf("InvalidParameter", "%s.%s: the items of a list are numbered from 0 without gaps", at, clip(key, 40))
+			}
+			items[i] = item
+		}
+	}
+	if d.text && raw == "" {
+		items, ok = nil, true
+	}
+	if !ok {
+		return wrong()
+	}
+	dst.Set(reflect.MakeSlice(dst.Type(), len(items), len(items)))
+	for i, item := range items {
+		if item == nil {
+			return errorf("InvalidParameter", "%s.%d is null; want %s", at, i, article(v.elem.kind))
+		}
+		if err := d.value(v.elem, item, dst.Index(i), at+"."+strconv.Itoa(i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// integer accepts a JSON number without fraction and its decimal text, which
+// the vendor's own examples send.
+func integer(raw any) (int64, bool) {
+	text := ""
+	switch v := raw.(type) {
+	case json.Number:
+		text = v.String()
+	case string:
+		text = v
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	return n, err == nil
+}
+
+func (d *decoder) boolean(raw any) (value, ok bool) {
+	if d.text {
+		switch raw {
+		case "true", "True", "1":
+			return true, true
+		case "false", "False", "0":
+			return false, true
+		}
+	}
+	value, ok = raw.(bool)
+	return value, ok
+}
+
+// blank reports whether a value asks for nothing: SDKs send "", 0, false, []
+// and {} for what their user left out.
+func blank(raw any) bool {
+	switch v := raw.(type) {
+	case nil:
+		return true
+	case string:
+		return v == "" || v == "0" || v == "false"
+	case json.Number:
+		return v == "0"
+	case bool:
+		return !v
+	case []any:
+		return len(v) == 0
+	case map[string]any:
+		for _, item := range v {
+			if !blank(item) {
+				return false
+			}
+		}
+		return true
+	}
+	return false
+}
+
+func describe(raw any) string {
+	switch v := raw.(type) {
+	case string:
+		return "the string " + strconv.Quote(clip(v, 40))
+	case json.Number:
+		return "the number " + clip(v.String(), 40)
+	case bool:
+		return fmt.Sprintf("the bool %v", v)
+	case []any:
+		return "a list"
+	case map[string]any:
+		return "an object"
+	}
+	return "null"
+}
+
+func article(k kind) string {
+	if k == kindInt || k == kindObject {
+		return "an " + k.String()
+	}
+	return "a " + k.String()
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloudapi
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/sallyport/sallyport/internal/lb"
+)
+
+const codeInternal = "InternalError"
+
+// An Error is what a client sees of a failure. Code is one of the published
+// codes of its service; Message is for people and not stable.
+type Error struct {
+	Code    string
+	Message string
+}
+
+// Error is code and message in one line.
+func (e *Error) Error() string { return e.Code + ": " + e.Message }
+
+// errorf makes an *Error.
+func errorf(code, format string, args ...any) error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// asError finds the *Error in err. Anything else is InternalError, whose cause
+// is for the log, not for the client.
+func asError(err error) *Error {
+	if e := (*Error)(nil); errors.As(err, &e) {
+		return e
+	}
+	return &Error{Code: codeInternal, Message: "an internal error; the server's log has its cause under this RequestId"}
+}
+
+// explain gives a refusal of the lb room the code that the action's service
+// publishes for it. Other errors stay as they are.
+func (a *Action) explain(err error) error {
+	e := (*lb.Error)(nil)
+	if !errors.As(err, &e) {
+		return err
+	}
+	return &Error{Code: a.code(e.Kind), Message: e.Error()}
+}
+
+// code is the published code of a kind of fault in the action's service.
+// ResourceInUse and the like are kept for states that pass by themselves:
+// clients wait minutes for those.
+func (s Service) code(k lb.Kind) string {
+	switch k {
+	case lb.Missing:
+		return "MissingParameter"
+	case lb.LimitExceeded:
+		return "LimitExceeded"
+	case lb.Unsupported:
+		return "UnsupportedOperation"
+	}
+	switch s.Name {
+	case serviceCLB.Name:
+		return codeCLB(k)
+	case serviceVPC.Name:
+		return codeVPC(k)
+	}
+	switch k {
+	case lb.NotFound:
+		return "ResourceNotFound"
+	case lb.InUse:
+		return "ResourceInUse"
+	case lb.Coexist:
+		return "InvalidParameterCombination"
+	}
+	return "InvalidParameterValue"
+}
+
+func codeCLB(k lb.Kind) string {
+	switch k {
+	case lb.Malformed:
+		return "InvalidParameter.FormatError"
+	case lb.Range:
+		return "InvalidParameterValue.Range"
+	case lb.TooLong:
+		return "InvalidParameterValue.Length"
+	case lb.Coexist:
+		return "InvalidParameter"
+	case lb.Duplicate:
+		return "InvalidParameterValue.Duplicate"
+	case lb.InUse:
+		return "FailedOperation"
+	}
+	return "InvalidParameterValue"
+}
+
+func codeVPC(k lb.Kind) string {
+	switch k {
+	case lb.Malformed:
+		return "InvalidParameterValue.Malformed"
+	case lb.Range:
+		return "InvalidParameterValue.Range"
+	case lb.TooLong:
+		return "InvalidParameterValue.TooLong"
+	case lb.Coexist:
+		return "InvalidParameter.Coexist"
+	case lb.Duplicate:
+		return "InvalidParameterValue.Duplicate"
+	case lb.NotFound:
+		return "ResourceNotFound"
+	case lb.InUse:
+		return "ResourceInUse"
+	}
+	return "InvalidParameterValue"
+}

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package cloudapi speaks Tencent Cloud API 3.0: signatures, the request and
+// response envelopes, one declarative schema per action, and the actions of
+// clb, vpc, cvm, tag and of our own service sallyport. An action reads and
+// writes desired state through store and nothing else; what nodes report comes
+// in through the small interfaces declared here.
+//
+// Every field of every action is either served, stored and echoed, or refused
+// by name. Nothing is accepted and ignored.
+package cloudapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"time"
+
+	"github.com/sallyport/sallyport/internal/store"
+)
+
+// Sizes of requests that are read; greater ones are refused.
+const (
+	maxBody  = 10 << 20
+	maxQuery = 32 << 10
+)
+
+// Options configure a Server. Store, Region and Keys are needed; Facts and
+// Tokens may be nil, then health is Unknown everywhere and no node can join.
+type Options struct {
+	Store   *store.Store
+	Facts   Facts
+	Tokens  TokenMaker
+	Region  string // the one region served, such as "local"; its zone is Region-1
+	Keys    func(secretID string) (secretKey string, ok bool)
+	VIPPool []netip.Prefix // public load balancers take their VIPs from here
+	EIPPool []netip.Prefix // instances take their public addresses from here
+	Now     func() time.Time
+	Logger  *slog.Logger
+}
+
+// A Server answers API 3.0 requests at any path. It is safe for concurrent use.
+type Server struct {
+	Options
+	actions map[actionKey]*Action
+	known   map[string]bool // versions
+}
+
+type actionKey struct{ version, name string }
+
+// New makes a Server. Now defaults to time.Now and Logger to silence.
+func New(o Options) *Server {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{Options: o, actions: map[actionKey]*Action{}, known: map[string]bool{}}
+	for _, a := range Actions() {
+		s.actions[actionKey{a.Version, a.Name}] = &a
+		s.known[a.Version] = true
+	}
+	return s
+}
+
+// Zone is the name of the region's only zone.
+func (s *Server) Zone() string { return s.Region + "-1" }
+
+// ServeHTTP answers one request. The HTTP status is 200 for errors too,
+// because clients hide our code behind any other one.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	id := newRequestID()
+	start := time.Now()
+	q, err := s.receive(w, r)
+	var out json.RawMessage
+	if err == nil {
+		q.requestID = id
+		out, err = s.run(r.Context(), q)
+	}
+	s.note(r, q, id, time.Since(start), err)
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	body := envelope(out, id)
+	if err != nil {
+		body = errorEnvelope(asError(err), id)
+	}
+	_, _ = w.Write(body) // a client that went away cannot be told
+}
+
+// note logs one line per request: never parameters, headers or keys.
+func (s *Server) note(r *http.Request, q *request, id string, took time.Duration, err error) {
+	level, code := slog.LevelInfo, ""
+	if err != nil {
+		code = asError(err).Code
+	}
+	if code == codeInternal {
+		level = slog.LevelError
+	}
+	attrs := []slog.Attr{slog.String("request", id), slog.String("peer", r.RemoteAddr), slog.Duration("took", took),
+		slog.String("client", clip(r.Header.Get("X-TC-RequestClient"), 80))}
+	if q != nil {
+		attrs = append(attrs, slog.String("action", clip(q.action, 80)), slog.String("version", clip(q.version, 20)))
+	}
+	if code != "" {
+		attrs = append(attrs, slog.String("code", code))
+	}
+	if code == codeInternal {
+		attrs = append(attrs, slog.String("cause", err.Error()))
+	}
+	s.Logger.LogAttrs(r.Context(), level, "api", attrs...)
+}
+
+// Do runs one action in process, without signature or region, and returns what
+// stands inside "Response", RequestId included. params may be nil. The error
+// is an *Error.
+func (s *Server) Do(ctx context.Context, version, action string, params json.RawMessage) (json.RawMessage, error) {
+	q := &request{version: version, action: action, region: s.Region, requestID: newRequestID(), body: params}
+	out, err := s.run(ctx, q)
+	if err != nil {
+		e := asError(err)
+		if e.Code == codeInternal {
+			s.Logger.Error("api", "request", q.requestID, "action", action, "cause", err.Error())
+		}
+		return nil, e
+	}
+	return inner(out, q.requestID), nil
+}
+
+// A request is a call after authentication, whatever form it came in.
+type request struct {
+	version, action, region string
+	requestID               string
+	client                  netip.Addr        // where it came from; zero in process
+	body                    json.RawMessage   // JSON parameters, or
+	flat                    map[string]string // flattened ones
+}
+
+// receive reads and authenticates one HTTP request. The request it returns
+// with an error is only good for the log.
+func (s *Server) receive(w http.ResponseWriter, r *http.Request) (*request, error) {
+	q := &request{version: r.Header.Get("X-TC-Version"), action: r.Header.Get("X-TC-Action"), region: r.Header.Get("X-TC-Region")}
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		q.client, _ = netip.ParseAddr(host)
+	}
+	if r.Method != http.MethodGet && r.Method != http.MethodPost {
+		return q, errorf("UnsupportedProtocol", "method %s is not served; use POST or GET", clip(r.Method, 20))
+	}
+	if len(r.URL.RawQuery) > maxQuery {
+		return q, errorf("RequestSizeLimitExceeded", "the query is longer than %d bytes", maxQuery)
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+			return q, errorf("RequestSizeLimitExceeded", "the body is longer than %d bytes", maxBody)
+		}
+		return q, errorf("InvalidRequest", "the body could not be read to its end")
+	}
+	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if r.Header.Get("Authorization") == "" {
+		return s.receiveV1(q, r, kind, body)
+	}
+	if err := s.verifyTC3(r, body); err != nil {
+		return q, err
+	}
+	if r.Method == http.MethodGet {
+		q.flat, err = flatQuery(r.URL.RawQuery)
+		return q, err
+	}
+	if kind != "application/json" {
+		return q, errorf("UnsupportedProtocol", "Content-Type %q is not served with TC3-HMAC-SHA256; send application/json", clip(kind, 60))
+	}
+	q.body = body
+	return q, nil
+}
+
+// run dispatches an authenticated request. A panic becomes InternalError; its
+// stack goes to the log only.
+func (s *Server) run(ctx context.Context, q *request) (out json.RawMessage, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.Logger.Error("api panic", "request", q.requestID, "action", q.action, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic in %s", q.action)
+		}
+	}()
+	a, err := s.find(q)
+	if err != nil {
+		return nil, err
+	}
+	in, echo, err := a.decode(q)
+	if err != nil {
+		return nil, err
+	}
+	c := &Call{Server: s, Action: a, RequestID: q.requestID, Client: q.client, Echo: echo, ctx: ctx}
+	res, err := a.run(c, in)
+	if err != nil {
+		return nil, a.explain(err)
+	}
+	return encode(res)
+}
+
+func (s *Server) find(q *request) (*Action, error) {
+	switch {
+	case q.action == "":
+		return nil, errorf("MissingParameter", "the request has no X-TC-Action header")
+	case q.version == "":
+		return nil, errorf("MissingParameter", "the request has no X-TC-Version header")
+	case !s.known[q.version]:
+		return nil, errorf("NoSuchVersion", "version %q is not served", clip(q.version, 20))
+	}
+	a := s.actions[actionKey{q.version, q.action}]
+	if a == nil {
+		return nil, errorf("InvalidAction", "action %q of version %s is not served", clip(q.action, 80), q.version)
+	}
+	if q.region != "" && q.region != s.Region {
+		return nil, errorf("UnsupportedRegion", "region %q is not served here; this server's region is %q (flag --region)", clip(q.region, 40), s.Region)
+	}
+	return a, nil
+}
+
+// clip shortens what a client sent before it is shown again.
+func clip(s string, n int) string {
+	if len(s) > n {
+		return s[:n] + "…"
+	}
+	return s
+}
