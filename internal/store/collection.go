@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"strings"
+
+	"github.com/sallyport/sallyport/internal/lb"
+)
+
+// Keys. Everything under prefix is desired state and is watched; tasks and
+// tokens stand beside it.
+const (
+	prefix      = "/sallyport/v1/"
+	guardKey    = prefix + "rev" // the revision; written by every transaction, last
+	numKey      = prefix + "num" // the last number given out
+	taskPrefix  = "/sallyport/task/"
+	tokenPrefix = "/sallyport/token/"
+)
+
+func objectKey(kind, id string) string { return prefix + kind + "/" + id }
+func taskKey(id string) string         { return taskPrefix + id }
+func tokenKey(key string) string       { return tokenPrefix + key }
+
+// validID keeps ids apart from the structure of keys.
+func validID(id string) bool { return id != "" && !strings.Contains(id, "/") }
+
+// A collection is one map of lb.State and the kind its keys carry.
+type collection[K ~string, V any] struct {
+	kind string
+	of   func(*lb.State) *map[K]*V
+}
+
+var (
+	groups = &collection[lb.GroupID, lb.SecurityGroup]{"group",
+		func(s *lb.State) *map[lb.GroupID]*lb.SecurityGroup { return &s.Groups }}
+	vpcs = &collection[lb.VPCID, lb.VPC]{"vpc",
+		func(s *lb.State) *map[lb.VPCID]*lb.VPC { return &s.VPCs }}
+	subnets = &collection[lb.SubnetID, lb.Subnet]{"subnet",
+		func(s *lb.State) *map[lb.SubnetID]*lb.Subnet { return &s.Subnets }}
+	instances = &collection[lb.InstanceID, lb.Instance]{"instance",
+		func(s *lb.State) *map[lb.InstanceID]*lb.Instance { return &s.Instances }}
+	balancers = &collection[lb.BalancerID, lb.LoadBalancer]{"balancer",
+		func(s *lb.State) *map[lb.BalancerID]*lb.LoadBalancer { return &s.Balancers }}
+	listeners = &collection[lb.ListenerID, lb.Listener]{"listener",
+		func(s *lb.State) *map[lb.ListenerID]*lb.Listener { return &s.Listeners }}
+	nodes = &collection[lb.NodeID, lb.Node]{"node",
+		func(s *lb.State) *map[lb.NodeID]*lb.Node { return &s.Nodes }}
+)
+
+// An anyCollection is a collection of whatever kind.
+type anyCollection interface {
+	name() string
+	clone(s *lb.State)
+	set(s *lb.State, id string, raw []byte) error
+	remove(s *lb.State, id string)
+}
+
+// collections lists every kind of object.
+func collections() []anyCollection {
+	return []anyCollection{groups, vpcs, subnets, instances, balancers, listeners, nodes}
+}
+
+func (c *collection[K, V]) name() string { return c.kind }
+
+// clone gives s a map of its own; the objects stay shared.
+func (c *collection[K, V]) clone(s *lb.State) {
+	m := c.of(s)
+	if *m = maps.Clone(*m); *m == nil {
+		*m = map[K]*V{}
+	}
+}
+
+func (c *collection[K, V]) set(s *lb.State, id string, raw []byte) error {
+	v := new(V)
+	if err := decode(raw, v); err != nil {
+		return fmt.Errorf("%s %s: %w", c.kind, id, err)
+	}
+	(*c.of(s))[K(id)] = v
+	return nil
+}
+
+func (c *collection[K, V]) remove(s *lb.State, id string) { delete(*c.of(s), K(id)) }
+
+// emptyView is the state before the first write; its maps exist.
+func emptyView() *view {
+	s := &lb.State{}
+	for _, c := range collections() {
+		c.clone(s)
+	}
+	return &view{state: s}
+}
+
+// A draft is the next state in the making: it shares all objects with the
+// view it began from, and all maps until one is changed.
+type draft struct {
+	state *lb.State
+	num   uint32
+	owned map[string]bool // kinds whose map belongs to the draft
+}
+
+func newDraft(v *view) *draft {
+	s := *v.state
+	return &draft{state: &s, num: v.num, owned: map[string]bool{}}
+}
+
+func (d *draft) set(c anyCollection, id string, raw []byte) error {
+	d.own(c)
+	return c.set(d.state, id, raw)
+}
+
+func (d *draft) remove(c anyCollection, id string) {
+	d.own(c)
+	c.remove(d.state, id)
+}
+
+func (d *draft) own(c anyCollection) {
+	if !d.owned[c.name()] {
+		c.clone(d.state)
+		d.owned[c.name()] = true
+	}
+}
+
+// JSON keeps addresses, prefixes and times exactly (times lose only Go's
+// monotonic reading), and people can read it with etcdctl.
+func encode(v any) ([]byte, error)         { return json.Marshal(v) }
+func decode[T any](raw []byte, v *T) error { return json.Unmarshal(raw, v) }

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// memory is a backend without disk. The objects live in the Store's view
+// alone; what is here is the guard and what has a term.
+type memory struct {
+	now func() time.Time
+
+	mu    sync.Mutex
+	guard int64
+	items map[string]auxItem
+}
+
+type auxItem struct {
+	value []byte
+	until time.Time
+}
+
+func newMemory(now func() time.Time) *memory {
+	return &memory{now: now, items: map[string]auxItem{}}
+}
+
+func (m *memory) commit(ctx context.Context, w write) (int64, bool, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, false, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if w.base.guard != m.guard {
+		return 0, false, nil
+	}
+	m.guard++
+	m.keep(w.aux)
+	return m.guard, true, nil
+}
+
+// keep adds items and forgets those whose term is over.
+func (m *memory) keep(aux []change) {
+	if len(aux) == 0 {
+		return
+	}
+	now := m.now()
+	for key, item := range m.items {
+		if !now.Before(item.until) {
+			delete(m.items, key)
+		}
+	}
+	for _, c := range aux {
+		m.items[c.key] = auxItem{c.value, now.Add(keepAux)}
+	}
+}
+
+func (m *memory) aux(_ context.Context, key string) ([]byte, bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	item, ok := m.items[key]
+	if !ok || !m.now().Before(item.until) {
+		return nil, false, nil
+	}
+	return item.value, true, nil
+}
+
+func (m *memory) close() error { return nil }

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/sallyport/sallyport/internal/lb"
+)
+
+// maxNum is the largest number NextNum gives out: ids travel in 24 bits.
+const maxNum = 1<<24 - 1
+
+// errNums is final: numbers are never reused.
+var errNums = errors.New("all 16,777,215 object numbers of this region are used up")
+
+// A Tx is one transaction in the making. It is valid only inside the function
+// given to Update, in its goroutine.
+type Tx struct {
+	ctx   context.Context
+	back  backend
+	base  *view
+	draft *draft
+	write map[string][]byte // nil value: delete
+	order []string          // keys of write, in order of first change
+	aux   []change
+	err   error // what methods without an error result ran into
+}
+
+func newTx(ctx context.Context, b backend, base *view) *Tx {
+	return &Tx{ctx: ctx, back: b, base: base, draft: newDraft(base), write: map[string][]byte{}}
+}
+
+// State returns the state with this transaction's own changes in it. Its
+// Revision is that of the state before them. It is immutable for the caller,
+// but later changes of this transaction appear in it.
+func (tx *Tx) State() *lb.State { return tx.draft.state }
+
+// NextNum returns a number for a load balancer, listener, target or node:
+// unique in the region, never reused, from 1 and below 2^24. When the numbers
+// are used up, the transaction fails.
+func (tx *Tx) NextNum() uint32 {
+	if tx.draft.num >= maxNum {
+		tx.fail(errNums)
+		return 0
+	}
+	tx.draft.num++
+	return tx.draft.num
+}
+
+// PutGroup writes g, whole, under its ID. Like every Put it takes a copy.
+func (tx *Tx) PutGroup(g *lb.SecurityGroup) { put(tx, groups, g.ID, g) }
+
+// PutVPC writes v, whole, under its ID.
+func (tx *Tx) PutVPC(v *lb.VPC) { put(tx, vpcs, v.ID, v) }
+
+// PutSubnet writes n, whole, under its ID.
+func (tx *Tx) PutSubnet(n *lb.Subnet) { put(tx, subnets, n.ID, n) }
+
+// PutInstance writes i, whole, under its ID.
+func (tx *Tx) PutInstance(i *lb.Instance) { put(tx, instances, i.ID, i) }
+
+// PutBalancer writes b, whole, under its ID.
+func (tx *Tx) PutBalancer(b *lb.LoadBalancer) { put(tx, balancers, b.ID, b) }
+
+// PutListener writes l, whole, under its ID.
+func (tx *Tx) PutListener(l *lb.Listener) { put(tx, listeners, l.ID, l) }
+
+// PutNode writes n, whole, under its ID.
+func (tx *Tx) PutNode(n *lb.Node) { put(tx, nodes, n.ID, n) }
+
+// DeleteGroup removes a group. Like every Delete it does nothing when there
+// is no such object, and does not look at what still refers to it.
+func (tx *Tx) DeleteGroup(id lb.GroupID) { remove(tx, groups, id) }
+
+// DeleteVPC removes a VPC.
+func (tx *Tx) DeleteVPC(id lb.VPCID) { remove(tx, vpcs, id) }
+
+// DeleteSubnet removes a subnet.
+func (tx *Tx) DeleteSubnet(id lb.SubnetID) { remove(tx, subnets, id) }
+
+// DeleteInstance removes an instance.
+func (tx *Tx) DeleteInstance(id lb.InstanceID) { remove(tx, instances, id) }
+
+// DeleteBalancer removes a load balancer.
+func (tx *Tx) DeleteBalancer(id lb.BalancerID) { remove(tx, balancers, id) }
+
+// DeleteListener removes a listener.
+func (tx *Tx) DeleteListener(id lb.ListenerID) { remove(tx, listeners, id) }
+
+// DeleteNode removes a node.
+func (tx *Tx) DeleteNode(id lb.NodeID) { remove(tx, nodes, id) }
+
+// PutTask records the result of an asynchronous action for 24 hours.
+func (tx *Tx) PutTask(t Task) {
+	if t.ID == "" {
+		tx.fail(errors.New("a task needs an ID"))
+		return
+	}
+	raw, err := encode(t)
+	if err != nil {
+		tx.fail(fmt.Errorf("task %s: %w", t.ID, err))
+		return
+	}
+	tx.aux = append(tx.aux, change{taskKey(t.ID), raw})
+}
+
+// Token returns what a client token was used for within the last 24 hours,
+// also within this transaction; false when it is new.
+func (tx *Tx) Token(key string) (value string, ok bool) {
+	for i := len(tx.aux) - 1; i >= 0; i-- {
+		if tx.aux[i].key == tokenKey(key) {
+			return string(tx.aux[i].value), true
+		}
+	}
+	raw, ok, err := tx.back.aux(tx.ctx, tokenKey(key))
+	if err != nil {
+		tx.fail(fmt.Errorf("read client token: %w", err))
+		return "", false
+	}
+	return string(raw), ok
+}
+
+// PutToken records what a client token was used for, for 24 hours.
+func (tx *Tx) PutToken(key, value string) {
+	tx.aux = append(tx.aux, change{tokenKey(key), []byte(value)})
+}
+
+// fail makes Update return the first of such errors and write nothing.
+func (tx *Tx) fail(err error) {
+	if tx.err == nil {
+		tx.err = err
+	}
+}
+
+// finish returns the write and the view it leads to, or a nil view when there
+// is nothing to write.
+func (tx *Tx) finish() (write, *view) {
+	w := write{base: tx.base, revision: tx.base.state.Revision, num: tx.draft.num, aux: tx.aux}
+	for _, key := range tx.order {
+		w.changes = append(w.changes, change{key, tx.write[key]})
+	}
+	changed := len(w.changes) > 0 || w.num != tx.base.num
+	if !changed && len(w.aux) == 0 {
+		return w, nil
+	}
+	next := &view{state: tx.base.state, num: w.num}
+	if changed {
+		w.revision++
+		tx.draft.state.Revision = w.revision
+		next.state = tx.draft.state
+	}
+	return w, next
+}
+
+// put stores a decoded copy: what the caller does with v afterwards changes
+// no published state, and what is read back is what the database holds.
+func put[K ~string, V any](tx *Tx, c *collection[K, V], id K, v *V) {
+	if !validID(string(id)) {
+		tx.fail(fmt.Errorf("%s: %q cannot be an id", c.kind, id))
+		return
+	}
+	raw, err := encode(v)
+	if err != nil {
+		tx.fail(fmt.Errorf("%s %s: %w", c.kind, id, err))
+		return
+	}
+	if old, ok := (*c.of(tx.draft.state))[id]; ok {
+		if before, err := encode(old); err == nil && bytes.Equal(before, raw) {
+			return
+		}
+	}
+	if err := tx.draft.set(c, string(id), raw); err != nil {
+		tx.fail(err)
+		return
+	}
+	tx.record(objectKey(c.kind, string(id)), raw)
+}
+
+func remove[K ~string, V any](tx *Tx, c *collection[K, V], id K) {
+	if _, ok := (*c.of(tx.draft.state))[id]; !ok {
+		return
+	}
+	tx.draft.remove(c, string(id))
+	tx.record(objectKey(c.kind, string(id)), nil)
+}
+
+func (tx *Tx) record(key string, value []byte) {
+	if tx.base.state.Revision == math.MaxUint32 {
+		tx.fail(errors.New("the revision counter is used up"))
+	}
+	if _, ok := tx.write[key]; !ok {
+		tx.order = append(tx.order, key)
+	}
+	tx.write[key] = value
+}
