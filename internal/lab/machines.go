@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+)
+
+// Options say what a lab is made of.
+type Options struct {
+	DataDir    string                           // kept between labs: addresses, logs, what server and nodes keep
+	Temporary  bool                             // DataDir goes with the lab
+	API        string                           // base URL, for records
+	Region     string                           // for records
+	Executable string                           // sallyport
+	Node       string                           // sallyport-node; "" in labs without nodes
+	Say        func(format string, args ...any) // told what a person should know; nil: nobody
+}
+
+// A Lab is a running lab. It must be closed.
+type Lab struct {
+	o        Options
+	madeDir  bool // /run/netns
+	mu       sync.Mutex
+	hosts    []Host
+	children []*child
+	next     chan struct{} // closed and replaced at every change
+	saving   sync.Mutex    // one writer of the record at a time
+	closed   bool          // guarded by saving: no record is written after Close
+	underlay map[string]netip.Addr
+}
+
+// Open clears away what a killed lab left and makes the fabric and the fixed
+// hosts, each with the process that stands for it. The caller holds the lock.
+// On error nothing is left.
+func Open(_ *Lock, o Options) (*Lab, error) {
+	if o.Say == nil {
+		o.Say = func(string, ...any) {}
+	}
+	if err := clearLeftovers(); err != nil {
+		return nil, fmt.Errorf("clear away the last lab: %w", err)
+	}
+	l := &Lab{o: o, next: make(chan struct{}), underlay: map[string]netip.Addr{}}
+	if _, err := os.Stat(netnsDir); errors.Is(err, fs.ErrNotExist) {
+		l.madeDir = true
+	}
+	if err := l.build(); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+func (l *Lab) build() error {
+	if err := os.MkdirAll(l.logDir(), 0o700); err != nil {
+		return err
+	}
+	if err := l.loadUnderlay(); err != nil {
+		return err
+	}
+	// The record comes first: whoever kills us now leaves something to go by.
+	if err := l.write(); err != nil {
+		return err
+	}
+	if err := mountPins(); err != nil {
+		return err
+	}
+	if err := makeFabric(); err != nil {
+		return err
+	}
+	for _, h := range FixedHosts() {
+		if err := l.add(h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// add makes a host and starts the process that stands for it.
+func (l *Lab) add(h Host) error {
+	l.mu.Lock()
+	taken := slices.ContainsFunc(l.hosts, func(o Host) bool { return o.Name == h.Name })
+	l.mu.Unlock()
+	if taken {
+		return fmt.Errorf("the lab has a host %s already", h.Name)
+	}
+	if err := makeHost(h); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.hosts = append(l.hosts, h)
+	l.mu.Unlock()
+	face := Process{Name: h.Name + ".host", Host: h.Name, Face: true, Path: l.o.Executable, Log: h.Name,
+		Args: []string{"lab-host", "--role", string(h.Role), "--name", h.Name, "--log", l.Log(h.Name)}}
+	return l.Start(face)
+}
+
+// AddInstance makes the host of an instance with its web server; its node is
+// started apart (StartNode). public is zero if it has none. The same instance
+// gets the same underlay address in every lab of this DataDir.
+func (l *Lab) AddInstance(id, title string, private, public netip.Addr) error {
+	under, err := l.allocate(id)
+	if err != nil {
+		return err
+	}
+	h := Host{Name: id, Role: RoleInstance, Instance: id, Title: title, Underlay: under, Addresses: []netip.Addr{private}}
+	if public.IsValid() {
+		h.Addresses = []netip.Addr{public, private}
+	}
+	return l.add(h)
+}
+
+// RemoveInstance ends the host of an instance that is gone for good.
+func (l *Lab) RemoveInstance(id string) error {
+	l.stopAll(func(p Process) bool { return p.Host == id })
+	killInside([]string{Namespace(id)})
+	err := dropHost(id)
+	l.mu.Lock()
+	l.hosts = slices.DeleteFunc(l.hosts, func(h Host) bool { return h.Name == id })
+	delete(l.underlay, id)
+	l.mu.Unlock()
+	l.save()
+	return errors.Join(err, l.saveUnderlay(), os.RemoveAll(l.nodeDir(id)), os.RemoveAll(PinDir(id)))
+}
+
+// StartServer starts `sallyport server` in its host. api is the listener that
+// every server of this lab inherits in turn, so that requests wait, not fail,
+// while one is being replaced.
+func (l *Lab) StartServer(api *os.File, listen string) error {
+	return l.Start(Process{
+		Name: DefaultServer, Host: DefaultServer, Path: l.o.Executable, Files: []*os.File{api},
+		Args: []string{
+			"server", "--data", filepath.Join(l.o.DataDir, "server"), "--listen", listen, "--listen-fd", "3",
+			"--node-listen", "0.0.0.0:7781", "--region", l.o.Region,
+		},
+	})
+}
+
+// StartNode starts the agent of a gateway or instance host. It enrols with
+// token unless it has a certificate already.
+func (l *Lab) StartNode(host, token string) error {
+	l.mu.Lock()
+	at := slices.IndexFunc(l.hosts, func(h Host) bool { return h.Name == host })
+	if at < 0 {
+		l.mu.Unlock()
+		return fmt.Errorf("the lab has no host %s", host)
+	}
+	h := l.hosts[at]
+	l.mu.Unlock()
+	dir := l.nodeDir(host)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	tokenFile := filepath.Join(dir, "token")
+	if err := WriteFile(tokenFile, []byte(token)); err != nil {
+		return err
+	}
+	role, log := "gateway", host
+	if h.Role == RoleInstance {
+		role, log = "host", host+".agent"
+	}
+	return l.Start(Process{
+		Name: host + ".agent", Host: host, Path: l.o.Node, Log: log,
+		Args: []string{
+			"run", "--name", host, "--role", role, "--server", FixedHosts()[0].Underlay.String() + ":7781", "--data", dir,
+			"--device", "eth0", "--address", h.Underlay.String(), "--token-file", tokenFile, "--pin", PinDir(host),
+		},
+	})
+}
+
+// Record is the lab as it is now.
+func (l *Lab) Record() Record {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := Record{
+		PID: os.Getpid(), Start: startOf(os.Getpid()), API: l.o.API, Region: l.o.Region,
+		DataDir: l.o.DataDir, Temporary: l.o.Temporary, NetnsDir: l.madeDir,
+	}
+	face := map[string]int{}
+	for _, c := range l.children {
+		p := c.record()
+		r.Processes = append(r.Processes, p)
+		if c.Face {
+			face[c.Host] = p.PID
+		}
+	}
+	for _, h := range l.hosts {
+		r.Hosts = append(r.Hosts, HostRecord{
+			Name: h.Name, Role: h.Role, InstanceID: h.Instance, PID: face[h.Name], Addresses: h.Addresses, Title: h.Title,
+		})
+	}
+	return r
+}
+
+// Log is the path of a host's log: the access log of an instance, what server
+// and gateway say, nothing much for a client.
+func (l *Lab) Log(host string) string { return filepath.Join(l.logDir(), host+".log") }
+
+func (l *Lab) logDir() string             { return filepath.Join(l.o.DataDir, "logs") }
+func (l *Lab) nodeDir(host string) string { return filepath.Join(l.o.DataDir, "nodes", host) }
+
+// save writes the record and wakes the watchers.
+func (l *Lab) save() {
+	if err := l.write(); err != nil {
+		l.o.Say("write down the lab's state: %v", err)
+	}
+	l.mu.Lock()
+	close(l.next)
+	l.next = make(chan struct{})
+	l.mu.Unlock()
+}
+
+func (l *Lab) write() error {
+	l.saving.Lock()
+	defer l.saving.Unlock()
+	if l.closed {
+		return nil
+	}
+	return writeRecord(l.Record())
+}
+
+// Close ends the lab within a few seconds and removes all of it; a data
+// directory that was given stays.
+func (l *Lab) Close() error {
+	l.stopAll(func(Process) bool { return true })
+	l.saving.Lock()
+	l.closed = true
+	l.saving.Unlock()
+	r := l.Record()
+	return clearAway(&r)
+}
+
+// allocate finds the instance's underlay address or gives it a free one.
+func (l *Lab) allocate(id string) (netip.Addr, error) {
+	l.mu.Lock()
+	a, known := l.underlay[id]
+	if !known {
+		used := map[netip.Addr]bool{}
+		for _, a := range l.underlay {
+			used[a] = true
+		}
+		for a = firstInstance(); used[a]; a = a.Next() {
+			if a == lastInstance() {
+				l.mu.Unlock()
+				return netip.Addr{}, fmt.Errorf("the lab is full: it has room for %d instances", len(l.underlay))
+			}
+		}
+		l.underlay[id] = a
+	}
+	l.mu.Unlock()
+	return a, l.saveUnderlay()
+}
+
+// KeepOnly forgets the addresses of instances that are gone for good.
+func (l *Lab) KeepOnly(live func(id string) bool) error {
+	l.mu.Lock()
+	for id := range l.underlay {
+		if !live(id) {
+			delete(l.underlay, id)
+		}
+	}
+	l.mu.Unlock()
+	return l.saveUnderlay()
+}
+
+// kept is DATA/lab.json.
+type kept struct {
+	Underlay map[string]netip.Addr `json:"underlay"` // by instance
+}
+
+func (l *Lab) keptFile() string { return filepath.Join(l.o.DataDir, "lab.json") }
+
+func (l *Lab) loadUnderlay() error {
+	data, err := os.ReadFile(l.keptFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var k kept
+	if err := json.Unmarshal(data, &k); err != nil {
+		return fmt.Errorf("%s: %w", l.keptFile(), err)
+	}
+	for id, a := range k.Underlay {
+		l.underlay[id] = a
+	}
+	return nil
+}
+
+func (l *Lab) saveUnderlay() error {
+	l.saving.Lock()
+	defer l.saving.Unlock()
+	l.mu.Lock()
+	data, err := json.MarshalIndent(kept{l.underlay}, "", "  ")
+	l.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return WriteFile(l.keptFile(), append(data, '\n'))
+}
