@@ -24,6 +24,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/lb"
 	"github.com/sallyport/sallyport/internal/store"
 )
 
@@ -43,6 +44,7 @@ type Options struct {
 	Keys    func(secretID string) (secretKey string, ok bool)
 	VIPPool []netip.Prefix // public load balancers take their VIPs from here
 	EIPPool []netip.Prefix // instances take their public addresses from here
+	Quotas  lb.Quotas      // zero: lb.DefaultQuotas
 	Now     func() time.Time
 	Logger  *slog.Logger
 }
@@ -60,6 +62,9 @@ type actionKey struct{ version, name string }
 func New(o Options) *Server {
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Quotas == (lb.Quotas{}) {
+		o.Quotas = lb.DefaultQuotas()
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
