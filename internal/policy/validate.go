@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/sallyport/sallyport/internal/lb"
+)
+
+// Validate reports the first thing that makes a Compiled unfit to be looked up
+// in: by here or by the kernel, which checks no more than its verifier wants.
+// Whatever Compile returns is valid; what comes over a wire may not be.
+func (c *Compiled) Validate() error {
+	switch {
+	case len(c.Rules) > MaxRules:
+		return fmt.Errorf("%d rules, more than %d", len(c.Rules), MaxRules)
+	case c.NSrc < 1 || c.NPorts < 1 || c.NSrc > 2*MaxIntervals || c.NPorts > MaxPortIntervals || c.NSrc*c.NPorts > MaxCells:
+		return fmt.Errorf("a table of %d by %d classes", c.NSrc, c.NPorts)
+	case len(c.Table) != c.NSrc*c.NPorts:
+		return fmt.Errorf("%d cells for %d by %d classes", len(c.Table), c.NSrc, c.NPorts)
+	}
+	for i, r := range c.Rules {
+		if r.Action != lb.Accept && r.Action != lb.Drop {
+			return fmt.Errorf("rule %d has no action", i)
+		}
+	}
+	for _, cell := range c.Table {
+		if int(cell) > len(c.Rules) {
+			return fmt.Errorf("a cell names rule %d of %d", cell-1, len(c.Rules))
+		}
+	}
+	if err := checkIntervals(c.Src4, MaxIntervals, c.NSrc); err != nil {
+		return fmt.Errorf("IPv4 ranges: %w", err)
+	}
+	if err := checkIntervals(c.Ports, MaxPortIntervals, c.NPorts); err != nil {
+		return fmt.Errorf("port ranges: %w", err)
+	}
+	if len(c.Src6) < 1 || len(c.Src6) > MaxIntervals || c.Src6[0].Start != [16]byte{} {
+		return fmt.Errorf("IPv6 ranges: %d, or the first does not start at 0", len(c.Src6))
+	}
+	for i, at := range c.Src6 {
+		if int(at.Class) >= c.NSrc || i > 0 && bytes.Compare(c.Src6[i-1].Start[:], at.Start[:]) >= 0 {
+			return fmt.Errorf("IPv6 range %d is out of order or of no class", i)
+		}
+	}
+	if want := c.ContentHash(); c.Hash != want {
+		return fmt.Errorf("is named %q but its content is %q", c.Hash, want)
+	}
+	return nil
+}
+
+func checkIntervals(intervals []Interval, most, classes int) error {
+	if len(intervals) < 1 || len(intervals) > most || intervals[0].Start != 0 {
+		return fmt.Errorf("%d, or the first does not start at 0", len(intervals))
+	}
+	for i, at := range intervals {
+		if int(at.Class) >= classes || i > 0 && intervals[i-1].Start >= at.Start {
+			return fmt.Errorf("range %d is out of order or of no class", i)
+		}
+	}
+	return nil
+}

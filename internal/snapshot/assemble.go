@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package snapshot
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/policy"
+)
+
+// Assemble makes the snapshot of one node from the state. Keys gives the two
+// tunnel keys between a gateway and a host, by their nodes' numbers; compile
+// is policy.Compile or a Compiler's. It fails, and gives nothing, when the
+// node is unknown, when something in the state names what is not there, or
+// when a policy does not compile. A target whose instance has no enrolled host
+// is left out: nothing could reach it.
+func Assemble(state *lb.State, node lb.NodeID, keys func(gateway, host uint32) [2]uint64,
+	compile func([]policy.Group) (*policy.Compiled, error)) (*Snapshot, error) {
+	self := state.Nodes[node]
+	if self == nil {
+		return nil, fmt.Errorf("no node %s at revision %d", node, state.Revision)
+	}
+	a := &assembly{
+		state: state, self: self, keys: keys, compile: compile, resolver: policy.NewResolver(state),
+		hosts: make(map[lb.InstanceID]*lb.Node),
+		out:   &Snapshot{Revision: state.Revision, Node: node, Role: self.Role, Policies: make(map[policy.Hash]*policy.Compiled)},
+	}
+	for _, n := range state.Nodes {
+		if n.Role == lb.RoleGateway {
+			a.gateways = append(a.gateways, n)
+		} else if other := a.hosts[n.Instance]; n.Instance != "" && (other == nil || n.Num < other.Num) {
+			a.hosts[n.Instance] = n
+		}
+	}
+	slices.SortFunc(a.gateways, func(x, y *lb.Node) int { return cmp.Compare(x.Num, y.Num) })
+	if err := a.run(); err != nil {
+		return nil, fmt.Errorf("revision %d for %s: %w", state.Revision, node, err)
+	}
+	a.sort()
+	return a.out, nil
+}
+
+// An assembly is one snapshot in the making.
+type assembly struct {
+	state    *lb.State
+	self     *lb.Node
+	gateways []*lb.Node // by number
+	hosts    map[lb.InstanceID]*lb.Node
+	keys     func(gateway, host uint32) [2]uint64
+	compile  func([]policy.Group) (*policy.Compiled, error)
+	resolver *policy.Resolver
+	out      *Snapshot
+}
+
+func (a *assembly) run() error {
+	for _, balancer := range a.state.Balancers {
+		a.out.VIPs = append(a.out.VIPs, balancer.VIPs...)
+	}
+	a.peers()
+	for _, listener := range a.state.Listeners {
+		if err := a.listener(listener); err != nil {
+			return err
+		}
+	}
+	switch a.self.Role {
+	case lb.RoleGateway:
+		return nil
+	case lb.RoleHost:
+		return a.instance()
+	}
+	return fmt.Errorf("%q is not a role", a.self.Role)
+}
+
+func (a *assembly) peers() {
+	if a.self.Role == lb.RoleHost {
+		for _, g := range a.gateways {
+			a.out.Peers = append(a.out.Peers, Peer{g.ID, g.Num, g.Address, a.keys(g.Num, a.self.Num)})
+		}
+		return
+	}
+	for _, h := range a.hosts {
+		a.out.Peers = append(a.out.Peers, Peer{h.ID, h.Num, h.Address, a.keys(a.self.Num, h.Num)})
+	}
+}
+
+// listener adds a listener's targets and, on a gateway, the listener.
+func (a *assembly) listener(l *lb.Listener) error {
+	balancer := a.state.Balancers[l.Balancer]
+	if balancer == nil {
+		return fmt.Errorf("listener %s belongs to %s, which does not exist", l.ID, l.Balancer)
+	}
+	out := Listener{
+		Num: l.Num, ID: l.ID, Balancer: l.Balancer, BalancerNum: balancer.Num, VIPs: balancer.VIPs,
+		Proto: lb.TCP, Port: l.Port, Layer7: l.Protocol.Layer7(),
+	}
+	if !out.Layer7 {
+		out.Check = l.Check
+		refs, err := a.targets(balancer, l, "", l.Check, l.Targets)
+		if err != nil {
+			return err
+		}
+		out.Targets = refs
+	}
+	for _, r := range l.Rules {
+		refs, err := a.targets(balancer, l, r.ID, r.Check, r.Targets)
+		if err != nil {
+			return err
+		}
+		out.Rules = append(out.Rules, Rule{ID: r.ID, Domain: r.Domain, URL: r.URL, Default: r.Default, Targets: refs, Check: r.Check})
+	}
+	if a.self.Role != lb.RoleGateway {
+		return nil
+	}
+	gate1, err := a.policy(balancer.Groups, policy.In)
+	if err != nil {
+		return fmt.Errorf("gate 1 of %s: %w", balancer.ID, err)
+	}
+	out.Gate1 = gate1
+	a.out.Listeners = append(a.out.Listeners, out)
+	return nil
+}
+
+// targets adds the rows of those targets that this node serves and returns
+// references to all that can be reached.
+func (a *assembly) targets(balancer *lb.LoadBalancer, l *lb.Listener, location lb.LocationID, check lb.HealthCheck, targets []lb.Target) ([]TargetRef, error) {
+	var refs []TargetRef
+	for _, t := range targets {
+		instance, host := a.state.Instances[t.Instance], a.hosts[t.Instance]
+		if instance == nil {
+			return nil, fmt.Errorf("target %d of %s is %s, which does not exist", t.Num, l.ID, t.Instance)
+		}
+		if host == nil || !host.Address.IsValid() || !instance.Private.IsValid() {
+			continue
+		}
+		refs = append(refs, TargetRef{t.Num, t.Weight})
+		if a.self.Role == lb.RoleHost && a.self.Instance != t.Instance {
+			continue
+		}
+		row := Target{
+			Num: t.Num, ID: TargetID{balancer.ID, l.ID, location, t.Instance, t.Port},
+			Host: host.Address, Service: netip.AddrPortFrom(instance.Private, t.Port),
+			VIPs: balancer.VIPs, VPort: l.Port, Proto: lb.TCP,
+			PassToTarget: balancer.PassToTarget, ViaGateway: l.Protocol.Layer7(),
+		}
+		a.probe(&row, check)
+		a.out.Targets = append(a.out.Targets, row)
+	}
+	slices.SortFunc(refs, func(x, y TargetRef) int { return cmp.Compare(x.Num, y.Num) })
+	return refs, nil
+}
+
+// probe fills in what probes of the target look like; nothing if it has none.
+func (a *assembly) probe(t *Target, check lb.HealthCheck) {
+	if !check.On {
+		return
+	}
+	t.ProbePort = t.Service.Port()
+	if check.Port != 0 {
+		t.ProbePort = uint16(check.Port)
+	}
+	if check.SourceIPType == 0 {
+		for _, vip := range t.VIPs {
+			if vip.Is4() == t.Service.Addr().Is4() {
+				t.ProbeSource = vip
+				return
+			}
+		}
+		return
+	}
+	gateway := a.self
+	if gateway.Role != lb.RoleGateway {
+		if len(a.gateways) == 0 {
+			return
+		}
+		gateway = a.gateways[0]
+	}
+	t.ProbeSource, t.ProbeExempt = ProbeAddress(gateway.Num), true
+}
+
+// ProbeAddress is the address in 100.64.0.0/16 from which a gateway probes
+// when a check asks for that; num is the gateway's node number.
+func ProbeAddress(num uint32) netip.Addr {
+	return netip.AddrFrom4([4]byte{100, 64, byte(num >> 8), byte(num)})
+}
+
+// instance adds the machine whose traffic this host judges. When the instance
+// is gone the host keeps none, which admits nothing.
+func (a *assembly) instance() error {
+	i := a.state.Instances[a.self.Instance]
+	if i == nil {
+		return nil
+	}
+	if len(i.Groups) == 0 {
+		return fmt.Errorf("instance %s has no group: it must have one", i.ID)
+	}
+	out := Instance{ID: i.ID}
+	for _, addr := range []netip.Addr{i.Private, i.Public} {
+		if addr.IsValid() {
+			out.Addrs = append(out.Addrs, addr)
+		}
+	}
+	var err error
+	if out.Ingress, err = a.policy(i.Groups, policy.In); err == nil {
+		out.Egress, err = a.policy(i.Groups, policy.Out)
+	}
+	if err != nil {
+		return fmt.Errorf("gate 2 of %s: %w", i.ID, err)
+	}
+	a.out.Instances = append(a.out.Instances, out)
+	return nil
+}
+
+// policy adds the compiled form of the groups; "" when there is none.
+func (a *assembly) policy(ids []lb.GroupID, dir policy.Direction) (policy.Hash, error) {
+	if len(ids) == 0 {
+		return "", nil
+	}
+	c, err := a.compile(a.resolver.Resolve(ids, dir))
+	if err != nil {
+		return "", err
+	}
+	a.out.Policies[c.Hash] = c
+	return c.Hash, nil
+}
+
+func (a *assembly) sort() {
+	s := a.out
+	slices.SortFunc(s.Listeners, func(x, y Listener) int { return cmp.Compare(x.Num, y.Num) })
+	slices.SortFunc(s.Targets, func(x, y Target) int { return cmp.Compare(x.Num, y.Num) })
+	slices.SortFunc(s.Peers, func(x, y Peer) int { return cmp.Compare(x.Node, y.Node) })
+	slices.SortFunc(s.VIPs, netip.Addr.Compare)
+	s.VIPs = slices.Compact(s.VIPs)
+}
+
+// policyHashes are the names of the snapshot's policies, sorted.
+func (s *Snapshot) policyHashes() []policy.Hash { return slices.Sorted(maps.Keys(s.Policies)) }
