@@ -10,4 +10,4 @@ go build -o "$bin/protoc-gen-go" google.golang.org/protobuf/cmd/protoc-gen-go
 go build -o "$bin/protoc-gen-go-grpc" google.golang.org/grpc/cmd/protoc-gen-go-grpc
 PATH="$bin:$PATH" protoc --go_out=. --go_opt=paths=source_relative \
 	--go-grpc_out=. --go-grpc_opt=paths=source_relative wire.proto
-sed -i '/^\/\/ *-* *protoc  *v/d' wire.pb.go wire_grpc.pb.go
+sed -i "/protoc  *v[0-9]/d" wire.pb.go wire_grpc.pb.go

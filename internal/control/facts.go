@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"cmp"
+	"context"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sallyport/sallyport/internal/flow"
+	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/policy"
+)
+
+// NodeStatus is what the server knows about one node of the state.
+type NodeStatus struct {
+	ID        lb.NodeID
+	Role      lb.NodeRole
+	Instance  lb.InstanceID // "" on a gateway
+	Address   netip.Addr
+	Connected bool
+	Staged    lb.Revision   // the newest it holds ready; 0: none
+	Committed lb.Revision   // in force; 0: none
+	Lag       time.Duration // from Committed's arrival in the server's watch to the node's word that it is in force, by the server's clock
+	Err       string        // why the node could not take the newest revision, or what it warns of; "" when all is well
+	Since     time.Time     // of Connected's value; zero: not seen since the server started
+	Version   string        // of the node's program
+	Reasons   flow.Reasons
+	RSS       uint64 // bytes; 0: not told
+}
+
+// Facts are what nodes have told since the server started: the latest of
+// everything, and the newest events. All methods may be called concurrently.
+type Facts struct {
+	now    func() time.Time
+	events *ring
+
+	mu    sync.Mutex
+	nodes map[lb.NodeID]*nodeFacts
+}
+
+// nodeFacts is one node's part of Facts.
+type nodeFacts struct {
+	status   NodeStatus
+	warning  string
+	failure  string
+	counters map[counterKey]flow.Counter
+	health   map[uint32]flow.Health
+}
+
+// A counterKey says which counter of a node is meant.
+type counterKey struct {
+	gate      policy.Gate
+	group     lb.GroupID
+	rule      lb.RuleID
+	object    string
+	direction policy.Direction
+}
+
+func keyOf(c flow.Counter) counterKey {
+	return counterKey{c.Gate, c.Group, c.Rule, c.Object, c.Direction}
+}
+
+func newFacts(now func() time.Time) *Facts {
+	return &Facts{now: now, events: newRing(uint64(now().UnixMicro())), nodes: map[lb.NodeID]*nodeFacts{}}
+}
+
+// Nodes lists every node of the state, by name; also those that have never
+// connected to this server.
+func (f *Facts) Nodes() []NodeStatus {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := make([]NodeStatus, 0, len(f.nodes))
+	for _, n := range f.nodes {
+		s := n.status
+		s.Err = cmp.Or(n.failure, n.warning)
+		all = append(all, s)
+	}
+	slices.SortFunc(all, func(a, b NodeStatus) int { return cmp.Compare(a.ID, b.ID) })
+	return all
+}
+
+// Health is the latest word of every gateway on every target, by target
+// number; each list is sorted by gateway.
+func (f *Facts) Health() map[uint32][]flow.Health {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := map[uint32][]flow.Health{}
+	for _, n := range f.nodes {
+		for target, h := range n.health {
+			all[target] = append(all[target], h)
+		}
+	}
+	for _, list := range all {
+		slices.SortFunc(list, func(a, b flow.Health) int { return cmp.Compare(a.Node, b.Node) })
+	}
+	return all
+}
+
+// Counters are the latest of every node, in no order. Sums are the caller's.
+func (f *Facts) Counters() []flow.Counter {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []flow.Counter
+	for _, n := range f.nodes {
+		for _, c := range n.counters {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// Events returns up to max events (at most 10,000) after a cursor, waiting
+// until there is one or ctx ends; then events is empty and the error of ctx is
+// not reported. next is the cursor to go on from. lost counts the events
+// between the two that cannot be returned: overwritten here, or never told by
+// a node. Cursor 0 means the oldest event still held, and counts nothing lost;
+// a cursor of the future means the newest.
+func (f *Facts) Events(ctx context.Context, after uint64, max int) (events []flow.Event, next, lost uint64) {
+	return f.events.read(ctx, after, max)
+}
+
+// Newest is the cursor behind the newest event: Events after it waits for
+// the next one.
+func (f *Facts) Newest() uint64 { return f.events.newest() }
+
+// follow takes over which nodes the state has.
+func (f *Facts) follow(state *lb.State) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for id, n := range state.Nodes {
+		have := f.nodes[id]
+		if have == nil {
+			have = &nodeFacts{counters: map[counterKey]flow.Counter{}, health: map[uint32]flow.Health{}}
+			f.nodes[id] = have
+		}
+		have.status.ID, have.status.Role, have.status.Instance, have.status.Address = id, n.Role, n.Instance, n.Address
+	}
+	for id := range f.nodes {
+		if state.Nodes[id] == nil {
+			delete(f.nodes, id)
+		}
+	}
+}
+
+// change edits one node's facts, if it is still there.
+func (f *Facts) change(id lb.NodeID, edit func(n *nodeFacts)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if n := f.nodes[id]; n != nil {
+		edit(n)
+	}
+}
+
+// report takes in what a node told.
+func (f *Facts) report(id lb.NodeID, r report) {
+	f.events.add(r.events, r.lost)
+	f.change(id, func(n *nodeFacts) {
+		if r.countersAll {
+			clear(n.counters)
+		}
+		for _, c := range r.counters {
+			n.counters[keyOf(c)] = c
+		}
+		if r.healthAll {
+			clear(n.health)
+		}
+		for _, h := range r.health {
+			n.health[h.Target] = h
+		}
+		if r.reasons != nil {
+			n.status.Reasons = *r.reasons
+		}
+		if r.rss != 0 {
+			n.status.RSS = r.rss
+		}
+		if r.warningSet {
+			n.warning = r.warning
+		}
+	})
+}

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"github.com/sallyport/sallyport/internal/flow"
+	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/store"
+	"github.com/sallyport/sallyport/internal/wire"
+)
+
+// service is the gRPC face of a Control.
+type service struct {
+	wire.UnimplementedControlServer
+	c *Control
+}
+
+// Enroll trades a join token for a certificate. The node's record is written
+// first, so that a node never has a certificate for a place that is refused.
+func (sv *service) Enroll(ctx context.Context, r *wire.EnrollRequest) (*wire.EnrollReply, error) {
+	address, err := netip.ParseAddr(r.Address)
+	if err != nil {
+		return nil, status.Errorf(codes.InvalidArgument, "address: %v", err)
+	}
+	id, err := sv.c.tokens.redeem(r.Token)
+	if err != nil {
+		return nil, status.Error(codes.PermissionDenied, err.Error())
+	}
+	cert, err := sv.c.authority.issueNode(r.Request, id)
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	if err := sv.c.register(ctx, id, address); err != nil {
+		return nil, refusal(err)
+	}
+	sv.c.log.Info("node enrolled", "node", id.Name, "role", id.Role, "address", address)
+	return &wire.EnrollReply{Certificate: cert, Authority: sv.c.authority.cert.Raw}, nil
+}
+
+// Attach serves one node's stream until either side ends it.
+func (sv *service) Attach(stream wire.Control_AttachServer) error {
+	id, err := certified(stream.Context())
+	if err != nil {
+		return err
+	}
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	hello := first.GetHello()
+	address, err := checkHello(hello, id)
+	if err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	if err := sv.c.register(stream.Context(), id, address); err != nil {
+		return refusal(err)
+	}
+	ctx, stop := context.WithCancelCause(stream.Context())
+	defer stop(nil)
+	s := newSession(id, hello, stop)
+	if !sv.c.add(s, hello) {
+		return refusal(errClosing)
+	}
+	defer sv.c.remove(s)
+	sv.c.wg.Go(func() { sv.c.send(ctx, s, stream) })
+	sv.c.wg.Go(func() { stop(sv.c.receive(s, stream)) })
+	<-ctx.Done()
+	return refusal(context.Cause(ctx))
+}
+
+// certified is who the client certificate of a call says it is.
+func certified(ctx context.Context) (identity, error) {
+	denied := status.Error(codes.Unauthenticated, "attaching needs the certificate that enrolment gives")
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return identity{}, denied
+	}
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok || len(info.State.VerifiedChains) == 0 {
+		return identity{}, denied
+	}
+	id, err := identityOf(info.State.VerifiedChains[0][0])
+	if err != nil {
+		return identity{}, status.Error(codes.Unauthenticated, err.Error())
+	}
+	return id, nil
+}
+
+// checkHello holds a Hello against the certificate it came with.
+func checkHello(hello *wire.Hello, id identity) (netip.Addr, error) {
+	if hello == nil {
+		return netip.Addr{}, errors.New("the first message must be a Hello")
+	}
+	if hello.Protocol == 0 {
+		return netip.Addr{}, errors.New("the Hello names no protocol version")
+	}
+	if hello.Name != string(id.Name) {
+		return netip.Addr{}, fmt.Errorf("the certificate belongs to %q, not to %q", id.Name, hello.Name)
+	}
+	return netip.ParseAddr(hello.Address)
+}
+
+// refusal is how a stream's end looks to the node.
+func refusal(err error) error {
+	switch {
+	case errors.Is(err, errRemoved):
+		return status.Error(codes.PermissionDenied, err.Error())
+	case errors.Is(err, errReplaced), errors.Is(err, errStalled):
+		return status.Error(codes.Aborted, err.Error())
+	case errors.Is(err, context.Canceled), errors.Is(err, io.EOF):
+		return nil
+	}
+	return status.Error(codes.Unavailable, err.Error())
+}
+
+// register makes the store's record of a node, or follows its address. A host
+// whose instance does not exist is refused: that is also how one is shut out.
+func (c *Control) register(ctx context.Context, id identity, address netip.Addr) error {
+	_, err := c.store.Update(ctx, func(tx *store.Tx) error {
+		if id.Role == lb.RoleHost && tx.State().Instances[id.Instance] == nil {
+			return errRemoved
+		}
+		record := lb.Node{Created: c.now()}
+		if old := tx.State().Nodes[id.Name]; old != nil {
+			record = *old
+		} else {
+			record.Num = tx.NextNum()
+		}
+		record.ID, record.Role, record.Instance, record.Address = id.Name, id.Role, id.Instance, address
+		tx.PutNode(&record) // writes nothing when nothing differs
+		return nil
+	})
+	return err
+}
+
+// receive takes in what a node says until its stream ends.
+func (c *Control) receive(s *session, stream wire.Control_AttachServer) error {
+	for {
+		message, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		switch kind := message.Kind.(type) {
+		case *wire.NodeMessage_Ack:
+			c.acknowledged(s, kind.Ack)
+		case *wire.NodeMessage_Facts:
+			r, err := decodeReport(s.Name, kind.Facts)
+			if err != nil {
+				return err
+			}
+			c.facts.report(s.Name, r)
+		}
+	}
+}
+
+// A report is a Facts message decoded.
+type report struct {
+	events      []flow.Event
+	lost        uint64
+	counters    []flow.Counter
+	countersAll bool
+	health      []flow.Health
+	healthAll   bool
+	reasons     *flow.Reasons
+	rss         uint64
+	warning     string
+	warningSet  bool
+}
+
+// decodeReport reads a Facts message. Whose facts they are is said by the
+// certificate, whatever the node wrote into them.
+func decodeReport(id lb.NodeID, f *wire.Facts) (report, error) {
+	r := report{lost: f.EventsLost, countersAll: f.CountersAll, healthAll: f.HealthAll,
+		rss: f.Rss, warning: f.Warning, warningSet: f.WarningSet}
+	var err error
+	if r.events, err = decodeAll[flow.Event](f.Events); err != nil {
+		return r, fmt.Errorf("events: %w", err)
+	}
+	if r.counters, err = decodeAll[flow.Counter](f.Counters); err != nil {
+		return r, fmt.Errorf("counters: %w", err)
+	}
+	if r.health, err = decodeAll[flow.Health](f.Health); err != nil {
+		return r, fmt.Errorf("health: %w", err)
+	}
+	if len(f.Reasons) > 0 {
+		r.reasons = new(flow.Reasons)
+		if err := json.Unmarshal(f.Reasons, r.reasons); err != nil {
+			return r, fmt.Errorf("reasons: %w", err)
+		}
+		r.reasons.Node = id
+	}
+	for i := range r.events {
+		r.events[i].Node = id
+	}
+	for i := range r.counters {
+		r.counters[i].Node = id
+	}
+	for i := range r.health {
+		r.health[i].Node = id
+	}
+	return r, nil
+}
+
+func decodeAll[T any](raw [][]byte) ([]T, error) {
+	all := make([]T, len(raw))
+	for i, one := range raw {
+		if err := json.Unmarshal(one, &all[i]); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"fmt"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/sallyport/sallyport/internal/policy"
+)
+
+// collector reads a Node when it is asked: nothing is counted twice.
+type collector struct {
+	n *Node
+
+	revision, kernel, connected, apply, lost, packets, unseen *prometheus.Desc
+}
+
+// Collector gives the node's metrics, named sallyport_node_….
+func (n *Node) Collector() prometheus.Collector {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("sallyport_node_"+name, help, labels, nil)
+	}
+	return &collector{
+		n:         n,
+		revision:  desc("revision", "Revision that this process has put in force; 0: none."),
+		kernel:    desc("kernel_revision", "Revision that the kernel programs enforce; 0: none."),
+		connected: desc("connected", "1 while attached to the server."),
+		apply:     desc("apply_seconds", "How long staging and committing the newest snapshot took."),
+		lost:      desc("events_lost_total", "Verdict events that could not be told to the server, for want of room."),
+		packets:   desc("packets_total", "Packets by the reason they left the kernel programs.", "reason"),
+		unseen:    desc("events_unseen_total", "Verdict events that the kernel programs did not tell: by rate limit or want of room."),
+	}
+}
+
+// Describe lists the metrics.
+func (k *collector) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{k.revision, k.kernel, k.connected, k.apply, k.lost, k.packets, k.unseen} {
+		out <- d
+	}
+}
+
+// Collect reads them.
+func (k *collector) Collect(out chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v)
+	}
+	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	connected := 0.0
+	if k.n.attached.Load() {
+		connected = 1
+	}
+	gauge(k.revision, float64(k.n.Revision()))
+	gauge(k.connected, connected)
+	gauge(k.apply, k.n.engine.applyTime().Seconds())
+	counter(k.lost, k.n.reporter.lostEvents())
+	if k.n.o.Kernel == nil {
+		return
+	}
+	gauge(k.kernel, float64(k.n.kernelRevision()))
+	reasons, err := k.n.o.Kernel.Reasons()
+	if err != nil {
+		out <- prometheus.NewInvalidMetric(k.packets, err)
+		return
+	}
+	for _, r := range policy.Reasons() {
+		counter(k.packets, reasons.Packets[r], r.String())
+	}
+	counter(k.unseen, reasons.Lost)
+}
+
+// Handler serves /metrics and /healthz. /healthz is 200 once a snapshot is in
+// force, attached or not: gates go on without the server.
+func (n *Node) Handler() http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(n.Collector(), collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		if r := max(n.Revision(), n.kernelRevision()); r > 0 {
+			fmt.Fprintf(w, "revision %d in force\n", r)
+			return
+		}
+		http.Error(w, "no snapshot is in force", http.StatusServiceUnavailable)
+	})
+	return mux
+}
