@@ -31,6 +31,9 @@ func Assemble(state *lb.State, node lb.NodeID, keys func(gateway, host uint32) [
 		out:   &Snapshot{Revision: state.Revision, Node: node, Role: self.Role, Policies: make(map[policy.Hash]*policy.Compiled)},
 	}
 	for _, n := range state.Nodes {
+		if !n.Address.IsValid() { // has not said yet where its tunnel ends
+			continue
+		}
 		if n.Role == lb.RoleGateway {
 			a.gateways = append(a.gateways, n)
 		} else if other := a.hosts[n.Instance]; n.Instance != "" && (other == nil || n.Num < other.Num) {
@@ -134,7 +137,7 @@ func (a *assembly) targets(balancer *lb.LoadBalancer, l *lb.Listener, location l
 		if instance == nil {
 			return nil, fmt.Errorf("target %d of %s is %s, which does not exist", t.Num, l.ID, t.Instance)
 		}
-		if host == nil || !host.Address.IsValid() || !instance.Private.IsValid() {
+		if host == nil || !instance.Private.IsValid() {
 			continue
 		}
 		refs = append(refs, TargetRef{t.Num, t.Weight})
@@ -189,10 +192,10 @@ func ProbeAddress(num uint32) netip.Addr {
 }
 
 // instance adds the machine whose traffic this host judges. When the instance
-// is gone the host keeps none, which admits nothing.
+// is gone or has no address yet the host has none, which admits nothing.
 func (a *assembly) instance() error {
 	i := a.state.Instances[a.self.Instance]
-	if i == nil {
+	if i == nil || !i.Private.IsValid() {
 		return nil
 	}
 	if len(i.Groups) == 0 {
