@@ -8,6 +8,6 @@ import "slices"
 // list here.
 func Actions() []Action {
 	return slices.Concat(
-		clbTaskActions(),
+		clbActions(),
 	)
 }

@@ -4,14 +4,6 @@ package cloudapi
 
 import "github.com/sallyport/sallyport/internal/lb"
 
-// clbTaskActions is also the example to follow: one line per action, an input
-// struct whose tags are the schema, an output struct, a handler.
-func clbTaskActions() []Action {
-	return []Action{
-		action(serviceCLB, "DescribeTaskStatus", describeTaskStatus),
-	}
-}
-
 type describeTaskStatusIn struct {
 	TaskId string   `tc:""`
 	_      struct{} `unserved:"DealName"`

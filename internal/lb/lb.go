@@ -166,6 +166,7 @@ type LoadBalancer struct {
 	VIPs         []netip.Addr // IPv4 first
 	Groups       []GroupID    // gate 1; first has highest priority; empty: every client is admitted
 	PassToTarget bool         // true: gate 2 is skipped for traffic that comes through this load balancer
+	Protected    bool         // true: deleting it is refused
 	Created      time.Time
 	Tags         Tags
 	Echo         map[string]string

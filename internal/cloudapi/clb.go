@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloudapi
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+
+	"github.com/sallyport/sallyport/internal/lb"
+)
+
+// clbActions lists the clb service, 2018-03-17.
+func clbActions() []Action {
+	return []Action{
+		action(serviceCLB, "CreateLoadBalancer", createLoadBalancer),
+		action(serviceCLB, "DescribeLoadBalancers", describeLoadBalancers),
+		action(serviceCLB, "ModifyLoadBalancerAttributes", modifyLoadBalancerAttributes),
+		action(serviceCLB, "DeleteLoadBalancer", deleteLoadBalancer),
+		action(serviceCLB, "SetLoadBalancerSecurityGroups", setLoadBalancerSecurityGroups),
+		action(serviceCLB, "SetSecurityGroupForLoadbalancers", setSecurityGroupForLoadbalancers),
+		action(serviceCLB, "CreateListener", createListener),
+		action(serviceCLB, "DescribeListeners", describeListeners),
+		action(serviceCLB, "ModifyListener", modifyListener),
+		action(serviceCLB, "DeleteListener", deleteListener),
+		action(serviceCLB, "DeleteLoadBalancerListeners", deleteLoadBalancerListeners),
+		action(serviceCLB, "CreateRule", createRule),
+		action(serviceCLB, "ModifyRule", modifyRule),
+		action(serviceCLB, "DeleteRule", deleteRule),
+		action(serviceCLB, "ModifyDomain", modifyDomain),
+		action(serviceCLB, "ModifyDomainAttributes", modifyDomainAttributes),
+		action(serviceCLB, "RegisterTargets", registerTargets),
+		action(serviceCLB, "DeregisterTargets", deregisterTargets),
+		action(serviceCLB, "DescribeTargets", describeTargets),
+		action(serviceCLB, "ModifyTargetWeight", modifyTargetWeight),
+		action(serviceCLB, "ModifyTargetPort", modifyTargetPort),
+		action(serviceCLB, "DescribeTargetHealth", describeTargetHealth),
+		action(serviceCLB, "DescribeTaskStatus", describeTaskStatus),
+	}
+}
+
+// A clbTag is a label as clb writes it.
+type clbTag struct {
+	TagKey   string `tc:"required"`
+	TagValue string `tc:""`
+}
+
+func findBalancer(st *lb.State, id string) (*lb.LoadBalancer, error) {
+	b := st.Balancers[lb.BalancerID(id)]
+	if b == nil {
+		return nil, errorf("InvalidParameter.LBIdNotFound", "LoadBalancerId: there is no load balancer %q", clip(id, 40))
+	}
+	return b, nil
+}
+
+// changeBalancer is findBalancer for writers: a copy to edit and put.
+func changeBalancer(st *lb.State, id string) (*lb.LoadBalancer, error) {
+	b, err := findBalancer(st, id)
+	if err != nil {
+		return nil, err
+	}
+	c := *b
+	c.Groups = slices.Clone(b.Groups)
+	return &c, nil
+}
+
+func findListener(st *lb.State, balancer, id string) (*lb.Listener, error) {
+	if _, err := findBalancer(st, balancer); err != nil {
+		return nil, err
+	}
+	l := st.Listeners[lb.ListenerID(id)]
+	if l == nil || l.Balancer != lb.BalancerID(balancer) {
+		return nil, errorf("InvalidParameter.ListenerIdNotFound", "ListenerId: load balancer %s has no listener %q", balancer, clip(id, 40))
+	}
+	return l, nil
+}
+
+// changeListener is findListener for writers: a deep copy to edit and put.
+func changeListener(st *lb.State, balancer, id string) (*lb.Listener, error) {
+	l, err := findListener(st, balancer, id)
+	if err != nil {
+		return nil, err
+	}
+	c := *l
+	c.Targets = slices.Clone(l.Targets)
+	c.Rules = slices.Clone(l.Rules)
+	for i := range c.Rules {
+		c.Rules[i].Targets = slices.Clone(c.Rules[i].Targets)
+	}
+	return &c, nil
+}
+
+// changeHTTPListener is changeListener for what only layer 7 has.
+func changeHTTPListener(st *lb.State, balancer, id string) (*lb.Listener, error) {
+	l, err := changeListener(st, balancer, id)
+	if err == nil && !l.Protocol.Layer7() {
+		return nil, errorf("InvalidParameter.ProtocolCheckFailed", "ListenerId: %s is a %s listener, which has no rules", id, l.Protocol)
+	}
+	return l, err
+}
+
+// listenersOf lists a load balancer's listeners in order of creation.
+func listenersOf(st *lb.State, id lb.BalancerID) []*lb.Listener {
+	var all []*lb.Listener
+	for _, l := range st.Listeners {
+		if l.Balancer == id {
+			all = append(all, l)
+		}
+	}
+	slices.SortFunc(all, func(a, b *lb.Listener) int { return cmp.Compare(a.Num, b.Num) })
+	return all
+}
+
+// count says "1 target", "2 targets".
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return strconv.Itoa(n) + " " + noun + "s"
+}

@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloudapi
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/store"
+)
+
+type internetAccessible struct {
+	InternetChargeType      *string `tc:""`
+	InternetMaxBandwidthOut *int64  `tc:""`
+	BandwidthpkgSubType     *string `tc:""`
+}
+
+type createLoadBalancerIn struct {
+	LoadBalancerType         string              `tc:"required,only=OPEN"`
+	Forward                  *int64              `tc:"only=1"`
+	LoadBalancerName         string              `tc:""`
+	VpcId                    string              `tc:""`
+	AddressIPVersion         string              `tc:"only=IPV4|ipv4"`
+	Number                   *int64              `tc:""`
+	MasterZoneId             string              `tc:""`
+	ZoneId                   string              `tc:""`
+	Vip                      string              `tc:""`
+	Tags                     []clbTag            `tc:""`
+	ClientToken              string              `tc:""`
+	LoadBalancerPassToTarget bool                `tc:""`
+	ProjectId                *int64              `tc:"echo"`
+	InternetAccessible       *internetAccessible `tc:"echo"`
+	LBChargeType             *string             `tc:"echo"`
+	_                        struct{}            `unserved:"SubnetId VipIsp BandwidthPackageId ExclusiveCluster SlaType ClusterIds SnatPro SnatIps ClusterTag SlaveZoneId EipAddressId DynamicVip Egress LBChargePrepaid AccessLogTopicId AdvancedRoute AvailableZoneAffinityInfo"`
+}
+
+type createLoadBalancerOut struct {
+	LoadBalancerIds []string
+}
+
+const maxBalancersPerCall = 20
+
+func createLoadBalancer(c *Call, in *createLoadBalancerIn) (*createLoadBalancerOut, error) {
+	number, err := c.checkCreate(in)
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	err = c.Update(func(tx *store.Tx) error {
+		ids = nil
+		token := "clb/CreateLoadBalancer/" + in.ClientToken
+		if in.ClientToken != "" {
+			if earlier, ok := tx.Token(token); ok {
+				ids = strings.Split(earlier, ",")
+				c.made = ids
+				return nil
+			}
+		}
+		for range number {
+			b, err := c.newBalancer(tx, in)
+			if err != nil {
+				return err
+			}
+			tx.PutBalancer(b)
+			ids = append(ids, string(b.ID))
+		}
+		if in.ClientToken != "" {
+			tx.PutToken(token, strings.Join(ids, ","))
+		}
+		c.made = ids
+		return nil
+	})
+	return &createLoadBalancerOut{LoadBalancerIds: ids}, err
+}
+
+func (c *Call) checkCreate(in *createLoadBalancerIn) (number int64, err error) {
+	if in.LoadBalancerType == "" {
+		return 0, refuse(lb.Missing, "LoadBalancerType", "no type is given", "use OPEN")
+	}
+	if err := checkBalancerName(in.LoadBalancerName); err != nil {
+		return 0, err
+	}
+	for _, zone := range []struct{ field, name string }{{"MasterZoneId", in.MasterZoneId}, {"ZoneId", in.ZoneId}} {
+		if zone.name != "" && zone.name != c.Zone() {
+			return 0, refuse(lb.Invalid, zone.field, fmt.Sprintf("there is no zone %q", clip(zone.name, 40)), "the region's zone is "+c.Zone())
+		}
+	}
+	if len(in.ClientToken) > 64 {
+		return 0, errorf("InvalidParameter.ClientTokenLimitExceeded", "ClientToken: longer than 64 characters")
+	}
+	number = 1
+	if in.Number != nil {
+		number = *in.Number
+	}
+	if number < 1 || number > maxBalancersPerCall {
+		return 0, refuse(lb.Range, "Number", fmt.Sprintf("%d is outside 1-%d", number, maxBalancersPerCall), "call several times")
+	}
+	if in.Vip != "" && number > 1 {
+		return 0, refuse(lb.Coexist, "Vip", "one VIP cannot serve several load balancers", "leave out Number or Vip")
+	}
+	return number, nil
+}
+
+// checkBalancerName refuses names that the published rule does not allow; ""
+// is no name.
+func checkBalancerName(name string) error {
+	if utf8.RuneCountInString(name) > 80 {
+		return refuse(lb.TooLong, "LoadBalancerName", "longer than 80 characters", "shorten it")
+	}
+	for _, r := range name {
+		if !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '-' && r != '_' {
+			return refuse(lb.Invalid, "LoadBalancerName", fmt.Sprintf("%q cannot be in a name", r), "use letters, digits, - and _")
+		}
+	}
+	return nil
+}
+
+func (c *Call) newBalancer(tx *store.Tx, in *createLoadBalancerIn) (*lb.LoadBalancer, error) {
+	st := tx.State()
+	if len(st.Balancers) >= c.Quotas.BalancersPerType {
+		return nil, refuse(lb.LimitExceeded, "", fmt.Sprintf("the region has its %s", count(c.Quotas.BalancersPerType, "load balancer")), "delete one")
+	}
+	network, err := c.balancerVPC(tx, in.VpcId)
+	if err != nil {
+		return nil, err
+	}
+	vip, err := c.pickVIP(st, in.Vip)
+	if err != nil {
+		return nil, err
+	}
+	tags, err := tagsOf(in.Tags)
+	if err != nil {
+		return nil, err
+	}
+	b := &lb.LoadBalancer{
+		ID: newID("lb-", st.Balancers), Num: tx.NextNum(), Name: in.LoadBalancerName, Type: lb.Open, VPC: network,
+		VIPs: []netip.Addr{vip}, PassToTarget: in.LoadBalancerPassToTarget, Created: c.Now().UTC(), Tags: tags, Echo: c.Echo,
+	}
+	for _, other := range st.Balancers { // a taken name gets another one, as published
+		if b.Name == "" || other.Name == b.Name {
+			b.Name = string(b.ID)
+		}
+	}
+	if b.Name == "" {
+		b.Name = string(b.ID)
+	}
+	return b, nil
+}
+
+// balancerVPC is the VPC named, or the default one.
+func (c *Call) balancerVPC(tx *store.Tx, id string) (lb.VPCID, error) {
+	if id == "" {
+		return c.defaultVPC(tx).ID, nil
+	}
+	if tx.State().VPCs[lb.VPCID(id)] == nil {
+		return "", refuse(lb.NotFound, "VpcId", fmt.Sprintf("there is no VPC %q", clip(id, 40)), "")
+	}
+	return lb.VPCID(id), nil
+}
+
+func (c *Call) pickVIP(st *lb.State, wanted string) (netip.Addr, error) {
+	taken := map[netip.Addr]bool{}
+	for _, b := range st.Balancers {
+		for _, vip := range b.VIPs {
+			taken[vip] = true
+		}
+	}
+	if wanted == "" {
+		vip, ok := freeAddr(c.VIPPool, taken)
+		if !ok {
+			return vip, errorf("ResourceInsufficient", "every address of the VIP pool is in use")
+		}
+		return vip, nil
+	}
+	vip, err := netip.ParseAddr(wanted)
+	if err != nil {
+		return vip, refuse(lb.Malformed, "Vip", fmt.Sprintf("%q is not an address", clip(wanted, 60)), "")
+	}
+	if !usable(c.VIPPool, vip) {
+		return vip, refuse(lb.Invalid, "Vip", vip.String()+" is not in the VIP pool", "leave it out to get a free one")
+	}
+	if taken[vip] {
+		return vip, refuse(lb.Invalid, "Vip", vip.String()+" is in use", "leave it out to get a free one")
+	}
+	return vip, nil
+}
+
+// freeAddr is the lowest address of the pool that is not taken. The first and
+// last address of an IPv4 prefix wider than /31 are not given out.
+func freeAddr(pool []netip.Prefix, taken map[netip.Addr]bool) (netip.Addr, bool) {
+	for _, p := range pool {
+		for a := p.Masked().Addr(); p.Contains(a); a = a.Next() {
+			if !taken[a] && usable([]netip.Prefix{p}, a) {
+				return a, true
+			}
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// usable reports whether the pool may give out the address.
+func usable(pool []netip.Prefix, a netip.Addr) bool {
+	for _, p := range pool {
+		if !p.Contains(a) {
+			continue
+		}
+		edge := a == p.Masked().Addr() || !p.Contains(a.Next())
+		return !edge || p.Addr().BitLen()-p.Bits() < 2
+	}
+	return false
+}
+
+func tagsOf(list []clbTag) (lb.Tags, error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
+	tags := lb.Tags{}
+	for _, t := range list {
+		if _, twice := tags[t.TagKey]; twice || t.TagKey == "" {
+			return nil, refuse(lb.Invalid, "Tags", fmt.Sprintf("key %q is empty or given twice", clip(t.TagKey, 60)), "")
+		}
+		tags[t.TagKey] = t.TagValue
+	}
+	return tags, nil
+}
+
+type modifyLoadBalancerAttributesIn struct {
+	LoadBalancerId           string              `tc:"required"`
+	LoadBalancerName         *string             `tc:""`
+	LoadBalancerPassToTarget *bool               `tc:""`
+	DeleteProtect            *bool               `tc:""`
+	InternetChargeInfo       *internetAccessible `tc:"echo"`
+	_                        struct{}            `unserved:"TargetRegionInfo SwitchFlag SnatPro ModifyClassicDomain AssociateEndpoint"`
+}
+
+func modifyLoadBalancerAttributes(c *Call, in *modifyLoadBalancerAttributesIn) (*done, error) {
+	return nil, c.Update(func(tx *store.Tx) error {
+		b, err := changeBalancer(tx.State(), in.LoadBalancerId)
+		if err != nil {
+			return err
+		}
+		if in.LoadBalancerName != nil && *in.LoadBalancerName != b.Name {
+			if *in.LoadBalancerName == "" {
+				return refuse(lb.Invalid, "LoadBalancerName", "a name has 1 to 80 characters", "leave it out to keep the name")
+			}
+			if err := checkBalancerName(*in.LoadBalancerName); err != nil {
+				return err
+			}
+			b.Name = *in.LoadBalancerName
+		}
+		if in.LoadBalancerPassToTarget != nil {
+			b.PassToTarget = *in.LoadBalancerPassToTarget
+		}
+		if in.DeleteProtect != nil {
+			b.Protected = *in.DeleteProtect
+		}
+		if text, ok := c.Echo["InternetChargeInfo"]; ok { // reads return it under the name of creation
+			b.Echo = withEcho(b.Echo, "InternetAccessible", text)
+		}
+		tx.PutBalancer(b)
+		return nil
+	})
+}
+
+// withEcho is echo with one entry changed; the old map stays as it is.
+func withEcho(echo map[string]string, name, text string) map[string]string {
+	next := map[string]string{name: text}
+	for k, v := range echo {
+		if k != name {
+			next[k] = v
+		}
+	}
+	return next
+}
+
+type deleteLoadBalancerIn struct {
+	LoadBalancerIds []string `tc:"required"`
+	ForceDelete     bool     `tc:""`
+}
+
+// riskyTargets is how many bound targets make a deletion need ForceDelete.
+const riskyTargets = 20
+
+func deleteLoadBalancer(c *Call, in *deleteLoadBalancerIn) (*done, error) {
+	if len(in.LoadBalancerIds) == 0 || len(in.LoadBalancerIds) > maxBalancersPerCall {
+		return nil, refuse(lb.TooLong, "LoadBalancerIds", fmt.Sprintf("%d ids", len(in.LoadBalancerIds)), "give 1 to 20")
+	}
+	return nil, c.Update(func(tx *store.Tx) error {
+		st := tx.State()
+		for _, id := range in.LoadBalancerIds {
+			b, err := findBalancer(st, id)
+			if err != nil {
+				return err
+			}
+			if b.Protected {
+				return errorf("FailedOperation", "load balancer %s is protected; set DeleteProtect to false first", id)
+			}
+			bound := 0
+			for _, l := range listenersOf(st, b.ID) {
+				bound += targetCount(l)
+				tx.DeleteListener(l.ID)
+			}
+			if bound >= riskyTargets && !in.ForceDelete {
+				return errorf("FailedOperation.TargetNumCheckRisk", "load balancer %s has %s; unbind them or set ForceDelete", id, count(bound, "target"))
+			}
+			tx.DeleteBalancer(b.ID)
+		}
+		return nil
+	})
+}
+
+func targetCount(l *lb.Listener) int {
+	n := len(l.Targets)
+	for _, r := range l.Rules {
+		n += len(r.Targets)
+	}
+	return n
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloudapi
+
+import "github.com/sallyport/sallyport/internal/lb"
+
+// healthCheckIn is a health check as clients write it. Fields that are not
+// given keep their value, or take the default when the check is new.
+type healthCheckIn struct {
+	HealthSwitch    *int64   `tc:""`
+	TimeOut         *int64   `tc:""`
+	IntervalTime    *int64   `tc:""`
+	HealthNum       *int64   `tc:""`
+	UnHealthNum     *int64   `tc:""`
+	HttpCode        *int64   `tc:""`
+	HttpCheckPath   *string  `tc:""`
+	HttpCheckDomain *string  `tc:""`
+	HttpCheckMethod *string  `tc:""`
+	HttpVersion     *string  `tc:""`
+	CheckPort       *int64   `tc:""`
+	CheckType       *string  `tc:""`
+	SourceIpType    *int64   `tc:""`
+	_               struct{} `unserved:"ContextType SendContext RecvContext ExtendedCode"`
+}
+
+// apply changes h as asked and validates the outcome. A nil receiver changes
+// nothing.
+func (in *healthCheckIn) apply(h *lb.HealthCheck, p lb.ListenerProtocol) error {
+	if in == nil {
+		return nil
+	}
+	next := *h
+	if in.CheckType != nil && *in.CheckType != "" && *in.CheckType != next.Type {
+		next.Type = *in.CheckType
+		next.HTTPCode, next.HTTPPath, next.HTTPDomain, next.HTTPMethod, next.HTTPVersion = 0, "", "", "", ""
+	}
+	if in.HealthSwitch != nil {
+		if n := *in.HealthSwitch; n != 0 && n != 1 {
+			return refuse(lb.Range, "HealthCheck.HealthSwitch", "neither 0 nor 1", "1 is on, 0 is off")
+		}
+		next.On = *in.HealthSwitch == 1
+	}
+	setInt(&next.TimeOut, in.TimeOut)
+	setInt(&next.IntervalTime, in.IntervalTime)
+	setInt(&next.HealthNum, in.HealthNum)
+	setInt(&next.UnHealthNum, in.UnHealthNum)
+	setInt(&next.SourceIPType, in.SourceIpType)
+	setInt(&next.HTTPCode, in.HttpCode)
+	setInt(&next.Port, in.CheckPort)
+	if next.Port == -1 { // the published way to say "the target's own"
+		next.Port = 0
+	}
+	setText(&next.HTTPPath, in.HttpCheckPath)
+	setText(&next.HTTPDomain, in.HttpCheckDomain)
+	setText(&next.HTTPMethod, in.HttpCheckMethod)
+	setText(&next.HTTPVersion, in.HttpVersion)
+	next = next.WithDefaults()
+	if err := next.Validate("HealthCheck.", p); err != nil {
+		return err
+	}
+	*h = next
+	return nil
+}
+
+// setInt bounds what is stored; validation names what is out of range.
+func setInt(to *int, given *int64) {
+	if given != nil {
+		*to = int(max(min(*given, 1<<30), -(1 << 30)))
+	}
+}
+
+func setText(to, given *string) {
+	if given != nil {
+		*to = *given
+	}
+}
+
+// healthCheckOut is a health check as clients read it. HttpCheckMethod is
+// never null: a client dereferences it.
+type healthCheckOut struct {
+	HealthSwitch, TimeOut, IntervalTime, HealthNum, UnHealthNum  int
+	HttpCode                                                     int
+	HttpCheckPath, HttpCheckDomain, HttpCheckMethod, HttpVersion string
+	CheckPort                                                    *int
+	CheckType                                                    string
+	SourceIpType                                                 int
+	ContextType, SendContext, RecvContext, ExtendedCode          *string
+}
+
+func showCheck(h lb.HealthCheck) *healthCheckOut {
+	out := &healthCheckOut{
+		TimeOut: h.TimeOut, IntervalTime: h.IntervalTime, HealthNum: h.HealthNum, UnHealthNum: h.UnHealthNum,
+		HttpCode: h.HTTPCode, HttpCheckPath: h.HTTPPath, HttpCheckDomain: h.HTTPDomain, HttpCheckMethod: h.HTTPMethod,
+		HttpVersion: h.HTTPVersion, CheckType: h.Type, SourceIpType: h.SourceIPType,
+	}
+	if h.On {
+		out.HealthSwitch = 1
+	}
+	if h.Port != 0 {
+		out.CheckPort = &h.Port
+	}
+	return out
+}

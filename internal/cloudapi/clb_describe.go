@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloudapi
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/sallyport/sallyport/internal/lb"
+)
+
+type describeLoadBalancersIn struct {
+	LoadBalancerIds   []string `tc:""`
+	LoadBalancerType  string   `tc:""`
+	Forward           *int64   `tc:"only=1"`
+	LoadBalancerName  string   `tc:""`
+	LoadBalancerVips  []string `tc:""`
+	BackendPublicIps  []string `tc:""`
+	BackendPrivateIps []string `tc:""`
+	Paging
+	OrderBy       string   `tc:""`
+	OrderType     *int64   `tc:""`
+	SearchKey     string   `tc:""`
+	ProjectId     *int64   `tc:""`
+	WithRs        *int64   `tc:""`
+	VpcId         string   `tc:""`
+	SecurityGroup string   `tc:""`
+	Filters       []Filter `tc:""`
+	_             struct{} `unserved:"Domain MasterZone AdditionalFields"`
+}
+
+type describeLoadBalancersOut struct {
+	TotalCount      int
+	LoadBalancerSet []loadBalancerOut
+}
+
+type loadBalancerOut struct {
+	LoadBalancerId, LoadBalancerName, LoadBalancerType, Domain, LoadBalancerDomain string
+	LoadBalancerVips                                                               []string
+	Forward, Status, OpenBgp, Isolation                                            int
+	Snat, SnatPro, IsDDos, IsBlock                                                 bool
+	CreateTime, StatusTime                                                         string
+	ProjectId                                                                      int64
+	VpcId, SubnetId, LogSetId, LogTopicId, VipIsp, SlaType, ConfigId, Egress       string
+	AddressIPVersion, IPVersion                                                    string
+	IPv6Mode, AddressIPv6, Anycast                                                 *string
+	Tags                                                                           []clbTagOut
+	SecureGroups                                                                   []lb.GroupID
+	TargetRegionInfo                                                               regionInfo
+	MasterZone                                                                     zoneOut
+	BackupZoneSet, SnatIps, AttributeFlags, ClusterIds                             []string
+	NetworkAttributes                                                              json.RawMessage
+	ChargeType                                                                     string
+	LoadBalancerPassToTarget                                                       bool
+	Zones                                                                          []string
+}
+
+type clbTagOut struct{ TagKey, TagValue string }
+
+type regionInfo struct{ Region, VpcId string }
+
+type zoneOut struct {
+	ZoneId                     int
+	Zone, ZoneName, ZoneRegion string
+	LocalZone, EdgeZone        bool
+}
+
+func describeLoadBalancers(c *Call, in *describeLoadBalancersIn) (*describeLoadBalancersOut, error) {
+	if len(in.LoadBalancerIds) > maxBalancersPerCall {
+		return nil, refuse(lb.TooLong, "LoadBalancerIds", fmt.Sprintf("%d ids", len(in.LoadBalancerIds)), "give at most 20")
+	}
+	st := c.State()
+	var all []*lb.LoadBalancer
+	for _, b := range st.Balancers {
+		if in.matches(st, b) {
+			all = append(all, b)
+		}
+	}
+	all, err := filter(c, all, in.Filters, map[string]func(*lb.LoadBalancer) []string{
+		"master-zone-id": func(*lb.LoadBalancer) []string { return []string{c.Zone()} },
+		"charge-type":    func(b *lb.LoadBalancer) []string { return []string{chargeType(b)} },
+	}, func(b *lb.LoadBalancer) lb.Tags { return b.Tags })
+	if err != nil {
+		return nil, err
+	}
+	if err := in.sort(all); err != nil {
+		return nil, err
+	}
+	cut, err := page(all, in.Paging)
+	if err != nil {
+		return nil, err
+	}
+	out := &describeLoadBalancersOut{TotalCount: len(all)}
+	for _, b := range cut {
+		out.LoadBalancerSet = append(out.LoadBalancerSet, c.showBalancer(b))
+	}
+	return out, nil
+}
+
+func (in *describeLoadBalancersIn) matches(st *lb.State, b *lb.LoadBalancer) bool {
+	vips := texts(b.VIPs)
+	switch {
+	case len(in.LoadBalancerIds) > 0 && !slices.Contains(in.LoadBalancerIds, string(b.ID)),
+		in.LoadBalancerType != "" && in.LoadBalancerType != string(b.Type),
+		!strings.Contains(b.Name, in.LoadBalancerName),
+		len(in.LoadBalancerVips) > 0 && !overlap(in.LoadBalancerVips, vips),
+		in.ProjectId != nil && *in.ProjectId != projectOf(b),
+		in.VpcId != "" && in.VpcId != string(b.VPC),
+		in.SecurityGroup != "" && !slices.Contains(b.Groups, lb.GroupID(in.SecurityGroup)):
+		return false
+	case in.SearchKey != "" && !strings.Contains(b.Name, in.SearchKey) && !slices.Contains(vips, in.SearchKey):
+		return false
+	}
+	if len(in.BackendPublicIps) == 0 && len(in.BackendPrivateIps) == 0 && in.WithRs == nil {
+		return true
+	}
+	public, private := backends(st, b.ID)
+	return (in.WithRs == nil || (*in.WithRs == 1) == (len(private) > 0)) &&
+		(len(in.BackendPublicIps) == 0 || overlap(in.BackendPublicIps, public)) &&
+		(len(in.BackendPrivateIps) == 0 || overlap(in.BackendPrivateIps, private))
+}
+
+// backends lists the addresses of everything bound to a load balancer.
+func backends(st *lb.State, id lb.BalancerID) (public, private []string) {
+	for _, l := range listenersOf(st, id) {
+		targets := slices.Clone(l.Targets)
+		for _, r := range l.Rules {
+			targets = append(targets, r.Targets...)
+		}
+		for _, t := range targets {
+			if i := st.Instances[t.Instance]; i != nil {
+				private = append(private, i.Private.String())
+				if i.Public.IsValid() {
+					public = append(public, i.Public.String())
+				}
+			}
+		}
+	}
+	return public, private
+}
+
+func (in *describeLoadBalancersIn) sort(all []*lb.LoadBalancer) error {
+	by := func(a, b *lb.LoadBalancer) int { return a.Created.Compare(b.Created) }
+	switch in.OrderBy {
+	case "", "CreateTime":
+	case "LoadBalancerName":
+		by = func(a, b *lb.LoadBalancer) int { return cmp.Compare(a.Name, b.Name) }
+	case "LoadBalancerType":
+		by = func(a, b *lb.LoadBalancer) int { return cmp.Compare(a.Type, b.Type) }
+	default:
+		return refuse(lb.Invalid, "OrderBy", fmt.Sprintf("%q is not served", clip(in.OrderBy, 40)), "use CreateTime, LoadBalancerName or LoadBalancerType")
+	}
+	slices.SortFunc(all, func(a, b *lb.LoadBalancer) int { return cmp.Or(by(a, b), cmp.Compare(a.Num, b.Num)) })
+	if in.OrderType == nil || *in.OrderType != 0 {
+		slices.Reverse(all)
+	}
+	return nil
+}
+
+func (c *Call) showBalancer(b *lb.LoadBalancer) loadBalancerOut {
+	out := loadBalancerOut{
+		LoadBalancerId: string(b.ID), LoadBalancerName: b.Name, LoadBalancerType: string(b.Type),
+		LoadBalancerVips: texts(b.VIPs), Forward: 1, Status: 1, CreateTime: stamp(b.Created), StatusTime: stamp(b.Created),
+		ProjectId: projectOf(b), VpcId: string(b.VPC), SubnetId: string(b.Subnet), AddressIPVersion: "ipv4", IPVersion: "ipv4",
+		SecureGroups: b.Groups, TargetRegionInfo: regionInfo{c.Region, string(b.VPC)},
+		MasterZone: zoneOut{Zone: c.Zone(), ZoneName: c.Zone(), ZoneRegion: c.Region}, Zones: []string{c.Zone()},
+		NetworkAttributes: json.RawMessage(cmp.Or(b.Echo["InternetAccessible"], "null")),
+		ChargeType:        chargeType(b), LoadBalancerPassToTarget: b.PassToTarget,
+	}
+	if b.Protected {
+		out.AttributeFlags = append(out.AttributeFlags, "DeleteProtect")
+	}
+	for _, key := range sortedKeys(b.Tags) {
+		out.Tags = append(out.Tags, clbTagOut{key, b.Tags[key]})
+	}
+	return out
+}
+
+// projectOf and chargeType read what was stored without effect.
+func projectOf(b *lb.LoadBalancer) int64 { return echoed(b.Echo, "ProjectId", int64(0)) }
+
+func chargeType(b *lb.LoadBalancer) string { return echoed(b.Echo, "LBChargeType", "POSTPAID_BY_HOUR") }
+
+// echoed reads a stored echo field; or is what reads return when it was never
+// given.
+func echoed[T any](echo map[string]string, name string, or T) T {
+	v := or
+	if text, ok := echo[name]; ok && json.Unmarshal([]byte(text), &v) != nil {
+		return or
+	}
+	return v
+}
+
+func texts(addrs []netip.Addr) []string {
+	all := make([]string, len(addrs))
+	for i, a := range addrs {
+		all[i] = a.String()
+	}
+	return all
+}
+
+func overlap(a, b []string) bool {
+	return slices.ContainsFunc(a, func(s string) bool { return slices.Contains(b, s) })
+}

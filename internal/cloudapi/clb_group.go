@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloudapi
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/store"
+)
+
+type setLoadBalancerSecurityGroupsIn struct {
+	LoadBalancerId string   `tc:"required"`
+	SecurityGroups []string `tc:""`
+}
+
+// setLoadBalancerSecurityGroups makes the list the bound one, in order of
+// priority; an empty or absent list unbinds all.
+func setLoadBalancerSecurityGroups(c *Call, in *setLoadBalancerSecurityGroupsIn) (*done, error) {
+	return nil, c.Update(func(tx *store.Tx) error {
+		b, err := changeBalancer(tx.State(), in.LoadBalancerId)
+		if err != nil {
+			return err
+		}
+		b.Groups = nil
+		for _, id := range in.SecurityGroups {
+			if err := c.bind(tx.State(), b, id, "SecurityGroups"); err != nil {
+				return err
+			}
+		}
+		tx.PutBalancer(b)
+		return nil
+	})
+}
+
+// bind appends a group at the lowest priority.
+func (c *Call) bind(st *lb.State, b *lb.LoadBalancer, id, field string) error {
+	group := lb.GroupID(id)
+	switch {
+	case st.Groups[group] == nil:
+		return refuse(lb.NotFound, field, fmt.Sprintf("there is no security group %q", clip(id, 40)), "")
+	case slices.Contains(b.Groups, group):
+		return refuse(lb.Duplicate, field, id+" is named twice", "name each group once")
+	case len(b.Groups) >= c.Quotas.GroupsPerBalancer:
+		return refuse(lb.LimitExceeded, field, fmt.Sprintf("a load balancer has at most %s", count(c.Quotas.GroupsPerBalancer, "group")), "unbind one")
+	}
+	b.Groups = append(b.Groups, group)
+	return nil
+}
+
+type setSecurityGroupForLoadbalancersIn struct {
+	SecurityGroup   string   `tc:"required"`
+	OperationType   string   `tc:"required"`
+	LoadBalancerIds []string `tc:"required"`
+}
+
+// setSecurityGroupForLoadbalancers binds or unbinds one group at several load
+// balancers. Binding a bound group and unbinding an unbound one change nothing.
+func setSecurityGroupForLoadbalancers(c *Call, in *setSecurityGroupForLoadbalancersIn) (*done, error) {
+	if in.OperationType != "ADD" && in.OperationType != "DEL" {
+		return nil, refuse(lb.Invalid, "OperationType", fmt.Sprintf("%q is not an operation", clip(in.OperationType, 40)), "use ADD or DEL")
+	}
+	if n := len(in.LoadBalancerIds); n == 0 || n > maxBalancersPerCall {
+		return nil, refuse(lb.TooLong, "LoadBalancerIds", fmt.Sprintf("%d ids", n), "give 1 to 20")
+	}
+	return nil, c.Update(func(tx *store.Tx) error {
+		for _, id := range in.LoadBalancerIds {
+			b, err := changeBalancer(tx.State(), id)
+			if err != nil {
+				return err
+			}
+			at := slices.Index(b.Groups, lb.GroupID(in.SecurityGroup))
+			switch {
+			case in.OperationType == "DEL" && at >= 0:
+				b.Groups = slices.Delete(b.Groups, at, at+1)
+			case in.OperationType == "DEL" && tx.State().Groups[lb.GroupID(in.SecurityGroup)] == nil:
+				return refuse(lb.NotFound, "SecurityGroup", fmt.Sprintf("there is no security group %q", clip(in.SecurityGroup, 40)), "")
+			case in.OperationType == "ADD" && at < 0:
+				if err := c.bind(tx.State(), b, in.SecurityGroup, "SecurityGroup"); err != nil {
+					return err
+				}
+			}
+			tx.PutBalancer(b)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloudapi
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/store"
+)
+
+type createListenerIn struct {
+	LoadBalancerId string         `tc:"required"`
+	Ports          []int64        `tc:"required"`
+	Protocol       string         `tc:"required"`
+	ListenerNames  []string       `tc:""`
+	HealthCheck    *healthCheckIn `tc:""`
+	Scheduler      string         `tc:"only=WRR"`
+	TargetType     string         `tc:"only=NODE"`
+	SessionType    string         `tc:"only=NORMAL"`
+	_              struct{}       `unserved:"Certificate SessionExpireTime SniSwitch KeepaliveEnable EndPort DeregisterTargetRst MultiCertInfo MaxConn MaxCps IdleConnectTimeout ProxyProtocol SnatEnable FullEndPorts H2cSwitch SslCloseSwitch DataCompressMode RescheduleTargetZeroWeight RescheduleUnhealthy RescheduleExpandTarget RescheduleStartTime RescheduleInterval"`
+}
+
+type createListenerOut struct {
+	ListenerIds []string
+}
+
+// createListener makes a listener for each port; the ids are in their order.
+func createListener(c *Call, in *createListenerIn) (*createListenerOut, error) {
+	proto, err := listenerProtocol(in.Protocol)
+	if err != nil {
+		return nil, err
+	}
+	if len(in.Ports) == 0 {
+		return nil, refuse(lb.Missing, "Ports", "no port is given", "give at least one")
+	}
+	if n := len(in.ListenerNames); n != 0 && n != len(in.Ports) {
+		return nil, refuse(lb.Invalid, "ListenerNames", fmt.Sprintf("%s for %s", count(n, "name"), count(len(in.Ports), "port")), "give a name for each port or none")
+	}
+	check, err := newListenerCheck(in.HealthCheck, proto)
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	err = c.Update(func(tx *store.Tx) error {
+		ids = nil
+		b, err := findBalancer(tx.State(), in.LoadBalancerId)
+		if err != nil {
+			return err
+		}
+		for i, port := range in.Ports {
+			l := &lb.Listener{Balancer: b.ID, Protocol: proto, Created: c.Now().UTC(), Check: check}
+			if !proto.Layer7() {
+				l.Scheduler = "WRR"
+			}
+			if len(in.ListenerNames) > 0 {
+				l.Name = in.ListenerNames[i]
+			}
+			if err := c.addListener(tx, l, port); err != nil {
+				return err
+			}
+			ids = append(ids, string(l.ID))
+		}
+		return nil
+	})
+	return &createListenerOut{ListenerIds: ids}, err
+}
+
+func listenerProtocol(text string) (lb.ListenerProtocol, error) {
+	switch p := lb.ListenerProtocol(text); p {
+	case lb.ListenTCP, lb.ListenHTTP:
+		return p, nil
+	case "UDP", "TCP_SSL", "QUIC", "HTTPS":
+		return "", refuse(lb.Unsupported, "Protocol", text+" listeners are not served", "use TCP or HTTP")
+	}
+	return "", refuse(lb.Invalid, "Protocol", fmt.Sprintf("%q is not a protocol of listeners", clip(text, 40)), "use TCP or HTTP")
+}
+
+// newListenerCheck is the check of a new listener: at layer 7 there is none,
+// rules have their own.
+func newListenerCheck(in *healthCheckIn, p lb.ListenerProtocol) (lb.HealthCheck, error) {
+	if p.Layer7() {
+		if in != nil {
+			return lb.HealthCheck{}, errLayer7Check()
+		}
+		return lb.HealthCheck{}, nil
+	}
+	check := lb.DefaultCheck(p)
+	return check, in.apply(&check, p)
+}
+
+func errLayer7Check() error {
+	return refuse(lb.Invalid, "HealthCheck", "an HTTP listener is checked by its rules", "give HealthCheck to CreateRule or ModifyRule")
+}
+
+func (c *Call) addListener(tx *store.Tx, l *lb.Listener, port int64) error {
+	if port < 1 || port > 65535 {
+		return refuse(lb.Range, "Ports", fmt.Sprintf("%d is outside 1-65535", port), "")
+	}
+	if err := checkListenerName(l.Name); err != nil {
+		return err
+	}
+	others := listenersOf(tx.State(), l.Balancer)
+	if len(others) >= c.Quotas.ListenersPerLB {
+		return refuse(lb.LimitExceeded, "Ports", fmt.Sprintf("a load balancer has at most %s", count(c.Quotas.ListenersPerLB, "listener")), "delete one")
+	}
+	for _, other := range others {
+		if int64(other.Port) == port { // TCP and HTTP share the ports of TCP
+			return errorf("InvalidParameter.PortCheckFailed", "Ports: %d is used by listener %s (%s)", port, other.ID, other.Protocol)
+		}
+	}
+	l.ID, l.Num, l.Port = newID("lbl-", tx.State().Listeners), tx.NextNum(), uint16(port)
+	tx.PutListener(l)
+	return nil
+}
+
+func checkListenerName(name string) error {
+	if len([]rune(name)) > 80 {
+		return refuse(lb.TooLong, "ListenerName", "longer than 80 characters", "shorten it")
+	}
+	return nil
+}
+
+type modifyListenerIn struct {
+	LoadBalancerId string         `tc:"required"`
+	ListenerId     string         `tc:"required"`
+	ListenerName   *string        `tc:""`
+	HealthCheck    *healthCheckIn `tc:""`
+	Scheduler      string         `tc:"only=WRR"`
+	TargetType     string         `tc:"only=NODE"`
+	SessionType    string         `tc:"only=NORMAL"`
+	_              struct{}       `unserved:"SessionExpireTime Certificate SniSwitch KeepaliveEnable DeregisterTargetRst MultiCertInfo MaxConn MaxCps IdleConnectTimeout ProxyProtocol SnatEnable DataCompressMode RescheduleTargetZeroWeight RescheduleUnhealthy RescheduleExpandTarget RescheduleStartTime RescheduleInterval"`
+}
+
+func modifyListener(c *Call, in *modifyListenerIn) (*done, error) {
+	return nil, c.Update(func(tx *store.Tx) error {
+		l, err := changeListener(tx.State(), in.LoadBalancerId, in.ListenerId)
+		if err != nil {
+			return err
+		}
+		if in.ListenerName != nil {
+			l.Name = *in.ListenerName
+			if err := checkListenerName(l.Name); err != nil {
+				return err
+			}
+		}
+		if in.HealthCheck != nil && l.Protocol.Layer7() {
+			return errLayer7Check()
+		}
+		if err := in.HealthCheck.apply(&l.Check, l.Protocol); err != nil {
+			return err
+		}
+		tx.PutListener(l)
+		return nil
+	})
+}
+
+type deleteListenerIn struct {
+	LoadBalancerId string `tc:"required"`
+	ListenerId     string `tc:"required"`
+}
+
+func deleteListener(c *Call, in *deleteListenerIn) (*done, error) {
+	return nil, c.Update(func(tx *store.Tx) error {
+		l, err := findListener(tx.State(), in.LoadBalancerId, in.ListenerId)
+		if err != nil {
+			return err
+		}
+		tx.DeleteListener(l.ID)
+		return nil
+	})
+}
+
+type deleteLoadBalancerListenersIn struct {
+	LoadBalancerId string   `tc:"required"`
+	ListenerIds    []string `tc:""`
+}
+
+// deleteLoadBalancerListeners deletes the listeners named; without names, all.
+func deleteLoadBalancerListeners(c *Call, in *deleteLoadBalancerListenersIn) (*done, error) {
+	return nil, c.Update(func(tx *store.Tx) error {
+		b, err := findBalancer(tx.State(), in.LoadBalancerId)
+		if err != nil {
+			return err
+		}
+		for _, id := range in.ListenerIds {
+			l, err := findListener(tx.State(), in.LoadBalancerId, id)
+			if err != nil {
+				return err
+			}
+			tx.DeleteListener(l.ID)
+		}
+		if len(in.ListenerIds) == 0 {
+			for _, l := range listenersOf(tx.State(), b.ID) {
+				tx.DeleteListener(l.ID)
+			}
+		}
+		return nil
+	})
+}
+
+// listenerChoice is how describing calls pick listeners of one load balancer.
+type listenerChoice struct {
+	LoadBalancerId string   `tc:"required"`
+	ListenerIds    []string `tc:""`
+	Protocol       string   `tc:""`
+	Port           *int64   `tc:""`
+}
+
+// choose lists the listeners chosen, in order of creation. An unknown listener
+// is merely absent, an unknown load balancer is an error.
+func (in *listenerChoice) choose(st *lb.State) ([]*lb.Listener, error) {
+	b, err := findBalancer(st, in.LoadBalancerId)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(listenersOf(st, b.ID), func(l *lb.Listener) bool {
+		return len(in.ListenerIds) > 0 && !slices.Contains(in.ListenerIds, string(l.ID)) ||
+			in.Protocol != "" && in.Protocol != string(l.Protocol) ||
+			in.Port != nil && *in.Port != 0 && *in.Port != int64(l.Port)
+	}), nil
+}
+
+type describeListenersIn struct {
+	listenerChoice
+}
+
+type describeListenersOut struct {
+	Listeners  []listenerOut
+	TotalCount int
+}
+
+// listenerOut is a listener as clients read it. Protocol and SniSwitch are
+// never null: a client dereferences them.
+type listenerOut struct {
+	ListenerId, ListenerName, Protocol, CreateTime, TargetType, SessionType string
+	Port, EndPort, SessionExpireTime, SniSwitch, KeepaliveEnable            int
+	MaxConn, MaxCps                                                         int
+	Scheduler                                                               *string
+	HealthCheck                                                             *healthCheckOut
+	Certificate, TargetGroup, IdleConnectTimeout                            *string
+	Rules                                                                   []ruleOut
+	TargetGroupList, AttrFlags                                              []string
+	Toa, DeregisterTargetRst                                                bool
+}
+
+func describeListeners(c *Call, in *describeListenersIn) (*describeListenersOut, error) {
+	listeners, err := in.choose(c.State())
+	if err != nil {
+		return nil, err
+	}
+	out := &describeListenersOut{TotalCount: len(listeners)}
+	for _, l := range listeners {
+		out.Listeners = append(out.Listeners, showListener(l))
+	}
+	return out, nil
+}
+
+func showListener(l *lb.Listener) listenerOut {
+	out := listenerOut{
+		ListenerId: string(l.ID), ListenerName: l.Name, Protocol: string(l.Protocol), CreateTime: stamp(l.Created),
+		TargetType: "NODE", SessionType: "NORMAL", Port: int(l.Port), MaxConn: -1, MaxCps: -1,
+	}
+	if !l.Protocol.Layer7() {
+		out.Scheduler, out.HealthCheck = &l.Scheduler, showCheck(l.Check)
+	}
+	for i := range l.Rules {
+		out.Rules = append(out.Rules, showRule(l, &l.Rules[i]))
+	}
+	return out
+}
