@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package proxy serves the layer-7 listeners of a gateway: HTTP/1.1 on each
+// VIP and port, requests routed by domain and URL prefix, and connections to
+// targets that keep the client's own address, because gate 2 judges it.
+//
+// One rule is above all others: an upstream connection carries the requests
+// of one client address only. A connection that gate 2 admitted for one client
+// must never bring another client's request to the target.
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/snapshot"
+)
+
+// A Dialer connects to a target from a client's own address. Port 0 in from
+// picks one; mark names the target for the gateway's egress program.
+type Dialer func(ctx context.Context, from, to netip.AddrPort, mark uint32) (net.Conn, error)
+
+// A ListenFunc opens a listener on a VIP and port.
+type ListenFunc func(ctx context.Context, at netip.AddrPort) (net.Listener, error)
+
+// Options are what a Proxy needs from outside. Dial and Listen are required.
+type Options struct {
+	Dial   Dialer
+	Listen ListenFunc
+	Alive  func(target uint32) bool // whether a target takes new requests; nil: all do
+	Logger *slog.Logger             // nil: slog.Default
+	Limits Limits
+}
+
+// Limits bound time and memory. A zero field means its default.
+type Limits struct {
+	Connect       time.Duration // to open a connection to one target; 4 s
+	Answer        time.Duration // from the whole request sent to the head of the answer; 60 s
+	Head          time.Duration // from the first byte of a request to the end of its head; 60 s
+	Stall         time.Duration // between two reads of a body, or for one write; 60 s
+	KeepAlive     time.Duration // an idle client connection is closed after this; 75 s
+	UpstreamIdle  time.Duration // an idle upstream connection is closed after this; 60 s
+	IdlePerClient int           // idle upstream connections per client address and target; 8
+	IdleTotal     int           // idle upstream connections altogether; 4096
+	HeadBytes     int           // of a request's head; 64 KiB
+}
+
+func (l Limits) withDefaults() Limits {
+	durations := []struct {
+		field *time.Duration
+		value time.Duration
+	}{
+		{&l.Connect, 4 * time.Second}, {&l.Answer, time.Minute}, {&l.Head, time.Minute}, {&l.Stall, time.Minute},
+		{&l.KeepAlive, 75 * time.Second}, {&l.UpstreamIdle, time.Minute},
+	}
+	for _, d := range durations {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
+	}
+	numbers := []struct {
+		field *int
+		value int
+	}{{&l.IdlePerClient, 8}, {&l.IdleTotal, 4096}, {&l.HeadBytes, 64 << 10}}
+	for _, n := range numbers {
+		if *n.field == 0 {
+			*n.field = n.value
+		}
+	}
+	return l
+}
+
+// A Proxy serves the layer-7 listeners of the newest committed snapshot. Each
+// request is served by one snapshot from beginning to end.
+type Proxy struct {
+	options Options
+	limits  Limits
+	engine  engine
+	current atomic.Pointer[view] // never nil
+
+	mu     sync.Mutex // guards the rest: Stage, Commit and Close
+	open   map[netip.AddrPort]*front
+	staged *stage
+	closed bool
+
+	base     context.Context // ends tunnelled (upgraded) connections at Close
+	endBase  context.CancelFunc
+	fronts   sync.WaitGroup
+	requests inFlight
+}
+
+// A stage is a snapshot that is ready to be put in force: what it adds to the
+// open listeners is bound already, but not served.
+type stage struct {
+	view *view
+	open map[netip.AddrPort]net.Listener // those that are not in Proxy.open
+}
+
+// New makes a Proxy that serves nothing yet. Close ends it.
+func New(options Options) *Proxy {
+	if options.Alive == nil {
+		options.Alive = func(uint32) bool { return true }
+	}
+	if options.Logger == nil {
+		options.Logger = slog.Default()
+	}
+	p := &Proxy{options: options, limits: options.Limits.withDefaults(), open: map[netip.AddrPort]*front{}}
+	p.base, p.endBase = context.WithCancel(context.Background())
+	p.engine = newReverseProxy(options.Alive, options.Logger)
+	p.current.Store(p.newView(&snapshot.Snapshot{}, nil))
+	return p
+}
+
+// Stage opens the listeners that s adds. When an address cannot be bound it
+// returns an error that names it, and nothing has changed. A later Stage
+// replaces an earlier one.
+func (p *Proxy) Stage(ctx context.Context, s *snapshot.Snapshot) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return fmt.Errorf("proxy: closed")
+	}
+	next := &stage{view: p.newView(s, p.current.Load()), open: map[netip.AddrPort]net.Listener{}}
+	earlier := map[netip.AddrPort]net.Listener{}
+	if p.staged != nil {
+		earlier = p.staged.open
+	}
+	var opened []net.Listener
+	for at := range next.view.routes {
+		if p.open[at] != nil {
+			continue
+		}
+		if l := earlier[at]; l != nil {
+			next.open[at] = l
+			continue
+		}
+		l, err := p.options.Listen(ctx, at)
+		if err != nil {
+			for _, l := range opened {
+				l.Close()
+			}
+			return fmt.Errorf("proxy: cannot listen on %v: %w", at, err)
+		}
+		opened = append(opened, l)
+		next.open[at] = l
+	}
+	for at, l := range earlier {
+		if next.open[at] == nil {
+			l.Close()
+		}
+	}
+	p.staged = next
+	return nil
+}
+
+// Commit puts the staged snapshot of revision r in force: new listeners are
+// served, gone ones are closed (a request in flight goes on), and idle
+// upstream connections are closed, so that the next request's dial meets gate
+// 2 at the new revision. It fails only when r is neither staged nor in force.
+func (p *Proxy) Commit(_ context.Context, r lb.Revision) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.staged == nil || p.staged.view.revision != r {
+		if p.current.Load().revision == r {
+			return nil
+		}
+		return fmt.Errorf("proxy: revision %d is not staged", r)
+	}
+	next := p.staged
+	p.staged = nil
+	old := p.current.Swap(next.view)
+	for at, l := range next.open {
+		p.serve(at, l)
+	}
+	for at, f := range p.open {
+		if next.view.routes[at] == nil {
+			delete(p.open, at)
+			p.retire(f)
+		}
+	}
+	old.upstream.CloseIdleConnections()
+	return nil
+}
+
+// Close stops serving. Requests in flight may finish until ctx ends; then
+// their connections are closed.
+func (p *Proxy) Close(ctx context.Context) error {
+	p.mu.Lock()
+	p.closed = true
+	if p.staged != nil {
+		for _, l := range p.staged.open {
+			l.Close()
+		}
+		p.staged = nil
+	}
+	open := p.open
+	p.open = map[netip.AddrPort]*front{}
+	p.mu.Unlock()
+
+	var failed error
+	for _, f := range open {
+		if err := f.server.Shutdown(ctx); err != nil {
+			failed = err
+		}
+	}
+	p.endBase()
+	for _, f := range open {
+		f.server.Close()
+	}
+	p.fronts.Wait()
+	p.requests.end()
+	p.current.Load().upstream.CloseIdleConnections()
+	return failed
+}
+
+// A front is one open listener and the HTTP server behind it.
+type front struct {
+	listener net.Listener
+	server   *http.Server
+}
+
+func (p *Proxy) serve(at netip.AddrPort, l net.Listener) {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	f := &front{listener: l, server: &http.Server{
+		Handler:     p.handler(at),
+		Protocols:   protocols,
+		IdleTimeout: p.limits.KeepAlive,
+		// The strict reader in front enforces its own, tighter bounds and
+		// answers 408 and 431; these only bound what it hands on.
+		ReadHeaderTimeout:            p.limits.Head,
+		MaxHeaderBytes:               2 * p.limits.HeadBytes,
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(p.options.Logger.Handler(), slog.LevelDebug),
+		BaseContext:                  func(net.Listener) context.Context { return p.base },
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, clientKey{}, c)
+		},
+	}}
+	p.open[at] = f
+	p.fronts.Go(func() {
+		if err := f.server.Serve(strictListener{l, p.limits}); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+			p.options.Logger.Error("listener stopped", "address", at, "err", err)
+		}
+	})
+}
+
+// retire closes a listener at once and its connections as they become idle.
+func (p *Proxy) retire(f *front) {
+	f.listener.Close()
+	p.fronts.Go(func() {
+		if err := f.server.Shutdown(p.base); err != nil {
+			f.server.Close()
+		}
+	})
+}
+
+// inFlight counts requests. After end has begun, none is let in.
+type inFlight struct {
+	mu    sync.RWMutex
+	ended bool
+	count sync.WaitGroup
+}
+
+// enter reports whether the request may be served; then leave must follow.
+func (f *inFlight) enter() bool {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if f.ended {
+		return false
+	}
+	f.count.Add(1)
+	return true
+}
+
+func (f *inFlight) leave() { f.count.Done() }
+
+// end waits for the requests that were let in.
+func (f *inFlight) end() {
+	f.mu.Lock()
+	f.ended = true
+	f.mu.Unlock()
+	f.count.Wait()
+}
