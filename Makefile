@@ -33,7 +33,7 @@ bench:
 
 # The stories on real packets, over and over: what leaks or races shows here.
 soak:
-	$(GO) test -run '^TestScenarios$$' -count $(ROUNDS) -timeout 2h ./internal/scenario/
+	$(GO) test -run '^TestLab$$' -count $(ROUNDS) -timeout 2h ./internal/scenario/
 
 fuzz:
 	@set -e; for file in $$(grep -rl --include='*_test.go' '^func Fuzz' internal cmd); do \

@@ -28,7 +28,7 @@ var rooms = map[string][]string{
 	"proxy":    {"lb", "policy", "snapshot", "flow"},
 	"health":   {"lb", "snapshot"},
 	"lab":      {"lb"},
-	"scenario": {"lb", "policy", "path", "store", "cloudapi"},
+	"scenario": {"lb", "policy", "store", "cloudapi"},
 	"archtest": {},
 }
 

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package scenario
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// Every story on real packets, in one lab.
+func TestLab(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: the lab makes network namespaces")
+	}
+	dir := t.TempDir()
+	build := exec.Command("go", "build", "-o", dir+"/", "./cmd/sallyport", "./cmd/sallyport-node")
+	build.Dir = "../.."
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	lab, err := StartLab(t.Context(), dir+"/sallyport", dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := lab.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	for _, s := range scripts(t) {
+		t.Run(strings.TrimSuffix(s.Name, ".txtar"), func(t *testing.T) {
+			if err := Run(t.Context(), lab, "lab", s); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestEventText(t *testing.T) {
+	tests := []struct {
+		event event
+		want  string
+	}{
+		{event{Gate: "clb", Action: "ACCEPT", Reason: "rule", SecurityGroupId: "sg-a", PolicyPosition: 2, Direction: "in"}, "accept clb sg-a rule 2"},
+		{event{Gate: "cvm", Action: "DROP", Reason: "no_match", Direction: "out"}, "drop cvm out no_match"},
+		{event{Gate: "cvm", Action: "accept", Reason: "pass_to_target"}, "accept cvm pass_to_target"},
+	}
+	for _, tt := range tests {
+		if got := tt.event.text(); got != tt.want {
+			t.Errorf("text = %q, want %q", got, tt.want)
+		}
+	}
+}
+
+// Which verdicts belong to an attempt decides what a story can assert.
+func TestAbout(t *testing.T) {
+	client, vip, web := clients()["client-1"], clients()["client-2"], clients()["client-3"]
+	layer4 := attempt{Send: Send{From: Host{Address: client}, To: vip, Port: 80, Listener: "lbl-1"}, port: 20001}
+	layer7 := layer4
+	layer7.Layer7 = true
+	ping := attempt{Send: Send{From: Host{Address: client}, To: web, ICMP: true}, port: 20001}
+	tests := []struct {
+		name    string
+		attempt attempt
+		event   event
+		want    bool
+	}{
+		{"own port", layer4, event{Gate: "clb", Source: "203.0.113.10:20001"}, true},
+		{"other port", layer4, event{Gate: "clb", Source: "203.0.113.10:20002"}, false},
+		{"other client", layer4, event{Gate: "clb", Source: "198.51.100.20:20001"}, false},
+		{"gate 2 behind layer 4", layer4, event{Gate: "cvm", Source: "203.0.113.10:20001", ListenerId: "lbl-1"}, true},
+		{"gate 1 before layer 7", layer7, event{Gate: "clb", Source: "203.0.113.10:20002", ListenerId: "lbl-1"}, false},
+		{"gate 2 behind layer 7", layer7, event{Gate: "cvm", Source: "203.0.113.10:41000", ListenerId: "lbl-1"}, true},
+		{"another listener's gate 2", layer7, event{Gate: "cvm", Source: "203.0.113.10:41000", ListenerId: "lbl-2"}, false},
+		{"ping", ping, event{Gate: "cvm", Protocol: "ICMP", Source: "203.0.113.10", Destination: "203.0.113.30"}, true},
+		{"ping of another", ping, event{Gate: "cvm", Protocol: "ICMP", Source: "203.0.113.10", Destination: "198.51.100.20"}, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := tt.attempt.about(tt.event); got != tt.want {
+				t.Errorf("about = %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestChecksum(t *testing.T) {
+	if got := checksum([]byte{8, 0, 0, 0, 0x12, 0x34, 0, 1}); got != 0xe5ca {
+		t.Errorf("checksum = %#x, want 0xe5ca", got)
+	}
+}

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package scenario
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/sallyport/sallyport/internal/cloudapi"
+	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/policy"
+	"github.com/sallyport/sallyport/internal/store"
+)
+
+// Ref is the engine that knows only what rules mean: state is kept in memory,
+// changed by the API in process, and judged by policy.Decide.
+type Ref struct {
+	store     *store.Store
+	api       *cloudapi.Server
+	instances map[string]Instance
+}
+
+// NewRef makes an empty region.
+func NewRef() *Ref {
+	s := store.NewMemory()
+	return &Ref{store: s, instances: map[string]Instance{}, api: cloudapi.New(cloudapi.Options{
+		Store: s, Region: "local", Keys: func(string) (string, bool) { return "", false },
+		VIPPool: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/26")}, EIPPool: []netip.Prefix{netip.MustParsePrefix("192.0.2.64/26")},
+	})}
+}
+
+// Close ends the store.
+func (r *Ref) Close() error { return r.store.Close() }
+
+// Call runs the action in process.
+func (r *Ref) Call(ctx context.Context, api API, action string, in, out any) error {
+	params, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	data, err := r.api.Do(ctx, api.Version, action, params)
+	if err != nil {
+		return fmt.Errorf("%s: %w", action, err)
+	}
+	if out == nil {
+		return nil
+	}
+	return json.Unmarshal(data, out)
+}
+
+// Instance runs an instance that is at once RUNNING: there is no node to wait for.
+func (r *Ref) Instance(ctx context.Context, name string, public bool) (Instance, error) {
+	if i, ok := r.instances[name]; ok {
+		return i, nil
+	}
+	id, err := runInstance(ctx, r, name, public)
+	if err != nil {
+		return Instance{}, err
+	}
+	_, err = r.store.Update(ctx, func(tx *store.Tx) error {
+		i := *tx.State().Instances[lb.InstanceID(id)]
+		i.State = lb.Running
+		tx.PutInstance(&i)
+		return nil
+	})
+	if err != nil {
+		return Instance{}, err
+	}
+	made := r.store.State().Instances[lb.InstanceID(id)]
+	r.instances[name] = Instance{Name: name, ID: id, Private: made.Private, Public: made.Public}
+	return r.instances[name], nil
+}
+
+// runInstance asks for an instance and gives its id.
+func runInstance(ctx context.Context, e Engine, name string, public bool) (string, error) {
+	in := map[string]any{"InstanceName": name, "InternetAccessible": map[string]any{"PublicIpAssigned": public}}
+	var made struct{ InstanceIdSet []string }
+	if err := e.Call(ctx, apiCVM(), "RunInstances", in, &made); err != nil {
+		return "", err
+	}
+	if len(made.InstanceIdSet) != 1 {
+		return "", fmt.Errorf("RunInstances made %v", made.InstanceIdSet)
+	}
+	return made.InstanceIdSet[0], nil
+}
+
+// Settle has nothing to wait for.
+func (r *Ref) Settle(context.Context) error { return nil }
+
+// Send judges each send on the newest state.
+func (r *Ref) Send(_ context.Context, sends []Send) ([]Result, error) {
+	results := make([]Result, len(sends))
+	for i, s := range sends {
+		var err error
+		if results[i], err = r.judge(r.store.State(), s); err != nil {
+			return nil, err
+		}
+	}
+	return results, nil
+}
+
+// judge follows a send from gate to gate: out of its sender's if that is an
+// instance, then through a load balancer or straight to an instance.
+func (r *Ref) judge(state *lb.State, s Send) (Result, error) {
+	p := lb.Packet{Proto: lb.TCP, Src: s.From.Address, Dst: s.To, DstPort: s.Port}
+	if s.ICMP {
+		p.Proto = lb.ICMP
+	}
+	var left []string
+	if s.From.Instance != "" {
+		out := atInstance(state, nil, lb.InstanceID(s.From.Instance), policy.Out, p)
+		left = []string{verdictText(out, policy.Out)}
+		if out.Action != lb.Accept {
+			return Result{Verdicts: left}, nil
+		}
+	}
+	if s.Balancer == "" {
+		in := atInstance(state, nil, lb.InstanceID(s.Target.Instance), policy.In, p)
+		return Result{Served: in.Action == lb.Accept, Verdicts: append(left, verdictText(in, policy.In))}, nil
+	}
+	res, err := through(state, state.Balancers[lb.BalancerID(s.Balancer)], p)
+	res.Verdicts = append(left, res.Verdicts...)
+	return res, err
+}
+
+// through judges a packet to a VIP: gate 1 on the listener's port, gate 2 on
+// the service port of every target the flow may be given to.
+func through(state *lb.State, b *lb.LoadBalancer, p lb.Packet) (Result, error) {
+	listener := listenerOf(state, b.ID, p.DstPort)
+	if listener == nil {
+		return Result{Verdicts: []string{"drop clb " + policy.NoListener.String()}}, nil
+	}
+	gate1 := policy.Decide(policy.GateCLB, policy.In, policy.Resolve(state, b.Groups, policy.In), p)
+	if gate1.Action != lb.Accept {
+		return Result{Verdicts: []string{verdictText(gate1, policy.In)}}, nil
+	}
+	var all []Result
+	for _, t := range targetsOf(listener) {
+		p.DstPort = t.Port
+		gate2 := atInstance(state, b, t.Instance, policy.In, p)
+		all = append(all, Result{Served: gate2.Action == lb.Accept, Verdicts: []string{verdictText(gate1, policy.In), verdictText(gate2, policy.In)}})
+	}
+	if len(all) == 0 {
+		return Result{}, errors.New("the listener has no targets")
+	}
+	for _, other := range all[1:] {
+		if other.Served != all[0].Served || !slices.Equal(other.Verdicts, all[0].Verdicts) {
+			return Result{}, errors.New("the outcome depends on which target is chosen")
+		}
+	}
+	return all[0], nil
+}
+
+// atInstance is gate 2; b is the load balancer the packet came through, or nil.
+func atInstance(state *lb.State, b *lb.LoadBalancer, id lb.InstanceID, dir policy.Direction, p lb.Packet) policy.Verdict {
+	if b != nil && b.PassToTarget {
+		return policy.Verdict{Gate: policy.GateCVM, Action: lb.Accept, Reason: policy.PassToTarget}
+	}
+	return policy.Decide(policy.GateCVM, dir, policy.Resolve(state, state.Instances[id].Groups, dir), p)
+}
+
+// Health is what a probe from the VIP would find.
+func (r *Ref) Health(_ context.Context, h Health) (Health, error) {
+	state := r.store.State()
+	b := state.Balancers[lb.BalancerID(h.Balancer)]
+	probe := lb.Packet{Proto: lb.TCP, Src: b.VIPs[0], DstPort: h.Port}
+	if atInstance(state, b, lb.InstanceID(h.Instance.ID), policy.In, probe).Action == lb.Accept {
+		h.State, h.Kind = "alive", ""
+	} else {
+		h.State, h.Kind = "dead", "gate"
+	}
+	return h, nil
+}
+
+// Logged is for engines with real servers.
+func (r *Ref) Logged(context.Context, Instance, uint16, netip.Addr) (bool, error) {
+	return false, errors.New("the ref engine has no logs; write [lab]")
+}
+
+func listenerOf(state *lb.State, b lb.BalancerID, port uint16) *lb.Listener {
+	for _, l := range state.Listeners {
+		if l.Balancer == b && l.Port == port {
+			return l
+		}
+	}
+	return nil
+}
+
+func targetsOf(l *lb.Listener) []lb.Target {
+	targets := slices.Clone(l.Targets)
+	for _, rule := range l.Rules {
+		targets = append(targets, rule.Targets...)
+	}
+	return targets
+}
+
+// verdictText is a verdict as scenario files write it, with the group's id.
+func verdictText(v policy.Verdict, dir policy.Direction) string {
+	words := []string{"drop", v.Gate.String()}
+	if v.Action == lb.Accept {
+		words[0] = "accept"
+	}
+	if dir == policy.Out {
+		words = append(words, "out")
+	}
+	if v.Reason == policy.RuleMatched {
+		return fmt.Sprintf("%s %s rule %d", strings.Join(words, " "), v.Group, v.Pos)
+	}
+	return strings.Join(append(words, v.Reason.String()), " ")
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package scenario
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A Requirement is one row of docs/requirements.md.
+type Requirement struct {
+	ID        string
+	Text      string
+	Scenarios []string // names without .txtar
+	Reason    string   // why it, or the rest of it, is not yet due; "" when nothing is left
+}
+
+const notDue = "not yet due: "
+
+// ParseRequirements reads the table: | id | requirement | covered by |. The
+// last cell names scenarios in backquotes, or says "not yet due: " and why, or
+// both.
+func ParseRequirements(document string) ([]Requirement, error) {
+	var rows []Requirement
+	for number, line := range strings.Split(document, "\n") {
+		if !strings.HasPrefix(line, "| SEED-") {
+			continue
+		}
+		cells := strings.Split(strings.Trim(line, "| "), " | ")
+		if len(cells) != 3 {
+			return nil, fmt.Errorf("line %d: %d cells, want 3", number+1, len(cells))
+		}
+		r := Requirement{ID: cells[0], Text: cells[1]}
+		covered, reason, _ := strings.Cut(cells[2], notDue)
+		r.Reason = strings.TrimSpace(reason)
+		for i, part := range strings.Split(covered, "`") {
+			if i%2 == 1 {
+				r.Scenarios = append(r.Scenarios, part)
+			}
+		}
+		rows = append(rows, r)
+	}
+	return rows, nil
+}
+
+// CheckRequirements compares the rows with what the scripts say they cover:
+// ids without a gap, each with a scenario that says so too or with a reason.
+func CheckRequirements(rows []Requirement, scripts []*Script) []error {
+	covers := map[string][]string{} // id → scenarios
+	for _, s := range scripts {
+		for _, id := range s.Covers {
+			covers[id] = append(covers[id], strings.TrimSuffix(s.Name, ".txtar"))
+		}
+	}
+	var faults []error
+	for i, r := range rows {
+		if want := fmt.Sprintf("SEED-%02d", i+1); r.ID != want {
+			return append(faults, fmt.Errorf("row %d is %s, want %s", i+1, r.ID, want))
+		}
+		slices.Sort(r.Scenarios)
+		slices.Sort(covers[r.ID])
+		if !slices.Equal(r.Scenarios, covers[r.ID]) {
+			faults = append(faults, fmt.Errorf("%s: the row names %v, the scenarios that cover it are %v", r.ID, r.Scenarios, covers[r.ID]))
+		}
+		if len(r.Scenarios) == 0 && r.Reason == "" {
+			faults = append(faults, fmt.Errorf("%s: neither a scenario nor a reason why it is not yet due", r.ID))
+		}
+		delete(covers, r.ID)
+	}
+	for id, names := range covers {
+		faults = append(faults, fmt.Errorf("%v cover %s, which is no row", names, id))
+	}
+	return faults
+}
