@@ -8,6 +8,7 @@ import "slices"
 // list here.
 func Actions() []Action {
 	return slices.Concat(
+		sallyportActions(),
 		clbActions(),
 	)
 }

@@ -5,6 +5,7 @@ package cloudapi
 import (
 	"context"
 
+	"github.com/sallyport/sallyport/internal/control"
 	"github.com/sallyport/sallyport/internal/flow"
 	"github.com/sallyport/sallyport/internal/lb"
 )
@@ -12,13 +13,16 @@ import (
 // Facts are what nodes have reported. Facts of nodes that have not reported
 // are absent.
 type Facts interface {
+	// Nodes lists every node of the state.
+	Nodes() []control.NodeStatus
 	// Health lists, by target number, what each gateway knows of the target.
 	Health() map[uint32][]flow.Health
 	// Counters lists every rule's counters at every node.
 	Counters() []flow.Counter
-	// Events returns up to max events after the given number, waiting for one
-	// or the end of ctx; next is the number to go on after, lost how many were
-	// overwritten before they could be read.
+	// Events returns up to max events after a cursor, waiting for one or the
+	// end of ctx. Cursor 0 is the oldest event held, one of the future the
+	// newest; next is the cursor to go on from, lost how many between the two
+	// cannot be returned.
 	Events(ctx context.Context, after uint64, max int) (events []flow.Event, next, lost uint64)
 }
 

@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloudapi
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sallyport/sallyport/internal/flow"
+	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/policy"
+)
+
+// sallyportActions lists our own service, 2026-11-23: what Tencent's has no
+// word for.
+func sallyportActions() []Action {
+	return []Action{
+		action(serviceSallyport, "DescribeStatus", describeStatus),
+		action(serviceSallyport, "DescribeVerdicts", describeVerdicts),
+		action(serviceSallyport, "DescribeRuleCounters", describeRuleCounters),
+		action(serviceSallyport, "DescribeHosts", describeHosts),
+		action(serviceSallyport, "CreateNodeToken", createNodeToken),
+	}
+}
+
+type describeStatusIn struct{}
+
+type describeStatusOut struct {
+	Revision lb.Revision
+	Nodes    []nodeOut
+	Targets  []targetStatus
+}
+
+// nodeOut is a node and the revision in force there. LagMs is from that
+// revision's arrival in the server's watch to the node's word that it is in force.
+type nodeOut struct {
+	Name, Role, InstanceId, Address string
+	Connected                       bool
+	Revision                        lb.Revision
+	LagMs                           float64
+	Error                           string
+}
+
+type targetStatus struct {
+	LoadBalancerId, ListenerId, LocationId, InstanceId string
+	Port                                               int
+	Health                                             string
+	HealthReason                                       *healthReason
+}
+
+func describeStatus(c *Call, _ *describeStatusIn) (*describeStatusOut, error) {
+	v := c.newHealth()
+	out := &describeStatusOut{Revision: v.state.Revision, Nodes: c.nodes(v.state)}
+	for _, id := range sortedKeys(v.state.Balancers) {
+		b := v.state.Balancers[id]
+		for _, l := range listenersOf(v.state, id) {
+			out.Targets = append(out.Targets, v.status(b, l, "", l.Check, l.Targets)...)
+			for _, r := range l.Rules {
+				out.Targets = append(out.Targets, v.status(b, l, r.ID, r.Check, r.Targets)...)
+			}
+		}
+	}
+	return out, nil
+}
+
+func (v healthView) status(b *lb.LoadBalancer, l *lb.Listener, rule lb.LocationID, check lb.HealthCheck, targets []lb.Target) []targetStatus {
+	var all []targetStatus
+	for _, t := range targets {
+		word, reason := v.judge(b, check, t)
+		all = append(all, targetStatus{string(b.ID), string(l.ID), string(rule), string(t.Instance), int(t.Port), word, reason})
+	}
+	return all
+}
+
+func (c *Call) nodes(st *lb.State) []nodeOut {
+	var all []nodeOut
+	if c.Facts == nil {
+		for _, id := range sortedKeys(st.Nodes) {
+			n := st.Nodes[id]
+			all = append(all, nodeOut{Name: string(id), Role: string(n.Role), InstanceId: string(n.Instance), Address: n.Address.String()})
+		}
+		return all
+	}
+	for _, n := range c.Facts.Nodes() {
+		all = append(all, nodeOut{
+			Name: string(n.ID), Role: string(n.Role), InstanceId: string(n.Instance), Address: n.Address.String(), Connected: n.Connected,
+			Revision: n.Committed, LagMs: float64(n.Lag.Microseconds()) / 1000, Error: n.Err,
+		})
+	}
+	return all
+}
+
+// Bounds of long polls and of what one answer carries.
+const (
+	maxWait         = 60 // seconds
+	defaultVerdicts = 100
+	maxVerdicts     = 1000
+)
+
+// waiting is the context of a long poll.
+func (c *Call) waiting(seconds int64) (context.Context, context.CancelFunc, error) {
+	if seconds < 0 || seconds > maxWait {
+		return nil, nil, refuse(lb.Range, "WaitSeconds", fmt.Sprintf("%d is outside 0-%d", seconds, maxWait), "ask again")
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, time.Duration(seconds)*time.Second)
+	return ctx, cancel, nil
+}
+
+type describeVerdictsIn struct {
+	After       int64    `tc:""` // 0: the oldest held; -1: only new ones
+	Limit       *int64   `tc:""`
+	WaitSeconds int64    `tc:""`
+	Filters     []Filter `tc:""`
+}
+
+type describeVerdictsOut struct {
+	Verdicts []verdictOut
+	Next     uint64
+	Lost     uint64
+}
+
+// verdictOut is one verdict on real traffic. Text says it in one line.
+type verdictOut struct {
+	Time, Node, Gate, Action, Reason, SecurityGroupId, PolicyId string
+	PolicyPosition                                              int
+	Revision, StampedRevision                                   lb.Revision
+	Protocol, Source, Destination, Direction                    string
+	LoadBalancerId, ListenerId, InstanceId                      string
+	Text                                                        string
+}
+
+// describeVerdicts returns verdicts after a cursor, and waits for one when
+// there is none yet.
+func describeVerdicts(c *Call, in *describeVerdictsIn) (*describeVerdictsOut, error) {
+	limit := int64(defaultVerdicts)
+	if in.Limit != nil {
+		limit = *in.Limit
+	}
+	switch {
+	case limit < 1 || limit > maxVerdicts:
+		return nil, refuse(lb.Range, "Limit", fmt.Sprintf("%d is outside 1-%d", limit, maxVerdicts), "")
+	case in.After < -1:
+		return nil, refuse(lb.Range, "After", "neither a cursor nor -1", "0 is the oldest verdict held, -1 waits for new ones")
+	case c.Facts == nil:
+		return nil, errorf("UnsupportedOperation", "this server has no nodes to hear verdicts from")
+	}
+	if _, err := filter(c, []verdictOut(nil), in.Filters, verdictFilters(), nil); err != nil {
+		return nil, err
+	}
+	ctx, cancel, err := c.waiting(in.WaitSeconds)
+	if err != nil {
+		return nil, err
+	}
+	defer cancel()
+	out := &describeVerdictsOut{Next: uint64(in.After)} // -1 is the farthest future
+	for {
+		events, next, lost := c.Facts.Events(ctx, out.Next, int(limit))
+		out.Next, out.Lost = next, out.Lost+lost
+		all := make([]verdictOut, len(events))
+		for i, e := range events {
+			all[i] = showVerdict(e)
+		}
+		if out.Verdicts, err = filter(c, all, in.Filters, verdictFilters(), nil); err != nil {
+			return nil, err
+		}
+		if len(out.Verdicts) > 0 || ctx.Err() != nil {
+			return out, nil
+		}
+	}
+}
+
+func verdictFilters() map[string]func(verdictOut) []string {
+	one := func(read func(verdictOut) string) func(verdictOut) []string {
+		return func(v verdictOut) []string { return []string{read(v)} }
+	}
+	return map[string]func(verdictOut) []string{
+		"node":              one(func(v verdictOut) string { return v.Node }),
+		"gate":              one(func(v verdictOut) string { return v.Gate }),
+		"action":            one(func(v verdictOut) string { return v.Action }),
+		"reason":            one(func(v verdictOut) string { return v.Reason }),
+		"security-group-id": one(func(v verdictOut) string { return v.SecurityGroupId }),
+		"load-balancer-id":  one(func(v verdictOut) string { return v.LoadBalancerId }),
+		"listener-id":       one(func(v verdictOut) string { return v.ListenerId }),
+		"instance-id":       one(func(v verdictOut) string { return v.InstanceId }),
+	}
+}
+
+func showVerdict(e flow.Event) verdictOut {
+	v := verdictOut{
+		Time: e.Time.UTC().Format(time.RFC3339Nano), Node: string(e.Node), Gate: e.Verdict.Gate.String(),
+		Action: e.Verdict.Action.String(), Reason: e.Verdict.Reason.String(),
+		SecurityGroupId: string(e.Verdict.Group), PolicyId: string(e.Verdict.Rule), PolicyPosition: e.Verdict.Pos,
+		Revision: e.Revision, StampedRevision: e.Stamped, Protocol: e.Proto.String(),
+		Source: e.Src.String(), Destination: e.Dst.String(), Direction: directionWord(e.Direction),
+		LoadBalancerId: string(e.Balancer), ListenerId: string(e.Listener), InstanceId: string(e.Instance),
+	}
+	if !e.Proto.HasPorts() {
+		v.Source, v.Destination = e.Src.Addr().String(), e.Dst.Addr().String()
+	}
+	v.Text = verdictLine(v)
+	return v
+}
+
+func directionWord(d policy.Direction) string {
+	switch d {
+	case policy.In:
+		return "in"
+	case policy.Out:
+		return "out"
+	}
+	return ""
+}
+
+// verdictLine says a verdict in one line: when, what, which gate of which
+// object, which rule, which packet, where and at which revision.
+func verdictLine(v verdictOut) string {
+	because := v.Reason
+	if v.SecurityGroupId != "" {
+		because = fmt.Sprintf("%s rule %d %s", v.SecurityGroupId, v.PolicyPosition, v.PolicyId)
+	}
+	object := v.InstanceId
+	if v.Gate == policy.GateCLB.String() || object == "" {
+		object = cmp.Or(v.LoadBalancerId, v.InstanceId, "-")
+	}
+	line := fmt.Sprintf("%s %s gate %s %s %s: %s %s > %s at %s revision %d",
+		v.Time, v.Action, v.Gate, object, v.Direction, v.Protocol, v.Source, v.Destination, v.Node, v.Revision)
+	if v.StampedRevision != 0 {
+		line += fmt.Sprintf(" (the gateway judged at %d)", v.StampedRevision)
+	}
+	return line + ": " + because
+}
+
+type describeRuleCountersIn struct {
+	SecurityGroupId string `tc:""`
+}
+
+type describeRuleCountersOut struct {
+	Counters []counterOut
+}
+
+// counterOut is what a rule has done at one gate, over all nodes, since
+// Baseline (the earliest of the nodes'). PolicyId "" is the implicit refusal
+// of Object. LastHit is "" for never.
+type counterOut struct {
+	Gate, SecurityGroupId, PolicyId, Object, Direction string
+	Packets, Bytes, NewFlows                           uint64
+	LastHit, Baseline                                  string
+}
+
+func describeRuleCounters(c *Call, in *describeRuleCountersIn) (*describeRuleCountersOut, error) {
+	if in.SecurityGroupId != "" && c.State().Groups[lb.GroupID(in.SecurityGroupId)] == nil {
+		return nil, refuse(lb.NotFound, "SecurityGroupId", fmt.Sprintf("there is no security group %q", clip(in.SecurityGroupId, 40)), "")
+	}
+	var counters []flow.Counter
+	if c.Facts != nil {
+		counters = c.Facts.Counters()
+	}
+	out := &describeRuleCountersOut{}
+	for _, n := range sumCounters(counters) {
+		if in.SecurityGroupId != "" && string(n.Group) != in.SecurityGroupId {
+			continue
+		}
+		out.Counters = append(out.Counters, counterOut{
+			Gate: n.Gate.String(), SecurityGroupId: string(n.Group), PolicyId: string(n.Rule), Object: n.Object, Direction: directionWord(n.Direction),
+			Packets: n.Packets, Bytes: n.Bytes, NewFlows: n.NewFlows, LastHit: precise(n.LastHit), Baseline: precise(n.Baseline),
+		})
+	}
+	return out, nil
+}
+
+// sumCounters adds up what nodes count of the same rule, in a stable order.
+func sumCounters(counters []flow.Counter) []flow.Counter {
+	sums := map[flow.Counter]flow.Counter{}
+	for _, n := range counters {
+		key := flow.Counter{Gate: n.Gate, Group: n.Group, Rule: n.Rule, Object: n.Object, Direction: n.Direction}
+		s, ok := sums[key]
+		if !ok {
+			s = key
+			s.Baseline = n.Baseline
+		}
+		s.Packets, s.Bytes, s.NewFlows = s.Packets+n.Packets, s.Bytes+n.Bytes, s.NewFlows+n.NewFlows
+		if n.LastHit.After(s.LastHit) {
+			s.LastHit = n.LastHit
+		}
+		if n.Baseline.Before(s.Baseline) {
+			s.Baseline = n.Baseline
+		}
+		sums[key] = s
+	}
+	all := make([]flow.Counter, 0, len(sums))
+	for _, s := range sums {
+		all = append(all, s)
+	}
+	slices.SortFunc(all, func(a, b flow.Counter) int {
+		return cmp.Or(cmp.Compare(a.Gate, b.Gate), cmp.Compare(a.Group, b.Group), cmp.Compare(a.Rule, b.Rule),
+			cmp.Compare(a.Object, b.Object), cmp.Compare(a.Direction, b.Direction))
+	})
+	return all
+}
+
+// precise is RFC 3339 in UTC, "" for the zero time.
+func precise(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339Nano)
+}
+
+type describeHostsIn struct {
+	AfterRevision int64 `tc:""`
+	WaitSeconds   int64 `tc:""`
+}
+
+type describeHostsOut struct {
+	Revision  lb.Revision
+	Instances []hostOut
+}
+
+type hostOut struct {
+	InstanceId, InstanceName, PrivateAddress, PublicAddress, State string
+}
+
+// describeHosts lists the instances that need a host, waiting until the state
+// is newer than AfterRevision or the wait is over.
+func describeHosts(c *Call, in *describeHostsIn) (*describeHostsOut, error) {
+	ctx, cancel, err := c.waiting(in.WaitSeconds)
+	if err != nil {
+		return nil, err
+	}
+	defer cancel()
+	st := c.State()
+	if int64(st.Revision) <= in.AfterRevision && in.WaitSeconds > 0 {
+		for next := range c.Store.Watch(ctx) {
+			if st = next; int64(st.Revision) > in.AfterRevision {
+				break
+			}
+		}
+	}
+	out := &describeHostsOut{Revision: st.Revision}
+	for _, id := range sortedKeys(st.Instances) {
+		i := st.Instances[id]
+		h := hostOut{InstanceId: string(id), InstanceName: i.Name, PrivateAddress: i.Private.String(), State: string(i.State)}
+		if i.Public.IsValid() {
+			h.PublicAddress = i.Public.String()
+		}
+		out.Instances = append(out.Instances, h)
+	}
+	return out, nil
+}
+
+type createNodeTokenIn struct {
+	Role       string `tc:"required"`
+	Name       string `tc:"required"`
+	InstanceId string `tc:""`
+}
+
+type createNodeTokenOut struct {
+	Token string
+}
+
+// createNodeToken makes the token that one node enrols with, once.
+func createNodeToken(c *Call, in *createNodeTokenIn) (*createNodeTokenOut, error) {
+	role := lb.NodeRole(in.Role)
+	switch {
+	case role != lb.RoleGateway && role != lb.RoleHost:
+		return nil, refuse(lb.Invalid, "Role", fmt.Sprintf("%q is not a role", clip(in.Role, 40)), "use gateway or host")
+	case in.Name == "":
+		return nil, refuse(lb.Invalid, "Name", "a node has a name", "")
+	case role == lb.RoleGateway && in.InstanceId != "":
+		return nil, refuse(lb.Coexist, "InstanceId", "a gateway runs no instance", "leave it out")
+	case role == lb.RoleHost && in.Name != in.InstanceId:
+		return nil, refuse(lb.Invalid, "Name", "a host has its instance's id as its name", "give the same text as Name and InstanceId")
+	case role == lb.RoleHost && c.State().Instances[lb.InstanceID(in.InstanceId)] == nil:
+		return nil, refuse(lb.NotFound, "InstanceId", fmt.Sprintf("there is no instance %q", clip(in.InstanceId, 40)), "")
+	case c.Tokens == nil:
+		return nil, errorf("UnsupportedOperation", "this server takes in no nodes")
+	}
+	token, err := c.Tokens.CreateToken(c.ctx, role, lb.NodeID(in.Name), lb.InstanceID(in.InstanceId))
+	return &createNodeTokenOut{Token: token}, err
+}
