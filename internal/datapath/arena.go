@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"github.com/sallyport/sallyport/internal/policy"
+)
+
+// blobHeader is what stands before every blob: its length in words, this
+// header included, and a hash of its content.
+const blobHeader = 2
+
+// An arena holds policies and Maglev tables in one big array of words. A blob
+// never changes while a row names it; equal blobs are kept once.
+type arena struct {
+	words  []uint64
+	byHash map[uint64]uint32 // content → offset
+	spans  []span            // taken, sorted by start
+}
+
+type span struct{ start, end uint32 }
+
+// load finds the blobs that rows still name after a restart.
+func (a *arena) load(live map[uint32]bool) error {
+	a.byHash, a.spans = map[uint64]uint32{}, []span{{0, blobHeader}}
+	for off := range live {
+		if off < blobHeader || int(off) > len(a.words) {
+			return fmt.Errorf("a row names word %d of the arena, which has %d", off, len(a.words))
+		}
+		start := off - blobHeader
+		length := a.words[start]
+		if length < blobHeader || length > uint64(len(a.words))-uint64(start) {
+			return fmt.Errorf("the blob at word %d has length %d", off, length)
+		}
+		a.spans = append(a.spans, span{start, start + uint32(length)})
+		a.byHash[a.words[start+1]] = off
+	}
+	slices.SortFunc(a.spans, func(x, y span) int { return int(x.start) - int(y.start) })
+	return nil
+}
+
+// retain frees every blob that is not live. It is called after a grace period.
+func (a *arena) retain(live map[uint32]bool) {
+	a.spans = slices.DeleteFunc(a.spans, func(s span) bool { return s.start != 0 && !live[s.start+blobHeader] })
+	for h, off := range a.byHash {
+		if !live[off] {
+			delete(a.byHash, h)
+		}
+	}
+}
+
+// put places content and gives its offset, that of an equal blob if there is
+// one. It errs when no gap is large enough.
+func (a *arena) put(content []uint64) (uint32, error) {
+	hash := hashWords(content)
+	if off, ok := a.byHash[hash]; ok && slices.Equal(a.words[off:int(off)+len(content)], content) {
+		return off, nil
+	}
+	need := uint32(len(content) + blobHeader)
+	for i, s := range a.spans {
+		end := uint32(len(a.words))
+		if i+1 < len(a.spans) {
+			end = a.spans[i+1].start
+		}
+		if end-s.end < need {
+			continue
+		}
+		start := s.end
+		copy(a.words[start+blobHeader:], content)
+		a.words[start], a.words[start+1] = uint64(need), hash
+		a.spans = slices.Insert(a.spans, i+1, span{start, start + need})
+		a.byHash[hash] = start + blobHeader
+		return start + blobHeader, nil
+	}
+	return 0, fmt.Errorf("no room for %d words among the compiled policies of this node (%d in all)", need, len(a.words))
+}
+
+func hashWords(content []uint64) uint64 {
+	h := sha256.New()
+	var b [8]byte
+	for _, w := range content {
+		binary.LittleEndian.PutUint64(b[:], w)
+		h.Write(b[:])
+	}
+	return binary.LittleEndian.Uint64(h.Sum(nil))
+}
+
+func pack(low, high uint32) uint64 { return uint64(low) | uint64(high)<<32 }
+
+// policyWords lays a compiled policy out as bpf/judge.h reads it. slot gives
+// the counter of each rule.
+func policyWords(c *policy.Compiled, slot func(policy.RuleRef) (uint32, error)) ([]uint64, error) {
+	w := []uint64{
+		pack(uint32(len(c.Src4)), uint32(len(c.Ports))),
+		pack(uint32(c.NPorts), uint32(len(c.Rules))),
+		pack(uint32(len(c.Src6)), 0),
+	}
+	for _, i := range c.Src4 {
+		w = append(w, pack(i.Start, uint32(i.Class)))
+	}
+	for _, i := range c.Ports {
+		w = append(w, pack(i.Start, uint32(i.Class)))
+	}
+	for _, r := range c.Rules {
+		s, err := slot(r)
+		if err != nil {
+			return nil, err
+		}
+		w = append(w, pack(s, uint32(r.Action)))
+	}
+	w = append(w, tableWords(c.Table)...)
+	for _, i := range c.Src6 {
+		w = append(w, binary.BigEndian.Uint64(i.Start[:8]), binary.BigEndian.Uint64(i.Start[8:]), uint64(i.Class))
+	}
+	return w, nil
+}
+
+// tableWords packs four cells into a word.
+func tableWords(cells []uint16) []uint64 {
+	w := make([]uint64, (len(cells)+3)/4)
+	for i, c := range cells {
+		w[i/4] |= uint64(c) << (i % 4 * 16)
+	}
+	return w
+}
+
+// ringWords packs a Maglev table, two target numbers into a word.
+func ringWords(ring []uint32) []uint64 {
+	w := make([]uint64, (len(ring)+1)/2)
+	for i, n := range ring {
+		w[i/2] |= uint64(n) << (i % 2 * 32)
+	}
+	return w
+}

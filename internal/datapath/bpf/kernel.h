@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The part of the kernel's stable interface that the programs use: types,
+ * packet headers, helper numbers. Written out so that a build needs nothing
+ * but clang and gives the same bytes everywhere. */
+#pragma once
+
+typedef unsigned char __u8;
+typedef unsigned short __u16;
+typedef unsigned int __u32;
+typedef unsigned long long __u64;
+typedef int __s32;
+typedef long long __s64;
+typedef __u16 __be16;
+typedef __u32 __be32;
+
+#define SEC(name) __attribute__((section(name), used))
+#define INLINE static inline __attribute__((always_inline))
+#define __uint(name, val) int (*name)[val]
+#define __type(name, val) typeof(val) *name
+#define offsetof(type, member) __builtin_offsetof(type, member)
+#define READ_ONCE(x) (*(const volatile typeof(x) *)&(x))
+#define barrier() asm volatile("" ::: "memory")
+
+#define htons(x) ((__be16)__builtin_bswap16(x))
+#define ntohs(x) ((__u16)__builtin_bswap16(x))
+#define htonl(x) ((__be32)__builtin_bswap32(x))
+#define ntohl(x) ((__u32)__builtin_bswap32(x))
+
+enum {
+	BPF_MAP_TYPE_HASH = 1,
+	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_RINGBUF = 27,
+	BPF_F_NO_PREALLOC = 1,
+	BPF_F_MMAPABLE = 1 << 10,
+	LIBBPF_PIN_BY_NAME = 1,
+};
+
+enum {
+	TC_ACT_OK = 0,
+	TC_ACT_SHOT = 2,
+	TCX_NEXT = -1, /* go on to later programs of the hook, then accept */
+};
+
+enum {
+	ETH_HLEN = 14,
+	ETH_P_IP = 0x0800,
+	ETH_P_ARP = 0x0806,
+	ETH_P_IPV6 = 0x86dd,
+	IPPROTO_ICMP = 1,
+	IPPROTO_TCP = 6,
+	IPPROTO_UDP = 17,
+};
+
+struct iphdr {
+	__u8 ver_ihl;
+	__u8 tos;
+	__be16 tot_len;
+	__be16 id;
+	__be16 frag_off;
+	__u8 ttl;
+	__u8 protocol;
+	__u16 check;
+	__be32 saddr;
+	__be32 daddr;
+};
+
+struct udphdr {
+	__be16 source;
+	__be16 dest;
+	__be16 len;
+	__u16 check;
+};
+
+/* The packet as a TC program sees it. Only the fields before and including
+ * the last one named here are laid out. */
+struct __sk_buff {
+	__u32 len;
+	__u32 pkt_type;
+	__u32 mark;
+	__u32 queue_mapping;
+	__u32 protocol;
+	__u32 vlan_present;
+	__u32 vlan_tci;
+	__u32 vlan_proto;
+	__u32 priority;
+	__u32 ingress_ifindex;
+	__u32 ifindex;
+};
+
+static void *(*const bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
+static long (*const bpf_skb_store_bytes)(struct __sk_buff *, __u32 off, const void *from, __u32 len, __u64 flags) = (void *)9;
+static long (*const bpf_l3_csum_replace)(struct __sk_buff *, __u32 off, __u64 from, __u64 to, __u64 size) = (void *)10;
+static long (*const bpf_l4_csum_replace)(struct __sk_buff *, __u32 off, __u64 from, __u64 to, __u64 flags) = (void *)11;
+static long (*const bpf_skb_load_bytes)(const void *skb, __u32 off, void *to, __u32 len) = (void *)26;
+static long (*const bpf_skb_adjust_room)(struct __sk_buff *, __s32 len_diff, __u32 mode, __u64 flags) = (void *)50;
+static void *(*const bpf_ringbuf_reserve)(void *ringbuf, __u64 size, __u64 flags) = (void *)131;
+static void (*const bpf_ringbuf_submit)(void *data, __u64 flags) = (void *)132;
+static long (*const bpf_redirect_neigh)(__u32 ifindex, void *params, int plen, __u64 flags) = (void *)152;
+static __u64 (*const bpf_ktime_get_coarse_ns)(void) = (void *)160;
+
+enum {
+	BPF_F_PSEUDO_HDR = 1 << 4,
+	BPF_ADJ_ROOM_MAC = 1,
+	BPF_F_ADJ_ROOM_FIXED_GSO = 1 << 0,
+	BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 = 1 << 1,
+	BPF_F_ADJ_ROOM_ENCAP_L4_UDP = 1 << 4,
+};

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What programs and loader share: rows, slots, events and maps. This is the
+ * only definition of these layouts; Go's types are generated from it.
+ * Addresses are in network byte order, ports in host byte order. */
+#pragma once
+#include "kernel.h"
+#include "reason.h"
+
+/* Raise when a flow slot or the hash that places it changes: the number is in
+ * the maps' pinned names, and a new program reads the map of the former one. */
+enum { FLOW_LAYOUT = 1 };
+
+/* Set by the loader before the programs are loaded. */
+volatile const __be32 own_address;   /* where this node ends the tunnel */
+volatile const __u16 tunnel_port;    /* UDP port of the tunnel */
+volatile const __be32 control_address; /* the control plane, for the system rule */
+volatile const __u16 control_port;
+volatile const __u16 inner_mss;      /* greatest TCP segment that fits inside the tunnel */
+volatile const __u32 flow_mask;      /* flow buckets - 1 */
+volatile const __u64 hash_key;       /* keeps strangers from aiming at buckets */
+volatile const __u32 event_rate;     /* verdict events a second and CPU */
+volatile const __u8 node_gate;       /* GATE_CLB or GATE_CVM */
+
+/* Which revisions rows can be read at. oldest <= revision <= staged. */
+struct revisions {
+	__u32 revision; /* in force */
+	__u32 staged;   /* newest whose rows are complete */
+	__u32 oldest;   /* oldest whose rows are still complete */
+	__u32 pad;
+	__u64 hash_key; /* of the flow table; kept for the next program */
+};
+
+/* Every versioned row holds two versions; readers take the newest whose
+ * `from` is not above the revision they judge at. from 0 is an empty version. */
+struct address_key {
+	__be32 addr[4]; /* IPv4 in addr[0], the rest 0 */
+};
+
+struct listener_key {
+	__be32 addr[4];
+	__u16 port;
+	__u8 proto;
+	__u8 pad;
+};
+
+enum { LISTENER_LAYER7 = 1 };
+
+struct listener {
+	__u32 from;
+	__u32 present;
+	__u32 num;
+	__u32 balancer;
+	__u32 policy;   /* arena offset; 0: no group bound, everyone is admitted */
+	__u32 implicit; /* counter slot of the implicit refusal */
+	__u32 ring;     /* arena offset of the Maglev table */
+	__u32 ring_len; /* entries; 0: no target */
+	__u32 flags;
+	__u32 pad;
+};
+
+struct listener_row {
+	struct listener_key key;
+	__u32 pad;
+	struct listener v[2];
+};
+
+enum {
+	TARGET_PASS = 1,         /* the load balancer vouches: gate 2 is skipped */
+	TARGET_VIA_GATEWAY = 2,  /* replies return through the gateway */
+	TARGET_PROBE_EXEMPT = 4, /* probes are a system rule at gate 2 */
+};
+
+struct target {
+	__u32 from;
+	__u32 present;
+	__be32 host[4];
+	__be32 service[4];
+	__be32 vip[4];
+	__be32 probe_source[4];
+	__u16 service_port;
+	__u16 vport;
+	__u16 probe_port;
+	__u8 proto;
+	__u8 flags;
+	__u32 host_ifindex; /* with MACs: send straight out; 0: let the kernel resolve the neighbour */
+	__u8 host_mac[6];
+	__u8 own_mac[6];
+};
+
+struct target_row {
+	__u32 num;
+	__u32 pad;
+	struct target v[2];
+};
+
+struct instance {
+	__u32 from;
+	__u32 present;
+	__u32 num;      /* index of the instance in the node's snapshot history */
+	__u32 ingress;  /* arena offset of the policy; never 0 for a present instance */
+	__u32 egress;
+	__u32 implicit_in;
+	__u32 implicit_out;
+	__u32 pad;
+};
+
+struct instance_row {
+	struct address_key key;
+	struct instance v[2];
+};
+
+struct peer {
+	__u64 key[2]; /* the first is sent, both are accepted; 0: none */
+	__u32 num;
+	__u32 pad;
+};
+
+struct counter {
+	__u64 packets;
+	__u64 bytes;
+	__u64 new_flows;
+	__u64 last; /* coarse monotonic ns; 0: never */
+};
+
+/* What a counter slot counts; kept in a map so that it survives the node. */
+struct counter_name {
+	__u8 gate;
+	__u8 direction;
+	__u8 pad[6];
+	__u64 baseline; /* unix ns */
+	char group[16];
+	char rule[16];
+	char object[16]; /* whose implicit refusal, when rule is empty */
+};
+
+/* A gateway's flow: a cache of "gate 1 said yes at revision, and this is the target". */
+struct gateway_flow {
+	__u32 seq; /* odd while being written; 0: never used */
+	__u32 revision;
+	__be32 client;
+	__u32 listener;
+	__u16 client_port;
+	__u16 port;
+	__u32 target; /* 0: layer 7, delivered locally */
+	__u32 counter;
+	__u32 seen; /* units of 2^30 ns, with SEEN_CLOSING once a FIN or RST went by */
+};
+
+#define SEEN_CLOSING (1u << 31)
+
+struct gateway_bucket {
+	struct gateway_flow slot[2];
+};
+
+enum flow_state {
+	FLOW_FREE = 0,
+	FLOW_HALF = 1,    /* the opener was heard, nobody else */
+	FLOW_OPEN = 2,
+	FLOW_CLOSING = 3, /* FIN or RST was seen */
+	FLOW_REFUSED = 4, /* was tracked, then refused: replies must not reopen it */
+};
+
+enum {
+	FLOW_TUNNELLED = 1,
+	FLOW_VIA_GATEWAY = 2,
+	FLOW_VOUCHED = 4, /* pass to target or system rule: no policy to judge again */
+};
+
+/* A host's flow: state. It knows the way back and who opened it. */
+struct host_flow {
+	__u32 seq;
+	__u32 revision;
+	__be32 remote;
+	__be32 local;
+	__u16 remote_port;
+	__u16 local_port;
+	__u8 proto;
+	__u8 opener; /* enum direction */
+	__u8 state;  /* enum flow_state */
+	__u8 flags;
+	__be32 vip;  /* what the client dialled; 0: the local address itself */
+	__u16 vport;
+	__u16 pad;
+	__be32 gateway;
+	__u32 target;
+	__u32 counter;
+	__u32 seen; /* units of 2^30 ns */
+	__u32 pad2[3];
+};
+
+struct host_bucket {
+	struct host_flow slot[2];
+};
+
+enum direction { DIRECTION_IN = 1, DIRECTION_OUT = 2 };
+
+struct event {
+	__u64 time; /* coarse monotonic ns */
+	__be32 src[4];
+	__be32 dst[4];
+	__u16 src_port;
+	__u16 dst_port;
+	__u8 proto;
+	__u8 family; /* 4 or 6 */
+	__u8 gate;
+	__u8 direction;
+	__u8 action; /* 1 accept, 2 drop */
+	__u8 reason;
+	__u16 pad;
+	__u32 revision;
+	__u32 stamped; /* what the tunnel asked for when it was not at hand; else 0 */
+	__u32 counter; /* slot of the deciding rule or implicit refusal; 0: none */
+	__u32 listener;
+	__u32 target;
+	__u32 length;
+};
+
+/* Keeps the type in the debugging information, from which Go reads it. */
+const struct event *event_type __attribute__((unused));
+
+struct event_budget {
+	__u64 second;
+	__u64 spent;
+	__u64 lost;
+};
+
+#define ARRAY(name_, value_, entries_) \
+	struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, entries_); __uint(pinning, LIBBPF_PIN_BY_NAME); \
+		 __type(key, __u32); __type(value, value_); } name_ SEC(".maps")
+/* Rows that the loader writes in place, field by field, through a mapping. */
+#define MAPPED(name_, value_, entries_) \
+	struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, entries_); __uint(map_flags, BPF_F_MMAPABLE); \
+		 __uint(pinning, LIBBPF_PIN_BY_NAME); __type(key, __u32); __type(value, value_); } name_ SEC(".maps")
+#define PERCPU(name_, value_, entries_) \
+	struct { __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); __uint(max_entries, entries_); __uint(pinning, LIBBPF_PIN_BY_NAME); \
+		 __type(key, __u32); __type(value, value_); } name_ SEC(".maps")
+#define HASH(name_, key_, value_, entries_) \
+	struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, entries_); __uint(map_flags, BPF_F_NO_PREALLOC); \
+		 __uint(pinning, LIBBPF_PIN_BY_NAME); __type(key, key_); __type(value, value_); } name_ SEC(".maps")
+
+MAPPED(revisions, struct revisions, 1);
+/* Policies and Maglev tables, placed by the loader; see judge.h for a policy's words. */
+MAPPED(arena, __u64, 1);
+HASH(target_index, __u32, __u32, 16384);
+MAPPED(targets, struct target_row, 16384);
+HASH(vips, struct address_key, __u32, 4096);
+HASH(peers, struct address_key, struct peer, 4096);
+PERCPU(counters, struct counter, 16384);
+HASH(counter_names, __u32, struct counter_name, 16384);
+PERCPU(reasons, __u64, 64);
+PERCPU(budgets, struct event_budget, 1);
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 19);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} events SEC(".maps");
+
+/* newest gives the version of a row to read at revision: 0, 1, or -1 for none. */
+#define newest(row, at) ({ \
+	__u32 f0 = READ_ONCE((row)->v[0].from), f1 = READ_ONCE((row)->v[1].from); \
+	int ok0 = f0 && f0 <= (at), ok1 = f1 && f1 <= (at); \
+	ok1 && (!ok0 || f1 > f0) ? 1 : ok0 ? 0 : -1; })

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Reading packets. Every read is checked; what does not parse is malformed. */
+#pragma once
+#include "layout.h"
+
+enum { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_ACK = 16 };
+enum { ICMP_ECHOREPLY = 0, ICMP_UNREACHABLE = 3, ICMP_ECHO = 8, ICMP_EXCEEDED = 11, ICMP_PARAMETER = 12 };
+
+struct packet {
+	__be32 src, dst;
+	__u16 src_port, dst_port; /* ICMP echo: the id stands on the asker's side, 0 on the other */
+	__u16 l3, l4;             /* offsets */
+	__u16 tcp_header;         /* bytes; 0 unless TCP */
+	__u8 proto;
+	__u8 tcp_flags;
+	__u8 icmp_type;
+	__u8 fragment; /* any fragment, the first included */
+};
+
+enum parsed { PARSED = 0, NOT_IPV4 = 1, BROKEN = 2 };
+
+/* parse_ip reads the IPv4 packet at offset l3. A fragment is parsed up to its
+ * addresses only. */
+INLINE enum parsed parse_ip(struct __sk_buff *skb, __u32 l3, struct packet *p)
+{
+	struct iphdr ip;
+	if (bpf_skb_load_bytes(skb, l3, &ip, sizeof(ip)))
+		return BROKEN;
+	__u32 ihl = (ip.ver_ihl & 15) * 4;
+	if (ip.ver_ihl >> 4 != 4 || ihl < sizeof(ip) || ntohs(ip.tot_len) < ihl || l3 + ntohs(ip.tot_len) > skb->len)
+		return BROKEN;
+	__builtin_memset(p, 0, sizeof(*p));
+	p->src = ip.saddr;
+	p->dst = ip.daddr;
+	p->proto = ip.protocol;
+	p->l3 = l3;
+	p->l4 = l3 + ihl;
+	p->fragment = (ip.frag_off & htons(0x3fff)) != 0;
+	if (p->fragment)
+		return PARSED;
+	__u32 payload = ntohs(ip.tot_len) - ihl;
+	if (ip.protocol == IPPROTO_TCP) {
+		__u8 t[20];
+		if (payload < sizeof(t) || bpf_skb_load_bytes(skb, p->l4, t, sizeof(t)))
+			return BROKEN;
+		p->src_port = t[0] << 8 | t[1];
+		p->dst_port = t[2] << 8 | t[3];
+		p->tcp_header = (t[12] >> 4) * 4;
+		p->tcp_flags = t[13];
+		if (p->tcp_header < sizeof(t) || p->tcp_header > payload)
+			return BROKEN;
+	} else if (ip.protocol == IPPROTO_UDP) {
+		__u8 u[8];
+		if (payload < sizeof(u) || bpf_skb_load_bytes(skb, p->l4, u, sizeof(u)))
+			return BROKEN;
+		p->src_port = u[0] << 8 | u[1];
+		p->dst_port = u[2] << 8 | u[3];
+	} else if (ip.protocol == IPPROTO_ICMP) {
+		__u8 c[8];
+		if (payload < sizeof(c) || bpf_skb_load_bytes(skb, p->l4, c, sizeof(c)))
+			return BROKEN;
+		p->icmp_type = c[0];
+		if (c[0] == ICMP_ECHO)
+			p->src_port = c[4] << 8 | c[5];
+		if (c[0] == ICMP_ECHOREPLY)
+			p->dst_port = c[4] << 8 | c[5];
+	}
+	return PARSED;
+}
+
+/* port_of is the port that rules match: the destination's, 0 for protocols without. */
+INLINE __u16 port_of(const struct packet *p)
+{
+	return p->proto == IPPROTO_TCP || p->proto == IPPROTO_UDP ? p->dst_port : 0;
+}
+
+INLINE int opens(const struct packet *p)
+{
+	return p->proto != IPPROTO_TCP || (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
+/* begins says that a TCP connection starts with this packet. */
+INLINE int begins(const struct packet *p) { return p->proto == IPPROTO_TCP && opens(p); }
+
+/* lower_mss rewrites a SYN's maximum segment size when it exceeds what fits
+ * into the tunnel: without it a full-sized upload stalls. */
+INLINE void lower_mss(struct __sk_buff *skb, const struct packet *p)
+{
+	if (p->proto != IPPROTO_TCP || !(p->tcp_flags & TCP_SYN))
+		return;
+	__u32 at = p->l4 + 20, end = p->l4 + p->tcp_header;
+	for (int i = 0; i < 10; i++) {
+		__u8 o[4];
+		if (at + 4 > end || bpf_skb_load_bytes(skb, at, o, sizeof(o)))
+			return;
+		if (o[0] == 0)
+			return;
+		if (o[0] == 1) {
+			at++;
+			continue;
+		}
+		if (o[0] == 2 && o[1] == 4) {
+			__be16 was, now = htons(inner_mss);
+			__builtin_memcpy(&was, o + 2, 2);
+			if (ntohs(was) <= inner_mss)
+				return;
+			/* The checksum sums 16-bit words from the segment's start, so an odd offset swaps the bytes. */
+			if ((at + 2 - p->l4) & 1)
+				bpf_l4_csum_replace(skb, p->l4 + 16, htons(was), htons(now), 2);
+			else
+				bpf_l4_csum_replace(skb, p->l4 + 16, was, now, 2);
+			bpf_skb_store_bytes(skb, at + 2, &now, 2, 0);
+			return;
+		}
+		if (o[1] < 2)
+			return;
+		at += o[1];
+	}
+}

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Counting and telling. Counters are exact; events are rate-limited and what
+ * was not told is counted. */
+#pragma once
+#include "layout.h"
+#include "packet.h"
+
+/* What is known about one packet's judgement, gathered on its way. */
+struct verdict {
+	__u32 revision;
+	__u32 stamped;
+	__u32 counter;
+	__u32 listener;
+	__u32 target;
+	__u8 gate;
+	__u8 direction;
+	__u8 action; /* 1 accept, 2 drop */
+	__u8 reason;
+};
+
+enum { ACCEPT = 1, DROP = 2 };
+
+INLINE void count_reason(__u32 reason)
+{
+	__u64 *n = bpf_map_lookup_elem(&reasons, &reason);
+	if (n)
+		(*n)++;
+}
+
+/* count_rule books a packet on the rule that let it in or refused it. */
+INLINE void count_rule(__u32 slot, __u32 bytes, int new_flow)
+{
+	struct counter *c;
+	if (!slot || !(c = bpf_map_lookup_elem(&counters, &slot)))
+		return;
+	c->packets++;
+	c->bytes += bytes;
+	c->new_flows += new_flow;
+	c->last = bpf_ktime_get_coarse_ns();
+}
+
+INLINE int may_tell(__u64 now)
+{
+	__u32 zero = 0;
+	struct event_budget *b = bpf_map_lookup_elem(&budgets, &zero);
+	if (!b)
+		return 0;
+	if (b->second != now >> 30) {
+		b->second = now >> 30;
+		b->spent = 0;
+	}
+	if (b->spent >= event_rate) {
+		b->lost++;
+		return 0;
+	}
+	b->spent++;
+	return 1;
+}
+
+INLINE void tell(const struct packet *p, const struct verdict *v, __u32 length)
+{
+	__u64 now = bpf_ktime_get_coarse_ns();
+	if (!may_tell(now))
+		return;
+	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e) {
+		__u32 zero = 0;
+		struct event_budget *b = bpf_map_lookup_elem(&budgets, &zero);
+		if (b)
+			b->lost++;
+		return;
+	}
+	__builtin_memset(e, 0, sizeof(*e));
+	e->time = now;
+	e->src[0] = p->src;
+	e->dst[0] = p->dst;
+	e->src_port = p->src_port;
+	e->dst_port = p->dst_port;
+	e->proto = p->proto;
+	e->family = 4;
+	e->gate = v->gate;
+	e->direction = v->direction;
+	e->action = v->action;
+	e->reason = v->reason;
+	e->revision = v->revision;
+	e->stamped = v->stamped;
+	e->counter = v->counter;
+	e->listener = v->listener;
+	e->target = v->target;
+	e->length = length;
+	bpf_ringbuf_submit(e, 0);
+}
+
+/* drop ends a packet: the only place where one is thrown away. */
+INLINE int drop(struct __sk_buff *skb, const struct packet *p, struct verdict *v, __u8 reason)
+{
+	v->reason = reason;
+	v->action = DROP;
+	count_reason(reason);
+	count_rule(v->counter, skb->len, 0);
+	tell(p, v, skb->len);
+	return TC_ACT_SHOT;
+}
+
+/* admitted books an accepted packet, and tells of it when it opens a flow. */
+INLINE void admitted(struct __sk_buff *skb, const struct packet *p, struct verdict *v, int new_flow)
+{
+	v->action = ACCEPT;
+	count_reason(v->reason);
+	count_rule(v->counter, skb->len, new_flow);
+	if (new_flow)
+		tell(p, v, skb->len);
+}

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The tunnel: Geneve over UDP with the inner IP packet untouched and one
+ * option of ours. The receiver takes nothing from it but which of its own
+ * rows to use and which revision to judge at. */
+#pragma once
+#include "layout.h"
+#include "packet.h"
+
+enum {
+	OPTION_CLASS = 0xff53,
+	OPTION_VERSION = 1,
+	OPTION_WORDS = 5,
+	GENEVE_OPTIONS = (4 + OPTION_WORDS * 4) / 4,
+};
+
+struct tunnel_header {
+	struct iphdr ip;
+	struct udphdr udp;
+	__u8 opt_len; /* version 0, options in 4-byte words */
+	__u8 flags;
+	__be16 protocol;
+	__be32 vni;
+	__be16 option_class;
+	__u8 option_type; /* OPTION_VERSION */
+	__u8 option_len;
+	__be32 revision;
+	__be32 target;
+	__be32 second; /* the previous ring's choice; 0: none */
+	__be32 key_high;
+	__be32 key_low;
+};
+
+_Static_assert(sizeof(struct tunnel_header) == 60, "the tunnel header has no padding");
+
+INLINE __u16 ip_checksum(const struct iphdr *ip)
+{
+	const __u16 *w = (const __u16 *)ip;
+	__u32 sum = 0;
+#pragma unroll
+	for (int i = 0; i < 10; i++)
+		sum += w[i];
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return (__u16)~sum;
+}
+
+INLINE __u64 mix(__u64 x)
+{
+	x ^= x >> 32;
+	x *= 0xd6e8feb86659fd93ull;
+	x ^= x >> 32;
+	x *= 0xd6e8feb86659fd93ull;
+	x ^= x >> 32;
+	return x;
+}
+
+/* encapsulate puts the tunnel's headers in front of the packet. The outer
+ * source port is the flow's hash, so that a flow stays on one path and queue. */
+INLINE int encapsulate(struct __sk_buff *skb, const struct packet *p, __be32 to, const struct peer *peer, __u32 revision, __u32 target)
+{
+	struct tunnel_header h = {};
+	__u64 flow = mix(((__u64)p->src << 32 | p->dst) ^ hash_key) ^ mix(((__u64)p->src_port << 16 | p->dst_port) + hash_key);
+	__u32 inner = skb->len - p->l3;
+	long failed = bpf_skb_adjust_room(skb, sizeof(h), BPF_ADJ_ROOM_MAC,
+		BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP);
+	if (failed)
+		return -1;
+	h.ip.ver_ihl = 0x45;
+	h.ip.tot_len = htons(inner + sizeof(h));
+	h.ip.frag_off = htons(0x4000);
+	h.ip.ttl = 64;
+	h.ip.protocol = IPPROTO_UDP;
+	h.ip.saddr = own_address;
+	h.ip.daddr = to;
+	h.ip.check = ip_checksum(&h.ip);
+	h.udp.source = htons(0xc000 | (__u16)(flow >> 32 & 0x3fff));
+	h.udp.dest = htons(tunnel_port);
+	h.udp.len = htons(inner + sizeof(h) - sizeof(h.ip));
+	h.opt_len = GENEVE_OPTIONS;
+	h.protocol = htons(ETH_P_IP);
+	h.option_class = htons(OPTION_CLASS);
+	h.option_type = OPTION_VERSION;
+	h.option_len = OPTION_WORDS;
+	h.revision = htonl(revision);
+	h.target = htonl(target);
+	h.key_high = htonl((__u32)(peer->key[0] >> 32));
+	h.key_low = htonl((__u32)peer->key[0]);
+	return bpf_skb_store_bytes(skb, p->l3, &h, sizeof(h), 0) ? -1 : 0;
+}
+
+INLINE int is_tunnel(const struct packet *p)
+{
+	return p->proto == IPPROTO_UDP && !p->fragment && p->dst == own_address && p->dst_port == tunnel_port;
+}
+
+/* decapsulate checks and removes the tunnel's headers and parses what was
+ * inside. It gives a reason to drop, or REASON_NONE. */
+INLINE enum reason decapsulate(struct __sk_buff *skb, struct packet *p, struct tunnel_header *h)
+{
+	struct address_key from = { .addr = { p->src } };
+	struct peer *peer = bpf_map_lookup_elem(&peers, &from);
+	if (!peer)
+		return REASON_UNKNOWN_GATEWAY;
+	if (p->l4 != p->l3 + sizeof(struct iphdr) || bpf_skb_load_bytes(skb, p->l3, h, sizeof(*h)))
+		return REASON_MALFORMED;
+	if (h->opt_len != GENEVE_OPTIONS || h->protocol != htons(ETH_P_IP) || h->option_class != htons(OPTION_CLASS) ||
+	    h->option_type != OPTION_VERSION || h->option_len != OPTION_WORDS)
+		return REASON_MALFORMED;
+	__u64 key = (__u64)ntohl(h->key_high) << 32 | ntohl(h->key_low);
+	if (!key || (key != peer->key[0] && key != peer->key[1]))
+		return REASON_UNKNOWN_GATEWAY;
+	__u32 l3 = p->l3;
+	struct packet inner;
+	if (parse_ip(skb, l3 + sizeof(*h), &inner) != PARSED)
+		return REASON_MALFORMED;
+	if (inner.fragment)
+		return REASON_FRAGMENT;
+	if (bpf_skb_adjust_room(skb, -(__s32)sizeof(*h), BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO))
+		return REASON_TUNNEL_FAILED;
+	inner.l3 -= sizeof(*h);
+	inner.l4 -= sizeof(*h);
+	*p = inner;
+	return REASON_NONE;
+}

@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package datapath puts snapshots in force in the kernel: it loads and
+// attaches the eBPF programs of a gateway or a host, writes snapshots into
+// their maps so that every packet sees exactly one revision, and reads back
+// what the programs counted and told.
+//
+// Programs, maps and links are pinned: they go on without this process, and
+// the next one takes them over without a packet lost.
+package datapath
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/policy"
+	"github.com/sallyport/sallyport/internal/snapshot"
+)
+
+// TunnelPort is the UDP port of the tunnel unless Options say otherwise.
+const TunnelPort = 6081
+
+// tunnelOverhead is what the tunnel adds to a packet: outer IPv4 and UDP
+// headers, Geneve's and our option.
+const tunnelOverhead = 60
+
+// Options say where the programs are attached and who this node is.
+type Options struct {
+	Node    lb.NodeID
+	Role    lb.NodeRole
+	Device  string         // the interface that faces the network
+	PinDir  string         // a folder in a bpffs; made if missing
+	Address netip.Addr     // where the tunnel ends on this node; IPv4
+	Control netip.AddrPort // the control plane, for the system rule of a host; zero: none
+	Port    uint16         // UDP port of the tunnel; 0: TunnelPort
+	Log     *slog.Logger   // nil: the default logger
+}
+
+// sizes of the tables of one role. Words are 8 bytes.
+type sizes struct {
+	arena   uint32 // words of policies and rings
+	buckets uint32 // flow buckets; a power of two
+}
+
+func sizesOf(role lb.NodeRole) sizes {
+	if role == lb.RoleGateway {
+		return sizes{arena: 1 << 20, buckets: 1 << 15}
+	}
+	return sizes{arena: 1 << 18, buckets: 1 << 14}
+}
+
+// Datapath is one node's programs and maps. Its methods may be called from
+// several goroutines.
+type Datapath struct {
+	opts  Options
+	gate  policy.Gate
+	log   *slog.Logger
+	maps  map[string]*ebpf.Map
+	progs map[string]*ebpf.Program
+	links []link.Link
+
+	mu        sync.Mutex
+	revisions *GatewayRevisions // mapped; the kernel reads it at every packet
+	key       uint64            // of the flow table's hash
+	arena     *arena
+	targets   *table[uint32, GatewayTargetRow, GatewayTarget]
+	listeners *table[GatewayListenerKey, GatewayListenerRow, GatewayListener] // nil on a host
+	instances *table[GatewayAddressKey, HostInstanceRow, HostInstance]        // nil on a gateway
+	counters  *counters
+	names     *names
+	peers     map[GatewayAddressKey]GatewayPeer
+	vips      map[GatewayAddressKey]bool
+	dead      map[uint32]bool
+	pending   *pending
+	grace     chan struct{} // closed when every program that runs began after the last commit
+	settling  *time.Timer
+	memory    [][]byte // mappings to undo at Close
+}
+
+// pending is what a staged revision does when it is committed.
+type pending struct {
+	revision lb.Revision
+	vips     map[GatewayAddressKey]bool
+	peers    map[GatewayAddressKey]GatewayPeer
+}
+
+// Open loads the programs, takes over what an earlier process pinned in
+// PinDir, and attaches to Device. On an error nothing new stays attached.
+func Open(o Options) (*Datapath, error) {
+	if !o.Address.Is4() {
+		return nil, fmt.Errorf("tunnel address %v: an IPv4 address is needed", o.Address)
+	}
+	if o.Port == 0 {
+		o.Port = TunnelPort
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return nil, fmt.Errorf("lift the limit on locked memory: %w", err)
+	}
+	if err := preparePins(o.PinDir); err != nil {
+		return nil, err
+	}
+	d := &Datapath{opts: o, log: o.Log, gate: policy.GateCVM, grace: make(chan struct{}), dead: map[uint32]bool{}, settling: time.NewTimer(0)}
+	if o.Role == lb.RoleGateway {
+		d.gate = policy.GateCLB
+	}
+	close(d.grace)
+	if err := d.load(); err != nil {
+		d.Close()
+		return nil, err
+	}
+	if err := d.takeOver(); err != nil {
+		d.Close()
+		return nil, err
+	}
+	if err := d.attach(); err != nil {
+		d.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// preparePins makes the folder for pinned objects and checks where it lies.
+func preparePins(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make the folder for pinned programs: %w", err)
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
+	}
+	if fs.Type != unix.BPF_FS_MAGIC {
+		return fmt.Errorf("%s is not in a bpf file system: mount -t bpf bpf /sys/fs/bpf, or name another folder with --pin", dir)
+	}
+	return nil
+}
+
+// load makes or reuses the maps and loads the programs.
+func (d *Datapath) load() error {
+	spec, err := d.spec()
+	if err != nil {
+		return err
+	}
+	set := sizesOf(d.opts.Role)
+	spec.Maps["arena"].MaxEntries = set.arena
+	for name, m := range spec.Maps {
+		if name == "gateway_flows_1" || name == "host_flows_1" {
+			m.MaxEntries = set.buckets
+		}
+	}
+	key, err := d.hashKey(spec.Maps["revisions"])
+	if err != nil {
+		return err
+	}
+	if err := d.setVariables(spec, set, key); err != nil {
+		return err
+	}
+	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: d.opts.PinDir}})
+	if err != nil {
+		return fmt.Errorf("load the %s's programs: %w", d.opts.Role, err)
+	}
+	d.maps, d.progs = coll.Maps, coll.Programs
+	return nil
+}
+
+func (d *Datapath) spec() (*ebpf.CollectionSpec, error) {
+	if d.opts.Role == lb.RoleGateway {
+		return LoadGateway()
+	}
+	return LoadHost()
+}
+
+// hashKey is the secret that places flows in their table. It has to outlive
+// the process, or tracked flows would not be found again.
+func (d *Datapath) hashKey(spec *ebpf.MapSpec) (uint64, error) {
+	m, err := ebpf.LoadPinnedMap(filepath.Join(d.opts.PinDir, spec.Name), nil)
+	if err == nil {
+		defer m.Close()
+		var r GatewayRevisions
+		if err := m.Lookup(uint32(0), &r); err == nil && r.HashKey != 0 {
+			return r.HashKey, nil
+		}
+	}
+	var b [8]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return 0, err
+	}
+	return binary.NativeEndian.Uint64(b[:]) | 1, nil
+}
+
+func (d *Datapath) setVariables(spec *ebpf.CollectionSpec, set sizes, key uint64) error {
+	dev, err := net.InterfaceByName(d.opts.Device)
+	if err != nil {
+		return fmt.Errorf("device %s: %w", d.opts.Device, err)
+	}
+	values := map[string]any{
+		"own_address": rawAddr(d.opts.Address)[0],
+		"tunnel_port": d.opts.Port,
+		"inner_mss":   uint16(dev.MTU - tunnelOverhead - 40),
+		"flow_mask":   set.buckets - 1,
+		"hash_key":    key,
+		"event_rate":  uint32(4096),
+	}
+	if d.opts.Role == lb.RoleGateway {
+		values["mark_mask"] = snapshot.MarkMask
+		values["mark_local"] = snapshot.MarkLocal
+		values["mark_target"] = snapshot.TargetMark(0)
+	} else if d.opts.Control.IsValid() {
+		values["control_address"] = rawAddr(d.opts.Control.Addr())[0]
+		values["control_port"] = d.opts.Control.Port()
+	}
+	for name, v := range values {
+		variable := spec.Variables[name]
+		if variable == nil {
+			return fmt.Errorf("the programs have no setting %s", name)
+		}
+		if err := variable.Set(v); err != nil {
+			return fmt.Errorf("setting %s: %w", name, err)
+		}
+	}
+	d.key = key
+	return nil
+}
+
+// rawAddr is an address as the maps hold it: network byte order, IPv4 in the
+// first of four words.
+func rawAddr(a netip.Addr) (raw [4]uint32) {
+	if a.Is4() {
+		b := a.As4()
+		raw[0] = binary.NativeEndian.Uint32(b[:])
+		return raw
+	}
+	b := a.As16()
+	for i := range raw {
+		raw[i] = binary.NativeEndian.Uint32(b[4*i:])
+	}
+	return raw
+}
+
+func addrOf(raw [4]uint32, family uint8) netip.Addr {
+	var b [16]byte
+	for i, w := range raw {
+		binary.NativeEndian.PutUint32(b[4*i:], w)
+	}
+	if family == 6 {
+		return netip.AddrFrom16(b)
+	}
+	return netip.AddrFrom4([4]byte(b[:4]))
+}
+
+// attach puts the programs on the device: first in the chain, so that nothing
+// passes before them.
+func (d *Datapath) attach() error {
+	in, out := "host_in", "host_out"
+	if d.opts.Role == lb.RoleGateway {
+		in, out = "gateway", "gateway_out"
+	}
+	dev, err := net.InterfaceByName(d.opts.Device)
+	if err != nil {
+		return fmt.Errorf("device %s: %w", d.opts.Device, err)
+	}
+	for _, hook := range []struct {
+		program string
+		at      ebpf.AttachType
+	}{{in, ebpf.AttachTCXIngress}, {out, ebpf.AttachTCXEgress}} {
+		l, err := attachOne(filepath.Join(d.opts.PinDir, "link_"+hook.program), d.progs[hook.program], dev.Index, hook.at)
+		if err != nil {
+			return fmt.Errorf("attach %s to %s: %w", hook.program, d.opts.Device, err)
+		}
+		d.links = append(d.links, l)
+	}
+	return nil
+}
+
+// attachOne swaps the program of a link that an earlier process pinned, or
+// makes and pins a new one.
+func attachOne(pin string, prog *ebpf.Program, ifindex int, at ebpf.AttachType) (link.Link, error) {
+	if l, err := link.LoadPinnedLink(pin, nil); err == nil {
+		if err = l.Update(prog); err == nil {
+			return l, nil
+		}
+		// The device it was attached to is gone, and the link with it.
+		l.Unpin()
+		l.Close()
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	l, err := link.AttachTCX(link.TCXOptions{Interface: ifindex, Program: prog, Attach: at, Anchor: link.Head()})
+	if err != nil {
+		return nil, err
+	}
+	if err := l.Pin(pin); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// Revision is the revision in force; 0 before the first.
+func (d *Datapath) Revision() lb.Revision {
+	return lb.Revision(atomic.LoadUint32(&d.revisions.Revision))
+}
+
+// Close lets go of programs, maps and links. They stay pinned and attached.
+func (d *Datapath) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.settling.Stop()
+	<-d.grace
+	var errs []error
+	for _, m := range d.memory {
+		errs = append(errs, unix.Munmap(m))
+	}
+	d.memory = nil
+	for _, l := range d.links {
+		errs = append(errs, l.Close())
+	}
+	for _, p := range d.progs {
+		errs = append(errs, p.Close())
+	}
+	for _, m := range d.maps {
+		errs = append(errs, m.Close())
+	}
+	d.links, d.progs, d.maps = nil, nil, nil
+	return errors.Join(errs...)
+}
+
+// Detach takes everything pinned in pinDir off its device and removes it.
+// Traffic is no longer judged afterwards: it is for decommissioning a node.
+func Detach(pinDir string) error {
+	entries, err := os.ReadDir(pinDir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		errs = append(errs, os.Remove(filepath.Join(pinDir, e.Name())))
+	}
+	errs = append(errs, os.Remove(pinDir))
+	return errors.Join(errs...)
+}
+
+// afterGrace waits until every program run that may still read what the
+// former revision named is over.
+func (d *Datapath) afterGrace(ctx context.Context) error {
+	select {
+	case <-d.grace:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// membarrierGlobal is MEMBARRIER_CMD_GLOBAL of linux/membarrier.h.
+const membarrierGlobal = 1
+
+// beginGrace starts a grace period in the background. membarrier's global
+// command waits for exactly what is needed: all running RCU readers.
+func (d *Datapath) beginGrace() {
+	over := make(chan struct{})
+	d.grace = over
+	go func() {
+		defer close(over)
+		if _, _, e := unix.Syscall(unix.SYS_MEMBARRIER, membarrierGlobal, 0, 0); e != 0 {
+			d.log.Error("membarrier failed: rows may be reused early", "error", e)
+		}
+	}()
+}

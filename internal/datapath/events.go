@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf/ringbuf"
+
+	"github.com/sallyport/sallyport/internal/flow"
+	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/policy"
+	"github.com/sallyport/sallyport/internal/snapshot"
+)
+
+// namedRevisions is for how many revisions back a verdict can still name the
+// position that its rule had.
+const namedRevisions = 16
+
+// names turns the kernel's numbers back into clients' words.
+type names struct {
+	listeners map[uint32]snapshot.Listener
+	targets   map[uint32]snapshot.TargetID
+	instances map[netip.Addr]lb.InstanceID
+	rules     map[lb.Revision]map[uint32]policy.RuleRef // by counter slot
+	order     []lb.Revision
+}
+
+func newNames() *names {
+	return &names{map[uint32]snapshot.Listener{}, map[uint32]snapshot.TargetID{}, map[netip.Addr]lb.InstanceID{},
+		map[lb.Revision]map[uint32]policy.RuleRef{}, nil}
+}
+
+// learn adds what a snapshot names. Names of what is gone are kept until the
+// next process: late verdicts still speak of them.
+func (n *names) learn(s *snapshot.Snapshot, rules map[uint32]policy.RuleRef) {
+	for _, l := range s.Listeners {
+		n.listeners[l.Num] = l
+	}
+	for _, t := range s.Targets {
+		n.targets[t.Num] = t.ID
+	}
+	for _, i := range s.Instances {
+		for _, a := range i.Addrs {
+			n.instances[a] = i.ID
+		}
+	}
+	if _, ok := n.rules[s.Revision]; !ok {
+		n.order = append(n.order, s.Revision)
+	}
+	n.rules[s.Revision] = rules
+	for len(n.order) > namedRevisions {
+		delete(n.rules, n.order[0])
+		n.order = n.order[1:]
+	}
+}
+
+// rule is the rule that a counter slot stood for at a revision.
+func (n *names) rule(at lb.Revision, slot uint32) (policy.RuleRef, bool) {
+	r, ok := n.rules[at][slot]
+	return r, ok
+}
+
+// Events calls tell for every verdict that the programs tell of, until ctx
+// ends or the datapath is closed. It is called once.
+func (d *Datapath) Events(ctx context.Context, tell func(flow.Event)) error {
+	d.mu.Lock()
+	if d.maps == nil {
+		d.mu.Unlock()
+		return errClosed
+	}
+	r, err := ringbuf.NewReader(d.maps["events"])
+	d.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("read verdicts: %w", err)
+	}
+	stop := context.AfterFunc(ctx, func() { r.Close() })
+	defer stop()
+	defer r.Close()
+	var rec ringbuf.Record
+	for {
+		if err := r.ReadInto(&rec); err != nil {
+			if errors.Is(err, ringbuf.ErrClosed) || errors.Is(err, os.ErrClosed) {
+				return ctx.Err()
+			}
+			return fmt.Errorf("read verdicts: %w", err)
+		}
+		if len(rec.RawSample) < int(unsafe.Sizeof(GatewayEvent{})) {
+			continue
+		}
+		tell(d.event((*GatewayEvent)(unsafe.Pointer(unsafe.SliceData(rec.RawSample)))))
+	}
+}
+
+// event translates what the kernel told.
+func (d *Datapath) event(e *GatewayEvent) flow.Event {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out := flow.Event{
+		Time: time.Unix(0, int64(e.Time)+wallOffset()), Node: d.opts.Node, Direction: policy.Direction(e.Direction),
+		Revision: lb.Revision(e.Revision), Stamped: lb.Revision(e.Stamped), Proto: lb.Proto(e.Proto),
+		Src:     netip.AddrPortFrom(addrOf(e.Src, e.Family), e.SrcPort),
+		Dst:     netip.AddrPortFrom(addrOf(e.Dst, e.Family), e.DstPort),
+		Verdict: policy.Verdict{Gate: policy.Gate(e.Gate), Action: lb.Action(e.Action), Reason: policy.Reason(e.Reason)},
+	}
+	if l, ok := d.names.listeners[e.Listener]; ok {
+		out.Listener, out.Balancer = l.ID, l.Balancer
+	}
+	if t, ok := d.names.targets[e.Target]; ok {
+		out.Listener, out.Balancer, out.Instance = t.Listener, t.Balancer, t.Instance
+	}
+	own := out.Dst.Addr()
+	if out.Direction == policy.Out {
+		own = out.Src.Addr()
+	}
+	if id, ok := d.names.instances[own]; ok {
+		out.Instance = id
+	}
+	if out.Verdict.Reason == policy.RuleMatched {
+		if r, ok := d.names.rule(out.Revision, e.Counter); ok {
+			out.Verdict.Group, out.Verdict.Rule, out.Verdict.Pos = r.Group, r.Rule, r.Pos
+		} else if c, ok := d.counters.byslot[e.Counter]; ok {
+			out.Verdict.Group, out.Verdict.Rule = c.group, c.rule
+		}
+	}
+	return out
+}

@@ -1,0 +1,457 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/policy"
+	"github.com/sallyport/sallyport/internal/snapshot"
+)
+
+// takeOver maps the tables and reads back what is in force, so that this
+// process goes on where the last one stopped.
+func (d *Datapath) takeOver() error {
+	var err error
+	mustMap := func(memory []byte, e error) {
+		if e != nil {
+			err = errors.Join(err, e)
+			return
+		}
+		d.memory = append(d.memory, memory)
+	}
+	revisions, memory, e := mapRows[GatewayRevisions](d.maps["revisions"])
+	mustMap(memory, e)
+	words, memory, e := mapRows[uint64](d.maps["arena"])
+	mustMap(memory, e)
+	targets, memory, e := mapRows[GatewayTargetRow](d.maps["targets"])
+	mustMap(memory, e)
+	if err != nil {
+		return err
+	}
+	d.revisions = &revisions[0]
+	d.revisions.HashKey = d.key
+	d.arena = &arena{words: words}
+	d.targets = &table[uint32, GatewayTargetRow, GatewayTarget]{name: "targets", index: d.maps["target_index"], rows: targets,
+		key:      func(r *GatewayTargetRow) *uint32 { return &r.Num },
+		versions: func(r *GatewayTargetRow) *[2]GatewayTarget { return &r.V },
+		refs:     func(*GatewayTarget) []uint32 { return nil }}
+	d.counters = &counters{values: d.maps["counters"], names: d.maps["counter_names"]}
+	d.names = newNames()
+	if err := errors.Join(d.targets.load(), d.counters.load(), d.takeOverRole(), d.takeOverSets()); err != nil {
+		return err
+	}
+	return d.arena.load(d.live())
+}
+
+// takeOverRole does the same for the tables that only one role has.
+func (d *Datapath) takeOverRole() error {
+	if d.opts.Role == lb.RoleGateway {
+		rows, memory, err := mapRows[GatewayListenerRow](d.maps["listeners"])
+		if err != nil {
+			return err
+		}
+		d.memory = append(d.memory, memory)
+		d.listeners = &table[GatewayListenerKey, GatewayListenerRow, GatewayListener]{name: "listeners", index: d.maps["listener_index"], rows: rows,
+			key:      func(r *GatewayListenerRow) *GatewayListenerKey { return &r.Key },
+			versions: func(r *GatewayListenerRow) *[2]GatewayListener { return &r.V },
+			refs:     func(v *GatewayListener) []uint32 { return nonzero(v.Policy, v.Ring) }}
+		return d.listeners.load()
+	}
+	rows, memory, err := mapRows[HostInstanceRow](d.maps["instances"])
+	if err != nil {
+		return err
+	}
+	d.memory = append(d.memory, memory)
+	d.instances = &table[GatewayAddressKey, HostInstanceRow, HostInstance]{name: "instances", index: d.maps["instance_index"], rows: rows,
+		key:      func(r *HostInstanceRow) *GatewayAddressKey { return (*GatewayAddressKey)(&r.Key) },
+		versions: func(r *HostInstanceRow) *[2]HostInstance { return &r.V },
+		refs:     func(v *HostInstance) []uint32 { return nonzero(v.Ingress, v.Egress) }}
+	return d.instances.load()
+}
+
+// takeOverSets reads back the sets that are not versioned.
+func (d *Datapath) takeOverSets() error {
+	d.peers, d.vips = map[GatewayAddressKey]GatewayPeer{}, map[GatewayAddressKey]bool{}
+	var k GatewayAddressKey
+	var p GatewayPeer
+	it := d.maps["peers"].Iterate()
+	for it.Next(&k, &p) {
+		d.peers[k] = p
+	}
+	var one uint32
+	vips := d.maps["vips"].Iterate()
+	for vips.Next(&k, &one) {
+		d.vips[k] = true
+	}
+	err := errors.Join(it.Err(), vips.Err())
+	if dead := d.maps["dead"]; dead != nil {
+		var num uint32
+		all := dead.Iterate()
+		for all.Next(&num, &one) {
+			d.dead[num] = true
+		}
+		err = errors.Join(err, all.Err())
+	}
+	return err
+}
+
+func nonzero(offsets ...uint32) (out []uint32) {
+	for _, o := range offsets {
+		if o != 0 {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+func (d *Datapath) live() map[uint32]bool {
+	live := map[uint32]bool{}
+	if d.listeners != nil {
+		d.listeners.live(live)
+	}
+	if d.instances != nil {
+		d.instances.live(live)
+	}
+	return live
+}
+
+// Stage writes a snapshot beside the one in force. Nothing is judged by it
+// until Commit, except tunnelled packets that a gateway stamped with its
+// revision. On an error the snapshot in force is untouched.
+func (d *Datapath) Stage(ctx context.Context, s *snapshot.Snapshot) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.maps == nil {
+		return errClosed
+	}
+	committed, rev := d.revisions.Revision, uint32(s.Revision)
+	if rev < committed {
+		return fmt.Errorf("revision %d is older than %d, which is in force", rev, committed)
+	}
+	if rev == committed && rev != 0 && d.pending == nil && d.names.rules[s.Revision] != nil {
+		return nil
+	}
+	if err := d.afterGrace(ctx); err != nil {
+		return err
+	}
+	want, err := d.encode(s)
+	if err != nil {
+		return err
+	}
+	if err := d.openWindow(ctx, committed, rev); err != nil {
+		return err
+	}
+	if err := d.write(rev, committed, want); err != nil {
+		return err
+	}
+	if err := d.addPeers(s, want); err != nil {
+		return err
+	}
+	d.names.learn(s, want.rules)
+	d.pending = &pending{revision: s.Revision, vips: want.vips, peers: want.peers}
+	atomic.StoreUint32(&d.revisions.Staged, rev)
+	return nil
+}
+
+// openWindow frees what no packet can need any more and narrows the revisions
+// that tunnelled packets may ask for to those that stay complete.
+func (d *Datapath) openWindow(ctx context.Context, committed, rev uint32) error {
+	atomic.StoreUint32(&d.revisions.Staged, committed)
+	oldest := committed
+	d.settling.Stop()
+	if d.targets.uncommitted(committed) || d.instances != nil && d.instances.uncommitted(committed) {
+		oldest = rev
+	}
+	if atomic.LoadUint32(&d.revisions.Oldest) != oldest {
+		atomic.StoreUint32(&d.revisions.Oldest, oldest)
+		if d.opts.Role == lb.RoleHost {
+			// Packets that were promised an older revision must be through.
+			d.beginGrace()
+			if err := d.afterGrace(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	var errs []error
+	errs = append(errs, d.targets.sweep(committed))
+	if d.listeners != nil {
+		errs = append(errs, d.listeners.sweep(committed))
+	}
+	if d.instances != nil {
+		errs = append(errs, d.instances.sweep(committed))
+	}
+	return errors.Join(errs...)
+}
+
+func (d *Datapath) write(rev, committed uint32, want *encoded) error {
+	if err := d.targets.stage(rev, committed, want.targets); err != nil {
+		return err
+	}
+	if d.listeners != nil {
+		return d.listeners.stage(rev, committed, want.listeners)
+	}
+	return d.instances.stage(rev, committed, want.instances)
+}
+
+// addPeers makes new peers and VIPs known; the ones that are gone follow at
+// commit.
+func (d *Datapath) addPeers(s *snapshot.Snapshot, want *encoded) error {
+	for k, p := range want.peers {
+		if d.peers[k] == p {
+			continue
+		}
+		if err := d.maps["peers"].Put(k, p); err != nil {
+			return fmt.Errorf("peer %v: %w", addrOf(k.Addr, 4), err)
+		}
+		d.peers[k] = p
+	}
+	for k := range want.vips {
+		if d.vips[k] {
+			continue
+		}
+		if err := d.maps["vips"].Put(k, uint32(1)); err != nil {
+			return fmt.Errorf("VIP %v: %w", addrOf(k.Addr, 4), err)
+		}
+		d.vips[k] = true
+	}
+	return nil
+}
+
+// Commit puts a staged revision in force, with one store. Commit of the
+// revision in force does nothing.
+func (d *Datapath) Commit(_ context.Context, r lb.Revision) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.maps == nil {
+		return errClosed
+	}
+	if d.pending == nil || d.pending.revision != r {
+		if lb.Revision(d.revisions.Revision) == r {
+			return nil
+		}
+		return fmt.Errorf("revision %d is not staged", r)
+	}
+	before := d.revisions.Revision
+	atomic.StoreUint32(&d.revisions.Revision, uint32(r))
+	p := d.pending
+	d.pending = nil
+	if d.revisions.Oldest > uint32(r) || d.revisions.Oldest == 0 {
+		atomic.StoreUint32(&d.revisions.Oldest, before)
+	}
+	d.beginGrace()
+	d.settling = time.AfterFunc(settleAfter, d.settle)
+	var errs []error
+	for k := range d.peers {
+		if _, ok := p.peers[k]; !ok {
+			errs = append(errs, d.maps["peers"].Delete(k))
+			delete(d.peers, k)
+		}
+	}
+	for k := range d.vips {
+		if !p.vips[k] {
+			errs = append(errs, d.maps["vips"].Delete(k))
+			delete(d.vips, k)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// settleAfter is how long after a commit packets stamped with the revision
+// before may still be under way from a gateway.
+const settleAfter = 20 * time.Millisecond
+
+// settle gives up the former revision ahead of time, so that the next Stage
+// need not wait for a grace period.
+func (d *Datapath) settle() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.maps == nil || d.pending != nil || d.revisions.Oldest == d.revisions.Revision {
+		return
+	}
+	<-d.grace
+	atomic.StoreUint32(&d.revisions.Oldest, d.revisions.Revision)
+	d.beginGrace()
+}
+
+// SetHealth says whether probes reach a target. New flows avoid dead ones.
+func (d *Datapath) SetHealth(target uint32, alive bool) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.maps == nil {
+		return errClosed
+	}
+	if d.opts.Role != lb.RoleGateway || d.dead[target] == !alive {
+		return nil
+	}
+	if alive {
+		delete(d.dead, target)
+		return d.maps["dead"].Delete(target)
+	}
+	d.dead[target] = true
+	return d.maps["dead"].Put(target, uint32(1))
+}
+
+// encoded is a snapshot as the maps want it.
+type encoded struct {
+	listeners map[GatewayListenerKey]GatewayListener
+	targets   map[uint32]GatewayTarget
+	instances map[GatewayAddressKey]HostInstance
+	peers     map[GatewayAddressKey]GatewayPeer
+	vips      map[GatewayAddressKey]bool
+	rules     map[uint32]policy.RuleRef // by counter slot
+}
+
+// encode places policies and rings in the arena and makes the rows that name
+// them. Blobs that it placed before an error are freed by the next Stage.
+func (d *Datapath) encode(s *snapshot.Snapshot) (*encoded, error) {
+	d.arena.retain(d.live())
+	e := &encoded{map[GatewayListenerKey]GatewayListener{}, map[uint32]GatewayTarget{}, map[GatewayAddressKey]HostInstance{},
+		map[GatewayAddressKey]GatewayPeer{}, map[GatewayAddressKey]bool{}, map[uint32]policy.RuleRef{}}
+	for _, l := range s.Listeners {
+		if err := d.encodeListener(s, &l, e); err != nil {
+			return nil, fmt.Errorf("listener %s: %w", l.ID, err)
+		}
+	}
+	for _, t := range s.Targets {
+		e.targets[t.Num] = encodeTarget(&t)
+	}
+	for i, inst := range s.Instances {
+		if err := d.encodeInstance(s, uint32(i), &inst, e); err != nil {
+			return nil, fmt.Errorf("instance %s: %w", inst.ID, err)
+		}
+	}
+	for _, p := range s.Peers {
+		e.peers[GatewayAddressKey{Addr: rawAddr(p.Addr)}] = GatewayPeer{Key: p.Keys, Num: p.Num}
+	}
+	for _, v := range s.VIPs {
+		e.vips[GatewayAddressKey{Addr: rawAddr(v)}] = true
+	}
+	return e, nil
+}
+
+// listenerLayer7 and the target flags repeat bpf/layout.h; a test compares.
+const (
+	listenerLayer7    = 1
+	targetPass        = 1
+	targetViaGateway  = 2
+	targetProbeExempt = 4
+)
+
+func (d *Datapath) encodeListener(s *snapshot.Snapshot, l *snapshot.Listener, e *encoded) error {
+	row := GatewayListener{Num: l.Num, Balancer: l.BalancerNum}
+	var err error
+	if l.Gate1 != "" {
+		if row.Policy, err = d.placePolicy(s, l.Gate1, policy.In, e); err != nil {
+			return err
+		}
+		if row.Implicit, err = d.counters.take(counterName{gate: d.gate, direction: policy.In, object: string(l.Balancer)}); err != nil {
+			return err
+		}
+	}
+	if l.Layer7 {
+		row.Flags |= listenerLayer7
+	} else if ring := ringOf(l.Targets); len(ring) > 0 {
+		if row.Ring, err = d.arena.put(ringWords(ring)); err != nil {
+			return err
+		}
+		row.RingLen = uint32(len(ring))
+	}
+	for _, vip := range l.VIPs {
+		e.listeners[GatewayListenerKey{Addr: rawAddr(vip), Port: l.Port, Proto: uint8(l.Proto)}] = row
+	}
+	return nil
+}
+
+func ringOf(targets []snapshot.TargetRef) []uint32 {
+	entries := make([]lb.MaglevEntry, 0, len(targets))
+	for _, t := range targets {
+		if t.Weight > 0 {
+			entries = append(entries, lb.MaglevEntry{Num: t.Num, Weight: t.Weight})
+		}
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	return lb.Maglev(entries, lb.MaglevSize(len(entries)))
+}
+
+func encodeTarget(t *snapshot.Target) GatewayTarget {
+	row := GatewayTarget{Host: rawAddr(t.Host), Service: rawAddr(t.Service.Addr()), ServicePort: t.Service.Port(),
+		Vport: t.VPort, ProbePort: t.ProbePort, Proto: uint8(t.Proto)}
+	if v, ok := firstOf(t.VIPs, t.Service.Addr().Is4()); ok {
+		row.Vip = rawAddr(v)
+	}
+	if t.ProbeSource.IsValid() {
+		row.ProbeSource = rawAddr(t.ProbeSource)
+	}
+	for _, f := range []struct {
+		on  bool
+		bit uint8
+	}{{t.PassToTarget, targetPass}, {t.ViaGateway, targetViaGateway}, {t.ProbeExempt, targetProbeExempt}} {
+		if f.on {
+			row.Flags |= f.bit
+		}
+	}
+	return row
+}
+
+// firstOf is the first VIP of the target's own family.
+func firstOf(vips []netip.Addr, is4 bool) (netip.Addr, bool) {
+	for _, v := range vips {
+		if v.Is4() == is4 {
+			return v, true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+func (d *Datapath) encodeInstance(s *snapshot.Snapshot, n uint32, i *snapshot.Instance, e *encoded) error {
+	row := HostInstance{Num: n}
+	var err error
+	if row.Ingress, err = d.placePolicy(s, i.Ingress, policy.In, e); err != nil {
+		return err
+	}
+	if row.Egress, err = d.placePolicy(s, i.Egress, policy.Out, e); err != nil {
+		return err
+	}
+	for _, side := range []struct {
+		direction policy.Direction
+		slot      *uint32
+	}{{policy.In, &row.ImplicitIn}, {policy.Out, &row.ImplicitOut}} {
+		name := counterName{gate: d.gate, direction: side.direction, object: string(i.ID)}
+		if *side.slot, err = d.counters.take(name); err != nil {
+			return err
+		}
+	}
+	for _, a := range i.Addrs {
+		e.instances[GatewayAddressKey{Addr: rawAddr(a)}] = row
+	}
+	return nil
+}
+
+// placePolicy puts a compiled policy into the arena, its rules counted apart
+// for each gate and direction.
+func (d *Datapath) placePolicy(s *snapshot.Snapshot, hash policy.Hash, dir policy.Direction, e *encoded) (uint32, error) {
+	c := s.Policies[hash]
+	if c == nil {
+		return 0, fmt.Errorf("the snapshot names policy %q and does not hold it", hash)
+	}
+	words, err := policyWords(c, func(r policy.RuleRef) (uint32, error) {
+		slot, err := d.counters.take(counterName{gate: d.gate, direction: dir, group: r.Group, rule: r.Rule})
+		if err == nil {
+			e.rules[slot] = r
+		}
+		return slot, err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return d.arena.put(words)
+}

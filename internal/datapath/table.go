@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// mapRows maps an array's values into memory, so that a row can be changed
+// field by field while programs read it.
+func mapRows[R any](m *ebpf.Map) ([]R, []byte, error) {
+	var r R
+	stride := (unsafe.Sizeof(r) + 7) &^ 7
+	if stride != unsafe.Sizeof(r) {
+		return nil, nil, fmt.Errorf("rows of %v are %d bytes: not a multiple of 8", m, unsafe.Sizeof(r))
+	}
+	n := int(m.MaxEntries())
+	page := unix.Getpagesize()
+	size := (n*int(stride) + page - 1) / page * page
+	b, err := unix.Mmap(m.FD(), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, nil, fmt.Errorf("map %v: %w", m, err)
+	}
+	return unsafe.Slice((*R)(unsafe.Pointer(unsafe.SliceData(b))), n), b, nil
+}
+
+// A version is the head of every versioned value: from which revision it
+// holds, and whether it says that the row is there.
+type version struct {
+	From    uint32
+	Present uint32
+}
+
+// A table is a hash from key to row and the rows, each with two versions.
+// Readers take the newest version that is not above their revision, so a
+// revision is written beside the one in force and seen by nobody until the
+// one store that commits it.
+type table[K comparable, R any, V any] struct {
+	name     string
+	index    *ebpf.Map
+	rows     []R
+	key      func(*R) *K
+	versions func(*R) *[2]V
+	refs     func(*V) []uint32 // arena offsets that the version names
+	at       map[K]uint32
+	free     []uint32
+}
+
+// load reads back what an earlier process left, so that staging can go on.
+func (t *table[K, R, V]) load() error {
+	t.at = map[K]uint32{}
+	used := make([]bool, len(t.rows))
+	var k K
+	var i uint32
+	it := t.index.Iterate()
+	for it.Next(&k, &i) {
+		if int(i) < len(t.rows) && *t.key(&t.rows[i]) == k && !used[i] {
+			t.at[k], used[i] = i, true
+		}
+	}
+	if err := it.Err(); err != nil {
+		return fmt.Errorf("read %s: %w", t.name, err)
+	}
+	for i := len(t.rows) - 1; i >= 0; i-- {
+		if !used[i] {
+			t.free = append(t.free, uint32(i))
+		}
+	}
+	return nil
+}
+
+func head[V any](v *V) *version { return (*version)(unsafe.Pointer(v)) }
+
+// newest gives the version with the highest revision, and the other one.
+func (t *table[K, R, V]) newest(row uint32) (newest, other *V) {
+	v := t.versions(&t.rows[row])
+	if head(&v[1]).From > head(&v[0]).From {
+		return &v[1], &v[0]
+	}
+	return &v[0], &v[1]
+}
+
+// same reports whether two versions say the same, whatever their revision.
+func same[V any](a, b *V) bool {
+	x, y := bytesOf(a), bytesOf(b)
+	head := unsafe.Sizeof(version{})
+	return string(x[head:]) == string(y[head:])
+}
+
+func bytesOf[V any](v *V) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v))
+}
+
+// put writes value as the version from rev on, beside the one in force.
+func (t *table[K, R, V]) put(row, rev, committed uint32, value *V, present bool) {
+	newest, slot := t.newest(row)
+	if head(newest).From > committed || head(newest).From >= rev {
+		slot = newest // staged and never committed: nobody reads it
+	}
+	h := head(slot)
+	atomic.StoreUint32(&h.From, 0)
+	copy(bytesOf(slot)[unsafe.Sizeof(version{}):], bytesOf(value)[unsafe.Sizeof(version{}):])
+	h.Present = 0
+	if present {
+		h.Present = 1
+	}
+	atomic.StoreUint32(&h.From, rev)
+}
+
+// uncommitted reports whether staging want would replace versions that were
+// staged and never committed.
+func (t *table[K, R, V]) uncommitted(committed uint32) bool {
+	for _, row := range t.at {
+		if newest, _ := t.newest(row); head(newest).From > committed {
+			return true
+		}
+	}
+	return false
+}
+
+// stage writes what want says as of rev. Rows that want does not name are
+// marked absent as of rev. It changes nothing when there is no room.
+func (t *table[K, R, V]) stage(rev, committed uint32, want map[K]V) error {
+	news := 0
+	for k := range want {
+		if _, ok := t.at[k]; !ok {
+			news++
+		}
+	}
+	if news > len(t.free) {
+		return fmt.Errorf("%s: %d rows wanted, room for %d: raise the table's size", t.name, len(t.at)+news, len(t.rows))
+	}
+	for k, v := range want {
+		row, ok := t.at[k]
+		if !ok {
+			row = t.free[len(t.free)-1]
+			*t.key(&t.rows[row]) = k
+			t.put(row, rev, committed, &v, true)
+			if err := t.index.Put(k, row); err != nil {
+				*t.versions(&t.rows[row]) = [2]V{}
+				return fmt.Errorf("%s: %w", t.name, err)
+			}
+			t.free = t.free[:len(t.free)-1]
+			t.at[k] = row
+			continue
+		}
+		if newest, _ := t.newest(row); head(newest).Present == 0 || !same(newest, &v) {
+			t.put(row, rev, committed, &v, true)
+		}
+	}
+	for k, row := range t.at {
+		if _, ok := want[k]; ok {
+			continue
+		}
+		if newest, _ := t.newest(row); head(newest).Present != 0 {
+			t.put(row, rev, committed, newest, false)
+		}
+	}
+	return nil
+}
+
+// sweep frees rows that have been absent since a committed revision. It is
+// called after a grace period.
+func (t *table[K, R, V]) sweep(committed uint32) error {
+	var errs []error
+	for k, row := range t.at {
+		newest, _ := t.newest(row)
+		if head(newest).Present != 0 || head(newest).From > committed {
+			continue
+		}
+		if err := t.index.Delete(k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			errs = append(errs, fmt.Errorf("%s: %w", t.name, err))
+			continue
+		}
+		*t.versions(&t.rows[row]) = [2]V{}
+		delete(t.at, k)
+		t.free = append(t.free, row)
+	}
+	return errors.Join(errs...)
+}
+
+// live adds the arena offsets that any version still names.
+func (t *table[K, R, V]) live(into map[uint32]bool) {
+	for _, row := range t.at {
+		v := t.versions(&t.rows[row])
+		for i := range v {
+			if head(&v[i]).From == 0 {
+				continue
+			}
+			for _, off := range t.refs(&v[i]) {
+				into[off] = true
+			}
+		}
+	}
+}
