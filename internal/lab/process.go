@@ -25,10 +25,12 @@ type Process struct {
 }
 
 // How long a process must live to count as working, how many early deaths are
-// answered at once, and the longest wait before a start.
+// answered at once, how many say that more will follow, and the longest wait
+// before a start.
 const (
 	steady     = 500 * time.Millisecond
 	earlyFree  = 3
+	hopeless   = 5
 	longestGap = 5 * time.Second
 )
 
@@ -46,6 +48,7 @@ type child struct {
 	cmd     *exec.Cmd // nil while it is down
 	pid     int
 	start   uint64
+	early   int // deaths in a row that came early
 	stopped bool
 	quit    chan struct{} // closed by stop
 	done    chan struct{} // closed when keep has returned
@@ -78,20 +81,13 @@ func (c *child) launch() error {
 // keep waits for the process and starts it again until stop.
 func (c *child) keep() {
 	defer close(c.done)
-	early := 0
 	for {
 		began := time.Now()
 		err := c.wait()
+		early := c.died(time.Since(began) < steady)
 		c.changed()
-		if time.Since(began) < steady {
-			early++
-		} else {
-			early = 0
-		}
-		select {
-		case <-c.quit:
+		if !c.rest(pause(early)) {
 			return
-		case <-time.After(pause(early)):
 		}
 		c.say("%s ended (%v); starting it again", c.Name, err)
 		if err := c.launch(); err != nil {
@@ -99,6 +95,34 @@ func (c *child) keep() {
 		}
 		c.changed()
 	}
+}
+
+// rest waits before the next start; false if there is to be none.
+func (c *child) rest(d time.Duration) bool {
+	if d > 0 {
+		select {
+		case <-c.quit:
+		case <-time.After(d):
+		}
+	}
+	select {
+	case <-c.quit:
+		return false
+	default:
+		return true
+	}
+}
+
+// died counts early deaths in a row.
+func (c *child) died(early bool) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !early {
+		c.early = 0
+		return 0
+	}
+	c.early++
+	return c.early
 }
 
 // wait returns when the process has ended, at once if it could not be started.
@@ -177,6 +201,22 @@ func (l *Lab) Start(p Process) error {
 	l.save()
 	go c.keep()
 	return nil
+}
+
+// Failing reports whether a process has died early so often that it will not
+// come up without help.
+func (l *Lab) Failing(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.children {
+		c.mu.Lock()
+		failing := c.Name == name && c.early > hopeless
+		c.mu.Unlock()
+		if failing {
+			return true
+		}
+	}
+	return false
 }
 
 // stopAll stops, side by side, the children that match.
