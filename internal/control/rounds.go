@@ -34,7 +34,7 @@ func (c *Control) rounds(ctx context.Context) {
 // commit while hosts commit.
 func (c *Control) round(ctx context.Context, state *lb.State) {
 	c.offerAll(c.begin(state), state)
-	c.wait(ctx, hostsLimit, func(s *session) bool { return s.Role != lb.RoleHost || s.settled(state.Revision, s.staged) })
+	c.wait(ctx, hostsLimit, lb.RoleHost, func(s *session) bool { return s.settled(state.Revision, s.staged) })
 	all := c.release(state)
 	c.offerAll(all, state)
 	c.mu.Lock()
@@ -42,7 +42,7 @@ func (c *Control) round(ctx context.Context, state *lb.State) {
 		s.commit(state.Revision)
 	}
 	c.mu.Unlock()
-	c.wait(ctx, gatewaysLimit, func(s *session) bool { return s.Role != lb.RoleGateway || s.settled(state.Revision, s.committed) })
+	c.wait(ctx, gatewaysLimit, lb.RoleGateway, func(s *session) bool { return s.settled(state.Revision, s.committed) })
 }
 
 // settled reports whether a session has nothing more to say about r.
@@ -131,16 +131,17 @@ func (c *Control) offer(s *session, state *lb.State) {
 	c.mu.Unlock()
 }
 
-// wait blocks until done holds for every session, limit has passed or ctx
-// ends.
-func (c *Control) wait(ctx context.Context, limit time.Duration, done func(*session) bool) {
+// wait blocks until done holds for every session of the role, limit has passed
+// or ctx ends. Whoever made it wait in vain is not waited for again until it
+// has answered to the newest.
+func (c *Control) wait(ctx context.Context, limit time.Duration, role lb.NodeRole, done func(*session) bool) {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	for {
 		c.mu.Lock()
 		all, progress := true, c.progress
 		for _, s := range c.sessions {
-			all = all && done(s)
+			all = all && (s.Role != role || s.late || done(s))
 		}
 		c.mu.Unlock()
 		if all {
@@ -149,6 +150,11 @@ func (c *Control) wait(ctx context.Context, limit time.Duration, done func(*sess
 		select {
 		case <-progress:
 		case <-timer.C:
+			c.mu.Lock()
+			for _, s := range c.sessions {
+				s.late = s.late || s.Role == role && !done(s)
+			}
+			c.mu.Unlock()
 			return
 		case <-ctx.Done():
 			return
@@ -235,6 +241,7 @@ func (c *Control) acknowledged(s *session, ack *wire.Ack) {
 		c.facts.change(s.Name, func(n *nodeFacts) { n.failure = ack.Error })
 	case ack.Phase == wire.Phase_PHASE_STAGED:
 		s.staged = r
+		s.late = s.late && (s.Role == lb.RoleGateway || r < s.offered)
 		c.facts.change(s.Name, func(n *nodeFacts) { n.status.Staged = r })
 	case ack.Phase == wire.Phase_PHASE_COMMITTED:
 		c.committed(s, r, now)
@@ -246,6 +253,7 @@ func (c *Control) acknowledged(s *session, ack *wire.Ack) {
 func (c *Control) committed(s *session, r lb.Revision, now time.Time) {
 	fresh := s.committed != r
 	s.committed, s.retryWait = r, retryFirst
+	s.late = s.late && r < s.offered
 	since, known := c.arrived[r]
 	c.facts.change(s.Name, func(n *nodeFacts) {
 		n.status.Committed, n.failure = r, ""

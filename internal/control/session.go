@@ -45,6 +45,7 @@ type session struct {
 	failed    lb.Revision // the newest offered was refused: equals offered; else 0
 	retryAt   time.Time   // when to offer a refused one again
 	retryWait time.Duration
+	late      bool // it let a round wait in vain and has not caught up
 	forget    bool // the sender must assume that the node holds no blob
 
 	has map[string]bool // sender only: blobs that the node holds

@@ -561,9 +561,13 @@ func TestSlowHostHoldsNobodyBack(t *testing.T) {
 	} else {
 		t.Logf("in force on the gateway after %v", took)
 	}
+	began = time.Now()
 	for i := range 20 { // more than the host's queue holds
 		rev = r.update(func(tx *store.Tx) { tx.PutGroup(group("sg-aaaaaaaa", 100+i)) })
 		gw.inForce(t, rev)
+	}
+	if took := time.Since(began); took > 20*hostsLimit/2 {
+		t.Errorf("the host was waited for again and again: 20 rounds took %v", took)
 	}
 	if host.Revision() >= rev {
 		t.Fatal("the host was not held")

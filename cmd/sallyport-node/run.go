@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/node"
+)
+
+const (
+	pinRoot      = "/sys/fs/bpf/sallyport"
+	drainLimit   = 5 * time.Second // for requests in flight when the node is stopped
+	healthBuffer = 1024            // changes of health on their way to the reporter
+)
+
+// runFlags are what the command line of `run` says.
+type runFlags struct {
+	name, role, server, data, device, address, tokenFile, pin, metrics string
+}
+
+func newRunCommand() *cobra.Command {
+	f := &runFlags{}
+	cmd := &cobra.Command{
+		Use: "run", Short: "Hold a gate until stopped; what is in force in the kernel stays after that",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := f.settings()
+			if err != nil {
+				return usageError{err}
+			}
+			return serve(cmd.Context(), s, cmd.ErrOrStderr())
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.name, "name", "", "the node's name; a host's is its instance's id")
+	flags.StringVar(&f.role, "role", "", "gateway or host")
+	flags.StringVar(&f.server, "server", "", "the server's address for nodes, HOST:PORT")
+	flags.StringVar(&f.data, "data", "", "folder for the certificate and the last good snapshot")
+	flags.StringVar(&f.device, "device", "", "interface that faces the network")
+	flags.StringVar(&f.address, "address", "", "this machine's IPv4 address where the tunnel ends")
+	flags.StringVar(&f.tokenFile, "token-file", "", "file with the join token; needed on the first start only")
+	flags.StringVar(&f.pin, "pin", "", "folder in a bpffs to pin programs and maps in (default "+pinRoot+"/NAME)")
+	flags.StringVar(&f.metrics, "metrics", "127.0.0.1:7782", "address for /metrics and /healthz; empty: none")
+	return cmd
+}
+
+// settings are checked flags.
+type settings struct {
+	node    node.Options
+	device  string
+	pin     string
+	control netip.AddrPort
+	metrics string
+}
+
+func (f *runFlags) settings() (settings, error) {
+	for _, need := range []struct{ flag, value string }{
+		{"name", f.name}, {"role", f.role}, {"server", f.server}, {"data", f.data}, {"device", f.device}, {"address", f.address},
+	} {
+		if need.value == "" {
+			return settings{}, fmt.Errorf("run needs --%s", need.flag)
+		}
+	}
+	role := lb.NodeRole(f.role)
+	if role != lb.RoleGateway && role != lb.RoleHost {
+		return settings{}, fmt.Errorf("--role %q is neither gateway nor host", f.role)
+	}
+	address, err := netip.ParseAddr(f.address)
+	if err != nil || !address.Is4() {
+		return settings{}, fmt.Errorf("--address %q is not an IPv4 address", f.address)
+	}
+	server, err := net.ResolveTCPAddr("tcp4", f.server)
+	if err != nil {
+		return settings{}, fmt.Errorf("--server %q: %w", f.server, err)
+	}
+	s := settings{device: f.device, pin: f.pin, control: server.AddrPort(), metrics: f.metrics,
+		node: node.Options{Name: lb.NodeID(f.name), Role: role, Server: f.server, DataDir: f.data, Address: address,
+			TokenFile: f.tokenFile, Version: version()}}
+	s.control = netip.AddrPortFrom(s.control.Addr().Unmap(), s.control.Port())
+	if s.pin == "" {
+		s.pin = filepath.Join(pinRoot, f.name)
+	}
+	return s, nil
+}
+
+// serve runs the node until ctx ends.
+func serve(ctx context.Context, s settings, logs io.Writer) error {
+	log := slog.New(slog.NewTextHandler(logs, nil)).With("node", string(s.node.Name))
+	s.node.Logger = log
+	rooms, err := open(s, log)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := rooms.close(); err != nil {
+			log.Error("stopping", "error", err)
+		}
+	}()
+	s.node.Appliers, s.node.Kernel, s.node.Health = rooms.appliers, rooms.kernel, rooms.health
+	n, err := node.New(s.node)
+	if err != nil {
+		return err
+	}
+	stopMetrics, err := serveMetrics(s.metrics, n.Handler())
+	if err != nil {
+		return err
+	}
+	defer stopMetrics()
+	return n.Run(ctx)
+}
+
+// serveMetrics serves h on address until stop is called.
+func serveMetrics(address string, h http.Handler) (stop func(), err error) {
+	if address == "" {
+		return func() {}, nil
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("--metrics: %w", err)
+	}
+	server := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			slog.Error("metrics", "error", err)
+		}
+	}()
+	return func() { server.Close(); <-done }, nil
+}
