@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package path follows a packet through the whole state: out of its sender's
+// gate if that is an instance, to a listener, through gate 1, to every target
+// it may be given to, through gate 2. It reads the compiled policies, as the
+// kernel does, and is pure.
+package path
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/policy"
+)
+
+// A Way is what the state does with a new flow from a client to a VIP.
+type Way struct {
+	Packet   lb.Packet      // as the client sent it
+	Sender   lb.InstanceID  // the instance that sent it; "" for any other client
+	Outbound policy.Verdict // gate 2 of the sender; zero without one
+	Balancer lb.BalancerID  // "" when no VIP has the address
+	Listener lb.ListenerID  // "" when there is none
+	Gate1    policy.Verdict // NoListener when there is none; zero when Outbound refused
+	Hops     []Hop          // empty when gate 1 refused or nothing is registered
+}
+
+// A Hop is one target that the flow may be given to.
+type Hop struct {
+	Target   uint32
+	Location lb.LocationID // "" at layer 4
+	Instance lb.InstanceID
+	Weight   int            // 0: it gets no new flow
+	Packet   lb.Packet      // as gate 2 sees it: client to service address and port
+	Gate2    policy.Verdict // PassToTarget when the load balancer vouches
+}
+
+// Admitted reports whether any target that gets new flows admits this one.
+func (w Way) Admitted() bool {
+	return slices.ContainsFunc(w.Hops, func(h Hop) bool { return h.Weight > 0 && h.Gate2.Action == lb.Accept })
+}
+
+// A Tracer follows packets through one state and compiles each list of groups
+// only once. It is for one goroutine.
+type Tracer struct {
+	state    *lb.State
+	resolver *policy.Resolver
+	compiled map[string]*policy.Compiled
+}
+
+// New makes a Tracer for the state, which must not change.
+func New(state *lb.State) *Tracer {
+	return &Tracer{state: state, resolver: policy.NewResolver(state), compiled: make(map[string]*policy.Compiled)}
+}
+
+// Trace follows one packet from a client to a VIP and port. It fails only when
+// a policy does not compile or the state names what is not there.
+func Trace(state *lb.State, p lb.Packet) (Way, error) { return New(state).Trace(p) }
+
+// Direct is gate 2's verdict on a packet straight to an instance's address; it
+// fails when no instance has it.
+func Direct(state *lb.State, p lb.Packet) (policy.Verdict, error) { return New(state).Direct(p) }
+
+// Outbound is gate 2's verdict on what an instance sends; it fails when no
+// instance has the source address.
+func Outbound(state *lb.State, p lb.Packet) (policy.Verdict, error) { return New(state).Outbound(p) }
+
+// Probe is the verdict that gate 2 has for the health probes of a target, by
+// its number: PassToTarget, SystemRule, or that of the groups on the probe's
+// source and port. It is ReasonNone and accepts when the check is off, and
+// fails when there is no such target.
+func Probe(state *lb.State, target uint32) (policy.Verdict, error) { return New(state).Probe(target) }
+
+// Trace is the function Trace on the tracer's state.
+func (t *Tracer) Trace(p lb.Packet) (Way, error) {
+	w := Way{Packet: p}
+	if sender := t.instanceAt(p.Src); sender != nil {
+		w.Sender = sender.ID
+		out, err := t.judge(policy.GateCVM, policy.Out, sender.Groups, p)
+		w.Outbound = out
+		if err != nil || out.Action != lb.Accept {
+			return w, err
+		}
+	}
+	balancer, listener := t.listenerAt(p)
+	if balancer != nil {
+		w.Balancer = balancer.ID
+	}
+	if listener == nil {
+		w.Gate1 = policy.Verdict{Gate: policy.GateCLB, Action: lb.Drop, Reason: policy.NoListener}
+		return w, nil
+	}
+	w.Listener = listener.ID
+	var err error
+	if w.Gate1, err = t.judge(policy.GateCLB, policy.In, balancer.Groups, p); err != nil || w.Gate1.Action != lb.Accept {
+		return w, err
+	}
+	for _, c := range candidates(listener) {
+		hop, err := t.hop(balancer, c, p)
+		if err != nil {
+			return w, err
+		}
+		w.Hops = append(w.Hops, hop)
+	}
+	return w, nil
+}
+
+func (t *Tracer) hop(balancer *lb.LoadBalancer, c candidate, p lb.Packet) (Hop, error) {
+	instance := t.state.Instances[c.target.Instance]
+	if instance == nil {
+		return Hop{}, fmt.Errorf("target %d is %s, which does not exist", c.target.Num, c.target.Instance)
+	}
+	h := Hop{Target: c.target.Num, Location: c.location, Instance: instance.ID, Weight: c.target.Weight, Packet: p}
+	h.Packet.Dst, h.Packet.DstPort = instance.Private, c.target.Port
+	if p.Src == instance.Private || p.Src == instance.Public {
+		h.Gate2 = policy.Verdict{Gate: policy.GateCVM, Action: lb.Drop, Reason: policy.Hairpin}
+		return h, nil
+	}
+	var err error
+	h.Gate2, err = t.through(balancer, instance, h.Packet)
+	return h, err
+}
+
+// through is gate 2 for what comes through a load balancer.
+func (t *Tracer) through(balancer *lb.LoadBalancer, instance *lb.Instance, p lb.Packet) (policy.Verdict, error) {
+	if balancer.PassToTarget {
+		return policy.Verdict{Gate: policy.GateCVM, Action: lb.Accept, Reason: policy.PassToTarget}, nil
+	}
+	return t.judge(policy.GateCVM, policy.In, instance.Groups, p)
+}
+
+// Direct is the function Direct on the tracer's state.
+func (t *Tracer) Direct(p lb.Packet) (policy.Verdict, error) {
+	instance := t.instanceAt(p.Dst)
+	if instance == nil {
+		return policy.Verdict{}, fmt.Errorf("no instance has the address %v", p.Dst)
+	}
+	if t.ours(p.Src) {
+		return policy.Verdict{Gate: policy.GateCVM, Action: lb.Drop, Reason: policy.Spoofed}, nil
+	}
+	return t.judge(policy.GateCVM, policy.In, instance.Groups, p)
+}
+
+// Outbound is the function Outbound on the tracer's state.
+func (t *Tracer) Outbound(p lb.Packet) (policy.Verdict, error) {
+	instance := t.instanceAt(p.Src)
+	if instance == nil {
+		return policy.Verdict{}, fmt.Errorf("no instance has the address %v", p.Src)
+	}
+	return t.judge(policy.GateCVM, policy.Out, instance.Groups, p)
+}
+
+// Probe is the function Probe on the tracer's state.
+func (t *Tracer) Probe(target uint32) (policy.Verdict, error) {
+	for _, l := range t.state.Listeners {
+		for _, c := range candidates(l) {
+			if c.target.Num == target {
+				return t.probe(l, c)
+			}
+		}
+	}
+	return policy.Verdict{}, fmt.Errorf("no target has number %d", target)
+}
+
+func (t *Tracer) probe(l *lb.Listener, c candidate) (policy.Verdict, error) {
+	balancer, instance := t.state.Balancers[l.Balancer], t.state.Instances[c.target.Instance]
+	switch {
+	case balancer == nil || instance == nil:
+		return policy.Verdict{}, fmt.Errorf("target %d of %s has no load balancer or no instance", c.target.Num, l.ID)
+	case !c.check.On:
+		return policy.Verdict{Gate: policy.GateCVM, Action: lb.Accept}, nil
+	case c.check.SourceIPType == 1:
+		return policy.Verdict{Gate: policy.GateCVM, Action: lb.Accept, Reason: policy.SystemRule}, nil
+	}
+	p := lb.Packet{Proto: lb.TCP, Dst: instance.Private, DstPort: c.target.Port}
+	if c.check.Port != 0 {
+		p.DstPort = uint16(c.check.Port)
+	}
+	for _, vip := range balancer.VIPs {
+		if vip.Is4() == instance.Private.Is4() {
+			p.Src = vip
+			break
+		}
+	}
+	return t.through(balancer, instance, p)
+}
+
+// A candidate is a target with what its listener or rule says about it.
+type candidate struct {
+	target   lb.Target
+	location lb.LocationID
+	check    lb.HealthCheck
+}
+
+// candidates are all targets of a listener, at layer 7 those of all its rules.
+func candidates(l *lb.Listener) []candidate {
+	var all []candidate
+	for _, target := range l.Targets {
+		all = append(all, candidate{target, "", l.Check})
+	}
+	for _, r := range l.Rules {
+		for _, target := range r.Targets {
+			all = append(all, candidate{target, r.ID, r.Check})
+		}
+	}
+	slices.SortFunc(all, func(a, b candidate) int { return cmp.Compare(a.target.Num, b.target.Num) })
+	return all
+}
+
+func (t *Tracer) instanceAt(a netip.Addr) *lb.Instance {
+	if !a.IsValid() {
+		return nil
+	}
+	for _, i := range t.state.Instances {
+		if i.Private == a || i.Public == a {
+			return i
+		}
+	}
+	return nil
+}
+
+// listenerAt finds who owns the packet's destination; every protocol served
+// now stands on TCP.
+func (t *Tracer) listenerAt(p lb.Packet) (*lb.LoadBalancer, *lb.Listener) {
+	for _, balancer := range t.state.Balancers {
+		if !slices.Contains(balancer.VIPs, p.Dst) {
+			continue
+		}
+		for _, l := range t.state.Listeners {
+			if l.Balancer == balancer.ID && l.Port == p.DstPort && p.Proto == lb.TCP {
+				return balancer, l
+			}
+		}
+		return balancer, nil
+	}
+	return nil, nil
+}
+
+// ours reports whether only the load balancer itself sends from an address:
+// a VIP, or the ranges of its probes and shared connections.
+func (t *Tracer) ours(a netip.Addr) bool {
+	for _, text := range []string{"100.64.0.0/16", "100.127.0.0/16"} {
+		if netip.MustParsePrefix(text).Contains(a) {
+			return true
+		}
+	}
+	for _, balancer := range t.state.Balancers {
+		if slices.Contains(balancer.VIPs, a) {
+			return true
+		}
+	}
+	return false
+}
+
+// judge is a gate's verdict by the compiled groups.
+func (t *Tracer) judge(g policy.Gate, dir policy.Direction, ids []lb.GroupID, p lb.Packet) (policy.Verdict, error) {
+	if len(ids) == 0 {
+		return policy.Verdict{Gate: g, Action: lb.Accept, Reason: policy.NoGroups}, nil
+	}
+	key := fmt.Sprint(dir, ids)
+	c := t.compiled[key]
+	if c == nil {
+		var err error
+		if c, err = policy.Compile(t.resolver.Resolve(ids, dir)); err != nil {
+			return policy.Verdict{}, err
+		}
+		t.compiled[key] = c
+	}
+	return c.Judge(g, dir, p), nil
+}
