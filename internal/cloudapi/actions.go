@@ -10,5 +10,8 @@ func Actions() []Action {
 	return slices.Concat(
 		sallyportActions(),
 		clbActions(),
+		vpcActions(),
+		cvmActions(),
+		tagActions(),
 	)
 }

@@ -117,6 +117,7 @@ type Subnet struct {
 	IsDefault bool
 	Created   time.Time
 	Tags      Tags
+	Echo      map[string]string
 }
 
 // InstanceState is the life of an instance as the cvm service names it.

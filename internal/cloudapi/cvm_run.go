@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloudapi
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/store"
+)
+
+// maxInstancesPerCall bounds InstanceCount and lists of InstanceIds.
+const maxInstancesPerCall = 100
+
+type placementIn struct {
+	Zone      string   `tc:""`
+	ProjectId *int64   `tc:""`
+	_         struct{} `unserved:"HostIds HostId HostIps DedicatedClusterId RackId PartitionId"`
+}
+
+type prepaidIn struct {
+	Period    *int64  `tc:""`
+	RenewFlag *string `tc:""`
+}
+
+type diskIn struct {
+	DiskType           *string  `tc:""`
+	DiskSize           *int64   `tc:""`
+	DiskName           *string  `tc:""`
+	DeleteWithInstance *bool    `tc:""`
+	_                  struct{} `unserved:"DiskId SnapshotId Encrypt KmsKeyId ThroughputPerformance CdcId BurstPerformance"`
+}
+
+type privateCloudIn struct {
+	VpcId              string   `tc:""`
+	SubnetId           string   `tc:""`
+	PrivateIpAddresses []string `tc:""`
+	_                  struct{} `unserved:"AsVpcGateway Ipv6AddressCount"`
+}
+
+type internetIn struct {
+	InternetChargeType      *string  `tc:"echo"`
+	InternetMaxBandwidthOut *int64   `tc:"echo"`
+	PublicIpAssigned        bool     `tc:""`
+	_                       struct{} `unserved:"BandwidthPackageId InternetServiceProvider IPv4AddressType IPv6AddressType AntiDDoSPackageId"`
+}
+
+type loginIn struct {
+	KeepImageLogin string   `tc:"only=FALSE|false|TRUE|true"`
+	_              struct{} `unserved:"Password KeyIds"`
+}
+
+type switchIn struct {
+	Enabled *bool `tc:""`
+}
+
+type enhancedIn struct {
+	SecurityService   *switchIn `tc:""`
+	MonitorService    *switchIn `tc:""`
+	AutomationService *switchIn `tc:""`
+}
+
+type tagSpecificationIn struct {
+	ResourceType string `tc:"required,only=instance"`
+	Tags         []Tag  `tc:"required"`
+}
+
+type runInstancesIn struct {
+	InstanceChargeType    *string              `tc:"echo"`
+	InstanceChargePrepaid *prepaidIn           `tc:"echo"`
+	Placement             placementIn          `tc:""`
+	InstanceType          *string              `tc:"echo"`
+	ImageId               *string              `tc:"echo"`
+	SystemDisk            *diskIn              `tc:"echo"`
+	DataDisks             []diskIn             `tc:"echo"`
+	VirtualPrivateCloud   privateCloudIn       `tc:""`
+	InternetAccessible    internetIn           `tc:""`
+	InstanceCount         *int64               `tc:""`
+	InstanceName          string               `tc:""`
+	LoginSettings         loginIn              `tc:""`
+	SecurityGroupIds      []string             `tc:""`
+	EnhancedService       *enhancedIn          `tc:"echo"`
+	ClientToken           string               `tc:""`
+	HostName              *string              `tc:"echo"`
+	TagSpecification      []tagSpecificationIn `tc:""`
+	_                     struct{}             `unserved:"MinCount ActionTimer DisasterRecoverGroupIds InstanceMarketOptions UserData Metadata DryRun CpuTopology CamRoleName HpcClusterId LaunchTemplate DedicatedClusterId ChcIds PartitionNumber DisableApiTermination EnableJumboFrame NetworkInterfaces"`
+}
+
+type runInstancesOut struct{ InstanceIdSet []string }
+
+// runInstances makes instances; each is PENDING until its node has its gate in
+// force. A client token that was used before answers with what it made then.
+func runInstances(c *Call, in *runInstancesIn) (*runInstancesOut, error) {
+	tags, err := in.check(c)
+	if err != nil {
+		return nil, err
+	}
+	out := &runInstancesOut{}
+	err = c.Update(func(tx *store.Tx) error {
+		out.InstanceIdSet = nil
+		token := "RunInstances/" + in.ClientToken
+		if in.ClientToken != "" {
+			if made, ok := tx.Token(token); ok {
+				out.InstanceIdSet = strings.Split(made, ",")
+				return nil
+			}
+		}
+		if err := in.make(c, tx, tags, out); err != nil {
+			return err
+		}
+		if in.ClientToken != "" {
+			tx.PutToken(token, strings.Join(out.InstanceIdSet, ","))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (in *runInstancesIn) count() int {
+	if in.InstanceCount == nil {
+		return 1
+	}
+	return int(*in.InstanceCount)
+}
+
+// check finds the faults that need no state and reads the tags.
+func (in *runInstancesIn) check(c *Call) (lb.Tags, error) {
+	net := in.VirtualPrivateCloud
+	switch {
+	case in.InstanceCount != nil && (*in.InstanceCount < 1 || *in.InstanceCount > maxInstancesPerCall):
+		return nil, refuse(lb.Range, "InstanceCount", fmt.Sprintf("%d is outside 1-%d", *in.InstanceCount, maxInstancesPerCall), "call several times")
+	case in.Placement.Zone != "" && in.Placement.Zone != c.Zone():
+		return nil, errorf("InvalidZone.MismatchRegion", "Placement.Zone: %q is not a zone of this region; the only one is %s", clip(in.Placement.Zone, 40), c.Zone())
+	case in.Placement.ProjectId != nil && *in.Placement.ProjectId < 0:
+		return nil, refuse(lb.Range, "Placement.ProjectId", "it is negative", "0 is the default project")
+	case len(in.ClientToken) > 64:
+		return nil, errorf("InvalidClientToken.TooLong", "ClientToken: longer than 64 characters; shorten it")
+	case (net.VpcId == "") != (net.SubnetId == ""):
+		return nil, refuse(lb.Missing, "VirtualPrivateCloud", "only one of VpcId and SubnetId is given", "give both, or none for the default network")
+	case len(net.PrivateIpAddresses) > 0 && len(net.PrivateIpAddresses) != in.count():
+		return nil, refuse(lb.Invalid, "VirtualPrivateCloud.PrivateIpAddresses", fmt.Sprintf("%s for %s", count(len(net.PrivateIpAddresses), "address"), count(in.count(), "instance")), "give one for each or none")
+	}
+	if err := instanceName("InstanceName", in.InstanceName); err != nil {
+		return nil, err
+	}
+	var given []Tag
+	for _, s := range in.TagSpecification {
+		given = append(given, s.Tags...)
+	}
+	return tagsIn("TagSpecification.0.Tags", given)
+}
+
+// make puts the instances into the transaction.
+func (in *runInstancesIn) make(c *Call, tx *store.Tx, tags lb.Tags, out *runInstancesOut) error {
+	subnet, err := in.subnet(c, tx)
+	if err != nil {
+		return err
+	}
+	groups, err := in.groups(c, tx)
+	if err != nil {
+		return err
+	}
+	plan := newAddressPlan(tx.State(), subnet)
+	names := instanceNames(in.InstanceName, in.count())
+	for n, name := range names {
+		i := &lb.Instance{
+			ID: newID("ins-", tx.State().Instances), Name: name, VPC: subnet.VPC, Subnet: subnet.ID, Groups: groups,
+			State: lb.Pending, Created: c.Now().UTC(), Tags: tags, Echo: c.Echo,
+		}
+		if in.Placement.ProjectId != nil {
+			i.Echo = withEcho(i.Echo, "Placement.ProjectId", strconv.FormatInt(*in.Placement.ProjectId, 10))
+		}
+		wanted := ""
+		if given := in.VirtualPrivateCloud.PrivateIpAddresses; len(given) > 0 {
+			wanted = given[n]
+		}
+		if i.Private, err = plan.private("VirtualPrivateCloud.PrivateIpAddresses."+strconv.Itoa(n), wanted); err != nil {
+			return err
+		}
+		if in.InternetAccessible.PublicIpAssigned {
+			if i.Public, err = plan.public(c.EIPPool); err != nil {
+				return err
+			}
+		}
+		tx.PutInstance(i)
+		out.InstanceIdSet = append(out.InstanceIdSet, string(i.ID))
+	}
+	return c.checkMembers(tx.State(), groups)
+}
+
+// subnet is the named one or the default, which is made on first use.
+func (in *runInstancesIn) subnet(c *Call, tx *store.Tx) (*lb.Subnet, error) {
+	net := in.VirtualPrivateCloud
+	if net.SubnetId == "" || net.SubnetId == "DEFAULT" && net.VpcId == "DEFAULT" {
+		return c.defaultSubnet(tx), nil
+	}
+	v, err := findVPC(tx.State(), "VirtualPrivateCloud.VpcId", net.VpcId)
+	if err != nil {
+		return nil, err
+	}
+	n, err := findSubnet(tx.State(), "VirtualPrivateCloud.SubnetId", net.SubnetId)
+	if err != nil {
+		return nil, err
+	}
+	if n.VPC != v.ID {
+		return nil, refuse(lb.Invalid, "VirtualPrivateCloud.SubnetId", fmt.Sprintf("%s belongs to %s, not to %s", n.ID, n.VPC, v.ID), "name the subnet's own VPC")
+	}
+	return n, nil
+}
+
+// groups are the named ones, or the project's default group.
+func (in *runInstancesIn) groups(c *Call, tx *store.Tx) ([]lb.GroupID, error) {
+	if len(in.SecurityGroupIds) > 0 {
+		return c.groupList(tx.State(), "SecurityGroupIds", in.SecurityGroupIds)
+	}
+	project := "0"
+	if in.Placement.ProjectId != nil {
+		project = strconv.FormatInt(*in.Placement.ProjectId, 10)
+	}
+	g, err := defaultGroup(c, tx, project)
+	if err != nil {
+		return nil, err
+	}
+	return []lb.GroupID{g.ID}, nil
+}
+
+// namePattern is {R:7}: a number that begins at 7 and grows by instance.
+var namePattern = regexp.MustCompile(`\{R:(\d{1,6})\}`)
+
+// instanceNames are the names of n instances made together: counted where the
+// name has a pattern, else with a number behind when there are several.
+func instanceNames(name string, n int) []string {
+	if name == "" {
+		name = "Unnamed"
+	}
+	names := make([]string, n)
+	for i := range names {
+		counted := namePattern.ReplaceAllStringFunc(name, func(m string) string {
+			first, _ := strconv.Atoi(namePattern.FindStringSubmatch(m)[1]) // digits only
+			return strconv.Itoa(first + i)
+		})
+		if counted == name && n > 1 {
+			counted += strconv.Itoa(i + 1)
+		}
+		names[i] = counted
+	}
+	return names
+}
+
+func instanceName(field, name string) error {
+	if utf8.RuneCountInString(name) > 128 {
+		return errorf("InvalidInstanceName.TooLong", "%s: longer than 128 characters; shorten it", field)
+	}
+	return nil
+}

@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloudapi
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+
+	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/store"
+)
+
+func sgPolicyActions() []Action {
+	return []Action{
+		action(serviceVPC, "CreateSecurityGroupPolicies", createSecurityGroupPolicies),
+		action(serviceVPC, "ModifySecurityGroupPolicies", modifySecurityGroupPolicies),
+		action(serviceVPC, "ReplaceSecurityGroupPolicy", replaceSecurityGroupPolicy),
+		action(serviceVPC, "DeleteSecurityGroupPolicies", deleteSecurityGroupPolicies),
+		action(serviceVPC, "DescribeSecurityGroupPolicies", describeSecurityGroupPolicies),
+	}
+}
+
+// editRules changes a group's rules in one transaction: fn gets a copy of the
+// group. The Version grows by one if fn changed anything; if it did not,
+// nothing is written.
+func editRules(c *Call, id string, fn func(g *lb.SecurityGroup) error) error {
+	return c.Update(func(tx *store.Tx) error {
+		old, err := findGroup(tx.State(), "SecurityGroupId", id)
+		if err != nil {
+			return err
+		}
+		g := *old
+		g.Ingress, g.Egress = slices.Clone(old.Ingress), slices.Clone(old.Egress)
+		if err := fn(&g); err != nil {
+			return err
+		}
+		now := c.Now().UTC()
+		for _, d := range directions() {
+			adopt(*d.stored(old), *d.stored(&g), now)
+		}
+		if reflect.DeepEqual(old.Ingress, g.Ingress) && reflect.DeepEqual(old.Egress, g.Egress) {
+			return nil
+		}
+		if err := c.checkRules(tx.State(), &g, "LimitExceeded.SecurityGroupPolicySet"); err != nil {
+			return err
+		}
+		g.Version, g.Updated = old.Version+1, now
+		tx.PutGroup(&g)
+		return nil
+	})
+}
+
+// checkRules checks what one rule alone cannot know: duplicates, quotas and
+// the groups that rules refer to. Too many rules answer tooMany.
+func (c *Call) checkRules(st *lb.State, g *lb.SecurityGroup, tooMany string) error {
+	peers := map[lb.GroupID]bool{}
+	for _, d := range directions() {
+		rules := *d.stored(g)
+		if len(rules) > c.Quotas.RulesPerDirection {
+			return errorf(tooMany, "%s.%s: the group would have %d rules in this direction; at most %d are allowed (a rule without peer counts as two)",
+				rulesField, d.name, len(rules), c.Quotas.RulesPerDirection)
+		}
+		if err := d.noDuplicates(rules); err != nil {
+			return err
+		}
+		for _, r := range rules {
+			if r.PeerGroup == "" {
+				continue
+			}
+			peers[r.PeerGroup] = true
+			if err := checkPeer(st, g, d, r.PeerGroup); err != nil {
+				return err
+			}
+		}
+	}
+	if len(peers) > c.Quotas.References {
+		return refuse(lb.LimitExceeded, rulesField, fmt.Sprintf("the group's rules would name %d other groups; at most %d are allowed", len(peers), c.Quotas.References), "name addresses instead")
+	}
+	if n := len(g.Ingress) + len(g.Egress); n > c.Quotas.RulesOnBalancer && boundToBalancer(st, g.ID) != "" {
+		return errorf("UnsupportedOperation.ClbPolicyExceedLimit", "%s: %s is bound to a load balancer and would have %d rules; at most %d are allowed", rulesField, g.ID, n, c.Quotas.RulesOnBalancer)
+	}
+	return nil
+}
+
+func checkPeer(st *lb.State, g *lb.SecurityGroup, d direction, id lb.GroupID) error {
+	if id == g.ID {
+		return nil
+	}
+	field := rulesField + "." + d.name + ".SecurityGroupId"
+	peer := st.Groups[id]
+	if peer == nil {
+		return refuse(lb.NotFound, field, "there is no security group "+string(id), "DescribeSecurityGroups lists them")
+	}
+	if peer.ProjectID != g.ProjectID {
+		return refuse(lb.Invalid, field, fmt.Sprintf("%s belongs to project %s, this group to project %s", id, peer.ProjectID, g.ProjectID), "refer to a group of the same project")
+	}
+	return nil
+}
+
+// checkVersion compares the Version that a client read with the present one.
+func checkVersion(g *lb.SecurityGroup, set *policySetIn) error {
+	if set.Version == "" {
+		return nil
+	}
+	if n, err := strconv.ParseUint(set.Version, 10, 64); err != nil {
+		return refuse(lb.Malformed, rulesField+".Version", strconv.Quote(clip(set.Version, 40))+" is not a version", "DescribeSecurityGroupPolicies tells it")
+	} else if n != g.Version {
+		return errorf("UnsupportedOperation.VersionMismatch", "%s.Version: the rules are at version %d, not %d; read them again", rulesField, g.Version, n)
+	}
+	return nil
+}
+
+type policiesIn struct {
+	SecurityGroupId        string      `tc:"required"`
+	SecurityGroupPolicySet policySetIn `tc:"required"`
+}
+
+// createSecurityGroupPolicies inserts rules of one direction, at one index or
+// at the end.
+func createSecurityGroupPolicies(c *Call, in *policiesIn) (*done, error) {
+	set := &in.SecurityGroupPolicySet
+	d, err := oneDirection(set)
+	if err != nil {
+		return nil, err
+	}
+	rules, err := d.parseRules(set)
+	if err != nil {
+		return nil, err
+	}
+	index, err := d.commonIndex(set)
+	if err != nil {
+		return nil, err
+	}
+	return &done{}, editRules(c, in.SecurityGroupId, func(g *lb.SecurityGroup) error {
+		if err := checkVersion(g, set); err != nil {
+			return err
+		}
+		list := d.stored(g)
+		at := len(*list)
+		if index != nil {
+			if *index > int64(at) {
+				return refuse(lb.Range, d.at(0)+"PolicyIndex", fmt.Sprintf("%d is behind the end, the group has %d rules", *index, at), "leave it out to append")
+			}
+			at = int(*index)
+		}
+		*list = slices.Insert(*list, at, slices.Clone(rules)...)
+		return nil
+	})
+}
+
+// commonIndex is the index that all given rules name, nil when none does.
+func (d direction) commonIndex(set *policySetIn) (*int64, error) {
+	given := d.given(set)
+	first := given[0].PolicyIndex
+	for i, p := range given {
+		if (p.PolicyIndex == nil) != (first == nil) || first != nil && *p.PolicyIndex != *first {
+			return nil, refuse(lb.Invalid, d.at(i)+"PolicyIndex", "it differs from that of the call's first rule", "give all rules the same, or none")
+		}
+	}
+	if first != nil && *first < 0 {
+		return nil, refuse(lb.Range, d.at(0)+"PolicyIndex", fmt.Sprintf("%d is negative", *first), "0 puts the rules in front")
+	}
+	return first, nil
+}
+
+type modifyPoliciesIn struct {
+	policiesIn
+	SortPolicys bool `tc:""`
+}
+
+// modifySecurityGroupPolicies replaces whole lists. A direction without rules
+// stays as it is; Version "0" clears both. The Version is not compared.
+func modifySecurityGroupPolicies(c *Call, in *modifyPoliciesIn) (*done, error) {
+	set := &in.SecurityGroupPolicySet
+	if set.Version == "0" {
+		return &done{}, editRules(c, in.SecurityGroupId, func(g *lb.SecurityGroup) error {
+			g.Ingress, g.Egress = nil, nil
+			return nil
+		})
+	}
+	if len(set.Ingress)+len(set.Egress) == 0 {
+		return nil, errorf("InvalidParameterValue.Empty", `%s: no rules are given; Version "0" clears both directions`, rulesField)
+	}
+	fresh := map[string][]lb.PolicyRule{}
+	for _, d := range directions() {
+		for i, p := range d.given(set) {
+			if p.PolicyIndex != nil && *p.PolicyIndex != int64(i) {
+				return nil, refuse(lb.Invalid, d.at(i)+"PolicyIndex", fmt.Sprintf("%d is not the rule's place in the list", *p.PolicyIndex), "leave it out: the list's order decides")
+			}
+		}
+		var err error
+		if fresh[d.name], err = d.parseRules(set); err != nil {
+			return nil, err
+		}
+	}
+	return &done{}, editRules(c, in.SecurityGroupId, func(g *lb.SecurityGroup) error {
+		for _, d := range directions() {
+			rules := slices.Clone(fresh[d.name])
+			if len(rules) == 0 {
+				continue
+			}
+			list := d.stored(g)
+			if !in.SortPolicys {
+				keepOrder(*list, rules)
+			}
+			*list = rules
+		}
+		return nil
+	})
+}
+
+// keepOrder puts those of rules that are in old already into the order they
+// have there; the places of new rules stay.
+func keepOrder(old, rules []lb.PolicyRule) {
+	place := make(map[string]int, len(old))
+	for i, r := range old {
+		place[ruleKey(r)] = i
+	}
+	var slots []int
+	var known []lb.PolicyRule
+	for i, r := range rules {
+		if _, ok := place[ruleKey(r)]; ok {
+			slots, known = append(slots, i), append(known, r)
+		}
+	}
+	slices.SortStableFunc(known, func(a, b lb.PolicyRule) int { return place[ruleKey(a)] - place[ruleKey(b)] })
+	for i, slot := range slots {
+		rules[slot] = known[i]
+	}
+}
+
+type replacePolicyIn struct {
+	policiesIn
+	OriginalSecurityGroupPolicySet policySetIn `tc:""`
+}
+
+// replaceSecurityGroupPolicy replaces one rule: that at PolicyIndex, or that
+// at the original's index, or the original by its content, or, with neither,
+// the rule that has the same content (which changes its description).
+func replaceSecurityGroupPolicy(c *Call, in *replacePolicyIn) (*done, error) {
+	set := &in.SecurityGroupPolicySet
+	d, err := oneDirection(set)
+	if err != nil {
+		return nil, err
+	}
+	given := d.given(set)
+	if len(given) > 1 {
+		return nil, refuse(lb.Invalid, rulesField+"."+d.name, fmt.Sprintf("%d rules are given", len(given)), "one call replaces one rule")
+	}
+	rules, err := d.parseRules(set)
+	if err != nil {
+		return nil, err
+	}
+	wanted, err := d.original(in, given[0])
+	if err != nil {
+		return nil, err
+	}
+	return &done{}, editRules(c, in.SecurityGroupId, func(g *lb.SecurityGroup) error {
+		if err := checkVersion(g, set); err != nil {
+			return err
+		}
+		list := d.stored(g)
+		places, err := d.find(*list, wanted, 0)
+		if err != nil {
+			return err
+		}
+		at := places[0]
+		for _, i := range slices.Backward(places) {
+			*list = slices.Delete(*list, i, i+1)
+		}
+		*list = slices.Insert(*list, at, slices.Clone(rules)...)
+		return nil
+	})
+}
+
+// original is what names the rule to replace.
+func (d direction) original(in *replacePolicyIn, given policyIn) (policyIn, error) {
+	if given.PolicyIndex != nil {
+		return policyIn{PolicyIndex: given.PolicyIndex}, nil
+	}
+	switch named := d.given(&in.OriginalSecurityGroupPolicySet); len(named) {
+	case 0:
+		given.PolicyDescription = "" // that is what changes
+		return given, nil
+	case 1:
+		if named[0].PolicyIndex != nil {
+			return policyIn{PolicyIndex: named[0].PolicyIndex}, nil
+		}
+		return named[0], nil
+	}
+	return policyIn{}, refuse(lb.Invalid, "OriginalSecurityGroupPolicySet."+d.name, "several rules are given", "one call replaces one rule")
+}
+
+// deleteSecurityGroupPolicies removes rules of one direction, named by index
+// or by content.
+func deleteSecurityGroupPolicies(c *Call, in *policiesIn) (*done, error) {
+	set := &in.SecurityGroupPolicySet
+	d, err := oneDirection(set)
+	if err != nil {
+		return nil, err
+	}
+	given := d.given(set)
+	for i, p := range given {
+		byIndex := p.PolicyIndex != nil
+		if index := p.PolicyIndex; byIndex {
+			p.PolicyIndex = nil
+			if p != (policyIn{}) {
+				return nil, refuse(lb.Coexist, d.at(i)+"PolicyIndex", fmt.Sprintf("index %d is given together with a rule's content", *index), "name rules by index or by content")
+			}
+		}
+		if byIndex != (given[0].PolicyIndex != nil) {
+			return nil, refuse(lb.Coexist, d.at(i)+"PolicyIndex", "some rules are named by index and some by content", "name all of them in one way")
+		}
+	}
+	return &done{}, editRules(c, in.SecurityGroupId, func(g *lb.SecurityGroup) error {
+		if err := checkVersion(g, set); err != nil {
+			return err
+		}
+		list := d.stored(g)
+		gone := map[int]bool{}
+		for i, p := range given {
+			places, err := d.find(*list, p, i)
+			if err != nil {
+				return err
+			}
+			for _, at := range places {
+				gone[at] = true
+			}
+		}
+		var kept []lb.PolicyRule
+		for i, r := range *list {
+			if !gone[i] {
+				kept = append(kept, r)
+			}
+		}
+		*list = kept
+		return nil
+	})
+}
+
+// find lists the places of the rule that p, the i-th given one, names: by its
+// index, or by content (both families where no peer is given).
+func (d direction) find(list []lb.PolicyRule, p policyIn, i int) ([]int, error) {
+	if p.PolicyIndex != nil {
+		if n := *p.PolicyIndex; n < 0 || n >= int64(len(list)) {
+			return nil, refuse(lb.Range, d.at(i)+"PolicyIndex", fmt.Sprintf("there is no rule %d, the group has %d in this direction", n, len(list)), "indexes begin at 0")
+		}
+		return []int{int(*p.PolicyIndex)}, nil
+	}
+	rules, err := p.parse(d.at(i))
+	if err != nil {
+		return nil, err
+	}
+	var places []int
+	for at, r := range list {
+		if slices.ContainsFunc(rules, func(w lb.PolicyRule) bool { return ruleKey(w) == ruleKey(r) }) &&
+			(p.PolicyDescription == "" || p.PolicyDescription == r.Description) {
+			places = append(places, at)
+		}
+	}
+	if len(places) == 0 {
+		return nil, refuse(lb.NotFound, rulesField+"."+d.name+"."+strconv.Itoa(i), "the group has no rule "+ruleLine(rules[0]), "DescribeSecurityGroupPolicies lists them")
+	}
+	return places, nil
+}

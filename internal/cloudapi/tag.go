@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloudapi
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/store"
+)
+
+func tagActions() []Action {
+	return []Action{
+		action(serviceTag, "DescribeResourceTagsByResourceIds", describeResourceTags),
+		action(serviceTag, "ModifyResourceTags", modifyResourceTags),
+	}
+}
+
+// A taggable is a kind of object that has labels.
+type taggable struct {
+	service, prefix string
+	tags            func(st *lb.State, id string) (lb.Tags, bool)
+	put             func(tx *store.Tx, id string, tags lb.Tags)
+}
+
+func taggables() []taggable {
+	return []taggable{
+		{"clb", "clb",
+			func(st *lb.State, id string) (lb.Tags, bool) {
+				if b := st.Balancers[lb.BalancerID(id)]; b != nil {
+					return b.Tags, true
+				}
+				return nil, false
+			},
+			func(tx *store.Tx, id string, tags lb.Tags) {
+				b := *tx.State().Balancers[lb.BalancerID(id)]
+				b.Tags = tags
+				tx.PutBalancer(&b)
+			}},
+		{"cvm", "instance",
+			func(st *lb.State, id string) (lb.Tags, bool) {
+				if i := st.Instances[lb.InstanceID(id)]; i != nil {
+					return i.Tags, true
+				}
+				return nil, false
+			},
+			func(tx *store.Tx, id string, tags lb.Tags) {
+				i := *tx.State().Instances[lb.InstanceID(id)]
+				i.Tags = tags
+				tx.PutInstance(&i)
+			}},
+		{"cvm", "sg",
+			func(st *lb.State, id string) (lb.Tags, bool) {
+				if g := st.Groups[lb.GroupID(id)]; g != nil {
+					return g.Tags, true
+				}
+				return nil, false
+			},
+			func(tx *store.Tx, id string, tags lb.Tags) {
+				g := *tx.State().Groups[lb.GroupID(id)]
+				g.Tags = tags
+				tx.PutGroup(&g)
+			}},
+		{"vpc", "vpc",
+			func(st *lb.State, id string) (lb.Tags, bool) {
+				if v := st.VPCs[lb.VPCID(id)]; v != nil {
+					return v.Tags, true
+				}
+				return nil, false
+			},
+			func(tx *store.Tx, id string, tags lb.Tags) {
+				v := *tx.State().VPCs[lb.VPCID(id)]
+				v.Tags = tags
+				tx.PutVPC(&v)
+			}},
+		{"vpc", "subnet",
+			func(st *lb.State, id string) (lb.Tags, bool) {
+				if n := st.Subnets[lb.SubnetID(id)]; n != nil {
+					return n.Tags, true
+				}
+				return nil, false
+			},
+			func(tx *store.Tx, id string, tags lb.Tags) {
+				n := *tx.State().Subnets[lb.SubnetID(id)]
+				n.Tags = tags
+				tx.PutSubnet(&n)
+			}},
+	}
+}
+
+func findTaggable(field, service, prefix string) (taggable, error) {
+	for _, t := range taggables() {
+		if t.service == service && t.prefix == prefix {
+			return t, nil
+		}
+	}
+	return taggable{}, refuse(lb.Unsupported, field, fmt.Sprintf("resources %s/%s have no tags here", clip(service, 40), clip(prefix, 40)),
+		"served: clb/clb, cvm/instance, cvm/sg, vpc/vpc, vpc/subnet")
+}
+
+type describeTagsIn struct {
+	ServiceType    string   `tc:"required"`
+	ResourcePrefix string   `tc:"required"`
+	ResourceIds    []string `tc:"required"`
+	ResourceRegion string   `tc:"required"`
+	Paging
+}
+
+type tagResourceOut struct {
+	TagKey      string
+	TagValue    string
+	ResourceId  string
+	ServiceType string
+}
+
+type describeTagsOut struct {
+	TotalCount int
+	Offset     int64
+	Limit      int64
+	Tags       []tagResourceOut
+}
+
+// maxTags is the longest page of tags.
+const maxTags = 400
+
+// describeResourceTags lists the tags of resources, in the order of the ids
+// given. Resources that do not exist have none.
+func describeResourceTags(c *Call, in *describeTagsIn) (*describeTagsOut, error) {
+	kind, err := findTaggable("ResourcePrefix", in.ServiceType, in.ResourcePrefix)
+	if err != nil {
+		return nil, err
+	}
+	if in.ResourceRegion != c.Region {
+		return nil, refuse(lb.Invalid, "ResourceRegion", strconv.Quote(clip(in.ResourceRegion, 40))+" is not this region", "the only one is "+c.Region)
+	}
+	out := &describeTagsOut{Limit: defaultLimit}
+	if in.Offset != nil {
+		out.Offset = *in.Offset
+	}
+	if in.Limit != nil {
+		out.Limit = *in.Limit
+	}
+	if out.Offset < 0 || out.Limit < 1 || out.Limit > maxTags {
+		return nil, refuse(lb.Range, "Limit", fmt.Sprintf("offset %d, limit %d is no page", out.Offset, out.Limit), "Offset begins at 0, Limit is 1-400")
+	}
+	st := c.State()
+	var all []tagResourceOut
+	for _, id := range in.ResourceIds {
+		tags, _ := kind.tags(st, id)
+		for _, t := range tagsOut(tags) {
+			all = append(all, tagResourceOut{TagKey: t.Key, TagValue: t.Value, ResourceId: id, ServiceType: in.ServiceType})
+		}
+	}
+	out.TotalCount = len(all)
+	from := min(out.Offset, int64(len(all)))
+	out.Tags = all[from:min(from+out.Limit, int64(len(all)))]
+	return out, nil
+}
+
+type tagObject struct {
+	TagKey   string `tc:"required"`
+	TagValue string `tc:""`
+}
+
+type tagKeyObject struct {
+	TagKey string `tc:"required"`
+}
+
+type modifyTagsIn struct {
+	Resource    string         `tc:"required"`
+	ReplaceTags []tagObject    `tc:""`
+	DeleteTags  []tagKeyObject `tc:""`
+}
+
+// modifyResourceTags sets and removes tags of one resource, named as
+// qcs::cvm:REGION:uin/:instance/ins-12345678.
+func modifyResourceTags(c *Call, in *modifyTagsIn) (*done, error) {
+	parts := strings.Split(in.Resource, ":")
+	if len(parts) != 6 || parts[0] != "qcs" || strings.Count(parts[5], "/") != 1 {
+		return nil, refuse(lb.Malformed, "Resource", strconv.Quote(clip(in.Resource, 80))+" is not a resource", "write qcs::cvm:"+c.Region+":uin/:instance/ins-12345678")
+	}
+	if parts[3] != c.Region {
+		return nil, refuse(lb.Invalid, "Resource", strconv.Quote(clip(parts[3], 40))+" is not this region", "the only one is "+c.Region)
+	}
+	prefix, id, _ := strings.Cut(parts[5], "/")
+	kind, err := findTaggable("Resource", parts[2], prefix)
+	if err != nil {
+		return nil, err
+	}
+	var set []Tag
+	for _, t := range in.ReplaceTags {
+		set = append(set, Tag{t.TagKey, t.TagValue})
+	}
+	given, err := tagsIn("ReplaceTags", set)
+	if err != nil {
+		return nil, err
+	}
+	for i, t := range in.DeleteTags {
+		if _, both := given[t.TagKey]; both {
+			return nil, refuse(lb.Coexist, fmt.Sprintf("DeleteTags.%d.TagKey", i), strconv.Quote(clip(t.TagKey, 60))+" is in ReplaceTags too", "set or delete it")
+		}
+	}
+	return &done{}, c.Update(func(tx *store.Tx) error {
+		old, ok := kind.tags(tx.State(), id)
+		if !ok {
+			return refuse(lb.NotFound, "Resource", "there is no "+prefix+" "+clip(id, 40), "")
+		}
+		tags := lb.Tags{}
+		maps.Copy(tags, old)
+		maps.Copy(tags, given)
+		maps.DeleteFunc(tags, func(k, _ string) bool {
+			return slices.ContainsFunc(in.DeleteTags, func(t tagKeyObject) bool { return t.TagKey == k })
+		})
+		kind.put(tx, id, tags)
+		return nil
+	})
+}

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloudapi
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/store"
+)
+
+func vpcActions() []Action {
+	return slices.Concat([]Action{
+		action(serviceVPC, "CreateVpc", createVpc),
+		action(serviceVPC, "DescribeVpcs", describeVpcs),
+		action(serviceVPC, "ModifyVpcAttribute", modifyVpcAttribute),
+		action(serviceVPC, "DeleteVpc", deleteVpc),
+	}, vpcSubnetActions(), sgActions())
+}
+
+type vpcOut struct {
+	VpcId           string
+	VpcName         string
+	CidrBlock       string
+	Ipv6CidrBlock   string
+	IsDefault       bool
+	EnableMulticast bool
+	EnableDhcp      bool
+	CreatedTime     string
+	DnsServerSet    []string
+	DomainName      string
+	DhcpOptionsId   string
+	TagSet          []Tag
+}
+
+func vpcToOut(v *lb.VPC) vpcOut {
+	multicast, err := flag("", echoed(v.Echo, "EnableMulticast", ""))
+	return vpcOut{
+		VpcId: string(v.ID), VpcName: v.Name, CidrBlock: v.Cidr.String(), IsDefault: v.IsDefault,
+		EnableMulticast: multicast && err == nil, CreatedTime: stamp(v.Created), TagSet: tagsOut(v.Tags),
+		DnsServerSet: echoed(v.Echo, "DnsServers", []string{}), DomainName: echoed(v.Echo, "DomainName", ""),
+	}
+}
+
+// A vpcEcho holds what is stored with a VPC without effect.
+type vpcEcho struct {
+	EnableMulticast string   `tc:"echo"`
+	DnsServers      []string `tc:"echo"`
+	DomainName      string   `tc:"echo"`
+}
+
+type createVpcIn struct {
+	VpcName   string `tc:"required"`
+	CidrBlock string `tc:"required"`
+	vpcEcho
+	Tags []Tag    `tc:""`
+	_    struct{} `unserved:"EnableRouteVpcPublish EnableRouteVpcPublishIpv6"`
+}
+
+type createVpcOut struct{ Vpc vpcOut }
+
+// createVpc makes a private network. Networks may overlap; the addresses of
+// instances are unique in the region all the same.
+func createVpc(c *Call, in *createVpcIn) (*createVpcOut, error) {
+	v := &lb.VPC{Name: in.VpcName, Echo: c.Echo}
+	if err := networkName("VpcName", in.VpcName); err != nil {
+		return nil, err
+	}
+	if _, err := flag("EnableMulticast", in.EnableMulticast); err != nil {
+		return nil, err
+	}
+	var err error
+	if v.Cidr, err = networkCidr("CidrBlock", in.CidrBlock, 12, 28); err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(privateNetworks(), func(p netip.Prefix) bool { return p.Contains(v.Cidr.Addr()) }) {
+		return nil, refuse(lb.Range, "CidrBlock", in.CidrBlock+" is not a private network", "lie within 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16")
+	}
+	if v.Tags, err = tagsIn("Tags", in.Tags); err != nil {
+		return nil, err
+	}
+	err = c.Update(func(tx *store.Tx) error {
+		v.ID, v.Created = newID("vpc-", tx.State().VPCs), c.Now().UTC()
+		tx.PutVPC(v)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &createVpcOut{vpcToOut(v)}, nil
+}
+
+func privateNetworks() []netip.Prefix {
+	return []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16")}
+}
+
+// networkCidr reads the range of a VPC or subnet.
+func networkCidr(field, text string, minBits, maxBits int) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(text)
+	switch {
+	case err != nil || !p.Addr().Is4():
+		return netip.Prefix{}, refuse(lb.Malformed, field, strconv.Quote(clip(text, 40))+" is not an IPv4 CIDR", `write "10.0.0.0/16"`)
+	case p != p.Masked():
+		return netip.Prefix{}, refuse(lb.Malformed, field, text+" has host bits set", fmt.Sprintf("did you mean %v?", p.Masked()))
+	case p.Bits() < minBits || p.Bits() > maxBits:
+		return netip.Prefix{}, refuse(lb.Range, field, fmt.Sprintf("a mask of %d bits is outside %d-%d", p.Bits(), minBits, maxBits), "choose one within")
+	}
+	return p, nil
+}
+
+func networkName(field, text string) error {
+	switch {
+	case text == "":
+		return refuse(lb.Invalid, field, "the name is empty", "give one of 1 to 60 characters")
+	case utf8.RuneCountInString(text) > 60:
+		return refuse(lb.TooLong, field, "longer than 60 characters", "shorten it")
+	}
+	return nil
+}
+
+// findVPC finds a VPC by its id.
+func findVPC(st *lb.State, field, id string) (*lb.VPC, error) {
+	if !hasShape("vpc-", id) {
+		return nil, refuse(lb.Malformed, field, strconv.Quote(clip(id, 40))+" is not the id of a VPC", "ids look like vpc-12345678")
+	}
+	v := st.VPCs[lb.VPCID(id)]
+	if v == nil {
+		return nil, refuse(lb.NotFound, field, "there is no VPC "+id, "DescribeVpcs lists them")
+	}
+	return v, nil
+}
+
+type describeVpcsIn struct {
+	VpcIds  []string `tc:""`
+	Filters []Filter `tc:""`
+	TextPaging
+}
+
+type describeVpcsOut struct {
+	TotalCount int
+	VpcSet     []vpcOut
+}
+
+// describeVpcs lists VPCs, oldest first.
+func describeVpcs(c *Call, in *describeVpcsIn) (*describeVpcsOut, error) {
+	vpcs, total, err := listObjects(c, query[lb.VPCID, lb.VPC]{
+		field: "VpcIds", ids: in.VpcIds, filters: in.Filters, text: in.TextPaging,
+		objects: c.State().VPCs, find: findVPC,
+		keys: map[string]func(*lb.VPC) []string{
+			"vpc-id":     func(v *lb.VPC) []string { return []string{string(v.ID)} },
+			"vpc-name":   func(v *lb.VPC) []string { return []string{v.Name} },
+			"cidr-block": func(v *lb.VPC) []string { return []string{v.Cidr.String()} },
+			"is-default": func(v *lb.VPC) []string { return []string{strconv.FormatBool(v.IsDefault)} },
+		},
+		tags:  func(v *lb.VPC) lb.Tags { return v.Tags },
+		order: func(a, b *lb.VPC) int { return older(a.Created, b.Created, a.ID, b.ID) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := &describeVpcsOut{TotalCount: total}
+	for _, v := range vpcs {
+		out.VpcSet = append(out.VpcSet, vpcToOut(v))
+	}
+	return out, nil
+}
+
+type modifyVpcIn struct {
+	VpcId   string  `tc:"required"`
+	VpcName *string `tc:""`
+	vpcEcho
+	_ struct{} `unserved:"EnableRouteVpcPublish EnableCdcPublish EnableRouteVpcPublishIpv6"`
+}
+
+// modifyVpcAttribute renames a VPC and changes what is stored with it.
+func modifyVpcAttribute(c *Call, in *modifyVpcIn) (*done, error) {
+	if in.VpcName != nil {
+		if err := networkName("VpcName", *in.VpcName); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := flag("EnableMulticast", in.EnableMulticast); err != nil {
+		return nil, err
+	}
+	return &done{}, c.Update(func(tx *store.Tx) error {
+		old, err := findVPC(tx.State(), "VpcId", in.VpcId)
+		if err != nil {
+			return err
+		}
+		v := *old
+		if in.VpcName != nil {
+			v.Name = *in.VpcName
+		}
+		v.Echo = merged(old.Echo, c.Echo)
+		tx.PutVPC(&v)
+		return nil
+	})
+}
+
+type deleteVpcIn struct {
+	VpcId string `tc:"required"`
+}
+
+// deleteVpc removes a VPC that has no subnets and no load balancers.
+func deleteVpc(c *Call, in *deleteVpcIn) (*done, error) {
+	return &done{}, c.Update(func(tx *store.Tx) error {
+		st := tx.State()
+		v, err := findVPC(st, "VpcId", in.VpcId)
+		if err != nil {
+			return err
+		}
+		for _, id := range sortedKeys(st.Subnets) {
+			if st.Subnets[id].VPC == v.ID {
+				return refuse(lb.InUse, "VpcId", fmt.Sprintf("%s has subnet %s", v.ID, id), "DeleteSubnet first")
+			}
+		}
+		for _, id := range sortedKeys(st.Balancers) {
+			if st.Balancers[id].VPC == v.ID {
+				return refuse(lb.InUse, "VpcId", fmt.Sprintf("load balancer %s belongs to %s", id, v.ID), "DeleteLoadBalancer first")
+			}
+		}
+		for _, id := range sortedKeys(st.Instances) {
+			if st.Instances[id].VPC == v.ID {
+				return refuse(lb.InUse, "VpcId", fmt.Sprintf("instance %s is in %s", id, v.ID), "TerminateInstances first")
+			}
+		}
+		tx.DeleteVPC(v.ID)
+		return nil
+	})
+}

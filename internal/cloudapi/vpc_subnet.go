@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloudapi
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/store"
+)
+
+func vpcSubnetActions() []Action {
+	return []Action{
+		action(serviceVPC, "CreateSubnet", createSubnet),
+		action(serviceVPC, "DescribeSubnets", describeSubnets),
+		action(serviceVPC, "ModifySubnetAttribute", modifySubnetAttribute),
+		action(serviceVPC, "DeleteSubnet", deleteSubnet),
+		action(serviceVPC, "DescribeRouteTables", describeRouteTables),
+	}
+}
+
+type subnetOut struct {
+	VpcId                   string
+	SubnetId                string
+	SubnetName              string
+	CidrBlock               string
+	Ipv6CidrBlock           string
+	IsDefault               bool
+	EnableBroadcast         bool
+	Zone                    string
+	RouteTableId            string
+	NetworkAclId            string
+	CdcId                   string
+	CreatedTime             string
+	AvailableIpAddressCount int
+	TotalIpAddressCount     int
+	TagSet                  []Tag
+}
+
+func subnetToOut(st *lb.State, n *lb.Subnet) subnetOut {
+	broadcast, err := flag("", echoed(n.Echo, "EnableBroadcast", ""))
+	total := 1<<(32-n.Cidr.Bits()) - 3 // without network, router and broadcast
+	used := 0
+	for a := range usedAddresses(st) {
+		if n.Cidr.Contains(a) {
+			used++
+		}
+	}
+	return subnetOut{
+		VpcId: string(n.VPC), SubnetId: string(n.ID), SubnetName: n.Name, CidrBlock: n.Cidr.String(), IsDefault: n.IsDefault,
+		EnableBroadcast: broadcast && err == nil, Zone: n.Zone, RouteTableId: mainTable(n.VPC), CreatedTime: stamp(n.Created),
+		TotalIpAddressCount: total, AvailableIpAddressCount: max(0, total-used), TagSet: tagsOut(n.Tags),
+	}
+}
+
+// mainTable is the id of a VPC's only route table.
+func mainTable(id lb.VPCID) string { return "rtb-" + strings.TrimPrefix(string(id), "vpc-") }
+
+type createSubnetIn struct {
+	VpcId      string   `tc:"required"`
+	SubnetName string   `tc:"required"`
+	CidrBlock  string   `tc:"required"`
+	Zone       string   `tc:"required"`
+	Tags       []Tag    `tc:""`
+	_          struct{} `unserved:"CdcId"`
+}
+
+type createSubnetOut struct{ Subnet subnetOut }
+
+// createSubnet makes a part of a VPC. Subnets of one VPC do not overlap.
+func createSubnet(c *Call, in *createSubnetIn) (*createSubnetOut, error) {
+	n := &lb.Subnet{Name: in.SubnetName, Zone: in.Zone}
+	if err := networkName("SubnetName", in.SubnetName); err != nil {
+		return nil, err
+	}
+	if in.Zone != c.Zone() {
+		return nil, refuse(lb.Invalid, "Zone", strconv.Quote(clip(in.Zone, 40))+" is not a zone of this region", "the only one is "+c.Zone())
+	}
+	var err error
+	if n.Cidr, err = networkCidr("CidrBlock", in.CidrBlock, 12, 29); err != nil {
+		return nil, err
+	}
+	if n.Tags, err = tagsIn("Tags", in.Tags); err != nil {
+		return nil, err
+	}
+	err = c.Update(func(tx *store.Tx) error {
+		st := tx.State()
+		v, err := findVPC(st, "VpcId", in.VpcId)
+		if err != nil {
+			return err
+		}
+		if v.Cidr.Bits() > n.Cidr.Bits() || !v.Cidr.Contains(n.Cidr.Addr()) {
+			return errorf("InvalidParameterValue.SubnetRange", "CidrBlock: %v is not within the VPC's %v; choose a part of it", n.Cidr, v.Cidr)
+		}
+		for _, id := range sortedKeys(st.Subnets) {
+			if other := st.Subnets[id]; other.VPC == v.ID && other.Cidr.Overlaps(n.Cidr) {
+				return errorf("InvalidParameterValue.SubnetConflict", "CidrBlock: %v overlaps subnet %s (%v); choose a range that is free", n.Cidr, id, other.Cidr)
+			}
+		}
+		n.ID, n.VPC, n.Created = newID("subnet-", st.Subnets), v.ID, c.Now().UTC()
+		tx.PutSubnet(n)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &createSubnetOut{subnetToOut(c.State(), n)}, nil
+}
+
+// findSubnet finds a subnet by its id.
+func findSubnet(st *lb.State, field, id string) (*lb.Subnet, error) {
+	if !hasShape("subnet-", id) {
+		return nil, refuse(lb.Malformed, field, strconv.Quote(clip(id, 40))+" is not the id of a subnet", "ids look like subnet-12345678")
+	}
+	n := st.Subnets[lb.SubnetID(id)]
+	if n == nil {
+		return nil, refuse(lb.NotFound, field, "there is no subnet "+id, "DescribeSubnets lists them")
+	}
+	return n, nil
+}
+
+type describeSubnetsIn struct {
+	SubnetIds []string `tc:""`
+	Filters   []Filter `tc:""`
+	TextPaging
+	_ struct{} `unserved:"MaxResults NextToken"`
+}
+
+type describeSubnetsOut struct {
+	TotalCount int
+	SubnetSet  []subnetOut
+}
+
+// describeSubnets lists subnets, oldest first.
+func describeSubnets(c *Call, in *describeSubnetsIn) (*describeSubnetsOut, error) {
+	st := c.State()
+	subnets, total, err := listObjects(c, query[lb.SubnetID, lb.Subnet]{
+		field: "SubnetIds", ids: in.SubnetIds, filters: in.Filters, text: in.TextPaging,
+		objects: st.Subnets, find: findSubnet,
+		keys: map[string]func(*lb.Subnet) []string{
+			"subnet-id":      func(n *lb.Subnet) []string { return []string{string(n.ID)} },
+			"vpc-id":         func(n *lb.Subnet) []string { return []string{string(n.VPC)} },
+			"subnet-name":    func(n *lb.Subnet) []string { return []string{n.Name} },
+			"cidr-block":     func(n *lb.Subnet) []string { return []string{n.Cidr.String()} },
+			"zone":           func(n *lb.Subnet) []string { return []string{n.Zone} },
+			"is-default":     func(n *lb.Subnet) []string { return []string{strconv.FormatBool(n.IsDefault)} },
+			"route-table-id": func(n *lb.Subnet) []string { return []string{mainTable(n.VPC)} },
+		},
+		tags:  func(n *lb.Subnet) lb.Tags { return n.Tags },
+		order: func(a, b *lb.Subnet) int { return older(a.Created, b.Created, a.ID, b.ID) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := &describeSubnetsOut{TotalCount: total}
+	for _, n := range subnets {
+		out.SubnetSet = append(out.SubnetSet, subnetToOut(st, n))
+	}
+	return out, nil
+}
+
+type modifySubnetIn struct {
+	SubnetId        string  `tc:"required"`
+	SubnetName      *string `tc:""`
+	EnableBroadcast string  `tc:"echo"`
+}
+
+// modifySubnetAttribute renames a subnet.
+func modifySubnetAttribute(c *Call, in *modifySubnetIn) (*done, error) {
+	if in.SubnetName != nil {
+		if err := networkName("SubnetName", *in.SubnetName); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := flag("EnableBroadcast", in.EnableBroadcast); err != nil {
+		return nil, err
+	}
+	return &done{}, c.Update(func(tx *store.Tx) error {
+		old, err := findSubnet(tx.State(), "SubnetId", in.SubnetId)
+		if err != nil {
+			return err
+		}
+		n := *old
+		if in.SubnetName != nil {
+			n.Name = *in.SubnetName
+		}
+		n.Echo = merged(old.Echo, c.Echo)
+		tx.PutSubnet(&n)
+		return nil
+	})
+}
+
+type deleteSubnetIn struct {
+	SubnetId string `tc:"required"`
+}
+
+// deleteSubnet removes a subnet without instances and load balancers.
+func deleteSubnet(c *Call, in *deleteSubnetIn) (*done, error) {
+	return &done{}, c.Update(func(tx *store.Tx) error {
+		st := tx.State()
+		n, err := findSubnet(st, "SubnetId", in.SubnetId)
+		if err != nil {
+			return err
+		}
+		for _, id := range sortedKeys(st.Instances) {
+			if st.Instances[id].Subnet == n.ID {
+				return refuse(lb.InUse, "SubnetId", fmt.Sprintf("instance %s is in %s", id, n.ID), "TerminateInstances first")
+			}
+		}
+		for _, id := range sortedKeys(st.Balancers) {
+			if st.Balancers[id].Subnet == n.ID {
+				return refuse(lb.InUse, "SubnetId", fmt.Sprintf("load balancer %s has its address in %s", id, n.ID), "DeleteLoadBalancer first")
+			}
+		}
+		tx.DeleteSubnet(n.ID)
+		return nil
+	})
+}
+
+type routeAssociationOut struct{ SubnetId, RouteTableId string }
+
+type routeOut struct {
+	RouteId              int
+	RouteItemId          string
+	RouteTableId         string
+	DestinationCidrBlock string
+	GatewayType          string
+	GatewayId            string
+	RouteType            string
+	RouteDescription     string
+	Enabled              bool
+}
+
+type routeTableOut struct {
+	VpcId          string
+	RouteTableId   string
+	RouteTableName string
+	Main           bool
+	CreatedTime    string
+	AssociationSet []routeAssociationOut
+	RouteSet       []routeOut
+	TagSet         []Tag
+}
+
+// mainRoutes is a VPC's only route table: its own range, for all subnets.
+func mainRoutes(st *lb.State, v *lb.VPC) routeTableOut {
+	id := mainTable(v.ID)
+	out := routeTableOut{
+		VpcId: string(v.ID), RouteTableId: id, RouteTableName: "default", Main: true, CreatedTime: stamp(v.Created),
+		RouteSet: []routeOut{{RouteItemId: "rti-" + strings.TrimPrefix(id, "rtb-"), RouteTableId: id, DestinationCidrBlock: v.Cidr.String(),
+			GatewayType: "LOCAL_GATEWAY", GatewayId: "Local", RouteType: "STATIC", RouteDescription: "within the VPC", Enabled: true}},
+	}
+	for _, n := range sortedKeys(st.Subnets) {
+		if st.Subnets[n].VPC == v.ID {
+			out.AssociationSet = append(out.AssociationSet, routeAssociationOut{string(n), id})
+		}
+	}
+	return out
+}
+
+type describeRouteTablesIn struct {
+	RouteTableIds []string `tc:""`
+	Filters       []Filter `tc:""`
+	TextPaging
+	NeedRouterInfo *bool `tc:""` // routes are always there
+}
+
+type describeRouteTablesOut struct {
+	TotalCount    int
+	RouteTableSet []routeTableOut
+}
+
+// describeRouteTables lists the one table that each VPC has. Tables cannot be
+// made or changed.
+func describeRouteTables(c *Call, in *describeRouteTablesIn) (*describeRouteTablesOut, error) {
+	st := c.State()
+	vpcs, total, err := listObjects(c, query[lb.VPCID, lb.VPC]{
+		field: "RouteTableIds", ids: in.RouteTableIds, filters: in.Filters, text: in.TextPaging,
+		objects: st.VPCs,
+		find: func(st *lb.State, field, id string) (*lb.VPC, error) {
+			if !hasShape("rtb-", id) {
+				return nil, refuse(lb.Malformed, field, strconv.Quote(clip(id, 40))+" is not the id of a route table", "ids look like rtb-12345678")
+			}
+			if v := st.VPCs["vpc-"+lb.VPCID(strings.TrimPrefix(id, "rtb-"))]; v != nil {
+				return v, nil
+			}
+			return nil, refuse(lb.NotFound, field, "there is no route table "+id, "each VPC has one")
+		},
+		keys: map[string]func(*lb.VPC) []string{
+			"vpc-id":           func(v *lb.VPC) []string { return []string{string(v.ID)} },
+			"route-table-id":   func(v *lb.VPC) []string { return []string{mainTable(v.ID)} },
+			"route-table-name": func(*lb.VPC) []string { return []string{"default"} },
+			"association.main": func(*lb.VPC) []string { return []string{"true"} },
+		},
+		order: func(a, b *lb.VPC) int { return older(a.Created, b.Created, a.ID, b.ID) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := &describeRouteTablesOut{TotalCount: total}
+	for _, v := range vpcs {
+		out.RouteTableSet = append(out.RouteTableSet, mainRoutes(st, v))
+	}
+	return out, nil
+}
