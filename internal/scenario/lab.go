@@ -299,14 +299,15 @@ func (l *Lab) healthNow(ctx context.Context, h Health) (Health, error) {
 }
 
 // Logged looks into the instance's access log, waiting for the line if need be.
+// A TCP probe asks nothing, so an accepted connection counts.
 func (l *Lab) Logged(ctx context.Context, i Instance, port uint16, from netip.Addr) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	peer, local := fmt.Sprintf(" request peer=%v:", from), fmt.Sprintf(":%d ", port)
+	peer, local := fmt.Sprintf(" peer=%v:", from), fmt.Sprintf(":%d ", port)
 	err := until(ctx, func() (bool, error) {
 		data, err := l.command(ctx, "lab", "logs", i.ID)
 		for line := range strings.SplitSeq(string(data), "\n") {
-			if strings.Contains(line, peer) && strings.Contains(line[strings.Index(line, " local="):], local) {
+			if _, at, ok := strings.Cut(line, " local="); ok && strings.Contains(line, peer) && strings.Contains(at+" ", local) {
 				return true, nil
 			}
 		}
