@@ -50,6 +50,8 @@ type Options struct {
 	Address netip.Addr     // where the tunnel ends on this node; IPv4
 	Control netip.AddrPort // the control plane, for the system rule of a host; zero: none
 	Port    uint16         // UDP port of the tunnel; 0: TunnelPort
+	Buckets uint32         // flow buckets of two slots each, a power of two; 0: 32,768 on a gateway, 16,384 on a host
+	Events  uint32         // verdict events a second and CPU; more are counted as lost; 0: 4,096
 	Log     *slog.Logger   // nil: the default logger
 }
 
@@ -113,6 +115,12 @@ func Open(o Options) (*Datapath, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
+	if o.Events == 0 {
+		o.Events = 4096
+	}
+	if o.Buckets&(o.Buckets-1) != 0 {
+		return nil, fmt.Errorf("%d flow buckets: must be a power of two", o.Buckets)
+	}
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("lift the limit on locked memory: %w", err)
 	}
@@ -161,6 +169,9 @@ func (d *Datapath) load() error {
 		return err
 	}
 	set := sizesOf(d.opts.Role)
+	if d.opts.Buckets != 0 {
+		set.buckets = d.opts.Buckets
+	}
 	spec.Maps["arena"].MaxEntries = set.arena
 	for name, m := range spec.Maps {
 		if name == "gateway_flows_1" || name == "host_flows_1" {
@@ -218,7 +229,7 @@ func (d *Datapath) setVariables(spec *ebpf.CollectionSpec, set sizes, key uint64
 		"inner_mss":   uint16(dev.MTU - tunnelOverhead - 40),
 		"flow_mask":   set.buckets - 1,
 		"hash_key":    key,
-		"event_rate":  uint32(4096),
+		"event_rate":  d.opts.Events,
 	}
 	if d.opts.Role == lb.RoleGateway {
 		values["mark_mask"] = snapshot.MarkMask
