@@ -27,12 +27,12 @@ func ParseRequirements(document string) ([]Requirement, error) {
 		if !strings.HasPrefix(line, "| SEED-") {
 			continue
 		}
-		cells := strings.Split(strings.Trim(line, "| "), " | ")
-		if len(cells) != 3 {
-			return nil, fmt.Errorf("line %d: %d cells, want 3", number+1, len(cells))
+		cells := strings.Split(line, "|")
+		if len(cells) != 5 {
+			return nil, fmt.Errorf("line %d: %d cells, want 3", number+1, len(cells)-2)
 		}
-		r := Requirement{ID: cells[0], Text: cells[1]}
-		covered, reason, _ := strings.Cut(cells[2], notDue)
+		r := Requirement{ID: strings.TrimSpace(cells[1]), Text: strings.TrimSpace(cells[2])}
+		covered, reason, _ := strings.Cut(cells[3], notDue)
 		r.Reason = strings.TrimSpace(reason)
 		for i, part := range strings.Split(covered, "`") {
 			if i%2 == 1 {
