@@ -171,6 +171,9 @@ func rewrite(pr *httputil.ProxyRequest) {
 	pr.Out.URL.Scheme = "http"
 	pr.Out.URL.RawQuery = pr.In.URL.RawQuery
 	pr.Out.Host = pr.In.Host
+	if pr.Out.Host == "" {
+		pr.Out.Host = j.at.String() // net/http would send the name of the pool
+	}
 	for _, name := range []string{"Forwarded", "X-Forwarded-Host"} {
 		if values, ok := in[name]; ok {
 			out[name] = values
@@ -186,7 +189,7 @@ func rewrite(pr *httputil.ProxyRequest) {
 	chain := append([]string{}, in["X-Forwarded-For"]...)
 	out.Set("X-Forwarded-For", strings.Join(append(chain, client), ", "))
 	out.Set("X-Forwarded-Proto", "http")
-	out.Set("X-Forwarded-Port", strconv.Itoa(int(j.vport)))
+	out.Set("X-Forwarded-Port", strconv.Itoa(int(j.at.Port())))
 	out.Set("X-Real-Ip", client)
 }
 

@@ -23,8 +23,8 @@ type job struct {
 	view   *view
 	wheel  *wheel
 	client netip.Addr
-	vport  uint16
-	body   *clientBody // nil: none
+	at     netip.AddrPort // the VIP and port that the client asked
+	body   *clientBody    // nil: none
 }
 
 // An engine sends a request to one of the job's targets and the answer back.
@@ -101,7 +101,7 @@ func (p *Proxy) route(w http.ResponseWriter, r *http.Request, v *view, at netip.
 	// Present but empty: net/http would otherwise guess a type that the
 	// target did not send.
 	w.Header()["Content-Type"] = nil
-	p.engine.forward(w, r, job{view: v, wheel: match.wheel, client: client.Addr().Unmap(), vport: at.Port(), body: body})
+	p.engine.forward(w, r, job{view: v, wheel: match.wheel, client: client.Addr().Unmap(), at: at, body: body})
 }
 
 // answer is the proxy speaking for itself.

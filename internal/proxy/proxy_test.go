@@ -278,6 +278,84 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
+// HTTP/1.0 knows no Host: the target gets the VIP, not a name of ours.
+func TestNoHost(t *testing.T) {
+	r := newRig(t, Limits{})
+	r.rule("a", "/", r.target(func(w http.ResponseWriter, req *http.Request) { io.WriteString(w, req.Host) }))
+	r.apply()
+	conn := r.raw()
+	io.WriteString(conn, "GET / HTTP/1.0\r\n\r\n")
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, _ := io.ReadAll(res.Body); string(body) != r.at.String() {
+		t.Errorf("Host %q, want %v", body, r.at)
+	}
+}
+
+// Uploads: a client that waits for 100 gets it from the target, and an answer
+// that comes before the whole body is not held back.
+func TestUploads(t *testing.T) {
+	r := newRig(t, Limits{})
+	r.rule("a", "/take", r.target(func(w http.ResponseWriter, req *http.Request) {
+		n, _ := io.Copy(io.Discard, req.Body)
+		fmt.Fprint(w, n)
+	}))
+	r.rule("a", "/refuse", r.target(func(w http.ResponseWriter, req *http.Request) {
+		w.WriteHeader(http.StatusRequestEntityTooLarge)
+	}))
+	r.apply()
+	const head = "POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n"
+	const size = 4 << 20
+	for _, c := range []struct {
+		path, first, last string
+	}{
+		{"/take", "100 Continue", "200 OK"},
+		{"/refuse", "413 Request Entity Too Large", ""},
+	} {
+		conn := r.raw()
+		fmt.Fprintf(conn, head, c.path, size)
+		in := bufio.NewReader(conn)
+		res, err := http.ReadResponse(in, nil)
+		if err != nil || res.Status != c.first {
+			t.Errorf("%s: %v %v", c.path, res, err)
+			continue
+		}
+		if c.last == "" {
+			continue
+		}
+		if _, err := conn.Write(make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+		res, err = http.ReadResponse(in, nil)
+		if err != nil || res.Status != c.last {
+			t.Errorf("%s: %v %v", c.path, res, err)
+			continue
+		}
+		if body, _ := io.ReadAll(res.Body); string(body) != fmt.Sprint(size) {
+			t.Errorf("%s: %q", c.path, body)
+		}
+	}
+}
+
+// A client that leaves takes its request to the target with it.
+func TestClientLeaves(t *testing.T) {
+	r := newRig(t, Limits{})
+	inside, left := make(chan bool), make(chan bool)
+	r.rule("a", "/", r.target(func(_ http.ResponseWriter, req *http.Request) {
+		inside <- true
+		<-req.Context().Done()
+		left <- true
+	}))
+	r.apply()
+	conn := r.raw()
+	io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	<-inside
+	conn.Close()
+	<-left
+}
+
 func TestAnswers(t *testing.T) {
 	r := newRig(t, Limits{Connect: 50 * time.Millisecond, Answer: 50 * time.Millisecond})
 	ok := r.target(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })

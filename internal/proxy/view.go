@@ -190,11 +190,12 @@ func newWheel(targets []snapshot.TargetRef, previous *wheel) *wheel {
 	return w
 }
 
-// nums are all targets that may get new requests.
+// nums are all targets that may get new requests. It takes no lock: only
+// credit ever changes.
 func (w *wheel) nums() []uint32 {
 	nums := make([]uint32, len(w.seats))
-	for i, s := range w.seats {
-		nums[i] = s.num
+	for i := range w.seats {
+		nums[i] = w.seats[i].num
 	}
 	return nums
 }
