@@ -99,7 +99,7 @@ func (f *runFlags) settings() (settings, error) {
 func serve(ctx context.Context, s settings, logs io.Writer) error {
 	log := slog.New(slog.NewTextHandler(logs, nil)).With("node", string(s.node.Name))
 	s.node.Logger = log
-	rooms, err := open(s, log)
+	rooms, err := open(ctx, s, log)
 	if err != nil {
 		return err
 	}

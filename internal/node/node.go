@@ -101,12 +101,12 @@ func (n *Node) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
+	wg.Go(func() { n.reporter.collectEvents(ctx) })
+	wg.Go(func() { n.reporter.collectHealth(ctx, n.o.Health) })
 	if err := n.engine.restore(ctx, n.kernelRevision()); err != nil {
 		n.reporter.warn(err.Error())
 		n.log.Error("kept snapshot", "error", err)
 	}
-	wg.Go(func() { n.reporter.collectEvents(ctx) })
-	wg.Go(func() { n.reporter.collectHealth(ctx, n.o.Health) })
 	id, err := n.identity(ctx)
 	if err != nil {
 		if ctx.Err() != nil {

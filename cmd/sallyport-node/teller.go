@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+
+	"github.com/sallyport/sallyport/internal/flow"
+	"github.com/sallyport/sallyport/internal/health"
+	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/snapshot"
+)
+
+// A gatekeeper is told which targets take new flows; met by
+// *datapath.Datapath.
+type gatekeeper interface {
+	SetHealth(target uint32, alive bool) error
+}
+
+// A teller carries the prober's results to the kernel and to the reporter, in
+// clients' words. It is an Applier because the words come from the snapshot.
+type teller struct {
+	gate gatekeeper
+	out  chan<- flow.Health
+	done <-chan struct{} // closed when nobody reads out any more
+	log  *slog.Logger
+
+	mu      sync.Mutex
+	staged  *snapshot.Snapshot
+	ids     map[uint32]snapshot.TargetID
+	adopted map[uint32]bool // targets of this process's first snapshot; nil until it comes
+}
+
+// newTeller makes a teller that works until ctx ends. adopt says that the
+// kernel was left in force by a former process.
+func newTeller(ctx context.Context, gate gatekeeper, out chan<- flow.Health, adopt bool, log *slog.Logger) *teller {
+	t := &teller{gate: gate, out: out, done: ctx.Done(), log: log}
+	if !adopt {
+		t.adopted = map[uint32]bool{}
+	}
+	return t
+}
+
+// Stage remembers the snapshot.
+func (t *teller) Stage(_ context.Context, s *snapshot.Snapshot) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.staged = s
+	return nil
+}
+
+// Commit takes over the names of the staged snapshot's targets.
+func (t *teller) Commit(context.Context, lb.Revision) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.staged == nil {
+		return nil
+	}
+	first := t.adopted == nil
+	if first {
+		t.adopted = map[uint32]bool{}
+	}
+	t.ids = make(map[uint32]snapshot.TargetID, len(t.staged.Targets))
+	for _, target := range t.staged.Targets {
+		t.ids[target.Num] = target.ID
+		if first {
+			t.adopted[target.Num] = true
+		}
+	}
+	t.staged = nil
+	return nil
+}
+
+// report takes one result. A target that is Unknown because this process has
+// just started keeps what the kernel knew of it: the former process had
+// probed it.
+func (t *teller) report(r health.Result) {
+	t.mu.Lock()
+	id, adopted := t.ids[r.Target], t.adopted[r.Target]
+	t.mu.Unlock()
+	if r.State != health.Unknown || !adopted {
+		alive := r.State == health.Alive || r.State == health.Close
+		if err := t.gate.SetHealth(r.Target, alive); err != nil {
+			t.log.Error("health not set in the kernel", "target", r.Target, "alive", alive, "error", err)
+		}
+	}
+	h := flow.Health{Target: r.Target, ID: id, State: flow.HealthState(r.State), Kind: r.Kind, Text: r.Text, Since: r.Since}
+	select {
+	case t.out <- h:
+	case <-t.done:
+	}
+}
