@@ -89,11 +89,21 @@ func (c *child) keep() {
 		if !c.rest(pause(early)) {
 			return
 		}
-		c.say("%s ended (%v); starting it again", c.Name, err)
+		c.tell(early, err)
 		if err := c.launch(); err != nil {
 			c.say("%v", err)
 		}
 		c.changed()
+	}
+}
+
+// tell says that the process ended, but a series of early deaths only once.
+func (c *child) tell(early int, err error) {
+	switch {
+	case early <= 1:
+		c.say("%s ended (%v); starting it again", c.Name, err)
+	case early == hopeless:
+		c.say("%s ends again and again (%v); its log is %s", c.Name, err, c.log)
 	}
 }
 

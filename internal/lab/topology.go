@@ -179,9 +179,9 @@ func settle(router bool) error {
 			return fmt.Errorf("set %s: %w", s.name, err)
 		}
 	}
-	// Not on every kernel, and nothing depends on them.
+	// Not on every kernel, and nothing depends on them. IPv6 stays on lo, where
+	// nodes may want local routes, and off every link made from now on.
 	_ = sysctl("net.ipv4.tcp_congestion_control", "cubic")
-	_ = sysctl("net.ipv6.conf.all.disable_ipv6", "1")
 	_ = sysctl("net.ipv6.conf.default.disable_ipv6", "1")
 	return nil
 }
