@@ -199,14 +199,22 @@ func TestUpstreamConnectionHasOneClient(t *testing.T) {
 
 func TestCommitClosesIdleUpstream(t *testing.T) {
 	r := newRig(t, Limits{})
-	inside, release := make(chan bool), make(chan bool)
-	r.rule("a", "/", r.target(func(w http.ResponseWriter, req *http.Request) {
+	inside, release, closed := make(chan bool), make(chan bool), make(chan bool, 8)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if req.URL.Path == "/wait" {
 			inside <- true
 			<-release
 		}
 		io.WriteString(w, "ok")
 	}))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateClosed {
+			closed <- true
+		}
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	r.rule("a", "/", r.address(netip.MustParseAddrPort(server.Listener.Addr().String())))
 	r.apply()
 	c := r.client("127.0.0.2")
 	for range 3 {
@@ -216,6 +224,7 @@ func TestCommitClosesIdleUpstream(t *testing.T) {
 		t.Fatalf("%d dials for three requests, want 1", n)
 	}
 	r.apply()
+	awaitClosed(t, closed)
 	r.get(c, "/")
 	if n := len(r.dialled()); n != 2 {
 		t.Fatalf("%d dials after a commit, want 2", n)
@@ -233,10 +242,21 @@ func TestCommitClosesIdleUpstream(t *testing.T) {
 	if body := <-done; body != "ok" {
 		t.Fatalf("the request in flight got %q", body)
 	}
+	awaitClosed(t, closed)
 	before := len(r.dialled())
 	r.get(c, "/")
 	if n := len(r.dialled()) - before; n != 1 {
 		t.Fatalf("%d dials, want 1: a connection of the old revision was used", n)
+	}
+}
+
+// awaitClosed waits for the end of one upstream connection.
+func awaitClosed(t *testing.T, closed <-chan bool) {
+	t.Helper()
+	select {
+	case <-closed:
+	case <-time.After(5 * time.Second):
+		t.Fatal("an upstream connection of the old revision stays open")
 	}
 }
 
