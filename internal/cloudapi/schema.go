@@ -35,7 +35,10 @@ var (
 //
 // Fields may be string, int64, bool, pointers to those (nil: not given),
 // structs, pointers to structs and slices; embedded structs are part of the
-// outer one. The Go name is the name on the wire.
+// outer one. The Go name is the name on the wire; docs/api.md is made of these
+// schemas.
+//
+//go:generate go test -run ^TestDocument$ . -update
 type Action struct {
 	Service
 	Name   string
