@@ -14,26 +14,27 @@ import (
 // (cloudapi, store, control) and the node half (node, datapath, proxy, health)
 // meet only in lb, policy, path, snapshot, flow and the wire.
 var rooms = map[string][]string{
-	"lb":       {},
-	"policy":   {"lb"},
-	"path":     {"lb", "policy"},
-	"snapshot": {"lb", "policy"},
-	"flow":     {"lb", "policy", "snapshot"},
-	"store":    {"lb"},
-	"wire":     {},
-	"control":  {"lb", "policy", "store", "snapshot", "flow", "wire"},
-	"cloudapi": {"lb", "policy", "path", "store", "control", "flow"},
-	"node":     {"lb", "policy", "path", "snapshot", "flow", "wire"},
-	"datapath": {"lb", "policy", "snapshot", "flow"},
-	"proxy":    {"lb", "policy", "snapshot", "flow"},
-	"health":   {"lb", "snapshot"},
-	"lab":      {"lb"},
-	"scenario": {"lb", "policy", "store", "cloudapi"},
-	"archtest": {},
+	"lb":         {},
+	"policy":     {"lb"},
+	"path":       {"lb", "policy"},
+	"snapshot":   {"lb", "policy"},
+	"flow":       {"lb", "policy", "snapshot"},
+	"store":      {"lb"},
+	"wire":       {},
+	"control":    {"lb", "policy", "store", "snapshot", "flow", "wire"},
+	"cloudapi":   {"lb", "policy", "path", "store", "control", "flow"},
+	"node":       {"lb", "policy", "path", "snapshot", "flow", "wire"},
+	"datapath":   {"lb", "policy", "snapshot", "flow"},
+	"proxy":      {"lb", "policy", "snapshot", "flow"},
+	"health":     {"lb", "snapshot"},
+	"lab":        {"lb"},
+	"scenario":   {"lb", "policy", "store", "cloudapi"},
+	"archtest":   {},
+	"policytest": {"lb", "policy"},
 }
 
 // testOnly are rooms that nothing built may import.
-var testOnly = []string{"scenario", "archtest"}
+var testOnly = []string{"scenario", "archtest", "policytest"}
 
 // Imports enforces the room table. Test files may import what they like, and
 // cmd wires everything.

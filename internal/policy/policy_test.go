@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package policy
+package policy_test
 
 import (
 	"errors"
@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/sallyport/sallyport/internal/lb"
+	. "github.com/sallyport/sallyport/internal/policy"
+	"github.com/sallyport/sallyport/internal/policytest"
 )
 
 var update = flag.Bool("update", false, "rewrite generated files")
@@ -31,14 +33,6 @@ func ports(ranges ...uint16) (all []lb.PortRange) {
 		all = append(all, lb.PortRange{First: ranges[i], Last: ranges[i+1]})
 	}
 	return all
-}
-
-// number gives rules their ids and positions.
-func number(id lb.GroupID, rules ...Rule) Group {
-	for i := range rules {
-		rules[i].ID, rules[i].Pos = lb.RuleID(fmt.Sprintf("%s/%d", id, i+1)), i+1
-	}
-	return Group{ID: id, Rules: rules}
 }
 
 func packet(proto lb.Proto, src, dst string, port uint16) lb.Packet {
@@ -65,24 +59,24 @@ func TestDecide(t *testing.T) {
 	}{
 		{"no group bound", In, nil, packet(lb.TCP, client, service, 80), Verdict{Action: lb.Accept, Reason: NoGroups}},
 		{"a bound group without rules", In, []Group{{ID: "sg-1"}}, packet(lb.TCP, client, service, 80), Verdict{Action: lb.Drop, Reason: NoMatch}},
-		{"accept above drop", In, []Group{number("sg-1", accept80, dropAll)}, packet(lb.TCP, client, service, 80), Verdict{0, lb.Accept, RuleMatched, "sg-1", "sg-1/1", 1}},
-		{"the rest falls to drop", In, []Group{number("sg-1", accept80, dropAll)}, packet(lb.TCP, client, service, 81), Verdict{0, lb.Drop, RuleMatched, "sg-1", "sg-1/2", 2}},
-		{"drop above accept", In, []Group{number("sg-1", dropAll, accept80)}, packet(lb.TCP, client, service, 80), Verdict{0, lb.Drop, RuleMatched, "sg-1", "sg-1/1", 1}},
-		{"implicit refusal", In, []Group{number("sg-1", accept80)}, packet(lb.TCP, client, service, 81), Verdict{Action: lb.Drop, Reason: NoMatch}},
-		{"other protocol", In, []Group{number("sg-1", accept80)}, packet(lb.UDP, client, service, 80), Verdict{Action: lb.Drop, Reason: NoMatch}},
-		{"second group decides", In, []Group{number("sg-1", ping), number("sg-2", accept80)}, packet(lb.TCP, client, service, 80), Verdict{0, lb.Accept, RuleMatched, "sg-2", "sg-2/1", 1}},
-		{"first group wins", In, []Group{number("sg-1", dropAll), number("sg-2", accept80)}, packet(lb.TCP, client, service, 80), Verdict{0, lb.Drop, RuleMatched, "sg-1", "sg-1/1", 1}},
-		{"empty group lets the next decide", In, []Group{{ID: "sg-1"}, number("sg-2", accept80)}, packet(lb.TCP, client, service, 80), Verdict{0, lb.Accept, RuleMatched, "sg-2", "sg-2/1", 1}},
-		{"ICMP ignores ports", In, []Group{number("sg-1", ping)}, packet(lb.ICMP, client, service, 0), Verdict{0, lb.Accept, RuleMatched, "sg-1", "sg-1/1", 1}},
-		{"any protocol", In, []Group{number("sg-1", acceptAll)}, packet(lb.Proto(132), client, service, 0), Verdict{0, lb.Accept, RuleMatched, "sg-1", "sg-1/1", 1}},
-		{"IPv4 rule, IPv6 packet", In, []Group{number("sg-1", acceptAll)}, packet(lb.TCP, client6, service6, 80), Verdict{Action: lb.Drop, Reason: NoMatch}},
-		{"IPv6 rule", In, []Group{number("sg-1", Rule{Action: lb.Accept, Peers: prefixes("2001:db8::/32")})}, packet(lb.TCP, client6, service6, 80), Verdict{0, lb.Accept, RuleMatched, "sg-1", "sg-1/1", 1}},
-		{"in looks at the source", In, []Group{number("sg-1", Rule{Action: lb.Accept, Peers: prefixes("10.200.0.5/32")})}, packet(lb.TCP, client, service, 80), Verdict{Action: lb.Drop, Reason: NoMatch}},
-		{"out looks at the destination", Out, []Group{number("sg-1", Rule{Action: lb.Accept, Peers: prefixes("10.200.0.5/32")})}, packet(lb.TCP, client, service, 80), Verdict{0, lb.Accept, RuleMatched, "sg-1", "sg-1/1", 1}},
-		{"a rule without peers matches nothing", In, []Group{number("sg-1", Rule{Action: lb.Accept})}, packet(lb.TCP, client, service, 80), Verdict{Action: lb.Drop, Reason: NoMatch}},
-		{"last port of a range", In, []Group{number("sg-1", Rule{Action: lb.Accept, Proto: lb.TCP, Ports: ports(22, 22, 8000, 8010), Peers: every})}, packet(lb.TCP, client, service, 8010), Verdict{0, lb.Accept, RuleMatched, "sg-1", "sg-1/1", 1}},
-		{"past the last port", In, []Group{number("sg-1", Rule{Action: lb.Accept, Proto: lb.TCP, Ports: ports(22, 22, 8000, 8010), Peers: every})}, packet(lb.TCP, client, service, 8011), Verdict{Action: lb.Drop, Reason: NoMatch}},
-		{"a packet without addresses", In, []Group{number("sg-1", acceptAll)}, lb.Packet{Proto: lb.TCP}, Verdict{Action: lb.Drop, Reason: NoMatch}},
+		{"accept above drop", In, []Group{policytest.Number("sg-1", accept80, dropAll)}, packet(lb.TCP, client, service, 80), Verdict{0, lb.Accept, RuleMatched, "sg-1", "sg-1/1", 1}},
+		{"the rest falls to drop", In, []Group{policytest.Number("sg-1", accept80, dropAll)}, packet(lb.TCP, client, service, 81), Verdict{0, lb.Drop, RuleMatched, "sg-1", "sg-1/2", 2}},
+		{"drop above accept", In, []Group{policytest.Number("sg-1", dropAll, accept80)}, packet(lb.TCP, client, service, 80), Verdict{0, lb.Drop, RuleMatched, "sg-1", "sg-1/1", 1}},
+		{"implicit refusal", In, []Group{policytest.Number("sg-1", accept80)}, packet(lb.TCP, client, service, 81), Verdict{Action: lb.Drop, Reason: NoMatch}},
+		{"other protocol", In, []Group{policytest.Number("sg-1", accept80)}, packet(lb.UDP, client, service, 80), Verdict{Action: lb.Drop, Reason: NoMatch}},
+		{"second group decides", In, []Group{policytest.Number("sg-1", ping), policytest.Number("sg-2", accept80)}, packet(lb.TCP, client, service, 80), Verdict{0, lb.Accept, RuleMatched, "sg-2", "sg-2/1", 1}},
+		{"first group wins", In, []Group{policytest.Number("sg-1", dropAll), policytest.Number("sg-2", accept80)}, packet(lb.TCP, client, service, 80), Verdict{0, lb.Drop, RuleMatched, "sg-1", "sg-1/1", 1}},
+		{"empty group lets the next decide", In, []Group{{ID: "sg-1"}, policytest.Number("sg-2", accept80)}, packet(lb.TCP, client, service, 80), Verdict{0, lb.Accept, RuleMatched, "sg-2", "sg-2/1", 1}},
+		{"ICMP ignores ports", In, []Group{policytest.Number("sg-1", ping)}, packet(lb.ICMP, client, service, 0), Verdict{0, lb.Accept, RuleMatched, "sg-1", "sg-1/1", 1}},
+		{"any protocol", In, []Group{policytest.Number("sg-1", acceptAll)}, packet(lb.Proto(132), client, service, 0), Verdict{0, lb.Accept, RuleMatched, "sg-1", "sg-1/1", 1}},
+		{"IPv4 rule, IPv6 packet", In, []Group{policytest.Number("sg-1", acceptAll)}, packet(lb.TCP, client6, service6, 80), Verdict{Action: lb.Drop, Reason: NoMatch}},
+		{"IPv6 rule", In, []Group{policytest.Number("sg-1", Rule{Action: lb.Accept, Peers: prefixes("2001:db8::/32")})}, packet(lb.TCP, client6, service6, 80), Verdict{0, lb.Accept, RuleMatched, "sg-1", "sg-1/1", 1}},
+		{"in looks at the source", In, []Group{policytest.Number("sg-1", Rule{Action: lb.Accept, Peers: prefixes("10.200.0.5/32")})}, packet(lb.TCP, client, service, 80), Verdict{Action: lb.Drop, Reason: NoMatch}},
+		{"out looks at the destination", Out, []Group{policytest.Number("sg-1", Rule{Action: lb.Accept, Peers: prefixes("10.200.0.5/32")})}, packet(lb.TCP, client, service, 80), Verdict{0, lb.Accept, RuleMatched, "sg-1", "sg-1/1", 1}},
+		{"a rule without peers matches nothing", In, []Group{policytest.Number("sg-1", Rule{Action: lb.Accept})}, packet(lb.TCP, client, service, 80), Verdict{Action: lb.Drop, Reason: NoMatch}},
+		{"last port of a range", In, []Group{policytest.Number("sg-1", Rule{Action: lb.Accept, Proto: lb.TCP, Ports: ports(22, 22, 8000, 8010), Peers: every})}, packet(lb.TCP, client, service, 8010), Verdict{0, lb.Accept, RuleMatched, "sg-1", "sg-1/1", 1}},
+		{"past the last port", In, []Group{policytest.Number("sg-1", Rule{Action: lb.Accept, Proto: lb.TCP, Ports: ports(22, 22, 8000, 8010), Peers: every})}, packet(lb.TCP, client, service, 8011), Verdict{Action: lb.Drop, Reason: NoMatch}},
+		{"a packet without addresses", In, []Group{policytest.Number("sg-1", acceptAll)}, lb.Packet{Proto: lb.TCP}, Verdict{Action: lb.Drop, Reason: NoMatch}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			row.want.Gate = GateCVM
@@ -185,7 +179,7 @@ func TestCompileRefuses(t *testing.T) {
 
 func TestCompileMerges(t *testing.T) {
 	every := prefixes("0.0.0.0/0", "::/0")
-	c, err := Compile([]Group{number("sg-1",
+	c, err := Compile([]Group{policytest.Number("sg-1",
 		Rule{Action: lb.Accept, Peers: every},
 		Rule{Action: lb.Drop, Proto: lb.TCP, Ports: ports(80, 80), Peers: prefixes("10.0.0.0/8")}, // never reached
 	)})
@@ -195,11 +189,11 @@ func TestCompileMerges(t *testing.T) {
 	if c.NSrc != 1 || c.NPorts != 1 || len(c.Src4) != 1 || len(c.Src6) != 1 || len(c.Ports) != 1 || len(c.Table) != 1 || len(c.Rules) != 2 {
 		t.Errorf("%+v", c)
 	}
-	same, _ := Compile([]Group{number("sg-1",
+	same, _ := Compile([]Group{policytest.Number("sg-1",
 		Rule{Action: lb.Accept, Peers: every},
 		Rule{Action: lb.Drop, Proto: lb.TCP, Ports: ports(80, 80), Peers: prefixes("10.0.0.0/8")},
 	)})
-	other, _ := Compile([]Group{number("sg-2", Rule{Action: lb.Accept, Peers: every})})
+	other, _ := Compile([]Group{policytest.Number("sg-2", Rule{Action: lb.Accept, Peers: every})})
 	if c.Hash != same.Hash || c.Hash == other.Hash || len(c.Hash) != 16 || !reflect.DeepEqual(c, same) {
 		t.Errorf("hashes %s %s %s", c.Hash, same.Hash, other.Hash)
 	}

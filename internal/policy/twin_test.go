@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package policy
+package policy_test
 
 import (
 	"encoding/binary"
@@ -11,123 +11,27 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/sallyport/sallyport/internal/lb"
+	. "github.com/sallyport/sallyport/internal/policy"
+	"github.com/sallyport/sallyport/internal/policytest"
 )
-
-// A dice is where the generators take their choices from: math/rand for the
-// long plain loop, rapid for one that shrinks.
-type dice interface{ IntN(n int) int }
 
 type rapidDice struct{ t *rapid.T }
 
 func (d rapidDice) IntN(n int) int { return rapid.IntRange(0, n-1).Draw(d.t, "n") }
 
-var protos = []lb.Proto{lb.AnyProto, lb.TCP, lb.TCP, lb.TCP, lb.UDP, lb.UDP, lb.ICMP, lb.ICMPv6, lb.GRE}
-
-func randomPrefix(d dice) netip.Prefix {
-	var b [16]byte
-	for i := range b {
-		b[i] = byte(d.IntN(256))
-	}
-	if d.IntN(3) > 0 {
-		a := netip.AddrFrom4([4]byte{10, byte(d.IntN(3)), b[2] & 3, b[3]})
-		return netip.PrefixFrom(a, []int{0, 1, 8, 15, 16, 22, 24, 24, 30, 31, 32, 32}[d.IntN(12)]).Masked()
-	}
-	copy(b[:], []byte{0x20, 0x01, 0x0d, 0xb8, 0, byte(d.IntN(3)), 0, byte(d.IntN(3))})
-	return netip.PrefixFrom(netip.AddrFrom16(b), []int{0, 1, 32, 47, 48, 63, 64, 65, 127, 128}[d.IntN(10)]).Masked()
-}
-
-func randomRule(d dice) Rule {
-	r := Rule{Action: lb.Accept, Proto: protos[d.IntN(len(protos))]}
-	if d.IntN(3) == 0 {
-		r.Action = lb.Drop
-	}
-	for range []int{0, 1, 1, 1, 1, 2, 5}[d.IntN(7)] {
-		r.Peers = append(r.Peers, randomPrefix(d))
-	}
-	for range []int{0, 1, 1, 2}[d.IntN(4)] {
-		first := []int{0, 1, 22, 80, 443, 8000, 65535, d.IntN(65536)}[d.IntN(8)]
-		last := min(first+[]int{0, 0, 10, 1000, 65535}[d.IntN(5)], 65535)
-		r.Ports = append(r.Ports, lb.PortRange{First: uint16(first), Last: uint16(last)})
-	}
-	return r
-}
-
-func randomGroups(d dice, most int) []Group {
-	groups := make([]Group, 1+d.IntN(5))
-	total := d.IntN(most + 1)
-	for i := range groups {
-		var rules []Rule
-		for range total / len(groups) {
-			rules = append(rules, randomRule(d))
-		}
-		groups[i] = number(lb.GroupID([]string{"sg-a", "sg-b", "sg-c", "sg-d", "sg-e"}[i]), rules...)
-	}
-	return groups
-}
-
-// edgeAddr is the first or last address of a prefix or the one beside it.
-func edgeAddr(d dice, prefix netip.Prefix) netip.Addr {
-	b := prefix.Addr().As16()
-	host := prefix.Addr().BitLen() - prefix.Bits()
-	if d.IntN(2) == 0 { // the last one
-		for i := range host {
-			b[15-i/8] |= 1 << (i % 8)
-		}
-	}
-	a := netip.AddrFrom16(b)
-	if prefix.Addr().Is4() {
-		a = a.Unmap()
-	}
-	step := []netip.Addr{a, a, a, a.Prev(), a.Next()}[d.IntN(5)]
-	if !step.IsValid() {
-		return a
-	}
-	return step
-}
-
-// randomPacket lies on a boundary of a random rule, or anywhere.
-func randomPacket(d dice, groups []Group, dir Direction) lb.Packet {
-	p := lb.Packet{Proto: []lb.Proto{lb.TCP, lb.UDP, lb.ICMP, lb.ICMPv6, lb.GRE, lb.Proto(d.IntN(256))}[d.IntN(6)], DstPort: uint16(d.IntN(65536)), SrcPort: uint16(d.IntN(65536))}
-	peer := edgeAddr(d, randomPrefix(d))
-	if rules := groups[d.IntN(len(groups))].Rules; len(rules) > 0 && d.IntN(4) > 0 {
-		r := rules[d.IntN(len(rules))]
-		if len(r.Peers) > 0 {
-			peer = edgeAddr(d, r.Peers[d.IntN(len(r.Peers))])
-		}
-		if r.Proto != lb.AnyProto {
-			p.Proto = r.Proto
-		}
-		if len(r.Ports) > 0 {
-			edge := r.Ports[d.IntN(len(r.Ports))]
-			p.DstPort = []uint16{edge.First, edge.Last, edge.First - 1, edge.Last + 1}[d.IntN(4)]
-		}
-	}
-	if !p.Proto.HasPorts() {
-		p.SrcPort, p.DstPort = 0, 0
-	}
-	other := netip.AddrFrom4([4]byte{10, 200, 0, byte(d.IntN(256))})
-	if peer.Is6() {
-		other = netip.MustParseAddr("2001:db8:ffff::1")
-	}
-	p.Src, p.Dst = peer, other
-	if dir == Out {
-		p.Src, p.Dst = other, peer
-	}
-	return p
-}
-
 // campaign compares Decide with judge on random packets of random policies and
 // returns the first difference.
-func campaign(d dice, policies, packets int, judge func(*Compiled, []Group, Direction, lb.Packet) Verdict) (compared, byRule int, difference string) {
+func campaign(d policytest.Dice, policies, packets int, judge func(*Compiled, []Group, Direction, lb.Packet) Verdict) (compared, byRule int, difference string) {
+	sizes := policytest.Sizes()
 	for i := range policies {
-		groups := randomGroups(d, []int{0, 4, 16, 64, 128, 512}[i%6])
+		groups := policytest.RandomGroups(d, sizes[i%len(sizes)])
 		c, err := Compile(groups)
 		if err != nil {
 			return compared, byRule, err.Error()
 		}
 		for range packets {
 			dir := Direction(1 + d.IntN(2))
-			p := randomPacket(d, groups, dir)
+			p := policytest.RandomPacket(d, groups, dir)
 			want, got := Decide(GateCVM, dir, groups, p), judge(c, groups, dir, p)
 			compared++
 			if want.Reason == RuleMatched {
@@ -159,14 +63,14 @@ func TestTwin(t *testing.T) {
 func TestTwinShrinking(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		d := rapidDice{t}
-		groups := randomGroups(d, 12)
+		groups := policytest.RandomGroups(d, 12)
 		c, err := Compile(groups)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for range 8 {
 			dir := Direction(1 + d.IntN(2))
-			p := randomPacket(d, groups, dir)
+			p := policytest.RandomPacket(d, groups, dir)
 			if want, got := Decide(GateCLB, dir, groups, p), c.Judge(GateCLB, dir, p); want != got {
 				t.Fatalf("%v\nDecide %+v\nJudge  %+v\ngroups %+v", p, want, got, groups)
 			}
@@ -176,15 +80,16 @@ func TestTwinShrinking(t *testing.T) {
 
 // The comparison above is worth something only if it catches faults.
 func TestTwinCatchesPlantedFaults(t *testing.T) {
-	strict := func(intervals []Interval, key uint32) uint16 { // < for <=
+	find := func(intervals []Interval, key uint32, equal bool) uint16 {
 		class := intervals[0].Class
 		for _, i := range intervals {
-			if i.Start < key {
+			if i.Start < key || i.Start == key && equal {
 				class = i.Class
 			}
 		}
 		return class
 	}
+	address := func(a netip.Addr) uint32 { b := a.As4(); return binary.BigEndian.Uint32(b[:]) }
 	verdict := func(c *Compiled, cell uint16) Verdict {
 		if cell == 0 {
 			return Verdict{Gate: GateCVM, Action: lb.Drop, Reason: NoMatch}
@@ -208,15 +113,18 @@ func TestTwinCatchesPlantedFaults(t *testing.T) {
 	}
 	for name, wrong := range map[string]func(*Compiled, []Group, Direction, lb.Packet) Verdict{
 		"< for <= in ports": func(c *Compiled, _ []Group, dir Direction, p lb.Packet) Verdict {
-			return verdict(c, c.Table[int(c.source(Peer(dir, p)))*c.NPorts+int(strict(c.Ports, PortKey(p.Proto, p.DstPort)))])
+			if !Peer(dir, p).Is4() {
+				return c.Judge(GateCVM, dir, p)
+			}
+			class := find(c.Src4, address(Peer(dir, p)), true)
+			return verdict(c, c.Table[int(class)*c.NPorts+int(find(c.Ports, PortKey(p.Proto, p.DstPort), false))])
 		},
 		"< for <= in sources": func(c *Compiled, _ []Group, dir Direction, p lb.Packet) Verdict {
-			class := c.source(Peer(dir, p))
-			if a := Peer(dir, p); a.Is4() {
-				b := a.As4()
-				class = strict(c.Src4, binary.BigEndian.Uint32(b[:]))
+			if !Peer(dir, p).Is4() {
+				return c.Judge(GateCVM, dir, p)
 			}
-			return verdict(c, c.Table[int(class)*c.NPorts+int(find(c.Ports, PortKey(p.Proto, p.DstPort)))])
+			class := find(c.Src4, address(Peer(dir, p)), false)
+			return verdict(c, c.Table[int(class)*c.NPorts+int(find(c.Ports, PortKey(p.Proto, p.DstPort), true))])
 		},
 		"port bytes swapped": func(c *Compiled, _ []Group, dir Direction, p lb.Packet) Verdict {
 			p.DstPort = p.DstPort<<8 | p.DstPort>>8
@@ -259,34 +167,18 @@ func TestTwinAtEveryBoundary(t *testing.T) {
 	d := rand.New(rand.NewPCG(5, 6))
 	compared := 0
 	for range 20 {
-		groups := randomGroups(d, 40)
+		groups := policytest.RandomGroups(d, 40)
 		c, err := Compile(groups)
 		if err != nil {
 			t.Fatal(err)
 		}
-		var peers []netip.Addr
-		for _, i := range c.Src4 {
-			var b [4]byte
-			binary.BigEndian.PutUint32(b[:], i.Start)
-			peers = append(peers, netip.AddrFrom4(b), netip.AddrFrom4(b).Prev())
-		}
-		for _, i := range c.Src6 {
-			peers = append(peers, netip.AddrFrom16(i.Start), netip.AddrFrom16(i.Start).Prev())
-		}
-		for _, peer := range peers {
-			if !peer.IsValid() {
-				continue
+		policytest.Boundaries(c, func(p lb.Packet) bool {
+			compared++
+			if want, got := Decide(GateCLB, In, groups, p), c.Judge(GateCLB, In, p); want != got {
+				t.Errorf("%v: Decide %+v, Judge %+v", p, want, got)
 			}
-			for _, i := range c.Ports {
-				for _, key := range []uint32{i.Start, max(i.Start, 1) - 1} {
-					p := lb.Packet{Proto: lb.Proto(key >> 16), Src: peer, DstPort: uint16(key)}
-					compared++
-					if want, got := Decide(GateCLB, In, groups, p), c.Judge(GateCLB, In, p); want != got {
-						t.Fatalf("%v: Decide %+v, Judge %+v", p, want, got)
-					}
-				}
-			}
-		}
+			return !t.Failed()
+		})
 	}
 	t.Logf("%d packets on boundaries", compared)
 }
@@ -295,9 +187,9 @@ func BenchmarkCompile512(b *testing.B) {
 	d := rand.New(rand.NewPCG(7, 8))
 	var rules []Rule
 	for range 512 {
-		rules = append(rules, randomRule(d))
+		rules = append(rules, policytest.RandomRule(d))
 	}
-	groups := []Group{number("sg-a", rules...)}
+	groups := []Group{policytest.Number("sg-a", rules...)}
 	for b.Loop() {
 		if _, err := Compile(groups); err != nil {
 			b.Fatal(err)
@@ -309,16 +201,16 @@ func BenchmarkJudge512(b *testing.B) {
 	d := rand.New(rand.NewPCG(7, 8))
 	var rules []Rule
 	for range 512 {
-		rules = append(rules, randomRule(d))
+		rules = append(rules, policytest.RandomRule(d))
 	}
-	groups := []Group{number("sg-a", rules...)}
+	groups := []Group{policytest.Number("sg-a", rules...)}
 	c, err := Compile(groups)
 	if err != nil {
 		b.Fatal(err)
 	}
 	var packets [256]lb.Packet
 	for i := range packets {
-		packets[i] = randomPacket(d, groups, In)
+		packets[i] = policytest.RandomPacket(d, groups, In)
 	}
 	for i := 0; b.Loop(); i++ {
 		c.Judge(GateCLB, In, packets[i%256])
