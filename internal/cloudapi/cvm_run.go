@@ -145,7 +145,7 @@ func (in *runInstancesIn) check(c *Call) (lb.Tags, error) {
 	case (net.VpcId == "") != (net.SubnetId == ""):
 		return nil, refuse(lb.Missing, "VirtualPrivateCloud", "only one of VpcId and SubnetId is given", "give both, or none for the default network")
 	case len(net.PrivateIpAddresses) > 0 && len(net.PrivateIpAddresses) != in.count():
-		return nil, refuse(lb.Invalid, "VirtualPrivateCloud.PrivateIpAddresses", fmt.Sprintf("%s for %s", count(len(net.PrivateIpAddresses), "address"), count(in.count(), "instance")), "give one for each or none")
+		return nil, refuse(lb.Invalid, "VirtualPrivateCloud.PrivateIpAddresses", fmt.Sprintf("%d are given for %s", len(net.PrivateIpAddresses), count(in.count(), "instance")), "give one for each or none")
 	}
 	if err := instanceName("InstanceName", in.InstanceName); err != nil {
 		return nil, err
