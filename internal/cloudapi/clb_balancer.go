@@ -140,12 +140,11 @@ func (c *Call) newBalancer(tx *store.Tx, in *createLoadBalancerIn) (*lb.LoadBala
 		ID: newID("lb-", st.Balancers), Num: tx.NextNum(), Name: in.LoadBalancerName, Type: lb.Open, VPC: network,
 		VIPs: []netip.Addr{vip}, PassToTarget: in.LoadBalancerPassToTarget, Created: c.Now().UTC(), Tags: tags, Echo: c.Echo,
 	}
-	for _, other := range st.Balancers { // a taken name gets another one, as published
-		if b.Name == "" || other.Name == b.Name {
-			b.Name = string(b.ID)
-		}
+	taken := b.Name == ""
+	for _, other := range st.Balancers {
+		taken = taken || other.Name == b.Name
 	}
-	if b.Name == "" {
+	if taken { // a name in use gets another one instead, as published
 		b.Name = string(b.ID)
 	}
 	return b, nil

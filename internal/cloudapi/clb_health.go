@@ -4,11 +4,12 @@ package cloudapi
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/sallyport/sallyport/internal/flow"
 	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/path"
 	"github.com/sallyport/sallyport/internal/policy"
 )
 
@@ -87,12 +88,14 @@ func describeTargetHealth(c *Call, in *describeTargetHealthIn) (*describeTargetH
 
 // A healthView joins what gateways report with the current state.
 type healthView struct {
-	state *lb.State
-	facts map[uint32][]flow.Health
+	state  *lb.State
+	tracer *path.Tracer
+	facts  map[uint32][]flow.Health
 }
 
 func (c *Call) newHealth() healthView {
-	v := healthView{state: c.State()}
+	st := c.State()
+	v := healthView{state: st, tracer: path.New(st)}
 	if c.Facts != nil {
 		v.facts = c.Facts.Health()
 	}
@@ -171,25 +174,20 @@ func (v healthView) why(b *lb.LoadBalancer, check lb.HealthCheck, t lb.Target, h
 
 // gate is nil when gate 2 admits the probe, or does not judge it.
 func (v healthView) gate(b *lb.LoadBalancer, check lb.HealthCheck, t lb.Target) *healthReason {
-	instance := v.state.Instances[t.Instance]
-	if instance == nil || b.PassToTarget || check.SourceIPType != 0 || len(b.VIPs) == 0 {
+	verdict, err := v.tracer.Probe(t.Num)
+	if err != nil || verdict.Action != lb.Drop {
 		return nil
 	}
 	port := t.Port
 	if check.Port != 0 {
 		port = uint16(check.Port)
 	}
-	probe := lb.Packet{Proto: lb.TCP, Src: b.VIPs[0], Dst: instance.Private, DstPort: port}
-	verdict := policy.Decide(policy.GateCVM, policy.In, policy.Resolve(v.state, instance.Groups, policy.In), probe)
-	if verdict.Action != lb.Drop {
-		return nil
+	text := fmt.Sprintf("gate %v drops the probe from %s to port %d: no rule accepts it; allow TCP:%[3]d from there in a security group of %s",
+		verdict.Gate, strings.Join(texts(b.VIPs), ", "), port, t.Instance)
+	if verdict.Reason != policy.RuleMatched {
+		return &healthReason{"gate", "", -1, text}
 	}
-	from := netip.PrefixFrom(probe.Src, probe.Src.BitLen())
-	repair := fmt.Sprintf("allow TCP:%d from %v in a security group of %s", port, from, instance.ID)
-	if verdict.Reason == policy.RuleMatched {
-		return &healthReason{"gate", string(verdict.Group), verdict.Pos - 1,
-			fmt.Sprintf("gate cvm drops the probe from %v to port %d: rule %d of %s; %s above it", probe.Src, port, verdict.Pos, verdict.Group, repair)}
-	}
-	return &healthReason{"gate", "", -1,
-		fmt.Sprintf("gate cvm drops the probe from %v to port %d: no rule accepts it; %s", probe.Src, port, repair)}
+	text = fmt.Sprintf("gate %v drops the probe from %s to port %d: rule %d of %s; allow TCP:%[3]d from there above it",
+		verdict.Gate, strings.Join(texts(b.VIPs), ", "), port, verdict.Pos, verdict.Group)
+	return &healthReason{"gate", string(verdict.Group), verdict.Pos - 1, text}
 }

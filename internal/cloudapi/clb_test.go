@@ -536,7 +536,7 @@ func TestTargetHealth(t *testing.T) {
 		{"dead at one gateway", allow(port(lb.Accept, "0.0.0.0/0")), []flow.Health{{State: flow.HealthAlive}, dead}, "Dead", &healthReason{"timeout", "", -1, "no answer"}},
 		{"refused", nil, []flow.Health{{State: flow.HealthDead, Kind: "refused", Text: "connection refused"}}, "Dead", &healthReason{"refused", "", -1, "connection refused"}},
 		{"answer", nil, []flow.Health{{State: flow.HealthDead, Kind: "answer", Text: "status 500"}}, "Dead", &healthReason{"answer", "", -1, "500"}},
-		{"no rule for the VIP", allow(port(lb.Accept, "203.0.113.0/24")), []flow.Health{dead}, "Dead", &healthReason{"gate", "", -1, "allow TCP:8080 from 192.0.2.1/32"}},
+		{"no rule for the VIP", allow(port(lb.Accept, "203.0.113.0/24")), []flow.Health{dead}, "Dead", &healthReason{"gate", "", -1, "from 192.0.2.1 to port 8080: no rule accepts it; allow TCP:8080 from there"}},
 		{"a rule drops the VIP", allow(port(lb.Accept, "203.0.113.0/24"), port(lb.Drop, "192.0.2.1/32")), []flow.Health{dead}, "Dead", &healthReason{"gate", "sg-cvm", 1, "rule 2 of sg-cvm"}},
 		{"the VIP alone is allowed", allow(port(lb.Accept, "192.0.2.1/32")), []flow.Health{dead}, "Dead", &healthReason{"timeout", "", -1, "no answer"}},
 		{"pass to target", func() {

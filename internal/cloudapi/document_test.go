@@ -50,6 +50,13 @@ UnknownParameter, other actions InvalidAction. "A|B" after a field lists the val
 	slices.SortStableFunc(actions, func(a, b Action) int {
 		return cmp.Or(cmp.Compare(a.Service.Name, b.Service.Name), cmp.Compare(a.Name, b.Name))
 	})
+	b.WriteString("\n## Stored and returned without effect\n\n")
+	for _, a := range actions {
+		f := lists{}
+		if f.walk("", a.fields); len(f.echo) > 0 {
+			fmt.Fprintf(&b, "- %s %s: %s\n", a.Service.Name, a.Name, strings.Join(f.echo, ", "))
+		}
+	}
 	service := Service{}
 	for _, a := range actions {
 		if a.Service != service {

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -80,17 +81,25 @@ func (c *Call) nodes(st *lb.State) []nodeOut {
 	if c.Facts == nil {
 		for _, id := range sortedKeys(st.Nodes) {
 			n := st.Nodes[id]
-			all = append(all, nodeOut{Name: string(id), Role: string(n.Role), InstanceId: string(n.Instance), Address: n.Address.String()})
+			all = append(all, nodeOut{Name: string(id), Role: string(n.Role), InstanceId: string(n.Instance), Address: addrText(n.Address)})
 		}
 		return all
 	}
 	for _, n := range c.Facts.Nodes() {
 		all = append(all, nodeOut{
-			Name: string(n.ID), Role: string(n.Role), InstanceId: string(n.Instance), Address: n.Address.String(), Connected: n.Connected,
+			Name: string(n.ID), Role: string(n.Role), InstanceId: string(n.Instance), Address: addrText(n.Address), Connected: n.Connected,
 			Revision: n.Committed, LagMs: float64(n.Lag.Microseconds()) / 1000, Error: n.Err,
 		})
 	}
 	return all
+}
+
+// addrText is "" for no address.
+func addrText(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
 }
 
 // Bounds of long polls and of what one answer carries.
@@ -342,10 +351,8 @@ func describeHosts(c *Call, in *describeHostsIn) (*describeHostsOut, error) {
 	out := &describeHostsOut{Revision: st.Revision}
 	for _, id := range sortedKeys(st.Instances) {
 		i := st.Instances[id]
-		h := hostOut{InstanceId: string(id), InstanceName: i.Name, PrivateAddress: i.Private.String(), State: string(i.State)}
-		if i.Public.IsValid() {
-			h.PublicAddress = i.Public.String()
-		}
+		h := hostOut{InstanceId: string(id), InstanceName: i.Name, PrivateAddress: addrText(i.Private),
+			PublicAddress: addrText(i.Public), State: string(i.State)}
 		out.Instances = append(out.Instances, h)
 	}
 	return out, nil
