@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/sallyport/sallyport/internal/flow"
+	"github.com/sallyport/sallyport/internal/health"
+	"github.com/sallyport/sallyport/internal/snapshot"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// Mistakes in the command line end with 2 and one sentence that names them.
+func TestUsage(t *testing.T) {
+	run1 := []string{"run", "--name", "gateway-1", "--role", "gateway", "--server", "192.0.2.253:7781", "--data", t.TempDir(), "--device", "eth0", "--address", "192.0.2.129"}
+	with := func(flag, value string) []string {
+		args := slices.Clone(run1)
+		args[slices.Index(args, flag)+1] = value
+		return args
+	}
+	for _, c := range []struct {
+		name string
+		args []string
+		code int
+		want string
+	}{
+		{"version", []string{"version"}, 0, ""},
+		{"help", []string{"--help"}, 0, ""},
+		{"unknown command", []string{"walk"}, 2, `unknown command "walk"`},
+		{"unknown flag", []string{"run", "--fast"}, 2, "unknown flag: --fast"},
+		{"argument", []string{"version", "now"}, 2, "usage: sallyport-node version"},
+		{"nothing said", []string{"run"}, 2, "run needs --name"},
+		{"bad role", with("--role", "router"), 2, "neither gateway nor host"},
+		{"bad address", with("--address", "2001:db8::1"), 2, "is not an IPv4 address"},
+		{"bad server", with("--server", "192.0.2.253"), 2, "--server"},
+		{"detach without place", []string{"detach"}, 2, "detach needs --pin"},
+		{"detach nothing", []string{"detach", "--pin", t.TempDir() + "/none"}, 0, ""},
+		{"no such device", with("--device", "none0"), 1, "sallyport-node: "},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var errs bytes.Buffer
+			args := c.args
+			if args[0] == "run" && len(args) > 2 {
+				args = append(slices.Clone(args), "--pin", t.TempDir()+"/none") // not in a bpffs
+			}
+			if code := run(t.Context(), args, io.Discard, &errs); code != c.code || !strings.Contains(errs.String(), c.want) {
+				t.Errorf("exit %d, want %d; said %q, want %q", code, c.code, errs.String(), c.want)
+			}
+			if c.want != "" && strings.Count(errs.String(), "\n") != 1 {
+				t.Errorf("not one line: %q", errs.String())
+			}
+		})
+	}
+}
+
+// A taken metrics address is an error, not a silent loss of metrics.
+func TestServeMetrics(t *testing.T) {
+	stop, err := serveMetrics("", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	stop, err = serveMetrics("127.0.0.1:0", http.NotFoundHandler())
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if _, err := serveMetrics("127.0.0.1:99999", nil); err == nil {
+		t.Error("a port beyond all ports was taken")
+	}
+}
+
+// a gate remembers what it was told about targets.
+type gate map[uint32]bool
+
+func (g gate) SetHealth(target uint32, alive bool) error { g[target] = alive; return nil }
+
+// What the kernel is told of each state, and that a new process does not
+// forget what the former one knew.
+func TestTeller(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		adopt bool
+		state health.State
+		told  bool
+		alive bool
+	}{
+		{"unknown, fresh kernel", false, health.Unknown, true, false},
+		{"unknown, kernel left in force", true, health.Unknown, false, false},
+		{"alive", true, health.Alive, true, true},
+		{"dead", true, health.Dead, true, false},
+		{"check off", false, health.Close, true, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			g, out := gate{}, make(chan flow.Health, 1)
+			tell := newTeller(t.Context(), g, out, c.adopt, slog.New(slog.DiscardHandler))
+			id := snapshot.TargetID{Listener: "lbl-aaaaaaaa", Port: 8080}
+			if err := tell.Stage(t.Context(), &snapshot.Snapshot{Targets: []snapshot.Target{{Num: 9, ID: id}}}); err != nil {
+				t.Fatal(err)
+			}
+			if err := tell.Commit(t.Context(), 1); err != nil {
+				t.Fatal(err)
+			}
+			tell.report(health.Result{Target: 9, State: c.state, Kind: "x", Text: "y", Since: time.Unix(1, 0)})
+			alive, told := g[9]
+			if told != c.told || alive != c.alive {
+				t.Errorf("the kernel was told: %v, alive: %v", told, alive)
+			}
+			h := <-out
+			if h.Target != 9 || h.ID != id || h.State != flow.HealthState(c.state) || h.Kind != "x" || h.Text != "y" || !h.Since.Equal(time.Unix(1, 0)) {
+				t.Errorf("reported %+v", h)
+			}
+		})
+	}
+	for a, b := range map[health.State]flow.HealthState{health.Unknown: flow.HealthUnknown, health.Alive: flow.HealthAlive,
+		health.Dead: flow.HealthDead, health.Close: flow.HealthClose} {
+		if flow.HealthState(a) != b {
+			t.Errorf("state %d of the prober is not %d of the wire", a, b)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	newTeller(ctx, gate{}, nil, false, slog.New(slog.DiscardHandler)).report(health.Result{}) // nobody listens: must not block
+}
