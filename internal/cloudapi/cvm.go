@@ -71,22 +71,6 @@ func (c *Call) checkGroupCount(field string, groups []lb.GroupID) error {
 	return nil
 }
 
-// checkMembers checks that the groups have not got too many instances.
-func (c *Call) checkMembers(st *lb.State, groups []lb.GroupID) error {
-	for _, id := range groups {
-		members := 0
-		for _, i := range st.Instances {
-			if slices.Contains(i.Groups, id) {
-				members++
-			}
-		}
-		if members > c.Quotas.InstancesPerGroup {
-			return errorf("LimitExceeded.CvmsVifsPerSecGroupLimitExceeded", "SecurityGroupIds: %s would be bound to %d instances; at most %d are allowed", id, members, c.Quotas.InstancesPerGroup)
-		}
-	}
-	return nil
-}
-
 // editInstances changes the named instances in one transaction: all or none.
 func editInstances(c *Call, ids []string, fn func(tx *store.Tx, i *lb.Instance) error) error {
 	if len(ids) == 0 || len(ids) > maxInstancesPerCall {
@@ -138,7 +122,7 @@ func associateSecurityGroups(c *Call, in *associateIn) (*done, error) {
 			return err
 		}
 		tx.PutInstance(i)
-		return c.checkMembers(tx.State(), []lb.GroupID{g.ID})
+		return c.checkMembers(tx.State(), i.Groups)
 	})
 }
 

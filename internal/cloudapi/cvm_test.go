@@ -204,6 +204,23 @@ func TestAssociateAndDisassociateSecurityGroups(t *testing.T) {
 	b.refused("DisassociateSecurityGroups", call("sg-00000000", x), "InvalidSecurityGroupId.NotFound", "SecurityGroupIds.0")
 }
 
+// An instance's groups have a limit together; a rule that names a group counts
+// once for each of its members.
+func TestExpandedRulesQuota(t *testing.T) {
+	b := newBench(t, func(o *Options) {
+		o.Quotas = lb.DefaultQuotas()
+		o.Quotas.ExpandedRules = 3
+	})
+	id, peer := b.newSG("g"), b.newSG("p")
+	i := b.runInstances(`{"SecurityGroupIds":["` + id + `"]}`)[0]
+	b.runInstances(`{"InstanceCount":2,"SecurityGroupIds":["` + peer + `"]}`)
+	b.policy("CreateSecurityGroupPolicies", id, `"Ingress":[{"Action":"ACCEPT","SecurityGroupId":"`+peer+`"},`+tcp("1")+`]`)
+	b.refused("CreateSecurityGroupPolicies", policyParams(id, `"Ingress":[`+tcp("2")+`]`), "UnsupportedOperation.SgNumExceedLimit", "4 rules")
+	b.policy("CreateSecurityGroupPolicies", peer, `"Ingress":[`+tcp("1")+`]`)
+	b.refused("AssociateSecurityGroups", fmt.Sprintf(`{"SecurityGroupIds":[%q],"InstanceIds":[%q]}`, peer, i.ID), "UnsupportedOperation.SgNumExceedLimit", "at most 3")
+	b.refused("ModifyInstancesAttribute", fmt.Sprintf(`{"SecurityGroups":[%q,%q],"InstanceIds":[%q]}`, peer, id, i.ID), "UnsupportedOperation.SgNumExceedLimit", "at most 3")
+}
+
 func TestModifyInstancesAttribute(t *testing.T) {
 	b := newBench(t)
 	one, two := b.newSG("a"), b.newSG("b")

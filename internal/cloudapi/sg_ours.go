@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloudapi
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/sallyport/sallyport/internal/lb"
+)
+
+type setPoliciesIn struct {
+	SecurityGroupId string     `tc:"required"`
+	Version         string     `tc:"required"`
+	Direction       string     `tc:"required"` // Ingress or Egress
+	Policies        []policyIn `tc:""`
+}
+
+// setSecurityGroupPolicies makes the given list one direction's rules, in its
+// order, if the group still has the Version that the caller read. An empty
+// list removes all. A rule that was there already keeps its id.
+func setSecurityGroupPolicies(c *Call, in *setPoliciesIn) (*done, error) {
+	both := directions()
+	at := slices.IndexFunc(both, func(d direction) bool { return d.name == in.Direction })
+	if at < 0 {
+		return nil, refuse(lb.Invalid, "Direction", fmt.Sprintf("%q is not a direction", clip(in.Direction, 40)), "use Ingress or Egress")
+	}
+	if in.Version == "" {
+		return nil, refuse(lb.Missing, "Version", "no version is given", "DescribeSecurityGroupPolicies tells it")
+	}
+	d, set := both[at], &policySetIn{Version: in.Version}
+	if d.name == "Ingress" {
+		set.Ingress = in.Policies
+	} else {
+		set.Egress = in.Policies
+	}
+	rules, err := d.parseRules(set)
+	if err != nil {
+		return nil, err
+	}
+	return &done{}, editRules(c, in.SecurityGroupId, func(g *lb.SecurityGroup) error {
+		if err := checkVersion(g, set); err != nil {
+			return err
+		}
+		*d.stored(g) = slices.Clone(rules)
+		return nil
+	})
+}
+
+type searchGroupsIn struct {
+	Text string `tc:""` // part of a name, remark or id, or a whole tag value; any case
+	Paging
+}
+
+type searchGroupsOut struct {
+	TotalCount     int
+	SecurityGroups []groupSummary
+}
+
+// groupSummary is a group with what people look for in a list.
+type groupSummary struct {
+	securityGroupOut
+	Version         uint64
+	Ingress, Egress int // rules in each direction
+	CVM, CLB, SG    int // bound to instances and load balancers, named by other groups
+}
+
+// searchSecurityGroups lists groups that contain a text, oldest first, with
+// their counts, in one pass over the state.
+func searchSecurityGroups(c *Call, in *searchGroupsIn) (*searchGroupsOut, error) {
+	st, text := c.State(), strings.ToLower(strings.TrimSpace(in.Text))
+	var found []*lb.SecurityGroup
+	for _, g := range st.Groups {
+		if text == "" || strings.Contains(strings.ToLower(g.Name+"\n"+g.Desc+"\n"+string(g.ID)), text) || hasTagValue(g.Tags, text) {
+			found = append(found, g)
+		}
+	}
+	slices.SortFunc(found, func(a, b *lb.SecurityGroup) int { return older(a.Created, b.Created, a.ID, b.ID) })
+	shown, err := page(found, in.Paging)
+	if err != nil {
+		return nil, err
+	}
+	out := &searchGroupsOut{TotalCount: len(found)}
+	cvm, clb, sg := uses(st)
+	for _, g := range shown {
+		out.SecurityGroups = append(out.SecurityGroups, groupSummary{
+			securityGroupOut: groupOut(g), Version: g.Version, Ingress: len(g.Ingress), Egress: len(g.Egress),
+			CVM: cvm[g.ID], CLB: clb[g.ID], SG: sg[g.ID],
+		})
+	}
+	return out, nil
+}
+
+func hasTagValue(tags lb.Tags, text string) bool {
+	for k, v := range tags {
+		if strings.ToLower(v) == text || strings.ToLower(k) == text {
+			return true
+		}
+	}
+	return false
+}
+
+// uses counts what every group is bound to, and how many other groups' rules
+// name it.
+func uses(st *lb.State) (cvm, clb, sg map[lb.GroupID]int) {
+	cvm, clb, sg = map[lb.GroupID]int{}, map[lb.GroupID]int{}, map[lb.GroupID]int{}
+	for _, i := range st.Instances {
+		for _, id := range i.Groups {
+			cvm[id]++
+		}
+	}
+	for _, b := range st.Balancers {
+		for _, id := range b.Groups {
+			clb[id]++
+		}
+	}
+	for _, g := range st.Groups {
+		named := map[lb.GroupID]bool{}
+		for _, rules := range [][]lb.PolicyRule{g.Ingress, g.Egress} {
+			for _, r := range rules {
+				if r.PeerGroup != "" && r.PeerGroup != g.ID && !named[r.PeerGroup] {
+					named[r.PeerGroup] = true
+					sg[r.PeerGroup]++
+				}
+			}
+		}
+	}
+	return cvm, clb, sg
+}
