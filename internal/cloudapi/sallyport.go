@@ -24,6 +24,9 @@ func sallyportActions() []Action {
 		action(serviceSallyport, "DescribeRuleCounters", describeRuleCounters),
 		action(serviceSallyport, "DescribeHosts", describeHosts),
 		action(serviceSallyport, "CreateNodeToken", createNodeToken),
+		action(serviceSallyport, "ExplainPath", explainPath),
+		action(serviceSallyport, "SearchSecurityGroups", searchSecurityGroups),
+		action(serviceSallyport, "SetSecurityGroupPolicies", setSecurityGroupPolicies),
 	}
 }
 
