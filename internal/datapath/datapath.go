@@ -53,6 +53,8 @@ type Options struct {
 	Buckets uint32         // flow buckets of two slots each, a power of two; 0: 32,768 on a gateway, 16,384 on a host
 	Events  uint32         // verdict events a second and CPU; more are counted as lost; 0: 4,096
 	Log     *slog.Logger   // nil: the default logger
+
+	objects func() (*ebpf.CollectionSpec, error) // tests: other programs than the committed ones
 }
 
 // sizes of the tables of one role. Words are 8 bytes.
@@ -194,6 +196,9 @@ func (d *Datapath) load() error {
 }
 
 func (d *Datapath) spec() (*ebpf.CollectionSpec, error) {
+	if d.opts.objects != nil {
+		return d.opts.objects()
+	}
 	if d.opts.Role == lb.RoleGateway {
 		return LoadGateway()
 	}

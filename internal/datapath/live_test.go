@@ -30,7 +30,7 @@ import (
 // A world is four namespaces around a router: two clients, a gateway and an
 // instance's host.
 type world struct {
-	t    *testing.T
+	t    testing.TB
 	dirs map[string]string
 }
 

@@ -306,6 +306,14 @@ type encoded struct {
 	peers     map[GatewayAddressKey]GatewayPeer
 	vips      map[GatewayAddressKey]bool
 	rules     map[uint32]policy.RuleRef // by counter slot
+	placed    map[placement]uint32
+}
+
+// A placement is one policy with the counters of one direction: listeners and
+// instances that are bound alike share its place in the arena.
+type placement struct {
+	hash      policy.Hash
+	direction policy.Direction
 }
 
 // encode places policies and rings in the arena and makes the rows that name
@@ -313,7 +321,7 @@ type encoded struct {
 func (d *Datapath) encode(s *snapshot.Snapshot) (*encoded, error) {
 	d.arena.retain(d.live())
 	e := &encoded{map[GatewayListenerKey]GatewayListener{}, map[uint32]GatewayTarget{}, map[GatewayAddressKey]HostInstance{},
-		map[GatewayAddressKey]GatewayPeer{}, map[GatewayAddressKey]bool{}, map[uint32]policy.RuleRef{}}
+		map[GatewayAddressKey]GatewayPeer{}, map[GatewayAddressKey]bool{}, map[uint32]policy.RuleRef{}, map[placement]uint32{}}
 	for _, l := range s.Listeners {
 		if err := d.encodeListener(s, &l, e); err != nil {
 			return nil, fmt.Errorf("listener %s: %w", l.ID, err)
@@ -439,6 +447,9 @@ func (d *Datapath) encodeInstance(s *snapshot.Snapshot, n uint32, i *snapshot.In
 // placePolicy puts a compiled policy into the arena, its rules counted apart
 // for each gate and direction.
 func (d *Datapath) placePolicy(s *snapshot.Snapshot, hash policy.Hash, dir policy.Direction, e *encoded) (uint32, error) {
+	if at, ok := e.placed[placement{hash, dir}]; ok {
+		return at, nil
+	}
 	c := s.Policies[hash]
 	if c == nil {
 		return 0, fmt.Errorf("the snapshot names policy %q and does not hold it", hash)
@@ -453,5 +464,9 @@ func (d *Datapath) placePolicy(s *snapshot.Snapshot, hash policy.Hash, dir polic
 	if err != nil {
 		return 0, err
 	}
-	return d.arena.put(words)
+	at, err := d.arena.put(words)
+	if err == nil {
+		e.placed[placement{hash, dir}] = at
+	}
+	return at, err
 }

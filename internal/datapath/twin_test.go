@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
+
+	"github.com/sallyport/sallyport/internal/flow"
+	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/policy"
+	"github.com/sallyport/sallyport/internal/policytest"
+	"github.com/sallyport/sallyport/internal/snapshot"
+)
+
+// frameOf is an Ethernet frame of an IPv4 packet, checksums left 0. ICMP is an
+// echo request.
+func frameOf(p lb.Packet, flags byte) []byte {
+	size := map[lb.Proto]int{lb.TCP: 20, lb.UDP: 8}[p.Proto]
+	if size == 0 {
+		size = 8
+	}
+	f := make([]byte, 14+20+size)
+	f[12] = 8
+	ip := f[14:]
+	ip[0], ip[8], ip[9] = 0x45, 64, byte(p.Proto)
+	binary.BigEndian.PutUint16(ip[2:], uint16(20+size))
+	s, d := p.Src.As4(), p.Dst.As4()
+	copy(ip[12:], s[:])
+	copy(ip[16:], d[:])
+	switch l4 := ip[20:]; p.Proto {
+	case lb.TCP:
+		l4[12], l4[13] = 0x50, flags
+		fallthrough
+	case lb.UDP:
+		binary.BigEndian.PutUint16(l4, p.SrcPort)
+		binary.BigEndian.PutUint16(l4[2:], p.DstPort)
+		if p.Proto == lb.UDP {
+			binary.BigEndian.PutUint16(l4[4:], uint16(size))
+		}
+	case lb.ICMP:
+		l4[0] = 8
+	}
+	return f
+}
+
+// A bench runs one program of a datapath on frames and reads what it told.
+// Every refused packet and every new flow is told, in the order of the runs.
+type bench struct {
+	*Datapath
+	told *ringbuf.Reader
+	rev  lb.Revision
+}
+
+func newBench(t testing.TB, d *Datapath) *bench {
+	t.Helper()
+	r, err := ringbuf.NewReader(d.maps["events"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	return &bench{Datapath: d, told: r}
+}
+
+// run gives a program's answer to a frame. out takes the frame as it leaves.
+func (b *bench) run(program string, frame, out []byte) (uint32, error) {
+	return b.progs[program].Run(&ebpf.RunOptions{Data: frame, DataOut: out})
+}
+
+// next is the next event; it errs when none was told.
+func (b *bench) next() (flow.Event, error) {
+	b.told.SetDeadline(time.Now().Add(500 * time.Millisecond))
+	rec, err := b.told.Read()
+	if err != nil {
+		return flow.Event{}, err
+	}
+	return b.event((*GatewayEvent)(unsafe.Pointer(unsafe.SliceData(rec.RawSample)))), nil
+}
+
+// forget empties the flow table.
+func (b *bench) forget(t testing.TB) {
+	t.Helper()
+	for _, name := range []string{"gateway_flows_1", "host_flows_1"} {
+		m := b.maps[name]
+		if m == nil {
+			continue
+		}
+		empty := make([]byte, m.ValueSize())
+		for i := range m.MaxEntries() {
+			if err := m.Put(i, empty); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// stage puts a snapshot in force as the next revision.
+func (b *bench) stage(t testing.TB, s *snapshot.Snapshot) {
+	t.Helper()
+	b.rev++
+	s.Revision = b.rev
+	if err := b.Stage(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Commit(t.Context(), s.Revision); err != nil {
+		t.Fatal(err)
+	}
+	b.forget(t)
+}
+
+// A side is one program that judges, and how its packets look.
+type side struct {
+	program string
+	role    lb.NodeRole
+	gate    policy.Gate
+	dir     policy.Direction
+	passes  uint32 // the program's answer to a packet that it lets through
+}
+
+func sides() []side {
+	return []side{
+		{"gateway", lb.RoleGateway, policy.GateCLB, policy.In, actRedirect},
+		{"host_in", lb.RoleHost, policy.GateCVM, policy.In, actNext},
+		{"host_out", lb.RoleHost, policy.GateCVM, policy.Out, actNext},
+	}
+}
+
+// Protocols without ports have nothing but addresses to tell their flows
+// apart by, so the twin's instance has many.
+const ownAddresses = 600
+
+func ownAddress(i int) netip.Addr {
+	return netip.AddrFrom4([4]byte{172, 16, byte(i / 200), byte(1 + i%200)})
+}
+
+// packet is a random one as the side's program meets it, the i-th of its
+// policy: a flow of its own.
+func (s side) packet(d policytest.Dice, groups []policy.Group, i int) lb.Packet {
+	for {
+		p := policytest.RandomPacket(d, groups, s.dir)
+		if !policy.Peer(s.dir, p).Is4() || s.program == "gateway" && p.Proto != lb.TCP {
+			continue
+		}
+		own := ownAddress(i)
+		if s.program == "gateway" {
+			own = netip.MustParseAddr(vip)
+		}
+		if s.dir == policy.In {
+			p.Dst = own
+		} else {
+			p.Src = own
+		}
+		if p.Proto.HasPorts() {
+			p.SrcPort = uint16(1024 + i)
+		}
+		return p
+	}
+}
+
+// snapshot binds the policy where the side's program looks for it: at a
+// listener on every port of the packets, or at the instance, in one direction.
+func (s side) snapshot(c, other *policy.Compiled, packets []lb.Packet) *snapshot.Snapshot {
+	out := &snapshot.Snapshot{Role: s.role, Policies: map[policy.Hash]*policy.Compiled{c.Hash: c, other.Hash: other}}
+	if s.role == lb.RoleHost {
+		i := snapshot.Instance{ID: "ins-1", Ingress: c.Hash, Egress: other.Hash}
+		if s.dir == policy.Out {
+			i.Ingress, i.Egress = i.Egress, i.Ingress
+		}
+		for n := range packets {
+			i.Addrs = append(i.Addrs, ownAddress(n))
+		}
+		out.Instances = []snapshot.Instance{i}
+		return out
+	}
+	addr := netip.MustParseAddr
+	out.VIPs = []netip.Addr{addr(vip)}
+	out.Peers = []snapshot.Peer{{Node: "ins-1", Num: 2, Addr: addr(hostAddr), Keys: [2]uint64{0xfeedfacecafebeef, 0}}}
+	out.Targets = []snapshot.Target{{Num: 7, Host: addr(hostAddr), Service: netip.MustParseAddrPort("172.31.0.1:8080"), VIPs: out.VIPs, Proto: lb.TCP}}
+	ports := map[uint16]bool{}
+	for _, p := range packets {
+		if !ports[p.DstPort] {
+			ports[p.DstPort] = true
+			out.Listeners = append(out.Listeners, snapshot.Listener{Num: uint32(len(ports)), ID: "lbl-1", Balancer: "lb-1", BalancerNum: 1, VIPs: out.VIPs,
+				Proto: lb.TCP, Port: p.DstPort, Gate1: c.Hash, Targets: []snapshot.TargetRef{{Num: 7, Weight: 10}}})
+		}
+	}
+	return out
+}
+
+// compare runs every packet through the program and compares what it answers
+// and tells with Decide and with the compiled form. It gives the number of
+// packets that a rule decided, and the first difference.
+func (s side) compare(b *bench, c *policy.Compiled, groups []policy.Group, packets []lb.Packet) (byRule int, difference string) {
+	out := make([]byte, 256)
+	answers := make([]uint32, len(packets))
+	for i, p := range packets {
+		var err error
+		if answers[i], err = b.run(s.program, frameOf(p, 2), out); err != nil {
+			return byRule, fmt.Sprintf("%v: %v", p, err)
+		}
+		stamped := tunnelled(out)
+		if answers[i] == actRedirect && (stamped.target != 7 || stamped.revision != uint32(b.rev)) {
+			return byRule, fmt.Sprintf("%v: tunnelled to target %d at revision %d", p, stamped.target, stamped.revision)
+		}
+	}
+	for i, p := range packets {
+		want := policy.Decide(s.gate, s.dir, groups, p)
+		if want.Reason == policy.RuleMatched {
+			byRule++
+		}
+		e, err := b.next()
+		if err != nil {
+			return byRule, fmt.Sprintf("packet %d, %v: no verdict was told: %v", i, p, err)
+		}
+		answer := uint32(actShot)
+		if want.Action == lb.Accept {
+			answer = s.passes
+		}
+		switch {
+		case e.Src.Addr() != p.Src || e.Dst.Addr() != p.Dst || e.Proto != p.Proto || e.Revision != b.rev || e.Direction != s.dir:
+			return byRule, fmt.Sprintf("packet %d, %v: the program told of %+v", i, p, e)
+		case e.Verdict != want:
+			return byRule, fmt.Sprintf("packet %d, %v: the program says %+v, Decide %+v", i, p, e.Verdict, want)
+		case answers[i] != answer:
+			return byRule, fmt.Sprintf("packet %d, %v: answer %d where Decide says %+v", i, p, answers[i], want)
+		}
+		if got := c.Judge(s.gate, s.dir, p); got != want {
+			return byRule, fmt.Sprintf("packet %d, %v: Judge says %+v, Decide %+v", i, p, got, want)
+		}
+	}
+	return byRule, ""
+}
+
+// stamp is what a frame in the tunnel says.
+type stamp struct{ revision, target uint32 }
+
+func tunnelled(frame []byte) stamp {
+	option := frame[14+20+8+8+4:]
+	return stamp{binary.BigEndian.Uint32(option), binary.BigEndian.Uint32(option[4:])}
+}
+
+// campaign compares on packets of random policies until a difference shows.
+// bound is what the program gets for the groups: their compiled form, or in
+// the planted cases that of other groups.
+func (s side) campaign(t *testing.T, b *bench, d policytest.Dice, policies, each int, bound func([]policy.Group) []policy.Group) (compared, byRule int, difference string) {
+	t.Helper()
+	sizes := policytest.Sizes()
+	compile := func(groups []policy.Group) *policy.Compiled {
+		c, err := policy.Compile(groups)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	for i := range policies {
+		groups := policytest.RandomGroups(d, sizes[i%len(sizes)])
+		packets := make([]lb.Packet, each)
+		for k := range packets {
+			packets[k] = s.packet(d, groups, k)
+		}
+		b.stage(t, s.snapshot(compile(bound(groups)), compile(policytest.RandomGroups(d, 4)), packets))
+		n, difference := s.compare(b, compile(groups), groups, packets)
+		byRule += n
+		compared += len(packets)
+		if difference != "" {
+			return compared, byRule, fmt.Sprintf("policy %d: %s", i, difference)
+		}
+	}
+	return compared, byRule, ""
+}
+
+func asBound(groups []policy.Group) []policy.Group { return groups }
+
+// newQuiet is a world of one namespace with a device that is down: nothing
+// comes by but what a test runs.
+func newQuiet(t testing.TB) *world {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root: loads programs into the kernel")
+	}
+	w := &world{t: t, dirs: map[string]string{}}
+	w.run("ip", "netns", "add", "dp-quiet")
+	t.Cleanup(func() { exec.Command("ip", "netns", "del", "dp-quiet").Run() })
+	w.in("dp-quiet", "ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth1")
+	return w
+}
+
+// benchOf opens the role's programs.
+func (w *world) benchOf(role lb.NodeRole, objects func() (*ebpf.CollectionSpec, error)) *bench {
+	w.t.Helper()
+	o := Options{Node: "gateway-1", Role: role, Address: netip.MustParseAddr(gwAddr), Buckets: 1024, Events: 1 << 30, objects: objects}
+	if role == lb.RoleHost {
+		o.Node, o.Address = "ins-1", netip.MustParseAddr(hostAddr)
+	}
+	delete(w.dirs, "dp-quiet")
+	return newBench(w.t, w.open("dp-quiet", o))
+}
+
+// The third of the twins: policy.Decide, the compiled form and the programs in
+// the kernel say the same of every packet. IPv4 only: the programs judge
+// nothing else, IPv6 is compared in Go forms by package policy.
+func TestKernelTwin(t *testing.T) {
+	w := newQuiet(t)
+	total, decided := 0, 0
+	for n, s := range sides() {
+		begin := time.Now()
+		compared, byRule, difference := s.campaign(t, w.benchOf(s.role, nil), rand.New(rand.NewPCG(11, uint64(n))), 66, ownAddresses, asBound)
+		if difference != "" {
+			t.Fatalf("%s: %s", s.program, difference)
+		}
+		t.Logf("%s: %d packets compared, %d (%d%%) decided by a rule, in %v", s.program, compared, byRule, 100*byRule/compared, time.Since(begin).Round(time.Millisecond))
+		total, decided = total+compared, decided+byRule
+	}
+	if total < 100_000 || decided*2 < total {
+		t.Errorf("too few: %d packets, %d decided by a rule", total, decided)
+	}
+}
+
+// A fault is one edit of the C sources.
+type fault struct {
+	name, file, old, new string
+}
+
+// Every fault is compiled into the programs it touches, and the twin sees it.
+func TestKernelTwinCatchesPlantedFaults(t *testing.T) {
+	if _, err := exec.LookPath("clang-19"); err != nil {
+		t.Skip("needs clang-19: compiles the programs with faults planted in them")
+	}
+	w := newQuiet(t)
+	catch := func(t *testing.T, b *bench, s side, bound func([]policy.Group) []policy.Group) {
+		t.Helper()
+		compared, _, difference := s.campaign(t, b, rand.New(rand.NewPCG(13, 17)), 24, 200, bound)
+		if difference == "" {
+			t.Errorf("%s: not caught in %d packets", s.program, compared)
+		}
+		t.Logf("%s: %s", s.program, difference)
+	}
+	for _, f := range []fault{
+		{"nothing", "judge.h", "POLICY_HEADER = 3", "POLICY_HEADER = 3"},
+		{"< for <=", "judge.h", "(__s64)value - 1)", "(__s64)value)"},
+		{"source port for destination port", "packet.h", "p->src_port = t[0] << 8 | t[1];\n\t\tp->dst_port = t[2] << 8 | t[3];", "p->src_port = t[2] << 8 | t[3];\n\t\tp->dst_port = t[0] << 8 | t[1];"},
+		{"port bytes swapped", "judge.h", "search(at, intervals, key)", "search(at, intervals, (key & 0xff0000) | ((key & 0xff) << 8) | ((key >> 8) & 0xff))"},
+		{"order of the rules ignored", "judge.h", "word(at + ordinal - 1)", "word(at + rules - ordinal)"},
+		{"stale revision", "layout.h", "(!ok0 || f1 > f0) ? 1 : ok0 ? 0 : -1", "(!ok0 || f1 < f0) ? 1 : ok0 ? 0 : -1"},
+	} {
+		t.Run(f.name, func(t *testing.T) {
+			objects := map[lb.NodeRole]func() (*ebpf.CollectionSpec, error){
+				lb.RoleGateway: f.objects(t, lb.RoleGateway), lb.RoleHost: f.objects(t, lb.RoleHost)}
+			for _, s := range sides() {
+				b := w.benchOf(s.role, objects[s.role])
+				if f.old != f.new {
+					catch(t, b, s, asBound)
+					continue
+				}
+				if _, _, difference := s.campaign(t, b, rand.New(rand.NewPCG(13, 17)), 24, 200, asBound); difference != "" {
+					t.Errorf("a difference without any fault: %s", difference)
+				}
+			}
+		})
+	}
+	t.Run("a group skipped", func(t *testing.T) {
+		for _, s := range sides() {
+			catch(t, w.benchOf(s.role, nil), s, func(groups []policy.Group) []policy.Group { return groups[:max(1, len(groups)-1)] })
+		}
+	})
+}
+
+// objects compiles the role's programs with the fault in them.
+func (f fault) objects(t *testing.T, role lb.NodeRole) func() (*ebpf.CollectionSpec, error) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("bpf")); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(dir, f.file)
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Count(string(text), f.old) != 1 {
+		t.Fatalf("%q stands %d times in %s: it must be one place", f.old, strings.Count(string(text), f.old), f.file)
+	}
+	if err := os.WriteFile(name, []byte(strings.Replace(string(text), f.old, f.new, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	object := filepath.Join(dir, string(role)+".o")
+	cmd := exec.Command("clang-19", "-O2", "-g", "-mcpu=v3", "-nostdinc", "-Wall", "-Werror", "-Wno-unused-function", "-target", "bpfel",
+		"-c", filepath.Join(dir, string(role)+".bpf.c"), "-o", object)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatal(errors.Join(err, errors.New(string(out))))
+	}
+	return func() (*ebpf.CollectionSpec, error) { return ebpf.LoadCollectionSpec(object) }
+}
