@@ -20,19 +20,30 @@ import (
 	"github.com/sallyport/sallyport/internal/cloudapi"
 )
 
-// Lab is the engine with real packets: one `sallyport up` for all stories.
-// Instances stay from story to story; load balancers and groups do not.
+// Lab is one `sallyport up` for all stories. Stories run on its stages.
 type Lab struct {
-	binary    string
-	up        *exec.Cmd
-	said      *bytes.Buffer
-	ended     chan struct{}
-	client    cloudapi.Client
-	instances map[string]Instance
-	pids      map[string]int // of a process in the network namespace of each host
-	port      atomic.Uint32  // source port of the next send
-	verdicts  *follower
+	binary   string
+	up       *exec.Cmd
+	said     *bytes.Buffer
+	ended    chan struct{}
+	client   cloudapi.Client
+	port     atomic.Uint32 // source port of the next send
+	verdicts *follower
+
+	mu   sync.Mutex
+	pids map[string]int // of a process in the network namespace of each host
 }
+
+// A Stage is the engine with real packets: a lab and instances of its own,
+// which stay from story to story. Stages of one lab run stories at the same
+// time; a stage runs one at a time.
+type Stage struct {
+	*Lab
+	instances map[string]Instance
+}
+
+// Stage makes a stage without instances.
+func (l *Lab) Stage() *Stage { return &Stage{Lab: l, instances: map[string]Instance{}} }
 
 // patience is how long a test waits for another lab on the machine to end, and
 // for its own to be ready.
@@ -57,7 +68,7 @@ func StartLab(ctx context.Context, binary, dir string) (*Lab, error) {
 
 func startLab(ctx context.Context, binary, dir string) (l *Lab, busy bool, err error) {
 	ready := filepath.Join(dir, "ready.json")
-	l = &Lab{binary: binary, said: &bytes.Buffer{}, ended: make(chan struct{}), instances: map[string]Instance{}, pids: map[string]int{}}
+	l = &Lab{binary: binary, said: &bytes.Buffer{}, ended: make(chan struct{}), pids: map[string]int{}}
 	l.port.Store(20000)
 	l.up = exec.Command(binary, "up", "--data", filepath.Join(dir, "data"), "--ready-file", ready)
 	l.up.Stdout, l.up.Stderr = l.said, l.said
@@ -146,13 +157,24 @@ func (l *Lab) learn(data []byte) error {
 	if err := json.Unmarshal(data, &ready); err != nil {
 		return err
 	}
-	l.client = cloudapi.Client{Endpoint: ready.API, SecretID: ready.SecretID, SecretKey: ready.SecretKey, Region: ready.Region}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.client.Endpoint == "" {
+		l.client = cloudapi.Client{Endpoint: ready.API, SecretID: ready.SecretID, SecretKey: ready.SecretKey, Region: ready.Region}
+	}
 	for _, h := range ready.Hosts {
 		if h.PID != 0 {
 			l.pids[h.Name] = h.PID
 		}
 	}
 	return nil
+}
+
+// pid is a process in the host's namespace, 0 when there is none.
+func (l *Lab) pid(host string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.pids[host]
 }
 
 // command runs the lab's own binary.
@@ -173,7 +195,7 @@ func (l *Lab) Call(ctx context.Context, api API, action string, in, out any) err
 }
 
 // Instance waits until the instance runs and has a host in the lab.
-func (l *Lab) Instance(ctx context.Context, name string, public bool) (Instance, error) {
+func (l *Stage) Instance(ctx context.Context, name string, public bool) (Instance, error) {
 	if i, ok := l.instances[name]; ok {
 		return i, nil
 	}
@@ -202,7 +224,7 @@ func (l *Lab) Instance(ctx context.Context, name string, public bool) (Instance,
 		if err == nil {
 			err = l.learn(data)
 		}
-		return l.pids[id] != 0, err
+		return l.pid(id) != 0, err
 	})
 	if err != nil {
 		return Instance{}, fmt.Errorf("%s has no host: %w", id, err)
@@ -320,7 +342,7 @@ func (l *Lab) Logged(ctx context.Context, i Instance, port uint16, from netip.Ad
 }
 
 // logs are the access logs of all instances.
-func (l *Lab) logs(ctx context.Context) (string, error) {
+func (l *Stage) logs(ctx context.Context) (string, error) {
 	var all strings.Builder
 	for _, i := range l.instances {
 		data, err := l.command(ctx, "lab", "logs", i.ID)

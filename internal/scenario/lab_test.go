@@ -30,13 +30,24 @@ func TestLab(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	for _, s := range scripts(t) {
-		t.Run(strings.TrimSuffix(s.Name, ".txtar"), func(t *testing.T) {
-			if err := Run(t.Context(), lab, "lab", s); err != nil {
-				t.Error(err)
-			}
-		})
+	// Stories mostly wait for silence, so some run at the same time, each on
+	// instances of its own.
+	stages := make(chan *Stage, 3)
+	for range cap(stages) {
+		stages <- lab.Stage()
 	}
+	t.Run("stories", func(t *testing.T) {
+		for _, s := range scripts(t) {
+			t.Run(strings.TrimSuffix(s.Name, ".txtar"), func(t *testing.T) {
+				t.Parallel()
+				stage := <-stages
+				defer func() { stages <- stage }()
+				if err := Run(t.Context(), stage, "lab", s); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	})
 }
 
 func TestEventText(t *testing.T) {

@@ -4,6 +4,7 @@ package scenario
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -39,7 +40,7 @@ type attempt struct {
 
 // Send sends all at once from inside the hosts' namespaces, then looks for
 // what may not be there: a refused attempt in an instance's log.
-func (l *Lab) Send(ctx context.Context, sends []Send) ([]Result, error) {
+func (l *Stage) Send(ctx context.Context, sends []Send) ([]Result, error) {
 	mark := l.verdicts.mark()
 	results := make([]Result, len(sends))
 	faults := make([]error, len(sends))
@@ -48,10 +49,7 @@ func (l *Lab) Send(ctx context.Context, sends []Send) ([]Result, error) {
 	for i, s := range sends {
 		port := uint16(l.port.Add(1))
 		attempts[i] = attempt{Send: s, port: port, token: fmt.Sprintf("/scenario/%d", port)}
-		pid := l.pids[s.From.Name]
-		if s.From.Instance != "" {
-			pid = l.pids[s.From.Instance]
-		}
+		pid := l.pid(cmp.Or(s.From.Instance, s.From.Name))
 		wait.Go(func() { results[i], faults[i] = attempts[i].send(ctx, pid) })
 	}
 	wait.Wait()
@@ -65,7 +63,7 @@ func (l *Lab) Send(ctx context.Context, sends []Send) ([]Result, error) {
 }
 
 // unheard checks that no instance accepted or logged a refused attempt.
-func (l *Lab) unheard(ctx context.Context, attempts []attempt, results []Result) error {
+func (l *Stage) unheard(ctx context.Context, attempts []attempt, results []Result) error {
 	if !slices.ContainsFunc(results, func(r Result) bool { return !r.Served }) {
 		return nil
 	}
