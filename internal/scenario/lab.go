@@ -90,7 +90,7 @@ func startLab(ctx context.Context, binary, dir string) (l *Lab, busy bool, err e
 		return err == nil, nil
 	})
 	if err != nil {
-		busy = l.gone() && strings.Contains(l.said.String(), "already running")
+		busy = l.gone() && (strings.Contains(l.said.String(), "already running") || strings.Contains(l.said.String(), "just starting"))
 		_ = l.Close()
 		return nil, busy, err
 	}

@@ -180,3 +180,22 @@ func TestWrongStories(t *testing.T) {
 		})
 	}
 }
+
+// Whatever stands in a file, reading it ends, and what is read has its lines
+// where the file has them.
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(story))
+	f.Add([]byte("[lab]\n[ref] send\ndecisive web egress 1\n-- web --\negress: x\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := Parse("x.txtar", data)
+		if err != nil {
+			return
+		}
+		lines := strings.Split(string(data), "\n")
+		for _, l := range s.Lines {
+			if !strings.Contains(lines[l.Number-1], l.Verb) {
+				t.Errorf("line %d is %q, not %q", l.Number, lines[l.Number-1], l.Verb)
+			}
+		}
+	})
+}
