@@ -48,7 +48,7 @@ func (u *upper) summary(r *lab.Record, balancers []readyBalancer, nodes int) err
 			instances = append(instances, fmt.Sprintf("%s %s", h.Title, joined(h.Addresses)))
 		}
 	}
-	fmt.Fprintf(u.out, "The lab is up after %.1f s, %s in force.\n\n", time.Since(u.began).Seconds(), count(nodes, "node"))
+	fmt.Fprintf(u.out, "The lab is up after %.1f s, %s ready.\n\n", time.Since(u.began).Seconds(), count(nodes, "node"))
 	for _, b := range balancers {
 		fmt.Fprintf(u.out, "  VIP          %s  (load balancer %q, %s)\n", strings.Join(b.VIPs, " "), b.Name, b.ID)
 	}

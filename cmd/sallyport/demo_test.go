@@ -199,6 +199,7 @@ func TestDemo(t *testing.T) {
 			t.Errorf("no request of client-1 in the access logs:\n%s", log)
 		}
 	})
+	t.Run("instances come and go", func(t *testing.T) { comeAndGo(t, l) })
 	t.Run("deaths", func(t *testing.T) { deaths(t, l, first.LoadBalancers[0].VIPs[0]) })
 	if t.Failed() {
 		for _, name := range []string{"server", "gateway-1"} {
@@ -273,6 +274,35 @@ func fiveCommands(t *testing.T, l *livingLab) {
 				return false
 			})
 		}
+	}
+}
+
+// comeAndGo makes an instance by the API, uses its host, and ends it.
+func comeAndGo(t *testing.T, l *livingLab) {
+	var run struct{ InstanceIdSet []string }
+	out := l.run(t, "call", "cvm", "RunInstances", `{"InstanceName":"third","InternetAccessible":{"PublicIpAssigned":true},"Placement":{"Zone":"local-1"}}`)
+	if err := json.Unmarshal([]byte(out), &run); err != nil || len(run.InstanceIdSet) != 1 {
+		t.Fatalf("%v: %s", err, out)
+	}
+	id := run.InstanceIdSet[0]
+	until(t, "the new instance runs", func() bool {
+		return strings.Contains(l.run(t, "call", "cvm", "DescribeInstances", `{"InstanceIds":["`+id+`"]}`), `"RUNNING"`)
+	})
+	if code, out := l.shell(t, l.program+" lab exec third -- cat /proc/net/dev"); code != 0 || !strings.Contains(out, "eth0") {
+		t.Errorf("exec on the new instance: exit %d, %s", code, out)
+	}
+	l.run(t, "call", "cvm", "TerminateInstances", `{"InstanceIds":["`+id+`"]}`)
+	until(t, "its host is gone", func() bool {
+		_, err := os.Stat(lab.Namespace(id))
+		return errors.Is(err, os.ErrNotExist)
+	})
+	until(t, "all that is left is up to date", func() bool {
+		var s statusAnswer
+		err := json.Unmarshal([]byte(l.run(t, "status", "--json")), &s)
+		return err == nil && len(s.Nodes) == 3
+	})
+	if code, _ := l.shell(t, l.program+" lab exec "+id+" -- true"); code != 1 {
+		t.Errorf("exec on a host that is gone: exit %d", code)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sallyport/sallyport/internal/lab"
@@ -63,17 +64,46 @@ func healthy(ctx context.Context, api string) bool {
 	return res.StatusCode == http.StatusOK
 }
 
-// startNode enrols and starts the agent of a host.
-func (u *upper) startNode(ctx context.Context, host, role, instance string) error {
+// token asks for a join token.
+func (u *upper) token(ctx context.Context, host, role, instance string) (string, error) {
 	in := map[string]any{"Role": role, "Name": host}
 	if instance != "" {
 		in["InstanceId"] = instance
 	}
 	var answer struct{ Token string }
 	if err := u.client.Do(ctx, ownService, ownVersion, "CreateNodeToken", in, &answer); err != nil {
-		return fmt.Errorf("enrol %s: %w", host, err)
+		return "", fmt.Errorf("enrol %s: %w", host, err)
 	}
-	return u.lab.StartNode(host, answer.Token)
+	return answer.Token, nil
+}
+
+// mindNodes gives agents that do not come up another join token: theirs may
+// have been used by a life that ended before it could keep the certificate.
+func (u *upper) mindNodes(ctx context.Context) {
+	for pauseFor(ctx, time.Second) == nil {
+		for _, host := range u.lab.FailingNodes() {
+			role, instance := "host", host
+			if host == lab.DefaultGateway {
+				role, instance = "gateway", ""
+			}
+			token, err := u.token(ctx, host, role, instance)
+			if err == nil {
+				err = u.lab.GiveToken(host, token)
+			}
+			if err != nil && ctx.Err() == nil {
+				u.say("%v", err)
+			}
+		}
+	}
+}
+
+// startNode enrols and starts the agent of a host.
+func (u *upper) startNode(ctx context.Context, host, role, instance string) error {
+	token, err := u.token(ctx, host, role, instance)
+	if err != nil {
+		return err
+	}
+	return u.lab.StartNode(host, token)
 }
 
 // hostsAnswer is what DescribeHosts says.
@@ -99,6 +129,8 @@ func (u *upper) describeHosts(ctx context.Context, after uint64, wait int) (host
 	var h hostsAnswer
 	in := map[string]any{"AfterRevision": after, "WaitSeconds": wait}
 	err := u.client.Do(ctx, ownService, ownVersion, "DescribeHosts", in, &h)
+	// People look for web-1 before web-2, whatever their ids are.
+	slices.SortStableFunc(h.Instances, func(a, b hostInstance) int { return strings.Compare(a.InstanceName, b.InstanceName) })
 	return h, err
 }
 

@@ -103,6 +103,9 @@ func up(ctx context.Context, o upOptions, out, errs io.Writer) (err error) {
 	}
 	u.o.data = options.DataDir
 	if u.lab, err = lab.Open(lock, options); err != nil {
+		if options.Temporary {
+			_ = os.RemoveAll(options.DataDir)
+		}
 		return err
 	}
 	running, stop := context.WithCancel(ctx)
@@ -149,6 +152,7 @@ func (u *upper) run(ctx context.Context, listener *net.TCPListener, followers *s
 	}
 	u.reconcile(ctx, hosts)
 	followers.Go(func() { u.followHosts(ctx, hosts.Revision) })
+	followers.Go(func() { u.mindNodes(ctx) })
 	var d *demo
 	if u.o.demo {
 		if d, err = u.buildDemo(ctx); err != nil {

@@ -11,8 +11,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 )
+
+// agentSuffix makes the name of a host's node process.
+const agentSuffix = ".agent"
 
 // Options say what a lab is made of.
 type Options struct {
@@ -158,21 +162,37 @@ func (l *Lab) StartNode(host, token string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	tokenFile := filepath.Join(dir, "token")
-	if err := WriteFile(tokenFile, []byte(token)); err != nil {
+	if err := l.GiveToken(host, token); err != nil {
 		return err
 	}
 	role, log := "gateway", host
 	if h.Role == RoleInstance {
-		role, log = "host", host+".agent"
+		role, log = "host", host+agentSuffix
 	}
 	return l.Start(Process{
-		Name: host + ".agent", Host: host, Path: l.o.Node, Log: log,
+		Name: host + agentSuffix, Host: host, Path: l.o.Node, Log: log,
 		Args: []string{
 			"run", "--name", host, "--role", role, "--server", FixedHosts()[0].Underlay.String() + ":7781", "--data", dir,
-			"--device", "eth0", "--address", h.Underlay.String(), "--token-file", tokenFile, "--pin", PinDir(host),
+			"--device", "eth0", "--address", h.Underlay.String(), "--token-file", l.tokenFile(host), "--pin", PinDir(host),
 		},
 	})
+}
+
+// GiveToken puts another join token where the host's agent looks for it: one
+// that dies between using its token and keeping its certificate needs it.
+func (l *Lab) GiveToken(host, token string) error {
+	return WriteFile(l.tokenFile(host), []byte(token))
+}
+
+// FailingNodes are the hosts whose agents keep dying early.
+func (l *Lab) FailingNodes() []string {
+	var failing []string
+	for _, p := range l.Record().Processes {
+		if host, ok := strings.CutSuffix(p.Name, agentSuffix); ok && l.Failing(p.Name) {
+			failing = append(failing, host)
+		}
+	}
+	return failing
 }
 
 // Record is the lab as it is now.
@@ -203,8 +223,9 @@ func (l *Lab) Record() Record {
 // and gateway say, nothing much for a client.
 func (l *Lab) Log(host string) string { return filepath.Join(l.logDir(), host+".log") }
 
-func (l *Lab) logDir() string             { return filepath.Join(l.o.DataDir, "logs") }
-func (l *Lab) nodeDir(host string) string { return filepath.Join(l.o.DataDir, "nodes", host) }
+func (l *Lab) logDir() string               { return filepath.Join(l.o.DataDir, "logs") }
+func (l *Lab) tokenFile(host string) string { return filepath.Join(l.nodeDir(host), "token") }
+func (l *Lab) nodeDir(host string) string   { return filepath.Join(l.o.DataDir, "nodes", host) }
 
 // save writes the record and wakes the watchers.
 func (l *Lab) save() {
