@@ -46,8 +46,8 @@ type loadBalancerOut struct {
 	CreateTime, StatusTime                                                         string
 	ProjectId                                                                      int64
 	VpcId, SubnetId, LogSetId, LogTopicId, VipIsp, SlaType, ConfigId, Egress       string
-	AddressIPVersion, IPVersion                                                    string
-	IPv6Mode, AddressIPv6, Anycast                                                 *string
+	AddressIPVersion                                                               string
+	IPv6Mode, AddressIPv6                                                          *string
 	Tags                                                                           []clbTagOut
 	SecureGroups                                                                   []lb.GroupID
 	TargetRegionInfo                                                               regionInfo
@@ -165,7 +165,7 @@ func (c *Call) showBalancer(b *lb.LoadBalancer) loadBalancerOut {
 	out := loadBalancerOut{
 		LoadBalancerId: string(b.ID), LoadBalancerName: b.Name, LoadBalancerType: string(b.Type),
 		LoadBalancerVips: texts(b.VIPs), Forward: 1, Status: 1, CreateTime: stamp(b.Created), StatusTime: stamp(b.Created),
-		ProjectId: projectOf(b), VpcId: string(b.VPC), SubnetId: string(b.Subnet), AddressIPVersion: "ipv4", IPVersion: "ipv4",
+		ProjectId: projectOf(b), VpcId: string(b.VPC), SubnetId: string(b.Subnet), AddressIPVersion: "ipv4",
 		SecureGroups: b.Groups, TargetRegionInfo: regionInfo{c.Region, string(b.VPC)},
 		MasterZone: zoneOut{Zone: c.Zone(), ZoneName: c.Zone(), ZoneRegion: c.Region}, Zones: []string{c.Zone()},
 		NetworkAttributes: json.RawMessage(cmp.Or(b.Echo["InternetAccessible"], "null")),
