@@ -46,7 +46,7 @@ func newRunCommand() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&f.name, "name", "", "the node's name; a host's is its instance's id")
 	flags.StringVar(&f.role, "role", "", "gateway or host")
-	flags.StringVar(&f.server, "server", "", "the server's address for nodes, HOST:PORT")
+	flags.StringVar(&f.server, "server", "", "the server's address for nodes, ADDRESS:PORT")
 	flags.StringVar(&f.data, "data", "", "folder for the certificate and the last good snapshot")
 	flags.StringVar(&f.device, "device", "", "interface that faces the network")
 	flags.StringVar(&f.address, "address", "", "this machine's IPv4 address where the tunnel ends")
@@ -81,14 +81,15 @@ func (f *runFlags) settings() (settings, error) {
 	if err != nil || !address.Is4() {
 		return settings{}, fmt.Errorf("--address %q is not an IPv4 address", f.address)
 	}
-	server, err := net.ResolveTCPAddr("tcp4", f.server)
-	if err != nil {
-		return settings{}, fmt.Errorf("--server %q: %w", f.server, err)
+	server, err := netip.ParseAddrPort(f.server)
+	if err != nil || !server.Addr().Is4() {
+		// A name would have to be resolved through the very gate that the
+		// control stream's system rule opens.
+		return settings{}, fmt.Errorf("--server %q is not an IPv4 address with a port", f.server)
 	}
-	s := settings{device: f.device, pin: f.pin, control: server.AddrPort(), metrics: f.metrics,
+	s := settings{device: f.device, pin: f.pin, control: server, metrics: f.metrics,
 		node: node.Options{Name: lb.NodeID(f.name), Role: role, Server: f.server, DataDir: f.data, Address: address,
 			TokenFile: f.tokenFile, Version: version()}}
-	s.control = netip.AddrPortFrom(s.control.Addr().Unmap(), s.control.Port())
 	if s.pin == "" {
 		s.pin = filepath.Join(pinRoot, f.name)
 	}

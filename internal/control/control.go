@@ -56,6 +56,7 @@ type Control struct {
 	secret    []byte
 	encoder   *encoder
 	facts     *Facts
+	stall     time.Duration  // stallLimit; tests have less patience
 	wg        sync.WaitGroup // everything that works for a session or Serve
 
 	mu       sync.Mutex
@@ -70,7 +71,7 @@ type Control struct {
 // New opens or makes the CA, the tunnel secret and the list of join tokens in
 // o.DataDir.
 func New(o Options) (*Control, error) {
-	c := &Control{store: o.Store, log: o.Logger, now: o.Now, sessions: map[lb.NodeID]*session{},
+	c := &Control{store: o.Store, log: o.Logger, now: o.Now, stall: stallLimit, sessions: map[lb.NodeID]*session{},
 		arrived: map[lb.Revision]time.Time{}, progress: make(chan struct{})}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)

@@ -16,7 +16,8 @@ const (
 	hostsLimit    = 250 * time.Millisecond // a host that has not staged by then holds nobody back
 	gatewaysLimit = time.Second            // a gateway that has not committed by then holds no later round back
 	upkeepEvery   = time.Second
-	arrivedLimit  = 4096 // revisions whose arrival is remembered
+	writeLimit    = 10 * time.Second // for marking an instance as running; the next acknowledgement tries again
+	arrivedLimit  = 4096             // revisions whose arrival is remembered
 )
 
 // rounds takes every newest state to the nodes until ctx ends.
@@ -271,7 +272,7 @@ func (c *Control) committed(s *session, r lb.Revision, now time.Time) {
 
 // running moves an instance from Pending to Running.
 func (c *Control) running(id lb.InstanceID) {
-	ctx, cancel := context.WithTimeout(context.Background(), stallLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), writeLimit)
 	defer cancel()
 	_, err := c.store.Update(ctx, func(tx *store.Tx) error {
 		i := tx.State().Instances[id]

@@ -146,7 +146,7 @@ func (c *Control) send(ctx context.Context, s *session, stream wire.Control_Atta
 			}
 			continue
 		}
-		stall := time.AfterFunc(stallLimit, func() { s.stop(errStalled) })
+		stall := time.AfterFunc(c.stall, func() { s.stop(errStalled) })
 		err := stream.Send(message)
 		stall.Stop()
 		if err != nil {

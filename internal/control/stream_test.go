@@ -48,6 +48,7 @@ type region struct {
 	dir   string
 	store *store.Store
 	addr  string
+	stall time.Duration // of servers started from now on; 0: as it is
 	*Control
 	stop func() // ends the server, as a kill would for its nodes
 }
@@ -66,6 +67,9 @@ func (r *region) start(addr string) {
 	c, err := New(Options{Store: r.store, DataDir: r.dir})
 	if err != nil {
 		r.t.Fatal(err)
+	}
+	if r.stall != 0 {
+		c.stall = r.stall
 	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -650,6 +654,55 @@ func TestDamagedSnapshot(t *testing.T) {
 	}
 	r.start(r.addr)
 	gw.inForce(t, 1)
+}
+
+// A node that stops reading its stream delays nobody for longer than one
+// round, and is cut off.
+func TestStalledStream(t *testing.T) {
+	r := newRegion(t)
+	r.stop()
+	r.stall = 200 * time.Millisecond
+	r.start(r.addr)
+	r.instance("ins-aaaaaaaa", "10.200.0.2")
+	gw := r.join(lb.RoleGateway, "gateway-1", "", "192.0.2.129")
+	id := identity{Name: "ins-aaaaaaaa", Role: lb.RoleHost, Instance: "ins-aaaaaaaa"}
+	attach(t, r.raw(t, r.certificate(t, id)), &wire.Hello{Protocol: 1, Name: "ins-aaaaaaaa", Address: "192.0.2.130"}) // and never reads
+	eventually(t, "attached", func() bool { return r.status("ins-aaaaaaaa").Connected })
+	began := time.Now()
+	for n := 1; r.status("ins-aaaaaaaa").Connected; n++ {
+		big := group("sg-aaaaaaaa", n)
+		for i := range 90 { // fills the stream's window sooner
+			rule := big.Ingress[0]
+			rule.ID = lb.RuleID(fmt.Sprintf("pol-%08d", i))
+			rule.Ports = []lb.PortRange{{First: uint16(n + 3*i), Last: uint16(n + 3*i)}}
+			rule.Peer = netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), 32)
+			big.Ingress = append(big.Ingress, rule)
+		}
+		gw.inForce(t, r.update(func(tx *store.Tx) { tx.PutGroup(big) }))
+		if time.Since(began) > patience {
+			t.Fatalf("still attached after %d rounds", n)
+		}
+	}
+	t.Logf("cut off after %v", time.Since(began))
+}
+
+// A node that is given a token of another cluster leaves the old one; one
+// whose token is merely used up keeps its certificate.
+func TestMoveToAnotherCluster(t *testing.T) {
+	first, second := newRegion(t), newRegion(t)
+	gw := first.join(lb.RoleGateway, "gateway-1", "", "192.0.2.129")
+	gw.inForce(t, 1)
+	gw.stop()
+	gw.start() // the same token, used up
+	gw.inForce(t, 1)
+	eventually(t, "attached again", func() bool { return first.status("gateway-1").Connected })
+	gw.stop()
+	if err := os.WriteFile(gw.options.TokenFile, []byte(second.token(lb.RoleGateway, "gateway-1", "")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	gw.options.Server = second.addr
+	gw.start()
+	eventually(t, "attached to the second", func() bool { return second.status("gateway-1").Connected })
 }
 
 // Removing an instance ends its host's stream and forgets the node.
