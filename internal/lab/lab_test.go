@@ -542,3 +542,34 @@ func TestWeb(t *testing.T) {
 		t.Errorf("log:\n%s", log.String())
 	}
 }
+
+func TestKilledTellsOwnDeathsFromOthers(t *testing.T) {
+	rows := []struct {
+		script string
+		want   bool
+	}{{"kill -9 $$", true}, {"kill -15 $$", true}, {"exit 1", false}, {"exit 0", false}}
+	for _, r := range rows {
+		if got := killed(exec.Command("sh", "-c", r.script).Run()); got != r.want {
+			t.Errorf("killed after %q = %v", r.script, got)
+		}
+	}
+}
+
+func TestEarlyDeathsAreToldOnceAndCounted(t *testing.T) {
+	var said []string
+	c := &child{Process: Process{Name: "server"}, log: "/x/server.log", say: func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) }}
+	l := &Lab{children: []*child{c}}
+	for i := range 9 {
+		c.tell(c.died(true), errors.New("exit status 1"))
+		if got, want := l.Failing("server"), i >= hopeless; got != want {
+			t.Errorf("after %d early deaths Failing is %v", i+1, got)
+		}
+	}
+	want := []string{"server ended (exit status 1); starting it again", "server ends again and again (exit status 1); its log is /x/server.log"}
+	if diff := cmp.Diff(want, said); diff != "" {
+		t.Errorf("said (-want +got):\n%s", diff)
+	}
+	if c.died(false); l.Failing("server") {
+		t.Error("a life that lasted does not count as well-being")
+	}
+}

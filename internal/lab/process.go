@@ -4,6 +4,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -28,7 +29,7 @@ type Process struct {
 // answered at once, how many say that more will follow, and the longest wait
 // before a start.
 const (
-	steady     = 500 * time.Millisecond
+	steady     = 5 * time.Second
 	earlyFree  = 3
 	hopeless   = 5
 	longestGap = 5 * time.Second
@@ -84,7 +85,7 @@ func (c *child) keep() {
 	for {
 		began := time.Now()
 		err := c.wait()
-		early := c.died(time.Since(began) < steady)
+		early := c.died(time.Since(began) < steady && !killed(err))
 		c.changed()
 		if !c.rest(pause(early)) {
 			return
@@ -121,6 +122,17 @@ func (c *child) rest(d time.Duration) bool {
 	default:
 		return true
 	}
+}
+
+// killed reports whether somebody ended the process: that says nothing about
+// how it would have gone on.
+func killed(err error) bool {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return false
+	}
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled()
 }
 
 // died counts early deaths in a row.
