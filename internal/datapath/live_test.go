@@ -203,7 +203,7 @@ func accept(cidr string, port uint16) policy.Rule {
 	return r
 }
 
-func compiled(t *testing.T, id string, rules ...policy.Rule) *policy.Compiled {
+func compiled(t testing.TB, id string, rules ...policy.Rule) *policy.Compiled {
 	t.Helper()
 	c, err := policy.Compile([]policy.Group{{ID: lb.GroupID(id), Rules: rules}})
 	if err != nil {
@@ -213,7 +213,7 @@ func compiled(t *testing.T, id string, rules ...policy.Rule) *policy.Compiled {
 }
 
 // pair makes the snapshots of gateway and host for one TCP listener 80 → 8080.
-func pair(t *testing.T, rev lb.Revision, gate1, gate2 *policy.Compiled) (gw, host *snapshot.Snapshot) {
+func pair(t testing.TB, rev lb.Revision, gate1, gate2 *policy.Compiled) (gw, host *snapshot.Snapshot) {
 	t.Helper()
 	addr := netip.MustParseAddr
 	target := snapshot.Target{Num: 7, ID: snapshot.TargetID{Balancer: "lb-1", Listener: "lbl-1", Instance: "ins-1", Port: 8080},

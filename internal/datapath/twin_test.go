@@ -292,11 +292,15 @@ func newQuiet(t testing.TB) *world {
 		t.Skip("needs root: loads programs into the kernel")
 	}
 	w := &world{t: t, dirs: map[string]string{}}
-	w.run("ip", "netns", "add", "dp-quiet")
-	t.Cleanup(func() { exec.Command("ip", "netns", "del", "dp-quiet").Run() })
-	w.in("dp-quiet", "ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth1")
+	ns := quietName()
+	w.run("ip", "netns", "add", ns)
+	t.Cleanup(func() { exec.Command("ip", "netns", "del", ns).Run() })
+	w.in(ns, "ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth1")
 	return w
 }
+
+// quietName is of this process: a fuzzer's workers each have their own.
+func quietName() string { return fmt.Sprintf("dp-quiet-%d", os.Getpid()) }
 
 // benchOf opens the role's programs.
 func (w *world) benchOf(role lb.NodeRole, objects func() (*ebpf.CollectionSpec, error)) *bench {
@@ -305,8 +309,8 @@ func (w *world) benchOf(role lb.NodeRole, objects func() (*ebpf.CollectionSpec, 
 	if role == lb.RoleHost {
 		o.Node, o.Address = "ins-1", netip.MustParseAddr(hostAddr)
 	}
-	delete(w.dirs, "dp-quiet")
-	return newBench(w.t, w.open("dp-quiet", o))
+	delete(w.dirs, quietName())
+	return newBench(w.t, w.open(quietName(), o))
 }
 
 // The third of the twins: policy.Decide, the compiled form and the programs in
