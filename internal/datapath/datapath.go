@@ -27,6 +27,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/internal/lb"
@@ -52,10 +53,22 @@ type Options struct {
 	Port    uint16         // UDP port of the tunnel; 0: TunnelPort
 	Buckets uint32         // flow buckets of two slots each, a power of two; 0: 32,768 on a gateway, 16,384 on a host
 	Events  uint32         // verdict events a second and CPU; more are counted as lost; 0: 4,096
+	Attach  Attach         // which hooks a gateway uses; \"\": AttachTC
 	Log     *slog.Logger   // nil: the default logger
 
 	objects func() (*ebpf.CollectionSpec, error) // tests: other programs than the committed ones
 }
+
+// Attach says which hooks a gateway's programs use.
+type Attach string
+
+// The two ways. AttachXDP puts a program into the device's driver, in front of
+// the one at TC: it is for devices that run XDP natively without giving up
+// segmentation offload.
+const (
+	AttachTC  Attach = "tc"
+	AttachXDP Attach = "xdp"
+)
 
 // sizes of the tables of one role. Words are 8 bytes.
 type sizes struct {
@@ -95,7 +108,10 @@ type Datapath struct {
 	pending   *pending
 	grace     chan struct{} // closed when every program that runs began after the last commit
 	settling  *time.Timer
-	memory    [][]byte // mappings to undo at Close
+	hops      *neighbours
+	closing   chan struct{} // closed by Close
+	resolved  chan struct{} // closed when keepResolving has ended
+	memory    [][]byte      // mappings to undo at Close
 }
 
 // pending is what a staged revision does when it is committed.
@@ -134,6 +150,11 @@ func Open(o Options) (*Datapath, error) {
 		d.gate = policy.GateCLB
 	}
 	close(d.grace)
+	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("ask the kernel for routes and neighbours: %w", err)
+	}
+	d.hops, d.closing = &neighbours{handle}, make(chan struct{})
 	if err := d.load(); err != nil {
 		d.Close()
 		return nil, err
@@ -146,6 +167,8 @@ func Open(o Options) (*Datapath, error) {
 		d.Close()
 		return nil, err
 	}
+	d.resolved = make(chan struct{})
+	go d.keepResolving()
 	return d, nil
 }
 
@@ -304,6 +327,39 @@ func (d *Datapath) attach() error {
 		}
 		d.links = append(d.links, l)
 	}
+	return d.attachEarly(dev.Index)
+}
+
+// attachEarly puts the gateway's XDP program into the device's driver when
+// asked to, and takes an earlier process's away when not.
+func (d *Datapath) attachEarly(ifindex int) error {
+	pin := filepath.Join(d.opts.PinDir, "link_gateway_xdp")
+	old, err := link.LoadPinnedLink(pin, nil)
+	if d.opts.Attach != AttachXDP {
+		if err == nil {
+			return errors.Join(old.Unpin(), old.Close())
+		}
+		return nil
+	}
+	if d.opts.Role != lb.RoleGateway {
+		return errors.New("only a gateway attaches to XDP: gate 2 stands at TC")
+	}
+	if err == nil {
+		if err = old.Update(d.progs["gateway_xdp"]); err == nil {
+			d.links = append(d.links, old)
+			return nil
+		}
+		old.Unpin()
+		old.Close()
+	}
+	l, err := link.AttachXDP(link.XDPOptions{Program: d.progs["gateway_xdp"], Interface: ifindex, Flags: link.XDPDriverMode})
+	if err != nil {
+		return fmt.Errorf("attach gateway_xdp to %s in its driver: %w (use tc)", d.opts.Device, err)
+	}
+	if err := l.Pin(pin); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	d.links = append(d.links, l)
 	return nil
 }
 
@@ -338,6 +394,18 @@ func (d *Datapath) Revision() lb.Revision {
 
 // Close lets go of programs, maps and links. They stay pinned and attached.
 func (d *Datapath) Close() error {
+	d.mu.Lock()
+	if d.hops == nil {
+		d.mu.Unlock()
+		return nil
+	}
+	close(d.closing)
+	d.hops.h.Close()
+	d.hops = nil
+	d.mu.Unlock()
+	if d.resolved != nil {
+		<-d.resolved
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.settling.Stop()

@@ -113,10 +113,13 @@ type GatewayListenerRow struct {
 }
 
 type GatewayPeer struct {
-	_   structs.HostLayout
-	Key [2]uint64
-	Num uint32
-	Pad uint32
+	_       structs.HostLayout
+	Key     [2]uint64
+	Num     uint32
+	Ifindex uint32
+	Mac     [6]uint8
+	OwnMac  [6]uint8
+	Pad     uint32
 }
 
 type GatewayRevisions struct {
@@ -141,9 +144,6 @@ type GatewayTarget struct {
 	ProbePort   uint16
 	Proto       uint8
 	Flags       uint8
-	HostIfindex uint32
-	HostMac     [6]uint8
-	OwnMac      [6]uint8
 }
 
 type GatewayTargetRow struct {
@@ -174,6 +174,7 @@ const (
 	GatewayMapVips           = "vips"
 	GatewayProgGateway       = "gateway"
 	GatewayProgGatewayOut    = "gateway_out"
+	GatewayProgGatewayXdp    = "gateway_xdp"
 	GatewayVarControlAddress = "control_address"
 	GatewayVarControlPort    = "control_port"
 	GatewayVarEventRate      = "event_rate"
@@ -233,6 +234,7 @@ type GatewaySpecs struct {
 type GatewayProgramSpecs struct {
 	Gateway    *ebpf.ProgramSpec `ebpf:"gateway"`
 	GatewayOut *ebpf.ProgramSpec `ebpf:"gateway_out"`
+	GatewayXdp *ebpf.ProgramSpec `ebpf:"gateway_xdp"`
 }
 
 // GatewayMapSpecs contains maps before they are loaded into the kernel.
@@ -357,12 +359,14 @@ type GatewayVariables struct {
 type GatewayPrograms struct {
 	Gateway    *ebpf.Program `ebpf:"gateway"`
 	GatewayOut *ebpf.Program `ebpf:"gateway_out"`
+	GatewayXdp *ebpf.Program `ebpf:"gateway_xdp"`
 }
 
 func (p *GatewayPrograms) Close() error {
 	return _GatewayClose(
 		p.Gateway,
 		p.GatewayOut,
+		p.GatewayXdp,
 	)
 }
 

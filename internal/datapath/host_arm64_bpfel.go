@@ -88,10 +88,13 @@ type HostInstanceRow struct {
 }
 
 type HostPeer struct {
-	_   structs.HostLayout
-	Key [2]uint64
-	Num uint32
-	Pad uint32
+	_       structs.HostLayout
+	Key     [2]uint64
+	Num     uint32
+	Ifindex uint32
+	Mac     [6]uint8
+	OwnMac  [6]uint8
+	Pad     uint32
 }
 
 type HostRevisions struct {
@@ -120,9 +123,6 @@ type HostTargetRow struct {
 		ProbePort   uint16
 		Proto       uint8
 		Flags       uint8
-		HostIfindex uint32
-		HostMac     [6]uint8
-		OwnMac      [6]uint8
 	}
 }
 

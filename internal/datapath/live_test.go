@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
@@ -250,8 +251,24 @@ func put(t *testing.T, gw, host *Datapath, s1, s2 *snapshot.Snapshot) {
 // The document's two gates on real packets: both must accept, the client's
 // address is kept, the port is translated, and changes are in force at once.
 func TestTwoGatesLive(t *testing.T) {
+	for _, attach := range []Attach{AttachTC, AttachXDP} {
+		t.Run(string(attach), func(t *testing.T) { twoGates(t, attach) })
+	}
+}
+
+func twoGates(t *testing.T, attach Attach) {
 	w := newWorld(t)
-	gw := w.open("dp-gw", Options{Node: "gateway-1", Role: lb.RoleGateway, Address: netip.MustParseAddr(gwAddr)})
+	stats, err := ebpf.EnableStats(unix.BPF_STATS_RUN_TIME)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stats.Close()
+	pass, err := inside(w, "dp-fabric", func() (io.Closer, error) { return PassAll("dp-gw") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pass.Close()
+	gw := w.open("dp-gw", Options{Node: "gateway-1", Role: lb.RoleGateway, Address: netip.MustParseAddr(gwAddr), Attach: attach})
 	host := w.open("dp-host", Options{Node: "ins-1", Role: lb.RoleHost, Address: netip.MustParseAddr(hostAddr)})
 	ctx, cancel := context.WithCancel(context.Background())
 	var mu sync.Mutex
@@ -310,6 +327,21 @@ func TestTwoGatesLive(t *testing.T) {
 		t.Error("a VIP's port without listener answered")
 	}
 	w.bulk("dp-a")
+	early, late := runs(t, gw, "gateway_xdp"), runs(t, gw, "gateway")
+	t.Logf("gateway_xdp ran %d times, gateway %d times", early, late)
+	if attach == AttachXDP && early < 10*late || attach == AttachTC && early != 0 {
+		t.Error("the packets were not handled where they should be")
+	}
+}
+
+// runs counts how often a program was run since statistics were switched on.
+func runs(t *testing.T, d *Datapath, program string) uint64 {
+	t.Helper()
+	s, err := d.progs[program].Stats()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.RunCount
 }
 
 // bulk moves 20 MB each way through the tunnel at MTU 1500.

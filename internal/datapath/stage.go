@@ -204,13 +204,13 @@ func (d *Datapath) write(rev, committed uint32, want *encoded) error {
 // commit.
 func (d *Datapath) addPeers(s *snapshot.Snapshot, want *encoded) error {
 	for k, p := range want.peers {
-		if d.peers[k] == p {
+		old, known := d.peers[k]
+		if known && old.Key == p.Key && old.Num == p.Num {
 			continue
 		}
-		if err := d.maps["peers"].Put(k, p); err != nil {
-			return fmt.Errorf("peer %v: %w", addrOf(k.Addr, 4), err)
+		if err := d.putPeer(k, p, d.hops.resolve(k)); err != nil {
+			return err
 		}
-		d.peers[k] = p
 	}
 	for k := range want.vips {
 		if d.vips[k] {

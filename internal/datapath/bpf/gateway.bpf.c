@@ -1,197 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* The gateway: gate 1, the choice of a target and the tunnel to its host.
- * `gateway` sees what arrives, `gateway_out` what the proxy and the prober send. */
-#include "layout.h"
-#include "judge.h"
-#include "packet.h"
-#include "slot.h"
-#include "tell.h"
-#include "tunnel.h"
+ * `gateway` sees what arrives, `gateway_out` what the proxy and the prober
+ * send. `gateway_xdp` stands before `gateway` on devices whose driver runs it
+ * natively, and takes plain packets that it can finish by itself. */
+#include "gateway.h"
 
 volatile const __u32 mark_mask;
 volatile const __u32 mark_local;
 volatile const __u32 mark_target;
 
-HASH(listener_index, struct listener_key, __u32, 4096);
-MAPPED(listeners, struct listener_row, 4096);
-/* Targets that probes found dead. A fact, not a policy: not versioned. */
-HASH(dead, __u32, __u32, 16384);
-ARRAY(gateway_flows_1, struct gateway_bucket, 32768);
-
-/* What a flow table knows of one flow, copied out of its slot. */
-struct found {
-	struct gateway_flow *slot;
-	__u32 seq;
-	__u32 revision;
-	__u32 target;
-	__u32 counter;
-	__u32 seen;
-};
-
-INLINE struct listener *find_listener(const struct packet *p, __u32 revision)
+/* send tunnels the packet to its host: straight out when the neighbour is
+ * known, else by way of the kernel's own lookup. */
+INLINE int send(struct __sk_buff *skb, const struct packet *p, const struct hop *hop, struct verdict *v)
 {
-	struct listener_key key = { .addr = { p->dst }, .port = p->dst_port, .proto = p->proto };
-	__u32 *index = bpf_map_lookup_elem(&listener_index, &key);
-	if (!index)
-		return 0;
-	__u32 i = *index;
-	struct listener_row *row = bpf_map_lookup_elem(&listeners, &i);
-	/* A reused index or row may name another listener for an instant. */
-	if (!row || row->key.addr[0] != key.addr[0] || row->key.port != key.port || row->key.proto != key.proto)
-		return 0;
-	int n = newest(row, revision);
-	struct listener *l = n < 0 ? 0 : n ? &row->v[1] : &row->v[0];
-	return l && l->present ? l : 0;
-}
-
-INLINE struct target *find_target(__u32 num, __u32 revision)
-{
-	__u32 *index = bpf_map_lookup_elem(&target_index, &num);
-	if (!index)
-		return 0;
-	__u32 i = *index;
-	struct target_row *row = bpf_map_lookup_elem(&targets, &i);
-	if (!row || row->num != num)
-		return 0;
-	int n = newest(row, revision);
-	struct target *t = n < 0 ? 0 : n ? &row->v[1] : &row->v[0];
-	return t && t->present ? t : 0;
-}
-
-INLINE __u64 flow_hash(const struct packet *p, __u32 listener)
-{
-	return mix((((__u64)p->src << 32) | ((__u64)p->src_port << 16) | p->dst_port) ^ mix(listener ^ hash_key));
-}
-
-INLINE int same_flow(const struct gateway_flow *s, const struct packet *p, __u32 listener)
-{
-	return s->client == p->src && s->client_port == p->src_port && s->port == p->dst_port && s->listener == listener;
-}
-
-INLINE int look(struct gateway_flow *s, const struct packet *p, __u32 listener, struct found *f)
-{
-	__u32 seq = READ_ONCE(s->seq);
-	barrier();
-	if (!seq || seq & 1 || !same_flow(s, p, listener))
-		return 0;
-	f->slot = s;
-	f->seq = seq;
-	f->revision = s->revision;
-	f->target = s->target;
-	f->counter = s->counter;
-	f->seen = s->seen;
-	return unchanged(&s->seq, seq);
-}
-
-INLINE struct gateway_bucket *bucket(__u32 i)
-{
-	i &= flow_mask;
-	return bpf_map_lookup_elem(&gateway_flows_1, &i);
-}
-
-INLINE int find_flow(const struct packet *p, __u32 listener, __u64 hash, struct found *f)
-{
-	struct gateway_bucket *a = bucket((__u32)hash), *b = bucket((__u32)(hash >> 32));
-	f->slot = 0;
-	if (!a || !b)
-		return 0;
-	return look(&a->slot[0], p, listener, f) || look(&a->slot[1], p, listener, f) ||
-	       look(&b->slot[0], p, listener, f) || look(&b->slot[1], p, listener, f);
-}
-
-/* age makes the slot that is best to overwrite the greatest: never used, then longest unseen. */
-INLINE __u32 age(const struct gateway_flow *s, __u32 now)
-{
-	return !s->seq ? ~0u : now - (s->seen & ~SEEN_CLOSING);
-}
-
-INLINE struct gateway_flow *victim(__u64 hash, __u32 now)
-{
-	struct gateway_bucket *a = bucket((__u32)hash), *b = bucket((__u32)(hash >> 32));
-	if (!a || !b)
-		return 0;
-	struct gateway_flow *best = &a->slot[0];
-	if (age(&a->slot[1], now) > age(best, now))
-		best = &a->slot[1];
-	if (age(&b->slot[0], now) > age(best, now))
-		best = &b->slot[0];
-	if (age(&b->slot[1], now) > age(best, now))
-		best = &b->slot[1];
-	return best;
-}
-
-/* remember writes the flow into its slot. Failing to is harmless: the next
- * packet is judged again and the ring gives the same target. */
-INLINE void remember(struct gateway_flow *s, const struct packet *p, __u32 listener, __u32 revision, __u32 target, __u32 counter, __u32 seen)
-{
-	__u32 seq = READ_ONCE(s->seq);
-	if (!claim(&s->seq, seq))
-		return;
-	s->client = p->src;
-	s->client_port = p->src_port;
-	s->port = p->dst_port;
-	s->listener = listener;
-	s->revision = revision;
-	s->target = target;
-	s->counter = counter;
-	s->seen = seen;
-	publish(&s->seq);
-}
-
-/* forget empties the slot of a refused flow: a refused packet leaves no entry. */
-INLINE void forget(struct found *f)
-{
-	if (!f->slot || !claim(&f->slot->seq, f->seq))
-		return;
-	f->slot->listener = 0;
-	f->slot->client = 0;
-	f->slot->seen = 0;
-	publish(&f->slot->seq);
-}
-
-INLINE __u32 ring_entry(const struct listener *l, __u32 i)
-{
-	return (__u32)(word(l->ring + (i >> 1)) >> ((i & 1) * 32));
-}
-
-enum { CANDIDATES = 16 };
-
-/* choose takes the ring's entry for the hash, and walks on past dead targets
- * and those that are the client itself. When every one looked at is dead, the
- * first stands: traffic to all is better than to none. */
-INLINE __u32 choose(const struct listener *l, __u64 hash, __be32 client, __u32 revision, __u8 *why)
-{
-	if (!l->ring_len) {
-		*why = REASON_NO_TARGET;
-		return 0;
-	}
-	__u32 at = (__u32)(hash >> 16) % l->ring_len, first = 0;
-	*why = REASON_HAIRPIN_SELF;
-	for (int i = 0; i < CANDIDATES; i++) {
-		__u32 num = ring_entry(l, at);
-		struct target *t = find_target(num, revision);
-		if (t && t->service[0] != client) {
-			if (!bpf_map_lookup_elem(&dead, &num))
-				return num;
-			if (!first)
-				first = num;
-		}
-		hash = mix(hash + i + 1);
-		at = (__u32)(hash >> 16) % l->ring_len;
-	}
-	return first;
-}
-
-/* send tunnels the packet to the host of target t. */
-INLINE int send(struct __sk_buff *skb, const struct packet *p, struct target *t, struct verdict *v)
-{
-	struct address_key host = { .addr = { t->host[0] } };
-	struct peer *peer = bpf_map_lookup_elem(&peers, &host);
-	if (!peer)
-		return drop(skb, p, v, REASON_UNKNOWN_TARGET);
-	if (encapsulate(skb, p, host.addr[0], peer, v->revision, v->target))
+	if (encapsulate(skb, p, hop->host.addr[0], hop->peer, v->revision, v->target))
 		return drop(skb, p, v, REASON_TUNNEL_FAILED);
-	return bpf_redirect_neigh(skb->ifindex, 0, 0, 0);
+	return leave(skb, hop->peer);
 }
 
 /* from_host takes a reply that has to pass through the gateway's own sockets. */
@@ -210,112 +34,42 @@ INLINE int from_host(struct __sk_buff *skb, struct packet *p, struct verdict *v)
 	return TCX_NEXT;
 }
 
-/* judge_client is gate 1. It fills the verdict and says whether to go on. */
-INLINE int judge_client(const struct packet *p, const struct listener *l, struct verdict *v)
-{
-	if (!l->policy) {
-		v->reason = REASON_NO_GROUPS;
-		return 1;
-	}
-	__u64 rule = judge(l->policy, ntohl(p->src), (__u32)p->proto << 16 | port_of(p));
-	v->reason = rule ? REASON_RULE : REASON_NO_MATCH;
-	v->counter = rule ? (__u32)rule : l->implicit;
-	return rule >> 32 == ACCEPT;
-}
-
-/* keep_target gives the flow's own target while that exists, else 0. */
-INLINE __u32 keep_target(const struct found *f, __u32 revision)
-{
-	if (!f->slot || !f->target)
-		return 0;
-	return find_target(f->target, revision) ? f->target : 0;
-}
-
-INLINE int admit(struct __sk_buff *skb, struct packet *p, const struct listener *l, struct verdict *v)
-{
-	__u64 hash = flow_hash(p, l->num);
-	__u32 now = now_units(), target = 0;
-	struct found f = {};
-	int tracked = find_flow(p, l->num, hash, &f) && !(f.seen & SEEN_CLOSING && begins(p));
-	int current = tracked && f.revision == v->revision;
-	v->counter = tracked ? f.counter : 0;
-	v->reason = REASON_ESTABLISHED;
-	if (!current && !judge_client(p, l, v)) {
-		forget(&f);
-		return drop(skb, p, v, v->reason);
-	}
-	if (!(l->flags & LISTENER_LAYER7)) {
-		__u8 why;
-		target = tracked ? keep_target(&f, v->revision) : 0;
-		if (!target)
-			target = choose(l, hash, p->src, v->revision, &why);
-		if (!target)
-			return drop(skb, p, v, why);
-	}
-	__u32 seen = now | (f.seen & SEEN_CLOSING);
-	if (p->tcp_flags & (TCP_FIN | TCP_RST))
-		seen |= SEEN_CLOSING;
-	else if (!tracked)
-		seen = now;
-	if (!current || target != f.target || seen != f.seen) {
-		struct gateway_flow *slot = f.slot ? f.slot : victim(hash, now);
-		if (slot)
-			remember(slot, p, l->num, v->revision, target, v->counter, seen);
-	}
-	v->target = target;
-	admitted(skb, p, v, !tracked);
-	if (l->flags & LISTENER_LAYER7) {
-		skb->mark = mark_local;
-		return TCX_NEXT;
-	}
-	struct target *t = find_target(target, v->revision);
-	if (!t)
-		return drop(skb, p, v, REASON_UNKNOWN_TARGET);
-	return send(skb, p, t, v);
-}
-
-INLINE struct revisions *current_revisions(void)
-{
-	__u32 zero = 0;
-	return bpf_map_lookup_elem(&revisions, &zero);
-}
-
 SEC("tcx/ingress")
 int gateway(struct __sk_buff *skb)
 {
 	struct packet p;
+	struct hop hop = {};
 	struct verdict v = { .gate = GATE_CLB, .direction = DIRECTION_IN };
 	struct revisions *r = current_revisions();
 	if (skb->protocol != htons(ETH_P_IP) || !r)
 		return TCX_NEXT;
 	v.revision = READ_ONCE(r->revision);
-	enum parsed parsed = parse_ip(skb, ETH_HLEN, &p);
-	if (parsed != PARSED) {
+	if (parse_ip(skb, ETH_HLEN, &p) != PARSED) {
 		__builtin_memset(&p, 0, sizeof(p));
 		return drop(skb, &p, &v, REASON_MALFORMED);
 	}
 	if (is_tunnel(&p))
 		return from_host(skb, &p, &v);
-	struct address_key src = { .addr = { p.src } }, dst = { .addr = { p.dst } };
-	if (bpf_map_lookup_elem(&vips, &src))
-		return drop(skb, &p, &v, REASON_SPOOFED);
-	if (!bpf_map_lookup_elem(&vips, &dst))
-		return TCX_NEXT; /* the gateway's own traffic */
-	if (p.fragment)
-		return drop(skb, &p, &v, REASON_FRAGMENT);
-	if (p.proto != IPPROTO_TCP)
-		return drop(skb, &p, &v, REASON_UNSUPPORTED);
-	struct listener *l = find_listener(&p, v.revision);
-	if (!l)
-		return drop(skb, &p, &v, REASON_NO_LISTENER);
-	v.listener = l->num;
-	return admit(skb, &p, l, &v);
+	switch (receive(&p, skb->len, &v, &hop, 0)) {
+	case OUTCOME_DROP:
+		return drop(skb, &p, &v, v.reason);
+	case OUTCOME_TUNNEL:
+		return send(skb, &p, &hop, &v);
+	case OUTCOME_LOCAL:
+		skb->mark = mark_local;
+		return TCX_NEXT;
+	case OUTCOME_STACK:
+	case OUTCOME_LATER:
+		break;
+	}
+	return TCX_NEXT;
 }
 
 SEC("tcx/egress")
 int gateway_out(struct __sk_buff *skb)
 {
 	struct packet p;
+	struct hop hop = {};
 	struct verdict v = { .gate = GATE_CLB, .direction = DIRECTION_OUT };
 	struct revisions *r = current_revisions();
 	if ((skb->mark & mark_mask) != mark_target || skb->protocol != htons(ETH_P_IP) || !r)
@@ -329,9 +83,93 @@ int gateway_out(struct __sk_buff *skb)
 	struct target *t = find_target(v.target, v.revision);
 	if (!t || t->service[0] != p.dst)
 		return drop(skb, &p, &v, REASON_UNKNOWN_TARGET);
+	hop.host.addr[0] = t->host[0];
+	hop.peer = bpf_map_lookup_elem(&peers, &hop.host);
+	if (!hop.peer)
+		return drop(skb, &p, &v, REASON_UNKNOWN_TARGET);
 	skb->mark = 0;
 	lower_mss(skb, &p);
-	return send(skb, &p, t, &v);
+	return send(skb, &p, &hop, &v);
+}
+
+/* drop_early is drop for the early hook: the only place there. */
+INLINE int drop_early(const struct packet *p, struct verdict *v, __u32 length)
+{
+	refused(p, v, v->reason, length);
+	return XDP_DROP;
+}
+
+/* parse_plain reads a TCP segment without IP options, in memory that the
+ * driver handed over. Everything else is left to the other hook. */
+INLINE int parse_plain(void *data, void *end, struct packet *p)
+{
+	struct ethhdr *eth = data;
+	struct iphdr *ip = (void *)(eth + 1);
+	__u8 *t = (void *)(ip + 1);
+	if ((void *)(t + 20) > end || eth->proto != htons(ETH_P_IP) || ip->ver_ihl != 0x45 || ip->protocol != IPPROTO_TCP ||
+	    ip->frag_off & htons(0x3fff))
+		return 0;
+	__u32 total = ntohs(ip->tot_len), header = (t[12] >> 4) * 4;
+	if (header < 20 || total < sizeof(*ip) + header || (void *)ip + total > end)
+		return 0;
+	__builtin_memset(p, 0, sizeof(*p));
+	p->src = ip->saddr;
+	p->dst = ip->daddr;
+	p->proto = IPPROTO_TCP;
+	p->l3 = ETH_HLEN;
+	p->l4 = ETH_HLEN + sizeof(*ip);
+	p->src_port = t[0] << 8 | t[1];
+	p->dst_port = t[2] << 8 | t[3];
+	p->tcp_header = header;
+	p->tcp_flags = t[13];
+	return 1;
+}
+
+/* push_tunnel puts the tunnel's headers in front of the frame. */
+INLINE int push_tunnel(struct xdp_md *ctx, __u32 length, const struct packet *p, const struct hop *hop, const struct verdict *v)
+{
+	struct tunnel_header h;
+	fill_header(&h, p, length - ETH_HLEN, hop->host.addr[0], hop->peer, v->revision, v->target);
+	if (bpf_xdp_adjust_head(ctx, -(int)sizeof(h)))
+		return -1;
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct ethhdr *eth = data;
+	if (data + sizeof(*eth) + sizeof(h) > end)
+		return -1;
+	__builtin_memcpy(eth->dst, hop->peer->mac, 6);
+	__builtin_memcpy(eth->src, hop->peer->own_mac, 6);
+	eth->proto = htons(ETH_P_IP);
+	__builtin_memcpy(eth + 1, &h, sizeof(h));
+	return 0;
+}
+
+SEC("xdp")
+int gateway_xdp(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct packet p;
+	struct hop hop = {};
+	struct verdict v = { .gate = GATE_CLB, .direction = DIRECTION_IN };
+	struct revisions *r = current_revisions();
+	__u64 length = end - data;
+	if (!r || !parse_plain(data, end, &p))
+		return XDP_PASS;
+	v.revision = READ_ONCE(r->revision);
+	switch (receive(&p, length, &v, &hop, 1)) {
+	case OUTCOME_DROP:
+		return drop_early(&p, &v, length);
+	case OUTCOME_TUNNEL:
+		if (push_tunnel(ctx, length, &p, &hop, &v)) {
+			v.reason = REASON_TUNNEL_FAILED;
+			return drop_early(&p, &v, length);
+		}
+		return hop.peer->ifindex == ctx->ingress_ifindex ? XDP_TX : (int)bpf_redirect(hop.peer->ifindex, 0);
+	case OUTCOME_STACK:
+	case OUTCOME_LOCAL:
+	case OUTCOME_LATER:
+		break;
+	}
+	return XDP_PASS;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

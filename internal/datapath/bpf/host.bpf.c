@@ -216,7 +216,7 @@ INLINE int pass(struct __sk_buff *skb, const struct packet *p, struct track *k, 
 		    want->flags != k->was.flags || want->vip != k->was.vip || want->gateway != k->was.gateway || want->target != k->was.target;
 	if (moved && !write(k, want, now))
 		return drop(skb, p, v, REASON_TABLE_FULL);
-	admitted(skb, p, v, !k->slot || (k->was.state == FLOW_CLOSING && begins(p)));
+	admitted(p, v, skb->len, !k->slot || (k->was.state == FLOW_CLOSING && begins(p)));
 	return TCX_NEXT;
 }
 
@@ -391,6 +391,15 @@ INLINE void begin_anew(struct track *k, __u8 opener)
 	k->was.state = FLOW_CLOSING;
 }
 
+/* reserved says that only the tunnel may bring new flows from this address: a
+ * VIP, or one of ours in 100.64.0.0/16 (probes) and 100.127.0.0/16 (pools). */
+INLINE int reserved(__be32 addr)
+{
+	struct address_key key = { .addr = { addr } };
+	__be32 net = addr & htonl(0xffff0000);
+	return net == htonl(0x64400000) || net == htonl(0x647f0000) || bpf_map_lookup_elem(&vips, &key) != 0;
+}
+
 /* direct handles everything but the tunnel, either way. */
 INLINE int direct(struct __sk_buff *skb, struct packet *p, struct verdict *v)
 {
@@ -405,16 +414,20 @@ INLINE int direct(struct __sk_buff *skb, struct packet *p, struct verdict *v)
 	if (p->proto == IPPROTO_ICMP && p->icmp_type != ICMP_ECHO && p->icmp_type != ICMP_ECHOREPLY) {
 		if (quoted_flow(skb, p, v->direction, &k, now)) {
 			v->reason = REASON_ESTABLISHED;
-			admitted(skb, p, v, 0);
+			admitted(p, v, skb->len, 0);
 			return TCX_NEXT;
 		}
+		if (in && reserved(p->src))
+			return drop(skb, p, v, REASON_SPOOFED);
 		if (!judge_peer(i, in ? p->src : p->dst, (__u32)IPPROTO_ICMP << 16, v))
 			return drop(skb, p, v, v->reason);
-		admitted(skb, p, v, 0);
+		admitted(p, v, skb->len, 0);
 		return TCX_NEXT;
 	}
 	name_flow(p, v->direction, &k.t);
 	find(&k, now);
+	if (in && reserved(p->src) && !(k.slot && k.was.opener == DIRECTION_OUT))
+		return drop(skb, p, v, REASON_SPOOFED);
 	if (k.slot && k.was.flags & FLOW_TUNNELLED) {
 		if (k.was.state != FLOW_CLOSING && k.was.state != FLOW_HALF)
 			return drop(skb, p, v, REASON_TUPLE_COLLISION);
@@ -455,7 +468,7 @@ INLINE int reply(struct __sk_buff *skb, struct packet *p, struct track *k, struc
 			return drop(skb, p, v, REASON_UNKNOWN_GATEWAY);
 		if (encapsulate(skb, p, gateway.addr[0], peer, v->revision, k->was.target))
 			return drop(skb, p, v, REASON_TUNNEL_FAILED);
-		return bpf_redirect_neigh(skb->ifindex, 0, 0, 0);
+		return leave(skb, peer);
 	}
 	if (rewrite(skb, p, 1, k->was.vip, k->was.vport))
 		return drop(skb, p, v, REASON_TUNNEL_FAILED);
@@ -506,10 +519,6 @@ int host_in(struct __sk_buff *skb)
 		return answer;
 	if (is_tunnel(&p))
 		return from_gateway(skb, &p, r, &v);
-	struct address_key src = { .addr = { p.src } };
-	if (bpf_map_lookup_elem(&vips, &src) || (p.src & htonl(0xffff0000)) == htonl(0x64400000) ||
-	    (p.src & htonl(0xffff0000)) == htonl(0x647f0000))
-		return drop(skb, &p, &v, REASON_SPOOFED);
 	return direct(skb, &p, &v);
 }
 

@@ -82,9 +82,6 @@ struct target {
 	__u16 probe_port;
 	__u8 proto;
 	__u8 flags;
-	__u32 host_ifindex; /* with MACs: send straight out; 0: let the kernel resolve the neighbour */
-	__u8 host_mac[6];
-	__u8 own_mac[6];
 };
 
 struct target_row {
@@ -112,6 +109,9 @@ struct instance_row {
 struct peer {
 	__u64 key[2]; /* the first is sent, both are accepted; 0: none */
 	__u32 num;
+	__u32 ifindex; /* with the MACs: send straight out; 0: let the kernel resolve the neighbour */
+	__u8 mac[6];
+	__u8 own_mac[6];
 	__u32 pad;
 };
 

@@ -91,23 +91,29 @@ INLINE void tell(const struct packet *p, const struct verdict *v, __u32 length)
 	bpf_ringbuf_submit(e, 0);
 }
 
-/* drop ends a packet: the only place where one is thrown away. */
-INLINE int drop(struct __sk_buff *skb, const struct packet *p, struct verdict *v, __u8 reason)
+/* refused books a packet that is about to be dropped. */
+INLINE void refused(const struct packet *p, struct verdict *v, __u8 reason, __u32 length)
 {
 	v->reason = reason;
 	v->action = DROP;
 	count_reason(reason);
-	count_rule(v->counter, skb->len, 0);
-	tell(p, v, skb->len);
+	count_rule(v->counter, length, 0);
+	tell(p, v, length);
+}
+
+/* drop ends a packet: the only place where one is thrown away. */
+INLINE int drop(struct __sk_buff *skb, const struct packet *p, struct verdict *v, __u8 reason)
+{
+	refused(p, v, reason, skb->len);
 	return TC_ACT_SHOT;
 }
 
 /* admitted books an accepted packet, and tells of it when it opens a flow. */
-INLINE void admitted(struct __sk_buff *skb, const struct packet *p, struct verdict *v, int new_flow)
+INLINE void admitted(const struct packet *p, struct verdict *v, __u32 length, int new_flow)
 {
 	v->action = ACCEPT;
 	count_reason(v->reason);
-	count_rule(v->counter, skb->len, new_flow);
+	count_rule(v->counter, length, new_flow);
 	if (new_flow)
-		tell(p, v, skb->len);
+		tell(p, v, length);
 }

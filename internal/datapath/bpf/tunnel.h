@@ -54,38 +54,57 @@ INLINE __u64 mix(__u64 x)
 	return x;
 }
 
-/* encapsulate puts the tunnel's headers in front of the packet. The outer
+/* fill_header writes the tunnel's headers for inner bytes of packet. The outer
  * source port is the flow's hash, so that a flow stays on one path and queue. */
+INLINE void fill_header(struct tunnel_header *h, const struct packet *p, __u32 inner, __be32 to, const struct peer *peer, __u32 revision, __u32 target)
+{
+	__u64 flow = mix(((__u64)p->src << 32 | p->dst) ^ hash_key) ^ mix(((__u64)p->src_port << 16 | p->dst_port) + hash_key);
+	__builtin_memset(h, 0, sizeof(*h));
+	h->ip.ver_ihl = 0x45;
+	h->ip.tot_len = htons(inner + sizeof(*h));
+	h->ip.frag_off = htons(0x4000);
+	h->ip.ttl = 64;
+	h->ip.protocol = IPPROTO_UDP;
+	h->ip.saddr = own_address;
+	h->ip.daddr = to;
+	h->ip.check = ip_checksum(&h->ip);
+	h->udp.source = htons(0xc000 | (__u16)(flow >> 32 & 0x3fff));
+	h->udp.dest = htons(tunnel_port);
+	h->udp.len = htons(inner + sizeof(*h) - sizeof(h->ip));
+	h->opt_len = GENEVE_OPTIONS;
+	h->protocol = htons(ETH_P_IP);
+	h->option_class = htons(OPTION_CLASS);
+	h->option_type = OPTION_VERSION;
+	h->option_len = OPTION_WORDS;
+	h->revision = htonl(revision);
+	h->target = htonl(target);
+	h->key_high = htonl((__u32)(peer->key[0] >> 32));
+	h->key_low = htonl((__u32)peer->key[0]);
+}
+
+/* encapsulate puts the tunnel's headers in front of the packet. */
 INLINE int encapsulate(struct __sk_buff *skb, const struct packet *p, __be32 to, const struct peer *peer, __u32 revision, __u32 target)
 {
-	struct tunnel_header h = {};
-	__u64 flow = mix(((__u64)p->src << 32 | p->dst) ^ hash_key) ^ mix(((__u64)p->src_port << 16 | p->dst_port) + hash_key);
-	__u32 inner = skb->len - p->l3;
-	long failed = bpf_skb_adjust_room(skb, sizeof(h), BPF_ADJ_ROOM_MAC,
-		BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP);
-	if (failed)
+	struct tunnel_header h;
+	fill_header(&h, p, skb->len - p->l3, to, peer, revision, target);
+	if (bpf_skb_adjust_room(skb, sizeof(h), BPF_ADJ_ROOM_MAC,
+				BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP))
 		return -1;
-	h.ip.ver_ihl = 0x45;
-	h.ip.tot_len = htons(inner + sizeof(h));
-	h.ip.frag_off = htons(0x4000);
-	h.ip.ttl = 64;
-	h.ip.protocol = IPPROTO_UDP;
-	h.ip.saddr = own_address;
-	h.ip.daddr = to;
-	h.ip.check = ip_checksum(&h.ip);
-	h.udp.source = htons(0xc000 | (__u16)(flow >> 32 & 0x3fff));
-	h.udp.dest = htons(tunnel_port);
-	h.udp.len = htons(inner + sizeof(h) - sizeof(h.ip));
-	h.opt_len = GENEVE_OPTIONS;
-	h.protocol = htons(ETH_P_IP);
-	h.option_class = htons(OPTION_CLASS);
-	h.option_type = OPTION_VERSION;
-	h.option_len = OPTION_WORDS;
-	h.revision = htonl(revision);
-	h.target = htonl(target);
-	h.key_high = htonl((__u32)(peer->key[0] >> 32));
-	h.key_low = htonl((__u32)peer->key[0]);
 	return bpf_skb_store_bytes(skb, p->l3, &h, sizeof(h), 0) ? -1 : 0;
+}
+
+/* leave sends an encapsulated packet on: straight to the neighbour when the
+ * node resolved it, else by the kernel's own lookup. */
+INLINE int leave(struct __sk_buff *skb, const struct peer *peer)
+{
+	struct ethhdr eth = { .proto = htons(ETH_P_IP) };
+	if (!peer->ifindex)
+		return bpf_redirect_neigh(skb->ifindex, 0, 0, 0);
+	__builtin_memcpy(eth.dst, peer->mac, 6);
+	__builtin_memcpy(eth.src, peer->own_mac, 6);
+	if (bpf_skb_store_bytes(skb, 0, &eth, sizeof(eth), 0))
+		return bpf_redirect_neigh(skb->ifindex, 0, 0, 0);
+	return bpf_redirect(peer->ifindex, 0);
 }
 
 INLINE int is_tunnel(const struct packet *p)

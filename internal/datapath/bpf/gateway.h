@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Gate 1 and the choice of a target, the same for both hooks: nothing here
+ * knows whether the packet lies in an skb or in a driver's ring. */
+#pragma once
+#include "layout.h"
+#include "judge.h"
+#include "packet.h"
+#include "slot.h"
+#include "tell.h"
+#include "tunnel.h"
+
+HASH(listener_index, struct listener_key, __u32, 4096);
+MAPPED(listeners, struct listener_row, 4096);
+/* Targets that probes found dead. A fact, not a policy: not versioned. */
+HASH(dead, __u32, __u32, 16384);
+ARRAY(gateway_flows_1, struct gateway_bucket, 32768);
+
+/* What a flow table knows of one flow, copied out of its slot. */
+struct found {
+	struct gateway_flow *slot;
+	__u32 seq;
+	__u32 revision;
+	__u32 target;
+	__u32 counter;
+	__u32 seen;
+};
+
+INLINE struct listener *find_listener(const struct packet *p, __u32 revision)
+{
+	struct listener_key key = { .addr = { p->dst }, .port = p->dst_port, .proto = p->proto };
+	__u32 *index = bpf_map_lookup_elem(&listener_index, &key);
+	if (!index)
+		return 0;
+	__u32 i = *index;
+	struct listener_row *row = bpf_map_lookup_elem(&listeners, &i);
+	/* A reused index or row may name another listener for an instant. */
+	if (!row || row->key.addr[0] != key.addr[0] || row->key.port != key.port || row->key.proto != key.proto)
+		return 0;
+	int n = newest(row, revision);
+	struct listener *l = n < 0 ? 0 : n ? &row->v[1] : &row->v[0];
+	return l && l->present ? l : 0;
+}
+
+INLINE struct target *find_target(__u32 num, __u32 revision)
+{
+	__u32 *index = bpf_map_lookup_elem(&target_index, &num);
+	if (!index)
+		return 0;
+	__u32 i = *index;
+	struct target_row *row = bpf_map_lookup_elem(&targets, &i);
+	if (!row || row->num != num)
+		return 0;
+	int n = newest(row, revision);
+	struct target *t = n < 0 ? 0 : n ? &row->v[1] : &row->v[0];
+	return t && t->present ? t : 0;
+}
+
+INLINE __u64 flow_hash(const struct packet *p, __u32 listener)
+{
+	return mix((((__u64)p->src << 32) | ((__u64)p->src_port << 16) | p->dst_port) ^ mix(listener ^ hash_key));
+}
+
+INLINE int same_flow(const struct gateway_flow *s, const struct packet *p, __u32 listener)
+{
+	return s->client == p->src && s->client_port == p->src_port && s->port == p->dst_port && s->listener == listener;
+}
+
+INLINE int look(struct gateway_flow *s, const struct packet *p, __u32 listener, struct found *f)
+{
+	__u32 seq = READ_ONCE(s->seq);
+	barrier();
+	if (!seq || seq & 1 || !same_flow(s, p, listener))
+		return 0;
+	f->slot = s;
+	f->seq = seq;
+	f->revision = s->revision;
+	f->target = s->target;
+	f->counter = s->counter;
+	f->seen = s->seen;
+	return unchanged(&s->seq, seq);
+}
+
+INLINE struct gateway_bucket *bucket(__u32 i)
+{
+	i &= flow_mask;
+	return bpf_map_lookup_elem(&gateway_flows_1, &i);
+}
+
+INLINE int find_flow(const struct packet *p, __u32 listener, __u64 hash, struct found *f)
+{
+	struct gateway_bucket *a = bucket((__u32)hash), *b = bucket((__u32)(hash >> 32));
+	f->slot = 0;
+	if (!a || !b)
+		return 0;
+	return look(&a->slot[0], p, listener, f) || look(&a->slot[1], p, listener, f) ||
+	       look(&b->slot[0], p, listener, f) || look(&b->slot[1], p, listener, f);
+}
+
+/* age makes the slot that is best to overwrite the greatest: never used, then longest unseen. */
+INLINE __u32 age(const struct gateway_flow *s, __u32 now)
+{
+	return !s->seq ? ~0u : now - (s->seen & ~SEEN_CLOSING);
+}
+
+INLINE struct gateway_flow *victim(__u64 hash, __u32 now)
+{
+	struct gateway_bucket *a = bucket((__u32)hash), *b = bucket((__u32)(hash >> 32));
+	if (!a || !b)
+		return 0;
+	struct gateway_flow *best = &a->slot[0];
+	if (age(&a->slot[1], now) > age(best, now))
+		best = &a->slot[1];
+	if (age(&b->slot[0], now) > age(best, now))
+		best = &b->slot[0];
+	if (age(&b->slot[1], now) > age(best, now))
+		best = &b->slot[1];
+	return best;
+}
+
+/* remember writes the flow into its slot. Failing to is harmless: the next
+ * packet is judged again and the ring gives the same target. */
+INLINE void remember(struct gateway_flow *s, const struct packet *p, __u32 listener, __u32 revision, __u32 target, __u32 counter, __u32 seen)
+{
+	__u32 seq = READ_ONCE(s->seq);
+	if (!claim(&s->seq, seq))
+		return;
+	s->client = p->src;
+	s->client_port = p->src_port;
+	s->port = p->dst_port;
+	s->listener = listener;
+	s->revision = revision;
+	s->target = target;
+	s->counter = counter;
+	s->seen = seen;
+	publish(&s->seq);
+}
+
+/* forget empties the slot of a refused flow: a refused packet leaves no entry. */
+INLINE void forget(struct found *f)
+{
+	if (!f->slot || !claim(&f->slot->seq, f->seq))
+		return;
+	f->slot->listener = 0;
+	f->slot->client = 0;
+	f->slot->seen = 0;
+	publish(&f->slot->seq);
+}
+
+INLINE __u32 ring_entry(const struct listener *l, __u32 i)
+{
+	return (__u32)(word(l->ring + (i >> 1)) >> ((i & 1) * 32));
+}
+
+enum { CANDIDATES = 16 };
+
+/* choose takes the ring's entry for the hash, and walks on past dead targets
+ * and those that are the client itself. When every one looked at is dead, the
+ * first stands: traffic to all is better than to none. */
+INLINE __u32 choose(const struct listener *l, __u64 hash, __be32 client, __u32 revision, __u8 *why)
+{
+	if (!l->ring_len) {
+		*why = REASON_NO_TARGET;
+		return 0;
+	}
+	__u32 at = (__u32)(hash >> 16) % l->ring_len, first = 0;
+	*why = REASON_HAIRPIN_SELF;
+	for (int i = 0; i < CANDIDATES; i++) {
+		__u32 num = ring_entry(l, at);
+		struct target *t = find_target(num, revision);
+		if (t && t->service[0] != client) {
+			if (!bpf_map_lookup_elem(&dead, &num))
+				return num;
+			if (!first)
+				first = num;
+		}
+		hash = mix(hash + i + 1);
+		at = (__u32)(hash >> 16) % l->ring_len;
+	}
+	return first;
+}
+
+/* judge_client is gate 1. It fills the verdict and says whether to go on. */
+INLINE int judge_client(const struct packet *p, const struct listener *l, struct verdict *v)
+{
+	if (!l->policy) {
+		v->reason = REASON_NO_GROUPS;
+		return 1;
+	}
+	__u64 rule = judge(l->policy, ntohl(p->src), (__u32)p->proto << 16 | port_of(p));
+	v->reason = rule ? REASON_RULE : REASON_NO_MATCH;
+	v->counter = rule ? (__u32)rule : l->implicit;
+	return rule >> 32 == ACCEPT;
+}
+
+/* keep_target gives the flow's own target while that exists, else 0. */
+INLINE __u32 keep_target(const struct found *f, __u32 revision)
+{
+	if (!f->slot || !f->target)
+		return 0;
+	return find_target(f->target, revision) ? f->target : 0;
+}
+
+/* What is to be done with a packet that arrived. */
+enum outcome {
+	OUTCOME_STACK,  /* not ours to judge: the gateway's own traffic */
+	OUTCOME_DROP,   /* v->reason says why; not booked yet */
+	OUTCOME_LOCAL,  /* layer 7: deliver to the proxy */
+	OUTCOME_TUNNEL, /* send to the host of v->target */
+	OUTCOME_LATER,  /* accepted, but this hook cannot finish it: nothing was booked */
+};
+
+/* Where a tunnelled packet goes. */
+struct hop {
+	struct address_key host;
+	struct peer *peer;
+};
+
+INLINE enum outcome because(struct verdict *v, __u8 reason)
+{
+	v->reason = reason;
+	return OUTCOME_DROP;
+}
+
+/* admit looks the flow up, judges it when it must, and chooses its target.
+ * early says that the hook before the stack asks: it takes only what it can
+ * send straight out, and leaves the rest to the other hook unbooked. */
+INLINE enum outcome admit(const struct packet *p, __u32 length, const struct listener *l, struct verdict *v, struct hop *hop, int early)
+{
+	__u64 hash = flow_hash(p, l->num);
+	__u32 now = now_units(), target = 0;
+	struct found f = {};
+	int tracked = find_flow(p, l->num, hash, &f) && !(f.seen & SEEN_CLOSING && begins(p));
+	int current = tracked && f.revision == v->revision;
+	int layer7 = l->flags & LISTENER_LAYER7;
+	v->counter = tracked ? f.counter : 0;
+	v->reason = REASON_ESTABLISHED;
+	if (!current && !judge_client(p, l, v)) {
+		forget(&f);
+		return OUTCOME_DROP;
+	}
+	if (early && layer7)
+		return OUTCOME_LATER;
+	if (!layer7) {
+		__u8 why;
+		target = tracked ? keep_target(&f, v->revision) : 0;
+		if (!target)
+			target = choose(l, hash, p->src, v->revision, &why);
+		struct target *t = target ? find_target(target, v->revision) : 0;
+		if (!t)
+			return because(v, target ? REASON_UNKNOWN_TARGET : why);
+		hop->host.addr[0] = t->host[0];
+		hop->peer = bpf_map_lookup_elem(&peers, &hop->host);
+		if (!hop->peer)
+			return because(v, REASON_UNKNOWN_TARGET);
+		if (early && !hop->peer->ifindex)
+			return OUTCOME_LATER;
+	}
+	__u32 seen = now | (f.seen & SEEN_CLOSING);
+	if (p->tcp_flags & (TCP_FIN | TCP_RST))
+		seen |= SEEN_CLOSING;
+	else if (!tracked)
+		seen = now;
+	if (!current || target != f.target || seen != f.seen) {
+		struct gateway_flow *slot = f.slot ? f.slot : victim(hash, now);
+		if (slot)
+			remember(slot, p, l->num, v->revision, target, v->counter, seen);
+	}
+	v->target = target;
+	admitted(p, v, length, !tracked);
+	return layer7 ? OUTCOME_LOCAL : OUTCOME_TUNNEL;
+}
+
+/* receive says what becomes of a packet from outside the tunnel. */
+INLINE enum outcome receive(const struct packet *p, __u32 length, struct verdict *v, struct hop *hop, int early)
+{
+	struct address_key src = { .addr = { p->src } }, dst = { .addr = { p->dst } };
+	if (bpf_map_lookup_elem(&vips, &src))
+		return because(v, REASON_SPOOFED);
+	if (!bpf_map_lookup_elem(&vips, &dst))
+		return OUTCOME_STACK;
+	if (p->fragment)
+		return because(v, REASON_FRAGMENT);
+	if (p->proto != IPPROTO_TCP)
+		return because(v, REASON_UNSUPPORTED);
+	struct listener *l = find_listener(p, v->revision);
+	if (!l)
+		return because(v, REASON_NO_LISTENER);
+	v->listener = l->num;
+	return admit(p, length, l, v, hop, early);
+}
+
+INLINE struct revisions *current_revisions(void)
+{
+	__u32 zero = 0;
+	return bpf_map_lookup_elem(&revisions, &zero);
+}
+
