@@ -18,7 +18,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/sallyport/sallyport/internal/lb"
@@ -41,8 +40,7 @@ type authority struct {
 	cert *x509.Certificate
 	now  func() time.Time
 
-	mu     sync.Mutex
-	server *tls.Certificate // the listener's own, made again before it expires
+	server presence // of the node listener
 }
 
 // openAuthority reads the CA from dir, or makes one there.
@@ -202,33 +200,9 @@ func (a *authority) tlsConfig() *tls.Config {
 	}
 }
 
-// serverCertificate is the listener's certificate with the CA's behind it, so
-// that a joining node can compare the hash in its token.
+// serverCertificate is the node listener's.
 func (a *authority) serverCertificate() (*tls.Certificate, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.server != nil && a.server.Leaf.NotAfter.After(a.now().Add(serverRenewal)) {
-		return a.server, nil
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	der, err := a.issue(key.Public(), &x509.Certificate{
-		Subject:     pkix.Name{CommonName: wire.ServerName},
-		DNSNames:    []string{wire.ServerName},
-		NotAfter:    a.now().Add(serverLife),
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	})
-	if err != nil {
-		return nil, err
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, err
-	}
-	a.server = &tls.Certificate{Certificate: [][]byte{der, a.cert.Raw}, PrivateKey: key, Leaf: leaf}
-	return a.server, nil
+	return a.server.certificate(a, []string{wire.ServerName}, nil)
 }
 
 func serialNumber() (*big.Int, error) {
