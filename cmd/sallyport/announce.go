@@ -54,6 +54,9 @@ func (u *upper) summary(r *lab.Record, balancers []readyBalancer, nodes int) err
 	}
 	fmt.Fprintf(u.out, "  API          %s  (region %s)\n", r.API, r.Region)
 	fmt.Fprintf(u.out, "  credentials  %s\n", lab.ServerRecord)
+	if u.o.transport.secure() {
+		fmt.Fprintf(u.out, "  CA           %s\n", lab.ServerCA)
+	}
 	fmt.Fprintf(u.out, "  clients      %s\n", strings.Join(clients, ", "))
 	if len(instances) > 0 {
 		fmt.Fprintf(u.out, "  instances    %s\n", strings.Join(instances, ", "))

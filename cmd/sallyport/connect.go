@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -57,7 +58,28 @@ func (c *connection) client() (*cloudapi.Client, error) {
 		full.SecretKey = cmp.Or(full.SecretKey, here.SecretKey)
 		full.Region = here.Region
 	}
-	return &cloudapi.Client{Endpoint: full.Endpoint, SecretID: full.SecretID, SecretKey: full.SecretKey, Region: full.Region}, nil
+	client := &cloudapi.Client{Endpoint: full.Endpoint, SecretID: full.SecretID, SecretKey: full.SecretKey, Region: full.Region}
+	return client, trust(client)
+}
+
+// trust makes the client accept a server with a certificate of the CA that
+// $SALLYPORT_CA names or, without it, of this machine's server.
+func trust(client *cloudapi.Client) error {
+	if !strings.HasPrefix(client.Endpoint, "https://") {
+		return nil
+	}
+	path := os.Getenv("SALLYPORT_CA")
+	pem, err := os.ReadFile(cmp.Or(path, lab.ServerCA))
+	switch {
+	case path == "" && err != nil:
+		return nil // the system's CAs may do
+	case err != nil:
+		return fmt.Errorf("SALLYPORT_CA: %w", err)
+	}
+	if err := client.Trust(pem); err != nil {
+		return fmt.Errorf("%s %w", cmp.Or(path, lab.ServerCA), err)
+	}
+	return nil
 }
 
 // recordedServer reads what this machine's server wrote down.

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/cloudapi"
 	"github.com/sallyport/sallyport/internal/lab"
 )
 
@@ -56,7 +57,11 @@ func healthy(ctx context.Context, api string) bool {
 	}
 	// No connection is kept: the server behind the address may be another next time.
 	req.Close = true
-	res, err := http.DefaultClient.Do(req)
+	client := &cloudapi.Client{Endpoint: api, HTTP: http.DefaultClient}
+	if trust(client) != nil {
+		return false
+	}
+	res, err := client.HTTP.Do(req)
 	if err != nil {
 		return false
 	}

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -52,6 +53,7 @@ type serverOptions struct {
 	vips, eips []string
 	etcd       []string
 	record     string
+	transport  transport
 }
 
 func newServerCommand() *cobra.Command {
@@ -61,6 +63,9 @@ func newServerCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.data == "" {
 				return usageError{errors.New("server needs --data, the folder where it keeps everything")}
+			}
+			if err := o.transport.check(); err != nil {
+				return usageError{err}
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
@@ -76,6 +81,7 @@ func newServerCommand() *cobra.Command {
 	f.StringArrayVar(&o.vips, "vip-pool", []string{"192.0.2.0/26"}, "addresses for public load balancers; may be repeated")
 	f.StringArrayVar(&o.eips, "eip-pool", []string{"192.0.2.64/26"}, "public addresses for instances; may be repeated")
 	f.StringSliceVar(&o.etcd, "etcd-endpoints", nil, "external etcd cluster (default: an embedded one in the data folder)")
+	o.transport.flags(cmd)
 	f.StringVar(&o.record, "record", lab.ServerRecord, "file to write endpoint and admin key to, for the other commands; empty: none")
 	return cmd
 }
@@ -113,6 +119,7 @@ type server struct {
 	handler  http.Handler
 	api      net.Listener
 	nodes    net.Listener
+	tls      *tls.Config // nil: plain HTTP
 	endpoint string
 }
 
@@ -126,13 +133,6 @@ func openServer(ctx context.Context, o serverOptions, log *slog.Logger) (_ *serv
 	if err != nil {
 		return nil, usageError{err}
 	}
-	if err := os.MkdirAll(o.data, 0o700); err != nil {
-		return nil, fmt.Errorf("the data folder: %w", err)
-	}
-	key, err := adminKey(o.data)
-	if err != nil {
-		return nil, fmt.Errorf("the admin key: %w", err)
-	}
 	s := &server{log: log}
 	defer func() {
 		if err != nil {
@@ -142,13 +142,24 @@ func openServer(ctx context.Context, o serverOptions, log *slog.Logger) (_ *serv
 	if s.api, err = listenAPI(o); err != nil {
 		return nil, err
 	}
+	files, err := o.transport.files(log)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(o.data, 0o700); err != nil {
+		return nil, fmt.Errorf("the data folder: %w", err)
+	}
+	key, err := adminKey(o.data)
+	if err != nil {
+		return nil, fmt.Errorf("the admin key: %w", err)
+	}
 	if s.nodes, err = net.Listen("tcp", o.nodeListen); err != nil {
 		return nil, fmt.Errorf("--node-listen: %w", err)
 	}
 	if s.store, err = store.Open(ctx, store.Options{DataDir: o.data, Endpoints: o.etcd, Log: log}); err != nil {
 		return nil, fmt.Errorf("the store: %w", err)
 	}
-	if s.control, err = control.New(control.Options{Store: s.store, DataDir: filepath.Join(o.data, "control"), Logger: log}); err != nil {
+	if s.control, err = control.New(control.Options{Store: s.store, DataDir: controlDir(o.data), Logger: log}); err != nil {
 		return nil, err
 	}
 	api := cloudapi.New(cloudapi.Options{
@@ -157,22 +168,38 @@ func openServer(ctx context.Context, o serverOptions, log *slog.Logger) (_ *serv
 		VIPPool: vips, EIPPool: eips, Logger: log,
 	})
 	s.handler = s.routes(api)
-	s.endpoint = "http://" + o.listen
+	address := o.listen
 	if o.listenFD < 0 {
-		s.endpoint = "http://" + s.api.Addr().String()
+		address = s.api.Addr().String()
+	}
+	if s.tls, err = o.transport.config(files, s.control, address); err != nil {
+		return nil, fmt.Errorf("--tls: %w", err)
+	}
+	ca := s.control.CACertificate()
+	s.endpoint = o.transport.endpoint(address)
+	if files != nil {
+		s.endpoint, ca = files.endpoint(s.endpoint), nil
 	}
 	key.Endpoint, key.Region = s.endpoint, o.region
-	writeRecord(o.record, key, log)
+	writeRecord(o.record, key, ca, log)
 	return s, nil
 }
 
-// writeRecord tells the other commands on this machine how to reach us. They
-// have flags for it too, so a failure is only told.
-func writeRecord(path string, c connection, log *slog.Logger) {
+// writeRecord tells the other commands on this machine how to reach us and
+// which CA to trust, if it is ours. They have flags for it too, so a failure
+// is only told.
+func writeRecord(path string, c connection, ca []byte, log *slog.Logger) {
 	if path == "" {
 		return
 	}
 	err := os.MkdirAll(filepath.Dir(path), 0o755)
+	if err == nil {
+		if ca == nil {
+			err = os.RemoveAll(caBeside(path))
+		} else {
+			err = writeWhole(caBeside(path), ca, 0o644)
+		}
+	}
 	if err == nil {
 		err = writeSecret(path, c)
 	}
@@ -196,8 +223,20 @@ func parsePool(flag string, texts []string) ([]netip.Prefix, error) {
 	return all, nil
 }
 
-// listenAPI opens the API's address, or takes over the inherited listener.
+// listenAPI opens the API's address, or takes over the inherited listener. It
+// refuses one that plain HTTP may not use.
 func listenAPI(o serverOptions) (net.Listener, error) {
+	l, err := inheritOrListen(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.transport.permits(l.Addr()); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+func inheritOrListen(o serverOptions) (net.Listener, error) {
 	if o.listenFD < 0 {
 		return listen(o.listen)
 	}
@@ -233,13 +272,17 @@ func (s *server) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	web := &http.Server{Handler: s.handler, ReadHeaderTimeout: headTimeout, ReadTimeout: readTimeout,
-		WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+		WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, TLSConfig: s.tls, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 		BaseContext: func(net.Listener) context.Context { return ctx }} // long polls end when we do
 	var wg sync.WaitGroup
 	var failed [2]error
 	wg.Go(func() {
 		defer cancel()
-		if err := web.Serve(s.api); !errors.Is(err, http.ErrServerClosed) {
+		serve := web.Serve
+		if s.tls != nil {
+			serve = func(l net.Listener) error { return web.ServeTLS(l, "", "") }
+		}
+		if err := serve(s.api); !errors.Is(err, http.ErrServerClosed) {
 			failed[0] = fmt.Errorf("the API: %w", err)
 		}
 	})
@@ -295,12 +338,20 @@ func writeSecret(path string, v any) error {
 	if err != nil {
 		return err
 	}
+	return writeWhole(path, append(raw, '\n'), 0o600)
+}
+
+// writeWhole puts a file in place by rename, synced: whole or not at all.
+func writeWhole(path string, data []byte, mode fs.FileMode) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(f.Name())
-	_, err = f.Write(append(raw, '\n'))
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Chmod(mode)
+	}
 	if err == nil {
 		err = f.Sync()
 	}

@@ -30,6 +30,7 @@ type upOptions struct {
 	listen    string
 	region    string
 	readyFile string
+	transport transport
 }
 
 func newUpCommand() *cobra.Command {
@@ -41,6 +42,9 @@ func newUpCommand() *cobra.Command {
 			"Nothing is added to the machine's own network, and nothing is left afterwards.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.transport.check(); err != nil {
+				return usageError{err}
+			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 			defer stop()
 			// A reader of our output that goes away must not take the lab with it.
@@ -52,6 +56,7 @@ func newUpCommand() *cobra.Command {
 	cmd.Flags().StringVar(&o.data, "data", "", "directory that brings the same lab back next time (default: a temporary one)")
 	cmd.Flags().StringVar(&o.listen, "listen", "127.0.0.1:7780", "address of API and console")
 	cmd.Flags().StringVar(&o.region, "region", "local", "name of the region; its zone is NAME-1")
+	o.transport.ownFlags(cmd)
 	cmd.Flags().StringVar(&o.readyFile, "ready-file", "", "file to write, last of all, when everything is ready")
 	return cmd
 }
@@ -79,7 +84,7 @@ func up(ctx context.Context, o upOptions, out, errs io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	lock, err := lab.Acquire("http://" + o.listen)
+	lock, err := lab.Acquire(o.transport.endpoint(o.listen))
 	if err != nil {
 		return err
 	}
@@ -89,9 +94,12 @@ func up(ctx context.Context, o upOptions, out, errs io.Writer) (err error) {
 		return err
 	}
 	defer func() { _ = listener.Close() }()
+	if err := o.transport.permits(listener.Addr()); err != nil {
+		return err
+	}
 	options := lab.Options{
-		DataDir: o.data, API: "http://" + listener.Addr().String(), Region: o.region,
-		Executable: programs.sallyport, Node: programs.node, Say: u.say,
+		DataDir: o.data, API: o.transport.endpoint(listener.Addr().String()), Region: o.region,
+		Executable: programs.sallyport, Node: programs.node, ServerArgs: o.transport.args(), Say: u.say,
 	}
 	if options.DataDir == "" {
 		options.Temporary = true
@@ -137,7 +145,7 @@ func (u *upper) run(ctx context.Context, listener *net.TCPListener, followers *s
 	if err := u.lab.StartServer(inherited, listener.Addr().String()); err != nil {
 		return err
 	}
-	if err := u.connect(ctx, "http://"+listener.Addr().String()); err != nil {
+	if err := u.connect(ctx, u.lab.Record().API); err != nil {
 		return err
 	}
 	if err := u.startNode(ctx, lab.DefaultGateway, "gateway", ""); err != nil {

@@ -31,7 +31,7 @@ func clearAway(r *Record) error {
 		_ = os.Remove(netnsDir)
 	}
 	errs = append(errs, unmountPins())
-	for _, path := range []string{ServerRecord, labRecord} {
+	for _, path := range []string{ServerRecord, ServerCA, labRecord} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}

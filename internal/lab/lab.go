@@ -41,6 +41,7 @@ type Host struct {
 const (
 	RunDir       = "/run/sallyport"
 	ServerRecord = RunDir + "/server.json" // written by the server: address and admin key
+	ServerCA     = RunDir + "/ca.pem"      // written by the server: the certificate of its CA
 	labRecord    = RunDir + "/lab.json"
 	lockFile     = RunDir + "/up.lock"
 	bpfDir       = RunDir + "/bpf"

@@ -26,6 +26,7 @@ type Options struct {
 	Region     string                           // for records
 	Executable string                           // sallyport
 	Node       string                           // sallyport-node; "" in labs without nodes
+	ServerArgs []string                         // more flags for `sallyport server`
 	Say        func(format string, args ...any) // told what a person should know; nil: nobody
 }
 
@@ -140,10 +141,10 @@ func (l *Lab) RemoveInstance(id string) error {
 func (l *Lab) StartServer(api *os.File, listen string) error {
 	return l.Start(Process{
 		Name: DefaultServer, Host: DefaultServer, Path: l.o.Executable, Files: []*os.File{api},
-		Args: []string{
+		Args: append([]string{
 			"server", "--data", filepath.Join(l.o.DataDir, "server"), "--listen", listen, "--listen-fd", "3",
 			"--node-listen", "0.0.0.0:7781", "--region", l.o.Region,
-		},
+		}, l.o.ServerArgs...),
 	})
 }
 
