@@ -305,10 +305,18 @@ func quietName() string { return fmt.Sprintf("dp-quiet-%d", os.Getpid()) }
 // benchOf opens the role's programs.
 func (w *world) benchOf(role lb.NodeRole, objects func() (*ebpf.CollectionSpec, error)) *bench {
 	w.t.Helper()
-	o := Options{Node: "gateway-1", Role: role, Address: netip.MustParseAddr(gwAddr), Buckets: 1024, Events: 1 << 30, objects: objects}
+	o := Options{Node: "gateway-1", Role: role, Address: netip.MustParseAddr(gwAddr), objects: objects}
 	if role == lb.RoleHost {
 		o.Node, o.Address = "ins-1", netip.MustParseAddr(hostAddr)
 	}
+	return w.benchAt(o)
+}
+
+// benchAt opens a node's programs, with a small flow table and every verdict
+// told.
+func (w *world) benchAt(o Options) *bench {
+	w.t.Helper()
+	o.Buckets, o.Events = 1024, 1<<30
 	delete(w.dirs, quietName())
 	return newBench(w.t, w.open(quietName(), o))
 }

@@ -36,8 +36,11 @@ func TestLab(t *testing.T) {
 	for range cap(stages) {
 		stages <- lab.Stage()
 	}
+	var count Count
+	defer func() { t.Logf("lab: %v", count) }()
 	t.Run("stories", func(t *testing.T) {
 		for _, s := range scripts(t) {
+			count.Add(s, "lab")
 			t.Run(strings.TrimSuffix(s.Name, ".txtar"), func(t *testing.T) {
 				t.Parallel()
 				stage := <-stages

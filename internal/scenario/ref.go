@@ -37,6 +37,9 @@ func NewRef() *Ref {
 // Close ends the store.
 func (r *Ref) Close() error { return r.store.Close() }
 
+// State is the newest state; what it points to is never modified.
+func (r *Ref) State() *lb.State { return r.store.State() }
+
 // Call runs the action in process.
 func (r *Ref) Call(ctx context.Context, api API, action string, in, out any) error {
 	params, err := json.Marshal(in)
@@ -114,14 +117,14 @@ func (r *Ref) judge(state *lb.State, s Send) (Result, error) {
 	var left []string
 	if s.From.Instance != "" {
 		out := atInstance(state, nil, lb.InstanceID(s.From.Instance), policy.Out, p)
-		left = []string{verdictText(out, policy.Out)}
+		left = []string{VerdictText(out, policy.Out)}
 		if out.Action != lb.Accept {
 			return Result{Verdicts: left}, nil
 		}
 	}
 	if s.Balancer == "" {
 		in := atInstance(state, nil, lb.InstanceID(s.Target.Instance), policy.In, p)
-		return Result{Served: in.Action == lb.Accept, Verdicts: append(left, verdictText(in, policy.In))}, nil
+		return Result{Served: in.Action == lb.Accept, Verdicts: append(left, VerdictText(in, policy.In))}, nil
 	}
 	res, err := through(state, state.Balancers[lb.BalancerID(s.Balancer)], p)
 	res.Verdicts = append(left, res.Verdicts...)
@@ -137,13 +140,13 @@ func through(state *lb.State, b *lb.LoadBalancer, p lb.Packet) (Result, error) {
 	}
 	gate1 := policy.Decide(policy.GateCLB, policy.In, policy.Resolve(state, b.Groups, policy.In), p)
 	if gate1.Action != lb.Accept {
-		return Result{Verdicts: []string{verdictText(gate1, policy.In)}}, nil
+		return Result{Verdicts: []string{VerdictText(gate1, policy.In)}}, nil
 	}
 	var all []Result
 	for _, t := range targetsOf(listener) {
 		p.DstPort = t.Port
 		gate2 := atInstance(state, b, t.Instance, policy.In, p)
-		all = append(all, Result{Served: gate2.Action == lb.Accept, Verdicts: []string{verdictText(gate1, policy.In), verdictText(gate2, policy.In)}})
+		all = append(all, Result{Served: gate2.Action == lb.Accept, Verdicts: []string{VerdictText(gate1, policy.In), VerdictText(gate2, policy.In)}})
 	}
 	if len(all) == 0 {
 		return Result{}, errors.New("the listener has no targets")
@@ -199,8 +202,8 @@ func targetsOf(l *lb.Listener) []lb.Target {
 	return targets
 }
 
-// verdictText is a verdict as scenario files write it, with the group's id.
-func verdictText(v policy.Verdict, dir policy.Direction) string {
+// VerdictText is a verdict as scenario files write it, with the group's id.
+func VerdictText(v policy.Verdict, dir policy.Direction) string {
 	words := []string{"drop", v.Gate.String()}
 	if v.Action == lb.Accept {
 		words[0] = "accept"

@@ -4,7 +4,6 @@ package scenario
 
 import (
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -13,21 +12,9 @@ import (
 // scripts are the scenario files, by name.
 func scripts(t *testing.T) []*Script {
 	t.Helper()
-	names, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(names) == 0 {
-		t.Fatalf("no scenario files: %v", err)
-	}
-	var all []*Script
-	for _, name := range names {
-		data, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s, err := Parse(name, data)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, s)
+	all, err := ParseAll(os.DirFS("testdata"))
+	if err != nil {
+		t.Fatal(err)
 	}
 	return all
 }
@@ -35,7 +22,10 @@ func scripts(t *testing.T) []*Script {
 // Every story on the reference engine, told rightly and with each decisive
 // rule left out.
 func TestRef(t *testing.T) {
+	var count Count
+	defer func() { t.Logf("ref: %v", count) }()
 	for _, s := range scripts(t) {
+		count.Add(s, "ref")
 		t.Run(strings.TrimSuffix(s.Name, ".txtar"), func(t *testing.T) {
 			ref := NewRef()
 			defer func() {

@@ -2,13 +2,16 @@
 
 // Package scenario runs stories about the two gates: txtar files whose first
 // part is a script of at most a dozen verbs and whose sections are security
-// groups. The same file runs on two engines: `ref` makes its changes through
-// the API in process and judges with policy.Decide, `lab` drives a running lab
-// and sends real packets. docs/scenario.md is the language's page.
+// groups. The same file runs on three engines: `ref` makes its changes through
+// the API in process and judges with policy.Decide, `bpf` (of package
+// datapath's tests) walks frames through the kernel's programs, `lab` drives a
+// running lab and sends real packets. docs/scenario.md is the language's page.
 package scenario
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"strconv"
@@ -29,7 +32,7 @@ type Script struct {
 // A Line is one act.
 type Line struct {
 	Number int    // 1-based, in the file
-	Engine string // "ref" or "lab" when it runs on that engine only
+	Engine string // "ref", "bpf" or "lab" when it runs on that engine only
 	Verb   string
 	Args   []string
 }
@@ -89,6 +92,57 @@ func Parse(name string, data []byte) (*Script, error) {
 	return s, s.sound()
 }
 
+// ParseAll reads every scenario file of a folder, by name.
+func ParseAll(fsys fs.FS) ([]*Script, error) {
+	names, err := fs.Glob(fsys, "*.txtar")
+	if err == nil && len(names) == 0 {
+		err = errors.New("no scenario files")
+	}
+	if err != nil {
+		return nil, err
+	}
+	var all []*Script
+	for _, name := range names {
+		data, err := fs.ReadFile(fsys, name)
+		if err != nil {
+			return nil, err
+		}
+		s, err := Parse(name, data)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+// A Count is what an engine has played: how many stories, sends, verdicts and
+// probes of targets.
+type Count struct{ Stories, Sends, Verdicts, Health, Left int }
+
+// Add counts a script as the engine plays it, the decisive runs apart. Left
+// are lines that are for other engines.
+func (c *Count) Add(s *Script, engine string) {
+	c.Stories++
+	for _, l := range s.Lines {
+		switch {
+		case l.Engine != "" && l.Engine != engine:
+			c.Left++
+		case l.Verb == "send":
+			c.Sends++
+		case l.Verb == "verdict":
+			c.Verdicts++
+		case l.Verb == "health":
+			c.Health++
+		}
+	}
+}
+
+// String is the count as tests print it.
+func (c Count) String() string {
+	return fmt.Sprintf("%d stories, %d sends, %d verdicts, %d health, %d lines for other engines", c.Stories, c.Sends, c.Verdicts, c.Health, c.Left)
+}
+
 func rulesOf(section string) []string {
 	var rules []string
 	for text := range strings.SplitSeq(section, "\n") {
@@ -105,7 +159,7 @@ func (s *Script) line(number int, text string) error {
 		return nil
 	}
 	l := Line{Number: number}
-	if words[0] == "[lab]" || words[0] == "[ref]" {
+	if slices.Contains([]string{"[ref]", "[bpf]", "[lab]"}, words[0]) {
 		l.Engine, words = strings.Trim(words[0], "[]"), words[1:]
 		if len(words) == 0 {
 			return fmt.Errorf("an engine without an act")
