@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -26,6 +27,9 @@ import (
 func startServer(t *testing.T, args ...string) (connection, func() (int, string)) {
 	t.Helper()
 	record := filepath.Join(t.TempDir(), "run", "server.json")
+	if at := slices.Index(args, "--record"); at >= 0 {
+		record = args[at+1]
+	}
 	args = append([]string{"server", "--node-listen", "127.0.0.1:0", "--record", record}, args...)
 	ctx, cancel := context.WithCancel(t.Context())
 	reader, writer := io.Pipe()

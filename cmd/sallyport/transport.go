@@ -110,10 +110,7 @@ func (t *transport) endpoint(address string) string {
 		return t.scheme() + "://" + address
 	}
 	if a, err := netip.ParseAddr(cmp.Or(host, "::")); err == nil && a.IsUnspecified() {
-		host = "127.0.0.1"
-		if a.Is6() {
-			host = "::1"
-		}
+		host = "127.0.0.1" // "::" takes IPv4 too
 	}
 	return t.scheme() + "://" + net.JoinHostPort(host, port)
 }
