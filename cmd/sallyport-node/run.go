@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sallyport/sallyport/internal/datapath"
 	"github.com/sallyport/sallyport/internal/lb"
 	"github.com/sallyport/sallyport/internal/node"
 )
@@ -28,7 +29,7 @@ const (
 
 // runFlags are what the command line of `run` says.
 type runFlags struct {
-	name, role, server, data, device, address, tokenFile, pin, metrics string
+	name, role, server, data, device, address, tokenFile, pin, metrics, attach string
 }
 
 func newRunCommand() *cobra.Command {
@@ -53,6 +54,7 @@ func newRunCommand() *cobra.Command {
 	flags.StringVar(&f.tokenFile, "token-file", "", "file with the join token; needed on the first start only")
 	flags.StringVar(&f.pin, "pin", "", "folder in a bpffs to pin programs and maps in (default "+pinRoot+"/NAME)")
 	flags.StringVar(&f.metrics, "metrics", "127.0.0.1:7782", "address for /metrics and /healthz; empty: none")
+	flags.StringVar(&f.attach, "attach", "auto", "hooks that a gateway uses: tc, xdp, or auto for what `doctor` says")
 	return cmd
 }
 
@@ -63,6 +65,7 @@ type settings struct {
 	pin     string
 	control netip.AddrPort
 	metrics string
+	attach  datapath.Attach
 }
 
 func (f *runFlags) settings() (settings, error) {
@@ -90,10 +93,29 @@ func (f *runFlags) settings() (settings, error) {
 	s := settings{device: f.device, pin: f.pin, control: server, metrics: f.metrics,
 		node: node.Options{Name: lb.NodeID(f.name), Role: role, Server: f.server, DataDir: f.data, Address: address,
 			TokenFile: f.tokenFile, Version: version()}}
+	if s.attach, err = chooseAttach(f.attach, role, f.device); err != nil {
+		return settings{}, err
+	}
 	if s.pin == "" {
 		s.pin = filepath.Join(pinRoot, f.name)
 	}
 	return s, nil
+}
+
+// chooseAttach turns the flag into hooks. Hosts have no choice.
+func chooseAttach(flag string, role lb.NodeRole, device string) (datapath.Attach, error) {
+	switch {
+	case flag != "auto" && flag != string(datapath.AttachTC) && flag != string(datapath.AttachXDP):
+		return "", fmt.Errorf("--attach %q is none of auto, tc and xdp", flag)
+	case role == lb.RoleHost && flag == string(datapath.AttachXDP):
+		return "", errors.New("--attach xdp is for gateways: gate 2 stands at TC")
+	case role == lb.RoleHost:
+		return datapath.AttachTC, nil
+	case flag == "auto":
+		chosen, _ := datapath.ChooseAttach(device)
+		return chosen, nil
+	}
+	return datapath.Attach(flag), nil
 }
 
 // serve runs the node until ctx ends.

@@ -29,6 +29,7 @@ type upOptions struct {
 	data      string // "": a temporary directory, removed at the end
 	listen    string
 	region    string
+	attach    string // "": the agent decides
 	readyFile string
 	transport transport
 }
@@ -45,6 +46,9 @@ func newUpCommand() *cobra.Command {
 			if err := o.transport.check(); err != nil {
 				return usageError{err}
 			}
+			if o.attach != "" && o.attach != "tc" && o.attach != "xdp" {
+				return usageError{fmt.Errorf("--attach %q is neither tc nor xdp", o.attach)}
+			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 			defer stop()
 			// A reader of our output that goes away must not take the lab with it.
@@ -56,6 +60,7 @@ func newUpCommand() *cobra.Command {
 	cmd.Flags().StringVar(&o.data, "data", "", "directory that brings the same lab back next time (default: a temporary one)")
 	cmd.Flags().StringVar(&o.listen, "listen", "127.0.0.1:7780", "address of API and console")
 	cmd.Flags().StringVar(&o.region, "region", "local", "name of the region; its zone is NAME-1")
+	cmd.Flags().StringVar(&o.attach, "attach", "", "hooks that the gateway uses, tc or xdp (default: what its device is best at)")
 	o.transport.ownFlags(cmd)
 	cmd.Flags().StringVar(&o.readyFile, "ready-file", "", "file to write, last of all, when everything is ready")
 	return cmd
@@ -99,7 +104,7 @@ func up(ctx context.Context, o upOptions, out, errs io.Writer) (err error) {
 	}
 	options := lab.Options{
 		DataDir: o.data, API: o.transport.endpoint(listener.Addr().String()), Region: o.region,
-		Executable: programs.sallyport, Node: programs.node, ServerArgs: o.transport.args(), Say: u.say,
+		Executable: programs.sallyport, Node: programs.node, ServerArgs: o.transport.args(), Attach: o.attach, Say: u.say,
 	}
 	if options.DataDir == "" {
 		options.Temporary = true

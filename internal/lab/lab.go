@@ -52,6 +52,9 @@ const (
 // fabricName names the namespace in the middle. It is no Host: nothing runs there.
 const fabricName = "fabric"
 
+// passSuffix stands in the name of the process that serves a gateway's link.
+const passSuffix = ".pass."
+
 // DefaultServer and DefaultGateway name the two hosts that every lab has once.
 const (
 	DefaultServer  = "server"

@@ -27,6 +27,7 @@ type Options struct {
 	Executable string                           // sallyport
 	Node       string                           // sallyport-node; "" in labs without nodes
 	ServerArgs []string                         // more flags for `sallyport server`
+	Attach     string                           // which hooks the gateway uses: tc or xdp; "": the agent's choice
 	Say        func(format string, args ...any) // told what a person should know; nil: nobody
 }
 
@@ -170,12 +171,25 @@ func (l *Lab) StartNode(host, token string) error {
 	if h.Role == RoleInstance {
 		role, log = "host", host+agentSuffix
 	}
+	args := []string{
+		"run", "--name", host, "--role", role, "--server", FixedHosts()[0].Underlay.String() + ":7781", "--data", dir,
+		"--device", "eth0", "--address", h.Underlay.String(), "--token-file", l.tokenFile(host), "--pin", PinDir(host),
+	}
+	if h.Role == RoleGateway && l.o.Attach != "" {
+		args = append(args, "--attach", l.o.Attach)
+		if err := l.startPass(host); err != nil {
+			return err
+		}
+	}
+	return l.Start(Process{Name: host + agentSuffix, Host: host, Path: l.o.Node, Log: log, Args: args})
+}
+
+// startPass puts a program that passes everything onto the fabric's end of a
+// gateway's link: without one the kernel never collects what the gateway's XDP
+// program sends into the pair.
+func (l *Lab) startPass(host string) error {
 	return l.Start(Process{
-		Name: host + agentSuffix, Host: host, Path: l.o.Node, Log: log,
-		Args: []string{
-			"run", "--name", host, "--role", role, "--server", FixedHosts()[0].Underlay.String() + ":7781", "--data", dir,
-			"--device", "eth0", "--address", h.Underlay.String(), "--token-file", l.tokenFile(host), "--pin", PinDir(host),
-		},
+		Name: fabricName + passSuffix + host, Host: fabricName, Path: l.o.Node, Args: []string{"pass-all", "--device", host},
 	})
 }
 
