@@ -34,12 +34,14 @@ type kernel struct {
 	nodes    map[lb.NodeID]*lb.Node
 	compiler *snapshot.Compiler
 	now      *snapshot.Snapshot // the gateway's, in force
+	early    bool               // the gateway's XDP program stands before the one at TC
 	port     uint16
 	packets  int
+	finished int // frames that the XDP program sent on by itself
 }
 
-func newKernel(t *testing.T) *kernel {
-	k := &kernel{Ref: scenario.NewRef(), w: newQuiet(t), hosts: map[lb.InstanceID]*bench{}, compiler: snapshot.NewCompiler(), port: 20000,
+func newKernel(t *testing.T, early bool) *kernel {
+	k := &kernel{Ref: scenario.NewRef(), w: newQuiet(t), early: early, hosts: map[lb.InstanceID]*bench{}, compiler: snapshot.NewCompiler(), port: 20000,
 		nodes: map[lb.NodeID]*lb.Node{"gateway-1": {ID: "gateway-1", Num: 1, Role: lb.RoleGateway, Address: netip.MustParseAddr(gwAddr)}}}
 	t.Cleanup(func() {
 		if err := k.Close(); err != nil {
@@ -139,8 +141,11 @@ type skb [48]uint32
 // through runs a frame through a program and gives the frame and mark as they
 // leave it; no frame when it was dropped.
 func (t *trip) through(b *bench, program string, frame []byte, mark uint32) ([]byte, uint32, uint32, error) {
-	in, out := skb{2: mark}, skb{}
-	opts := &ebpf.RunOptions{Data: frame, DataOut: make([]byte, 2048), Context: in, ContextOut: &out}
+	out := skb{}
+	opts := &ebpf.RunOptions{Data: frame, DataOut: make([]byte, 2048)}
+	if b.progs[program].Type() == ebpf.SchedCLS {
+		opts.Context, opts.ContextOut = skb{2: mark}, &out
+	}
 	answer, err := b.progs[program].Run(opts)
 	if err != nil {
 		return nil, 0, 0, fmt.Errorf("%s: %w", program, err)
@@ -180,6 +185,16 @@ func (t *trip) travel(frame []byte) (place, []byte, error) {
 		}
 		if to != t.gateway.opts.Address && !slices.Contains(t.now.VIPs, to) {
 			return client, frame, nil
+		}
+		if t.early {
+			out, answer, _, err := t.through(t.gateway, "gateway_xdp", frame, 0)
+			if err != nil || answer == xdpDrop {
+				return nowhere, nil, err
+			}
+			if frame = out; answer != xdpPass {
+				t.finished++
+				continue
+			}
 		}
 		out, answer, mark, err := t.through(t.gateway, "gateway", frame, 0)
 		switch {
@@ -411,25 +426,35 @@ func endsOf(f []byte) (src, dst netip.AddrPort, err error) {
 	return netip.AddrPortFrom(r.src, binary.BigEndian.Uint16(f[34:])), netip.AddrPortFrom(r.dst, r.dstPort), err
 }
 
-// Every story on the programs in the kernel, told rightly and with each
-// decisive rule left out.
+// Every story on the programs in the kernel: in the TC form of the gateway also
+// with each decisive rule left out, and in the XDP form.
 func TestScenarios(t *testing.T) {
 	scripts, err := scenario.ParseAll(os.DirFS("../scenario/testdata"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := newKernel(t)
-	var count scenario.Count
-	for _, s := range scripts {
-		t.Run(strings.TrimSuffix(s.Name, ".txtar"), func(t *testing.T) {
-			if err := scenario.Run(t.Context(), k, "bpf", s); err != nil {
-				t.Fatal(err)
+	for form, early := range map[string]bool{"tc": false, "xdp": true} {
+		t.Run(form, func(t *testing.T) {
+			k := newKernel(t, early)
+			var count scenario.Count
+			for _, s := range scripts {
+				t.Run(strings.TrimSuffix(s.Name, ".txtar"), func(t *testing.T) {
+					if err := scenario.Run(t.Context(), k, "bpf", s); err != nil {
+						t.Fatal(err)
+					}
+					if early {
+						return
+					}
+					if err := scenario.Sharp(t.Context(), k, "bpf", s); err != nil {
+						t.Error(err)
+					}
+				})
+				count.Add(s, "bpf")
 			}
-			if err := scenario.Sharp(t.Context(), k, "bpf", s); err != nil {
-				t.Error(err)
+			t.Logf("bpf, %s form: %v; %d frames through programs, %d sent on by XDP", form, count, k.packets, k.finished)
+			if early != (k.finished > 0) {
+				t.Errorf("the XDP program sent %d frames on", k.finished)
 			}
 		})
-		count.Add(s, "bpf")
 	}
-	t.Logf("bpf: %v, %d frames through programs", count, k.packets)
 }

@@ -121,6 +121,12 @@ func (b *bench) stage(t testing.TB, s *snapshot.Snapshot) {
 	b.forget(t)
 }
 
+// What else than to pass an XDP program can answer.
+const (
+	xdpDrop     = 1
+	xdpRedirect = 4
+)
+
 // A side is one program that judges, and how its packets look.
 type side struct {
 	program string
@@ -128,13 +134,15 @@ type side struct {
 	gate    policy.Gate
 	dir     policy.Direction
 	passes  uint32 // the program's answer to a packet that it lets through
+	drops   uint32 // and to one that it refuses
 }
 
 func sides() []side {
 	return []side{
-		{"gateway", lb.RoleGateway, policy.GateCLB, policy.In, actRedirect},
-		{"host_in", lb.RoleHost, policy.GateCVM, policy.In, actNext},
-		{"host_out", lb.RoleHost, policy.GateCVM, policy.Out, actNext},
+		{"gateway", lb.RoleGateway, policy.GateCLB, policy.In, actRedirect, actShot},
+		{"gateway_xdp", lb.RoleGateway, policy.GateCLB, policy.In, xdpRedirect, xdpDrop},
+		{"host_in", lb.RoleHost, policy.GateCVM, policy.In, actNext, actShot},
+		{"host_out", lb.RoleHost, policy.GateCVM, policy.Out, actNext, actShot},
 	}
 }
 
@@ -151,11 +159,11 @@ func ownAddress(i int) netip.Addr {
 func (s side) packet(d policytest.Dice, groups []policy.Group, i int) lb.Packet {
 	for {
 		p := policytest.RandomPacket(d, groups, s.dir)
-		if !policy.Peer(s.dir, p).Is4() || s.program == "gateway" && p.Proto != lb.TCP {
+		if !policy.Peer(s.dir, p).Is4() || s.role == lb.RoleGateway && p.Proto != lb.TCP {
 			continue
 		}
 		own := ownAddress(i)
-		if s.program == "gateway" {
+		if s.role == lb.RoleGateway {
 			own = netip.MustParseAddr(vip)
 		}
 		if s.dir == policy.In {
@@ -212,7 +220,7 @@ func (s side) compare(b *bench, c *policy.Compiled, groups []policy.Group, packe
 			return byRule, fmt.Sprintf("%v: %v", p, err)
 		}
 		stamped := tunnelled(out)
-		if answers[i] == actRedirect && (stamped.target != 7 || stamped.revision != uint32(b.rev)) {
+		if s.role == lb.RoleGateway && answers[i] == s.passes && (stamped.target != 7 || stamped.revision != uint32(b.rev)) {
 			return byRule, fmt.Sprintf("%v: tunnelled to target %d at revision %d", p, stamped.target, stamped.revision)
 		}
 	}
@@ -225,7 +233,7 @@ func (s side) compare(b *bench, c *policy.Compiled, groups []policy.Group, packe
 		if err != nil {
 			return byRule, fmt.Sprintf("packet %d, %v: no verdict was told: %v", i, p, err)
 		}
-		answer := uint32(actShot)
+		answer := s.drops
 		if want.Action == lb.Accept {
 			answer = s.passes
 		}
@@ -284,8 +292,9 @@ func (s side) campaign(t *testing.T, b *bench, d policytest.Dice, policies, each
 
 func asBound(groups []policy.Group) []policy.Group { return groups }
 
-// newQuiet is a world of one namespace with a device that is down: nothing
-// comes by but what a test runs.
+// newQuiet is a world of one namespace where nobody sends: nothing comes by
+// but what a test runs. Its router's MAC address is known, so programs may send
+// straight out.
 func newQuiet(t testing.TB) *world {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -295,7 +304,13 @@ func newQuiet(t testing.TB) *world {
 	ns := quietName()
 	w.run("ip", "netns", "add", ns)
 	t.Cleanup(func() { exec.Command("ip", "netns", "del", ns).Run() })
-	w.in(ns, "ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth1")
+	w.in(ns, "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
+	for _, step := range []string{
+		"link add eth0 type veth peer name eth1", "link set eth1 up", "link set eth0 up", "addr add 192.0.2.200/32 dev eth0",
+		"route add 192.0.2.254 dev eth0", "route add default via 192.0.2.254", "neigh add 192.0.2.254 lladdr 02:00:00:00:00:fe dev eth0 nud permanent",
+	} {
+		w.in(ns, append([]string{"ip"}, strings.Fields(step)...)...)
+	}
 	return w
 }
 
@@ -346,6 +361,18 @@ type fault struct {
 	name, file, old, new string
 }
 
+// touches reports whether the side's program judges by the line: the gateway
+// names the port it judges in packet.h and the host in its own file.
+func (f fault) touches(s side) bool {
+	switch f.file {
+	case "packet.h":
+		return s.role == lb.RoleGateway
+	case "host.bpf.c":
+		return s.role == lb.RoleHost
+	}
+	return true
+}
+
 // Every fault is compiled into the programs it touches, and the twin sees it.
 func TestKernelTwinCatchesPlantedFaults(t *testing.T) {
 	if _, err := exec.LookPath("clang-19"); err != nil {
@@ -363,15 +390,21 @@ func TestKernelTwinCatchesPlantedFaults(t *testing.T) {
 	for _, f := range []fault{
 		{"nothing", "judge.h", "POLICY_HEADER = 3", "POLICY_HEADER = 3"},
 		{"< for <=", "judge.h", "(__s64)value - 1)", "(__s64)value)"},
-		{"source port for destination port", "packet.h", "p->src_port = t[0] << 8 | t[1];\n\t\tp->dst_port = t[2] << 8 | t[3];", "p->src_port = t[2] << 8 | t[3];\n\t\tp->dst_port = t[0] << 8 | t[1];"},
+		{"source port for destination port at gate 1", "packet.h", "IPPROTO_UDP ? p->dst_port : 0", "IPPROTO_UDP ? p->src_port : 0"},
+		{"source port for destination port at gate 2", "host.bpf.c", "opener == DIRECTION_IN ? k->t.local_port : k->t.remote_port", "opener != DIRECTION_IN ? k->t.local_port : k->t.remote_port"},
 		{"port bytes swapped", "judge.h", "search(at, intervals, key)", "search(at, intervals, (key & 0xff0000) | ((key & 0xff) << 8) | ((key >> 8) & 0xff))"},
 		{"order of the rules ignored", "judge.h", "word(at + ordinal - 1)", "word(at + rules - ordinal)"},
 		{"stale revision", "layout.h", "(!ok0 || f1 > f0) ? 1 : ok0 ? 0 : -1", "(!ok0 || f1 < f0) ? 1 : ok0 ? 0 : -1"},
 	} {
 		t.Run(f.name, func(t *testing.T) {
-			objects := map[lb.NodeRole]func() (*ebpf.CollectionSpec, error){
-				lb.RoleGateway: f.objects(t, lb.RoleGateway), lb.RoleHost: f.objects(t, lb.RoleHost)}
+			objects := map[lb.NodeRole]func() (*ebpf.CollectionSpec, error){}
 			for _, s := range sides() {
+				if !f.touches(s) {
+					continue
+				}
+				if objects[s.role] == nil {
+					objects[s.role] = f.objects(t, s.role)
+				}
 				b := w.benchOf(s.role, objects[s.role])
 				if f.old != f.new {
 					catch(t, b, s, asBound)
