@@ -3,10 +3,14 @@
 package cloudapi
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -26,15 +30,37 @@ type sdk struct {
 	client *common.Client
 }
 
+// newSDK speaks plain HTTP.
 func newSDK(t *testing.T) *sdk {
 	t.Helper()
 	b := newBench(t)
 	web := httptest.NewServer(b)
 	t.Cleanup(web.Close)
+	return &sdk{b, common.NewCommonClient(common.NewCredential(vectorID, vectorKey), "local", sdkProfile("HTTP", strings.TrimPrefix(web.URL, "http://")))}
+}
+
+// newSecureSDK speaks HTTPS with a server whose certificate our CA made.
+func newSecureSDK(t *testing.T) *sdk {
+	t.Helper()
+	b := newBench(t)
+	address, caFile := serveTLS(t, b)
+	ca, err := os.ReadFile(caFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca)
+	client := common.NewCommonClient(common.NewCredential(vectorID, vectorKey), "local", sdkProfile("HTTPS", address))
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
+	t.Cleanup(transport.CloseIdleConnections)
+	client.WithHttpTransport(transport)
+	return &sdk{b, client}
+}
+
+func sdkProfile(scheme, endpoint string) *profile.ClientProfile {
 	p := profile.NewClientProfile()
-	p.HttpProfile.Scheme = "HTTP"
-	p.HttpProfile.Endpoint = strings.TrimPrefix(web.URL, "http://")
-	return &sdk{b, common.NewCommonClient(common.NewCredential(vectorID, vectorKey), "local", p)}
+	p.HttpProfile.Scheme, p.HttpProfile.Endpoint = scheme, endpoint
+	return p
 }
 
 func (s *sdk) send(service, version, action, params string) ([]byte, error) {
@@ -67,7 +93,12 @@ type anything = map[string]any
 // The document's example by the official client: a public load balancer,
 // HTTP:80, two instances on 8080, a group at each gate.
 func TestOfficialClientRunsTheExample(t *testing.T) {
-	s := newSDK(t)
+	t.Run("HTTP", func(t *testing.T) { newSDK(t).runExample() })
+	t.Run("TLS", func(t *testing.T) { newSecureSDK(t).runExample() })
+}
+
+func (s *sdk) runExample() {
+	s.Helper()
 	vpc := ask[struct{ Vpc struct{ VpcId string } }](s, "vpc", "CreateVpc", `{"VpcName":"site","CidrBlock":"10.1.0.0/16"}`).Vpc.VpcId
 	subnet := ask[struct{ Subnet struct{ SubnetId string } }](s, "vpc", "CreateSubnet",
 		`{"VpcId":"`+vpc+`","SubnetName":"web","CidrBlock":"10.1.1.0/24","Zone":"local-1"}`).Subnet.SubnetId
@@ -90,7 +121,7 @@ func TestOfficialClientRunsTheExample(t *testing.T) {
 		LoadBalancerIds []string
 	}](s, "clb", "DescribeTaskStatus", `{"TaskId":"`+created.RequestId+`"}`)
 	if len(instances) != 2 || task.Status != 0 || len(task.LoadBalancerIds) != 1 {
-		t.Fatalf("instances %v, task %+v", instances, task)
+		s.Fatalf("instances %v, task %+v", instances, task)
 	}
 	clb := task.LoadBalancerIds[0]
 	listener := ask[struct{ ListenerIds []string }](s, "clb", "CreateListener", `{"LoadBalancerId":"`+clb+`","Ports":[80],"Protocol":"HTTP","ListenerNames":["web"]}`).ListenerIds[0]
@@ -102,15 +133,15 @@ func TestOfficialClientRunsTheExample(t *testing.T) {
 
 	got := ask[struct{ LoadBalancerSet []loadBalancerOut }](s, "clb", "DescribeLoadBalancers", `{"LoadBalancerIds":["`+clb+`"]}`).LoadBalancerSet[0]
 	if !slices.Equal(got.SecureGroups, []lb.GroupID{lb.GroupID(edge)}) || got.VpcId != vpc {
-		t.Errorf("the load balancer reads %+v", got)
+		s.Errorf("the load balancer reads %+v", got)
 	}
 	targets := ask[struct{ Listeners []listenerBackend }](s, "clb", "DescribeTargets", `{"LoadBalancerId":"`+clb+`"}`)
 	if rs := targets.Listeners[0].Rules[0].Targets; len(rs) != 2 || rs[0].Port != 8080 || !strings.HasPrefix(rs[0].PrivateIpAddresses[0], "10.1.1.") {
-		t.Errorf("targets read %+v", rs)
+		s.Errorf("targets read %+v", rs)
 	}
 	health := ask[struct{ LoadBalancers []balancerHealth }](s, "clb", "DescribeTargetHealth", `{"LoadBalancerIds":["`+clb+`"]}`)
 	if w := health.LoadBalancers[0].Listeners[0].Rules[0].Targets[0].HealthStatusDetail; w != "Unknown" {
-		t.Errorf("without nodes health is %s", w)
+		s.Errorf("without nodes health is %s", w)
 	}
 	s.gatesJudge(lb.BalancerID(clb), lb.InstanceID(instances[0]))
 }
