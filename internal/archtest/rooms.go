@@ -31,10 +31,12 @@ var rooms = map[string][]string{
 	"scenario":   {"lb", "policy", "store", "cloudapi"},
 	"archtest":   {},
 	"policytest": {"lb", "policy"},
+	"e2e":        {"cloudapi", "lab"},
+	"bench":      {},
 }
 
 // testOnly are rooms that nothing built may import.
-var testOnly = []string{"scenario", "archtest", "policytest"}
+var testOnly = []string{"scenario", "archtest", "policytest", "e2e", "bench"}
 
 // Imports enforces the room table. Test files may import what they like, and
 // cmd wires everything.
