@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -210,17 +211,18 @@ func (s side) snapshot(c, other *policy.Compiled, packets []lb.Packet) *snapshot
 
 // compare runs every packet through the program and compares what it answers
 // and tells with Decide and with the compiled form. It gives the number of
-// packets that a rule decided, and the first difference.
-func (s side) compare(b *bench, c *policy.Compiled, groups []policy.Group, packets []lb.Packet) (byRule int, difference string) {
+// packets that a rule decided, and the first difference. frame says how a
+// packet travels, at is the revision that it has to be judged at.
+func (s side) compare(b *bench, c *policy.Compiled, groups []policy.Group, packets []lb.Packet, at lb.Revision, frame func(lb.Packet) []byte) (byRule int, difference string) {
 	out := make([]byte, 256)
 	answers := make([]uint32, len(packets))
 	for i, p := range packets {
 		var err error
-		if answers[i], err = b.run(s.program, frameOf(p, 2), out); err != nil {
+		if answers[i], err = b.run(s.program, frame(p), out); err != nil {
 			return byRule, fmt.Sprintf("%v: %v", p, err)
 		}
 		stamped := tunnelled(out)
-		if s.role == lb.RoleGateway && answers[i] == s.passes && (stamped.target != 7 || stamped.revision != uint32(b.rev)) {
+		if s.role == lb.RoleGateway && answers[i] == s.passes && (stamped.target != 7 || stamped.revision != uint32(at)) {
 			return byRule, fmt.Sprintf("%v: tunnelled to target %d at revision %d", p, stamped.target, stamped.revision)
 		}
 	}
@@ -238,7 +240,7 @@ func (s side) compare(b *bench, c *policy.Compiled, groups []policy.Group, packe
 			answer = s.passes
 		}
 		switch {
-		case e.Src.Addr() != p.Src || e.Dst.Addr() != p.Dst || e.Proto != p.Proto || e.Revision != b.rev || e.Direction != s.dir:
+		case e.Src.Addr() != p.Src || e.Dst.Addr() != p.Dst || e.Proto != p.Proto || e.Revision != at || e.Direction != s.dir:
 			return byRule, fmt.Sprintf("packet %d, %v: the program told of %+v", i, p, e)
 		case e.Verdict != want:
 			return byRule, fmt.Sprintf("packet %d, %v: the program says %+v, Decide %+v", i, p, e.Verdict, want)
@@ -266,21 +268,14 @@ func tunnelled(frame []byte) stamp {
 func (s side) campaign(t *testing.T, b *bench, d policytest.Dice, policies, each int, bound func([]policy.Group) []policy.Group) (compared, byRule int, difference string) {
 	t.Helper()
 	sizes := policytest.Sizes()
-	compile := func(groups []policy.Group) *policy.Compiled {
-		c, err := policy.Compile(groups)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c
-	}
 	for i := range policies {
 		groups := policytest.RandomGroups(d, sizes[i%len(sizes)])
 		packets := make([]lb.Packet, each)
 		for k := range packets {
 			packets[k] = s.packet(d, groups, k)
 		}
-		b.stage(t, s.snapshot(compile(bound(groups)), compile(policytest.RandomGroups(d, 4)), packets))
-		n, difference := s.compare(b, compile(groups), groups, packets)
+		b.stage(t, s.snapshot(compiledGroups(t, bound(groups)), compiledGroups(t, policytest.RandomGroups(d, 4)), packets))
+		n, difference := s.compare(b, compiledGroups(t, groups), groups, packets, b.rev, syn)
 		byRule += n
 		compared += len(packets)
 		if difference != "" {
@@ -289,6 +284,9 @@ func (s side) campaign(t *testing.T, b *bench, d policytest.Dice, policies, each
 	}
 	return compared, byRule, ""
 }
+
+// syn is the frame of a packet; of TCP the first of a connection.
+func syn(p lb.Packet) []byte { return frameOf(p, 2) }
 
 func asBound(groups []policy.Group) []policy.Group { return groups }
 
@@ -354,6 +352,75 @@ func TestKernelTwin(t *testing.T) {
 	if total < 100_000 || decided*2 < total {
 		t.Errorf("too few: %d packets, %d decided by a rule", total, decided)
 	}
+}
+
+// What comes through the tunnel is judged at the revision that the gateway
+// stamped, whether that is in force here or only staged.
+func TestKernelTwinAtStampedRevision(t *testing.T) {
+	b := newQuiet(t).benchOf(lb.RoleHost, nil)
+	s := side{"host_in", lb.RoleHost, policy.GateCVM, policy.In, actNext, actShot}
+	d := rand.New(rand.NewPCG(37, 41))
+	const each = 300
+	total, decided := 0, 0
+	for range 40 {
+		var lists [2][]policy.Group
+		var packets [2][]lb.Packet
+		var forms [2]*policy.Compiled
+		for n := range lists {
+			lists[n] = policytest.RandomGroups(d, 64)
+			forms[n] = compiledGroups(t, lists[n])
+			for len(packets[n]) < each {
+				p := s.packet(d, lists[n], n*each+len(packets[n]))
+				if p.Proto == lb.TCP {
+					p.Dst = ownAddress(0)
+					packets[n] = append(packets[n], p)
+				}
+			}
+		}
+		targets := map[uint16]uint32{}
+		var rows []snapshot.Target
+		for _, p := range slices.Concat(packets[0], packets[1]) {
+			if targets[p.DstPort] == 0 {
+				targets[p.DstPort] = uint32(len(targets) + 1)
+				rows = append(rows, snapshot.Target{Num: targets[p.DstPort], Host: netip.MustParseAddr(hostAddr), Service: netip.AddrPortFrom(p.Dst, p.DstPort),
+					VIPs: []netip.Addr{netip.MustParseAddr(vip)}, Proto: lb.TCP, ViaGateway: true})
+			}
+		}
+		bound := func(n int) *snapshot.Snapshot {
+			out := s.snapshot(forms[n], forms[n], packets[0][:1])
+			out.Targets, out.Peers = rows, []snapshot.Peer{{Node: "gateway-1", Num: 1, Addr: netip.MustParseAddr(gwAddr), Keys: [2]uint64{tunnelKey, 0}}}
+			return out
+		}
+		b.stage(t, bound(0))
+		next := bound(1)
+		next.Revision = b.rev + 1
+		if err := b.Stage(t.Context(), next); err != nil {
+			t.Fatal(err)
+		}
+		for n := range lists {
+			at := b.rev + lb.Revision(n)
+			byRule, difference := s.compare(b, forms[n], lists[n], packets[n], at, func(p lb.Packet) []byte {
+				return inTunnel(syn(p), gwAddr, hostAddr, uint32(at), targets[p.DstPort])
+			})
+			if difference != "" {
+				t.Fatalf("stamped with revision %d, %d in force: %s", at, b.rev, difference)
+			}
+			total, decided = total+each, decided+byRule
+		}
+		if b.rev++; b.Commit(t.Context(), b.rev) != nil {
+			t.Fatal("the staged revision was not committed")
+		}
+	}
+	t.Logf("host_in, tunnelled: %d packets compared at two revisions at once, %d (%d%%) decided by a rule", total, decided, 100*decided/total)
+}
+
+func compiledGroups(t testing.TB, groups []policy.Group) *policy.Compiled {
+	t.Helper()
+	c, err := policy.Compile(groups)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 // A fault is one edit of the C sources.
