@@ -203,6 +203,7 @@ INLINE int refuse(struct __sk_buff *skb, const struct packet *p, struct track *k
 		struct host_flow want = k->was;
 		want.state = FLOW_REFUSED;
 		want.revision = v->revision;
+		want.counter = v->counter; /* what replies are refused by from now on */
 		write(k, &want, now);
 	}
 	return drop(skb, p, v, v->reason);
