@@ -11,7 +11,7 @@ import (
 
 // rooms is the table of docs/ARCHITECTURE.md: which rooms a room may import.
 // A new edge is a change of this map, to be reviewed as one. The control half
-// (cloudapi, store, control) and the node half (node, datapath, proxy, health)
+// (console, cloudapi, store, control) and the node half (node, datapath, proxy, health)
 // meet only in lb, policy, path, snapshot, flow and the wire.
 var rooms = map[string][]string{
 	"lb":         {},
@@ -23,6 +23,7 @@ var rooms = map[string][]string{
 	"wire":       {},
 	"control":    {"lb", "policy", "store", "snapshot", "flow", "wire"},
 	"cloudapi":   {"lb", "policy", "path", "store", "control", "flow"},
+	"console":    {"lb", "policy", "cloudapi"},
 	"node":       {"lb", "policy", "path", "snapshot", "flow", "wire"},
 	"datapath":   {"lb", "policy", "snapshot", "flow"},
 	"proxy":      {"lb", "policy", "snapshot", "flow"},
@@ -100,7 +101,7 @@ func Keepers(t *Tree) []Fault {
 
 // notOnNodes must not be linked into sallyport-node, which runs privileged on
 // every host and stays small.
-var notOnNodes = []string{"go.etcd.io/", Module + "/internal/cloudapi", Module + "/internal/store", Module + "/internal/control"}
+var notOnNodes = []string{"go.etcd.io/", Module + "/internal/cloudapi", Module + "/internal/console", Module + "/internal/store", Module + "/internal/control"}
 
 // NodeLinks judges the dependencies of cmd/sallyport-node as `go list -deps`
 // prints them, one import path an element.

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package console
+
+import (
+	"fmt"
+	"strings"
+)
+
+// A tally counts targets by health.
+type tally struct{ Alive, Dead, Unknown, Close int }
+
+// Total is how many targets there are.
+func (t tally) Total() int { return t.Alive + t.Dead + t.Unknown + t.Close }
+
+// Word is the worst of them, as a class and a label; "" without targets.
+func (t tally) Word() string {
+	switch {
+	case t.Dead > 0:
+		return "Dead"
+	case t.Unknown > 0:
+		return "Unknown"
+	case t.Alive > 0:
+		return "Alive"
+	case t.Close > 0:
+		return "Close"
+	}
+	return ""
+}
+
+func (t *tally) add(word string) {
+	switch word {
+	case "Alive":
+		t.Alive++
+	case "Dead":
+		t.Dead++
+	case "Close":
+		t.Close++
+	default:
+		t.Unknown++
+	}
+}
+
+func (s status) tallies() map[string]tally {
+	all := map[string]tally{}
+	for _, t := range s.Targets {
+		n := all[t.LoadBalancerId]
+		n.add(t.Health)
+		all[t.LoadBalancerId] = n
+	}
+	return all
+}
+
+type balancerRow struct {
+	B balancer
+	T tally
+}
+
+type balancerListData struct {
+	Rows []balancerRow
+	P    pager
+}
+
+func (v *visit) balancerList() error {
+	search, offset := v.r.URL.Query().Get("q"), v.offset()
+	in := m{"SearchKey": search, "Offset": offset, "Limit": pageSize}
+	if strings.HasPrefix(search, "lb-") {
+		in = m{"LoadBalancerIds": []string{search}}
+	}
+	all, total, err := v.balancers(in)
+	if err != nil {
+		return err
+	}
+	s, err := v.status()
+	if err != nil {
+		return err
+	}
+	tallies := s.tallies()
+	d := balancerListData{P: v.pager("clb", search, offset, len(all), total)}
+	for _, b := range all {
+		d.Rows = append(d.Rows, balancerRow{b, tallies[b.LoadBalancerId]})
+	}
+	return v.show(200, "clb-list", "clb", "Load balancers", d)
+}
+
+type balancerFormData struct {
+	F    form
+	B    balancer
+	VPCs []choice
+}
+
+func (v *visit) vpcs() ([]choice, error) {
+	var out struct {
+		VpcSet []struct{ VpcId, VpcName, CidrBlock string }
+	}
+	err := v.do(vpcVersion, "DescribeVpcs", m{"Limit": "100"}, &out)
+	var all []choice
+	for _, n := range out.VpcSet {
+		all = append(all, choice{n.VpcId, n.VpcName, n.CidrBlock})
+	}
+	return all, err
+}
+
+func (v *visit) newBalancer() error {
+	d := balancerFormData{F: v.initial()}
+	var err error
+	if d.VPCs, err = v.vpcs(); err != nil {
+		return err
+	}
+	if v.posted() {
+		d.F = v.typed()
+		var out struct{ LoadBalancerIds []string }
+		err := v.do(clbVersion, "CreateLoadBalancer", m{"LoadBalancerType": "OPEN", "LoadBalancerName": d.F.V("LoadBalancerName"),
+			"VpcId": d.F.V("VpcId"), "Vip": d.F.V("Vip")}, &out)
+		if err == nil && len(out.LoadBalancerIds) == 1 {
+			return v.to("clb/"+out.LoadBalancerIds[0]+"/listeners", "Created. No security group is bound, so every client is allowed at gate 1. Add a listener next.")
+		}
+		if d.F, err = d.F.refused(err); err != nil {
+			return err
+		}
+	}
+	return v.show(d.F.status(), "clb-new", "clb", "Create a load balancer", d)
+}
+
+func (v *visit) editBalancer() error {
+	b, err := v.balancer(v.r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	d := balancerFormData{B: b, F: v.initial("LoadBalancerName", b.LoadBalancerName, "DeleteProtect", fmt.Sprint(b.Protected()))}
+	if v.posted() {
+		d.F = v.typed()
+		err := v.do(clbVersion, "ModifyLoadBalancerAttributes", m{"LoadBalancerId": b.LoadBalancerId,
+			"LoadBalancerName": d.F.V("LoadBalancerName"), "DeleteProtect": d.F.V("DeleteProtect") == "true"}, nil)
+		if err == nil {
+			return v.to("clb/"+b.LoadBalancerId, "Saved.")
+		}
+		if d.F, err = d.F.refused(err); err != nil {
+			return err
+		}
+	}
+	return v.show(d.F.status(), "clb-edit", "clb", "Name and protection", d)
+}
+
+func (v *visit) deleteBalancer() error {
+	b, err := v.balancer(v.r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	q := confirmation{Heading: "Delete " + b.LoadBalancerName, Danger: true, Button: "Delete", Back: Root + "clb/" + b.LoadBalancerId,
+		Text: "This deletes the load balancer with its listeners and frees " + joined(b.LoadBalancerVips) + ". Instances and security groups stay."}
+	if v.posted() {
+		err := v.do(clbVersion, "DeleteLoadBalancer", m{"LoadBalancerIds": []string{b.LoadBalancerId}}, nil)
+		if err == nil {
+			return v.to("clb", "Deleted "+b.LoadBalancerName+".")
+		}
+		if q.F, err = v.typed().refused(err); err != nil {
+			return err
+		}
+	}
+	return v.confirm("clb", q)
+}
+
+type balancerData struct {
+	B         balancer
+	Groups    []group
+	Listeners []listener
+	T         tally
+	Selected  string
+	Chart     chart
+	Probes    chart
+	Refusals  []ranking
+}
+
+func (v *visit) balancerData() (balancerData, error) {
+	b, err := v.balancer(v.r.PathValue("id"))
+	if err != nil {
+		return balancerData{}, err
+	}
+	d := balancerData{B: b}
+	if d.Listeners, err = v.listeners(b.LoadBalancerId); err != nil {
+		return d, err
+	}
+	for _, l := range d.Listeners {
+		for _, t := range l.Targets {
+			d.T.add(t.Health)
+		}
+		for _, r := range l.Rules {
+			for _, t := range r.Targets {
+				d.T.add(t.Health)
+			}
+		}
+	}
+	d.Groups, err = v.named(b.SecureGroups)
+	return d, err
+}
+
+func (v *visit) balancerBasic() error {
+	d, err := v.balancerData()
+	if err != nil {
+		return err
+	}
+	d.Chart = v.history.flows("New flows and refusals, last 10 minutes", v.Now(), func(k seriesKey) bool { return k.balancer == d.B.LoadBalancerId && !k.probe })
+	d.Probes = v.history.probes(d.B.LoadBalancerId, v.Now())
+	d.Refusals = v.history.refusals(v.Now(), func(k seriesKey) bool { return k.balancer == d.B.LoadBalancerId && !k.probe })
+	return v.show(200, "clb-basic", "clb", d.B.LoadBalancerName, d)
+}
+
+func (v *visit) balancerListeners() error {
+	d, err := v.balancerData()
+	if err != nil {
+		return err
+	}
+	d.Selected = v.r.URL.Query().Get("listener")
+	return v.show(200, "clb-listeners", "clb", d.B.LoadBalancerName+": listeners", d)
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package console
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
+
+type dashboardData struct {
+	Revision        uint32
+	Gateways, Hosts []node
+	Behind          int // connected nodes that have not the newest revision in force
+	Down            int
+	Balancers       []balancerRow // the ones with trouble first
+	BalancerTotal   int
+	GroupTotal      int
+	InstanceTotal   int
+	T               tally
+	Flows           chart
+	Refusals        []ranking
+	Clb, Cvm        rate
+}
+
+// dashboard is the first page: what is in force, who is ill, what is refused.
+func (v *visit) dashboard() error {
+	s, err := v.status()
+	if err != nil {
+		return err
+	}
+	d := dashboardData{Revision: s.Revision}
+	for _, n := range s.Nodes {
+		if n.Role == "gateway" {
+			d.Gateways = append(d.Gateways, n)
+		} else {
+			d.Hosts = append(d.Hosts, n)
+		}
+		switch {
+		case !n.Connected:
+			d.Down++
+		case n.Revision < s.Revision:
+			d.Behind++
+		}
+	}
+	var list []balancer
+	if list, d.BalancerTotal, err = v.balancers(m{"Limit": 100}); err != nil {
+		return err
+	}
+	tallies := s.tallies()
+	for _, t := range tallies {
+		d.T.Alive, d.T.Dead, d.T.Unknown, d.T.Close = d.T.Alive+t.Alive, d.T.Dead+t.Dead, d.T.Unknown+t.Unknown, d.T.Close+t.Close
+	}
+	for _, b := range list {
+		d.Balancers = append(d.Balancers, balancerRow{b, tallies[b.LoadBalancerId]})
+	}
+	slices.SortStableFunc(d.Balancers, func(a, b balancerRow) int {
+		return cmp.Or(cmp.Compare(b.T.Dead, a.T.Dead), strings.Compare(a.B.LoadBalancerName, b.B.LoadBalancerName))
+	})
+	d.Balancers = d.Balancers[:min(10, len(d.Balancers))]
+	if _, d.GroupTotal, err = v.searchGroups("", 0, 1); err != nil {
+		return err
+	}
+	if _, d.InstanceTotal, err = v.instances(m{"Limit": 1}); err != nil {
+		return err
+	}
+	client := func(k seriesKey) bool { return !k.probe }
+	d.Flows, d.Refusals = v.history.flows("New flows and refusals, last 10 minutes", v.Now(), client), v.history.refusals(v.Now(), client)
+	d.Clb = v.history.rate(v.Now(), func(k seriesKey) bool { return k.gate == "clb" })
+	d.Cvm = v.history.rate(v.Now(), func(k seriesKey) bool { return k.gate == "cvm" && !k.probe })
+	return v.show(200, "dashboard", "home", "Overview", d)
+}

@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package console
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sallyport/sallyport/internal/cloudapi"
+)
+
+// The history's size: ten minutes in steps of five seconds, for so many
+// different verdicts; what comes beyond is counted without its details.
+const (
+	stepSize    = 5 * time.Second
+	steps       = 120
+	maxSeries   = 4000
+	maxNetworks = 40 // client networks kept for each load balancer
+	maxSampled  = 200
+	maxRecent   = 5000
+)
+
+// A seriesKey is what verdicts are counted by.
+type seriesKey struct {
+	gate, action, reason, balancer, instance, group, rule string
+	position                                              int
+	probe                                                 bool // a load balancer's own, not a client's
+}
+
+// A ring counts by step; a slot counts only for the step it names.
+type ring struct {
+	step  [steps]int64
+	count [steps]uint32
+}
+
+func (r *ring) add(step int64) {
+	at := step % steps
+	if r.step[at] != step {
+		r.step[at], r.count[at] = step, 0
+	}
+	r.count[at]++
+}
+
+func (r *ring) at(step int64) int {
+	if at := step % steps; at >= 0 && r.step[at] == step {
+		return int(r.count[at])
+	}
+	return 0
+}
+
+// A network is where clients of a load balancer came from lately.
+type network struct {
+	Prefix            string
+	Admitted, Refused int
+	Sample            string // one client's address
+	last              time.Time
+}
+
+// A sample is the health of a load balancer's targets at one step.
+type sample struct {
+	step int64
+	tally
+}
+
+// A history counts verdicts for charts. It is no record: it begins with the
+// process and forgets after ten minutes.
+type history struct {
+	mu       sync.Mutex
+	series   map[seriesKey]*ring
+	networks map[string]map[string]*network
+	health   map[string][]sample
+	vips     map[string]bool
+	recent   []verdict // oldest first, at most maxRecent
+	changed  uint64    // grows with every verdict
+	lost     uint64
+	deaf     bool // the server has no nodes to hear from
+}
+
+func newHistory() *history {
+	return &history{series: map[seriesKey]*ring{}, networks: map[string]map[string]*network{}, health: map[string][]sample{}, vips: map[string]bool{}}
+}
+
+// follow reads every verdict by the same action that everybody has, and
+// samples health while somebody is logged in.
+func (h *history) follow(ctx context.Context, c *Console) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { h.sampleHealth(ctx, c) })
+	cursor := int64(0)
+	for ctx.Err() == nil {
+		var out struct {
+			Verdicts []verdict
+			Next     int64
+			Lost     uint64
+		}
+		err := c.call(ctx, ourVersion, "DescribeVerdicts", m{"After": cursor, "Limit": 1000, "WaitSeconds": 30}, &out)
+		if e := (*cloudapi.Error)(nil); errors.As(err, &e) && e.Code == "UnsupportedOperation" {
+			h.mu.Lock()
+			h.deaf = true
+			h.mu.Unlock()
+			return // no nodes, no verdicts
+		}
+		if err != nil {
+			pause(ctx, time.Second)
+			continue
+		}
+		cursor = out.Next
+		h.take(out.Verdicts, out.Lost)
+	}
+}
+
+// pause waits, or ends with ctx.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+func (h *history) sampleHealth(ctx context.Context, c *Console) {
+	for ctx.Err() == nil {
+		if c.sessions.any() {
+			var s status
+			var b struct{ LoadBalancerSet []balancer }
+			if c.call(ctx, ourVersion, "DescribeStatus", nil, &s) == nil && c.call(ctx, clbVersion, "DescribeLoadBalancers", m{"Limit": 100}, &b) == nil {
+				h.sample(c.Now(), s, b.LoadBalancerSet)
+			}
+		}
+		pause(ctx, stepSize)
+	}
+}
+
+func (h *history) sample(now time.Time, s status, balancers []balancer) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, b := range balancers {
+		for _, vip := range b.LoadBalancerVips {
+			h.vips[vip] = true
+		}
+	}
+	tallies := s.tallies()
+	for id := range h.health {
+		if _, ok := tallies[id]; !ok {
+			delete(h.health, id)
+		}
+	}
+	for id, t := range tallies {
+		if h.health[id] == nil && len(h.health) >= maxSampled {
+			continue
+		}
+		all := append(h.health[id], sample{stepOf(now), t})
+		h.health[id] = all[max(0, len(all)-steps):]
+	}
+}
+
+func stepOf(t time.Time) int64 { return t.Unix() / int64(stepSize/time.Second) }
+
+func (h *history) take(verdicts []verdict, lost uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lost += lost
+	h.recent = append(h.recent, verdicts...)
+	if over := len(h.recent) - maxRecent; over > 0 {
+		h.recent = slices.Delete(h.recent, 0, over)
+	}
+	for _, v := range verdicts {
+		at, err := time.Parse(time.RFC3339Nano, v.Time)
+		if err != nil {
+			continue
+		}
+		source := addressOf(v.Source)
+		key := seriesKey{gate: v.Gate, action: v.Action, reason: v.Reason, balancer: v.LoadBalancerId, instance: v.InstanceId, group: v.SecurityGroupId,
+			rule: v.PolicyId, position: v.PolicyPosition, probe: v.Gate == "cvm" && (h.vips[source] || v.Reason == "system_rule")}
+		r := h.series[key]
+		if r == nil {
+			if len(h.series) >= maxSeries {
+				key = seriesKey{gate: v.Gate, action: v.Action}
+				r = h.series[key]
+			}
+			if r == nil {
+				r = &ring{}
+				h.series[key] = r
+			}
+		}
+		r.add(stepOf(at))
+		h.changed++
+		if v.Gate == "clb" && v.LoadBalancerId != "" {
+			h.client(v, source, at)
+		}
+	}
+}
+
+// newest lists the newest verdicts that match, newest first.
+func (h *history) newest(limit int, match func(verdict) bool) (all []verdict, deaf bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, v := range slices.Backward(h.recent) {
+		if len(all) == limit {
+			break
+		}
+		if match(v) {
+			all = append(all, v)
+		}
+	}
+	return all, h.deaf
+}
+
+// addressOf is an address without its port.
+func addressOf(text string) string {
+	if a, err := netip.ParseAddrPort(text); err == nil {
+		return a.Addr().String()
+	}
+	return text
+}
+
+// client counts a client under its network: /24, or /64 for IPv6.
+func (h *history) client(v verdict, source string, at time.Time) {
+	a, err := netip.ParseAddr(source)
+	if err != nil {
+		return
+	}
+	bits := 24
+	if a.Is6() {
+		bits = 64
+	}
+	prefix := netip.PrefixFrom(a, bits).Masked().String()
+	all := h.networks[v.LoadBalancerId]
+	if all == nil {
+		all = map[string]*network{}
+		h.networks[v.LoadBalancerId] = all
+	}
+	n := all[prefix]
+	if n == nil {
+		if len(all) >= maxNetworks {
+			oldest := ""
+			for p, other := range all {
+				if oldest == "" || other.last.Before(all[oldest].last) {
+					oldest = p
+				}
+			}
+			delete(all, oldest)
+		}
+		n = &network{Prefix: prefix}
+		all[prefix] = n
+	}
+	n.last, n.Sample = at, source
+	if v.Action == "ACCEPT" {
+		n.Admitted++
+	} else {
+		n.Refused++
+	}
+}
+
+// clients are the newest networks of a load balancer's clients.
+func (h *history) clients(balancer string, limit int) []network {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var all []network
+	for _, n := range h.networks[balancer] {
+		all = append(all, *n)
+	}
+	slices.SortFunc(all, func(a, b network) int { return cmp.Or(b.last.Compare(a.last), cmp.Compare(a.Prefix, b.Prefix)) })
+	return all[:min(limit, len(all))]
+}
+
+// A rate is verdicts per second over the last seconds.
+type rate struct{ Admitted, Refused float64 }
+
+// Moving reports whether anything passes.
+func (r rate) Moving() bool { return r.Admitted > 0 }
+
+// rate sums the last two whole steps.
+func (h *history) rate(now time.Time, match func(seriesKey) bool) rate {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var r rate
+	last := stepOf(now) - 1
+	for key, s := range h.series {
+		if !match(key) {
+			continue
+		}
+		n := float64(s.at(last)+s.at(last-1)) / (2 * stepSize.Seconds())
+		if key.action == "ACCEPT" {
+			r.Admitted += n
+		} else {
+			r.Refused += n
+		}
+	}
+	return r
+}
+
+// version changes whenever a verdict has come in.
+func (h *history) version() uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.changed
+}
+
+// A ranking is a rule and how much it refused.
+type ranking struct {
+	Group, Rule, Label string
+	Position, Count    int
+	Width              int // of the longest bar, in percent
+}
+
+// refusals ranks what refused most in the last ten minutes.
+func (h *history) refusals(now time.Time, match func(seriesKey) bool) []ranking {
+	h.mu.Lock()
+	sums := map[ranking]int{}
+	for key, s := range h.series {
+		if key.action == "ACCEPT" || !match(key) {
+			continue
+		}
+		n := 0
+		for step := stepOf(now) - steps + 1; step <= stepOf(now); step++ {
+			n += s.at(step)
+		}
+		label := "implicit last rule"
+		if key.reason != "no_match" && key.reason != "rule" {
+			label = key.reason
+		}
+		if n > 0 {
+			sums[ranking{Group: key.group, Rule: key.rule, Position: key.position, Label: label}] += n
+		}
+	}
+	h.mu.Unlock()
+	var all []ranking
+	for r, n := range sums {
+		r.Count = n
+		all = append(all, r)
+	}
+	slices.SortFunc(all, func(a, b ranking) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Group, b.Group), cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Label, b.Label))
+	})
+	all = all[:min(len(all), 8)]
+	for i := range all {
+		all[i].Width = max(1, 100*all[i].Count/all[0].Count)
+	}
+	return all
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package console
+
+import "slices"
+
+type instanceListData struct {
+	Instances []instance
+	P         pager
+}
+
+func (v *visit) instanceList() error {
+	search, offset := v.r.URL.Query().Get("q"), v.offset()
+	in := m{"Offset": offset, "Limit": pageSize}
+	if search != "" {
+		name := "instance-name"
+		switch {
+		case len(search) > 4 && search[:4] == "ins-":
+			name = "instance-id"
+		case search[0] >= '0' && search[0] <= '9':
+			name = "private-ip-address"
+		}
+		in["Filters"] = []m{{"Name": name, "Values": []string{search}}}
+	}
+	all, total, err := v.instances(in)
+	if err != nil {
+		return err
+	}
+	return v.show(200, "cvm-list", "cvm", "Instances", instanceListData{all, v.pager("cvm", search, offset, len(all), total)})
+}
+
+type newInstanceData struct {
+	F      form
+	Groups []group
+	VPCs   []choice
+}
+
+func (v *visit) newInstance() error {
+	d := newInstanceData{F: v.initial("PublicIpAssigned", "true")}
+	var err error
+	if d.Groups, _, err = v.searchGroups("", 0, 100); err != nil {
+		return err
+	}
+	if v.posted() {
+		d.F = v.typed()
+		in := m{"InstanceName": d.F.V("InstanceName"), "InternetAccessible": m{"PublicIpAssigned": d.F.V("PublicIpAssigned") == "true"}}
+		if id := d.F.V("SecurityGroupIds"); id != "" {
+			in["SecurityGroupIds"] = []string{id}
+		}
+		var out struct{ InstanceIdSet []string }
+		err := v.do(vpcVersion, "RunInstances", in, &out)
+		if err == nil {
+			return v.to("cvm/"+firstText(out.InstanceIdSet), "Created. It runs once its host has its gate in force.")
+		}
+		if d.F, err = d.F.refused(err); err != nil {
+			return err
+		}
+	}
+	return v.show(d.F.status(), "cvm-new", "cvm", "Create an instance", d)
+}
+
+type instanceData struct {
+	I       instance
+	Groups  []group
+	Behind  []targetStatus
+	Nodes   []node
+	Flows   chart
+	Refused []ranking
+}
+
+func (v *visit) instanceBasic() error {
+	i, err := v.instance(v.r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	d := instanceData{I: i}
+	if d.Groups, err = v.named(i.SecurityGroupIds); err != nil {
+		return err
+	}
+	s, err := v.status()
+	if err != nil {
+		return err
+	}
+	for _, t := range s.Targets {
+		if t.InstanceId == i.InstanceId {
+			d.Behind = append(d.Behind, t)
+		}
+	}
+	at := slices.IndexFunc(s.Nodes, func(n node) bool { return n.InstanceId == i.InstanceId })
+	if at >= 0 {
+		d.Nodes = s.Nodes[at : at+1]
+	}
+	own := func(k seriesKey) bool { return k.gate == "cvm" && k.instance == i.InstanceId && !k.probe }
+	d.Flows, d.Refused = v.history.flows("New flows and refusals at this gate, last 10 minutes", v.Now(), own), v.history.refusals(v.Now(), own)
+	return v.show(200, "cvm-basic", "cvm", i.InstanceName, d)
+}

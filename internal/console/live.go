@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package console
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// How live a page is. A stream ends by itself now and then, so that no
+// connection outlives its server's patience; browsers connect again.
+const (
+	livePeriod = time.Second
+	liveLimit  = 2 * time.Minute
+	batchRows  = 25 // verdicts shown per period; the rest is counted
+)
+
+// live is the stream of server-sent events. It says that something a page
+// shows has changed (event "changed", data the topic), and the page then asks
+// for itself again; verdicts it carries itself (event "verdicts").
+func (v *visit) live() error {
+	ctx, cancel := context.WithTimeout(v.r.Context(), liveLimit)
+	defer cancel()
+	h := v.w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("X-Accel-Buffering", "no")
+	s := &stream{visit: v, control: http.NewResponseController(v.w), seen: map[string][sha256.Size]byte{}}
+	if err := s.send("hello", "1"); err != nil {
+		return nil // the browser went away
+	}
+	topics := strings.Split(v.r.URL.Query().Get("topics"), ",")
+	if contains(topics, "verdicts") {
+		return s.verdicts(ctx)
+	}
+	tick := time.NewTicker(livePeriod)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		if v.sessions.find(v.r, v.Keys, false) == nil {
+			_ = s.send("expired", "1")
+			return nil
+		}
+		for _, topic := range topics {
+			if err := s.look(topic); err != nil {
+				return nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// A stream writes events and remembers what it has told.
+type stream struct {
+	*visit
+	control *http.ResponseController
+	seen    map[string][sha256.Size]byte
+	beats   int
+}
+
+func (s *stream) send(event, data string) error {
+	_ = s.control.SetWriteDeadline(time.Now().Add(10 * time.Second)) // not every writer has one
+	if _, err := fmt.Fprintf(s.w, "event: %s\ndata: %s\n\n", event, data); err != nil {
+		return err
+	}
+	return s.control.Flush()
+}
+
+// look tells a topic's change since the last look; the first look only
+// remembers. Errors are those of the connection.
+func (s *stream) look(topic string) error {
+	now, ok := s.digest(topic)
+	if !ok {
+		return nil
+	}
+	before, known := s.seen[topic]
+	s.seen[topic] = now
+	s.beats++
+	switch {
+	case known && before != now:
+		return s.send("changed", topic)
+	case s.beats%15 == 0:
+		return s.send("beat", "1")
+	}
+	return nil
+}
+
+// digest is what a topic looks like now.
+func (s *stream) digest(topic string) (sum [sha256.Size]byte, ok bool) {
+	switch topic {
+	case "status":
+		var st status
+		if s.do(ourVersion, "DescribeStatus", nil, &st) != nil {
+			return sum, false
+		}
+		for i := range st.Nodes {
+			st.Nodes[i].LagMs = 0
+		}
+		raw, err := json.Marshal(st)
+		return sha256.Sum256(raw), err == nil
+	case "counters":
+		var out struct{ Counters json.RawMessage }
+		if s.do(ourVersion, "DescribeRuleCounters", m{"SecurityGroupId": s.r.URL.Query().Get("group")}, &out) != nil {
+			return sum, false
+		}
+		return sha256.Sum256(out.Counters), true
+	case "flows":
+		return sha256.Sum256(fmt.Append(nil, s.history.version(), stepOf(s.Now()))), true
+	}
+	return sum, false
+}
+
+// verdicts sends new verdicts as rows of the page's table, at most so many per
+// period; what is left out is counted and said.
+func (s *stream) verdicts(ctx context.Context) error {
+	f := verdictFilterOf(s.r.URL.Query())
+	cursor := int64(-1)
+	for ctx.Err() == nil {
+		if s.sessions.find(s.r, s.Keys, false) == nil {
+			_ = s.send("expired", "1")
+			return nil
+		}
+		found, next, lost, err := s.readVerdicts(ctx, f, cursor, 10)
+		if err != nil {
+			return nil
+		}
+		cursor = next
+		skipped := max(0, len(found)-batchRows)
+		var rows bytes.Buffer
+		for _, row := range found[skipped:] {
+			if err := s.pages.ExecuteTemplate(&rows, "verdict-row", row); err != nil {
+				return err
+			}
+		}
+		text, err := toJSON(m{"rows": rows.String(), "count": len(found), "skipped": skipped, "lost": lost})
+		if err != nil {
+			return err
+		}
+		if s.send("verdicts", text) != nil {
+			return nil
+		}
+		pause(ctx, livePeriod)
+	}
+	return nil
+}

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package console
+
+import "strings"
+
+// The shapes of the API's answers, as far as pages read them. Their fields
+// have the API's names.
+
+type group struct {
+	SecurityGroupId, SecurityGroupName, SecurityGroupDesc, ProjectId string
+	IsDefault                                                        bool
+	CreatedTime, UpdateTime                                          string
+	Ingress, Egress, CVM, CLB, SG                                    int
+}
+
+type policyRule struct {
+	PolicyIndex                                                  int
+	PolicyId, Action, Protocol, Port                             string
+	CidrBlock, Ipv6CidrBlock, SecurityGroupId, PolicyDescription string
+	ModifyTime                                                   string
+}
+
+type policySet struct {
+	Version         string
+	Ingress, Egress []policyRule
+}
+
+// list is one direction's rules.
+func (s policySet) list(dir string) []policyRule {
+	if dir == dirOut {
+		return s.Egress
+	}
+	return s.Ingress
+}
+
+type balancer struct {
+	LoadBalancerId, LoadBalancerName, LoadBalancerType string
+	LoadBalancerVips, SecureGroups, AttributeFlags     []string
+	VpcId, CreateTime                                  string
+	LoadBalancerPassToTarget                           bool
+}
+
+// Protected reports whether deleting it is refused.
+func (b balancer) Protected() bool {
+	return strings.Contains(strings.Join(b.AttributeFlags, ","), "DeleteProtect")
+}
+
+type check struct {
+	HealthSwitch, TimeOut, IntervalTime, HealthNum, UnHealthNum  int
+	HttpCode                                                     int
+	HttpCheckPath, HttpCheckDomain, HttpCheckMethod, HttpVersion string
+	CheckPort                                                    *int
+	CheckType                                                    string
+	SourceIpType                                                 int
+}
+
+type listener struct {
+	ListenerId, ListenerName, Protocol string
+	Port                               int
+	HealthCheck                        *check
+	Rules                              []location
+	Targets                            []target `json:"-"` // layer 4
+}
+
+// Layer7 reports whether targets stand behind rules.
+func (l listener) Layer7() bool { return l.Protocol == "HTTP" || l.Protocol == "HTTPS" }
+
+type location struct {
+	LocationId, Domain, Url string
+	DefaultServer           bool
+	HealthCheck             *check
+	Targets                 []target `json:"-"`
+}
+
+type target struct {
+	InstanceId, InstanceName              string
+	Port, Weight                          int
+	PublicIpAddresses, PrivateIpAddresses []string
+	Health                                string        `json:"-"`
+	Why                                   *healthReason `json:"-"`
+}
+
+type healthReason struct {
+	Kind, SecurityGroupId string
+	PolicyIndex           int
+	Text                  string
+}
+
+type targetStatus struct {
+	LoadBalancerId, ListenerId, LocationId, InstanceId string
+	Port                                               int
+	Health                                             string
+	HealthReason                                       *healthReason
+}
+
+type node struct {
+	Name, Role, InstanceId, Address string
+	Connected                       bool
+	Revision                        uint32
+	LagMs                           float64
+	Error                           string
+}
+
+type status struct {
+	Revision uint32
+	Nodes    []node
+	Targets  []targetStatus
+}
+
+type instance struct {
+	InstanceId, InstanceName, InstanceState, CreatedTime    string
+	PrivateIpAddresses, PublicIpAddresses, SecurityGroupIds []string
+	VirtualPrivateCloud                                     struct{ VpcId, SubnetId string }
+}
+
+type counter struct {
+	Gate, SecurityGroupId, PolicyId, Object, Direction string
+	Packets, Bytes, NewFlows                           uint64
+	LastHit, Baseline                                  string
+}
+
+type verdict struct {
+	Time, Node, Gate, Action, Reason, SecurityGroupId, PolicyId string
+	PolicyPosition                                              int
+	Revision, StampedRevision                                   uint32
+	Protocol, Source, Destination, Direction                    string
+	LoadBalancerId, ListenerId, InstanceId                      string
+	Text                                                        string
+}
+
+type explained struct {
+	Revision                      uint32
+	Protocol, Source, Destination string
+	LoadBalancerId, ListenerId    string
+	Admitted                      bool
+	Text                          string
+	Gates                         []gateVerdict
+}
+
+type gateVerdict struct {
+	Gate, LoadBalancerId, InstanceId, LocationId, Direction string
+	Port, Weight                                            int
+	Action, Reason, SecurityGroupId, PolicyId               string
+	PolicyIndex                                             int
+	Text                                                    string
+	Nearest                                                 []nearRule
+}
+
+type nearRule struct {
+	SecurityGroupId, PolicyId string
+	PolicyIndex               int
+	Rule                      string
+	Mismatch                  []string
+	Why                       string
+}

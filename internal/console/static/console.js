@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Makes the pages live. Everything here is a shortcut: without it, dialogs are
+// pages, orders are changed with buttons, and what is new is seen on reload.
+"use strict";
+
+const root = "/console/";
+document.documentElement.classList.add("scripted");
+
+// Dialogs: a link marked data-dialog shows its page's card in a dialog.
+let opener = null;
+
+async function openDialog(link) {
+  let card = null;
+  try {
+    const answer = await fetch(link.href);
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    card = answer.ok && page.querySelector("main .dialog");
+  } catch { /* the page itself is the fallback */ }
+  if (!card) {
+    location.href = link.href;
+    return;
+  }
+  const dialog = document.createElement("dialog");
+  dialog.setAttribute("aria-labelledby", "dialog-title");
+  dialog.classList.toggle("fit", card.classList.contains("narrow"));
+  dialog.append(document.importNode(card, true));
+  dialog.querySelector("h1").id = "dialog-title";
+  document.body.append(dialog);
+  opener = link;
+  dialog.addEventListener("close", () => { dialog.remove(); if (opener) opener.focus(); });
+  prepare(dialog);
+  dialog.showModal();
+  const first = dialog.querySelector("input:not([type=hidden]), select, textarea, button");
+  if (first) first.focus();
+}
+
+document.addEventListener("click", (event) => {
+  const plain = event.button === 0 && !event.ctrlKey && !event.metaKey && !event.shiftKey;
+  const link = event.target.closest("a[data-dialog]");
+  if (link && plain) {
+    event.preventDefault();
+    const dialog = link.closest("dialog");
+    if (dialog) dialog.close();
+    openDialog(link);
+    return;
+  }
+  const cancel = event.target.closest("[data-close]");
+  if (cancel && cancel.closest("dialog")) {
+    event.preventDefault();
+    cancel.closest("dialog").close();
+    return;
+  }
+  const more = event.target.closest("[data-more]");
+  if (more) {
+    event.preventDefault();
+    addRow(more.form);
+  }
+});
+
+// Another row in the form for new rules.
+function addRow(form) {
+  const rows = form.querySelector("[data-rows]");
+  const number = rows.children.length;
+  const row = rows.lastElementChild.cloneNode(true);
+  row.querySelector(".rowno").textContent = number + 1;
+  for (const part of row.querySelectorAll("[id], [for], [aria-describedby]")) {
+    for (const name of ["id", "for", "aria-describedby"]) {
+      if (part.hasAttribute(name)) part.setAttribute(name, part.getAttribute(name).replace(/\d+$/, number));
+    }
+    part.removeAttribute("aria-invalid");
+    if (part.tagName === "INPUT") part.value = "";
+    if (part.classList.contains("fault")) part.textContent = "";
+  }
+  rows.append(row);
+  prepare(row);
+  row.querySelector("input").focus();
+}
+
+// Small helps inside forms; also for what comes later.
+function prepare(part) {
+  for (const select of part.querySelectorAll("[data-fills]")) {
+    select.addEventListener("change", () => {
+      const service = select.closest(".rule-row").querySelector("[name=Service]");
+      if (select.value) service.value = select.value;
+      service.focus();
+    });
+  }
+  for (const form of part.querySelectorAll("[data-protocol-form]")) {
+    const protocol = form.elements.Protocol;
+    const show = () => {
+      for (const http of form.querySelectorAll("[data-http]")) http.hidden = protocol.value !== "HTTP";
+    };
+    protocol.addEventListener("change", show);
+    show();
+  }
+  for (const box of part.querySelectorAll("[data-max-ticks]")) {
+    const limit = Number(box.dataset.maxTicks);
+    const all = () => [...box.closest("form").querySelectorAll("input[name=sg]")];
+    const hold = () => {
+      const full = all().filter((tick) => tick.checked).length >= limit;
+      for (const tick of all()) tick.disabled = full && !tick.checked;
+    };
+    box.closest("form").addEventListener("change", hold);
+    hold();
+  }
+  for (const tick of part.querySelectorAll("[data-tick-all]")) {
+    tick.addEventListener("change", () => {
+      for (const one of tick.form.querySelectorAll("tbody input[type=checkbox]")) one.checked = tick.checked;
+    });
+  }
+  for (const list of part.querySelectorAll("[data-order]")) orderable(list);
+}
+
+// Rows that are dragged into another order, then saved or not.
+function orderable(list) {
+  const form = list.closest("form");
+  const field = form.querySelector("[data-order-field]");
+  const save = form.querySelector("[data-order-save]");
+  const cancel = form.querySelector("[data-order-cancel]");
+  const order = () => [...list.children].map((row) => row.dataset.id).join(",");
+  const before = [...list.children];
+  const first = order();
+  let dragged = null;
+  for (const row of list.children) {
+    row.querySelector("[data-handle]").addEventListener("pointerdown", (event) => {
+      event.preventDefault();
+      dragged = row;
+      row.classList.add("dragging");
+      row.setPointerCapture(event.pointerId);
+    });
+    row.addEventListener("pointermove", (event) => {
+      if (dragged !== row) return;
+      for (const other of list.children) {
+        const box = other.getBoundingClientRect();
+        if (other === row || event.clientY < box.top || event.clientY > box.bottom) continue;
+        const after = event.clientY > box.top + box.height / 2;
+        list.insertBefore(row, after ? other.nextSibling : other);
+        break;
+      }
+    });
+    for (const end of ["pointerup", "pointercancel"]) {
+      row.addEventListener(end, () => {
+        if (dragged !== row) return;
+        dragged = null;
+        row.classList.remove("dragging");
+        field.value = order() === first ? "" : order();
+        save.hidden = cancel.hidden = field.value === "";
+      });
+    }
+  }
+  cancel.addEventListener("click", () => {
+    list.append(...before);
+    field.value = "";
+    save.hidden = cancel.hidden = true;
+  });
+  form.addEventListener("submit", (event) => {
+    const button = event.submitter;
+    if (button !== save) field.value = "";
+  });
+}
+
+// What the page says about its connection.
+function tell(text) {
+  const line = document.getElementById("connection");
+  if (line.textContent !== text) line.textContent = text;
+}
+
+const lost = "The server does not answer. What you see may be old; trying again.";
+const gone = "Your login has expired. Load the page to log in again; what you typed stays here until you do.";
+
+// listen keeps a stream of events and says when it is lost.
+function listen(address, events) {
+  let source = null;
+  let failures = 0;
+  const open = () => {
+    source = new EventSource(address);
+    source.addEventListener("hello", () => {
+      if (failures > 0) events.again();
+      failures = 0;
+      tell("");
+    });
+    source.addEventListener("expired", () => { source.close(); tell(gone); });
+    for (const [name, take] of Object.entries(events)) {
+      if (name !== "again") source.addEventListener(name, (event) => take(event.data));
+    }
+    source.onerror = async () => {
+      source.close();
+      failures++;
+      if (failures > 1) tell(lost);
+      try {
+        const answer = await fetch(root + "live?topics=", { method: "HEAD" });
+        if (answer.status === 401) { tell(gone); return; }
+      } catch { tell(lost); }
+      setTimeout(open, Math.min(15000, 500 * 2 ** failures));
+    };
+  };
+  open();
+  window.addEventListener("pagehide", () => source.close());
+}
+
+// Live parts: when a topic changes, the page is asked for again and the parts
+// that show it are replaced, except where somebody is.
+let busy = false;
+let waiting = new Set();
+
+async function refresh(topic) {
+  waiting.add(topic);
+  if (busy || document.hidden) return;
+  busy = true;
+  const topics = waiting;
+  waiting = new Set();
+  try {
+    const answer = await fetch(location.href);
+    if (answer.status === 401) { tell(gone); return; }
+    if (!answer.ok) return;
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    for (const part of document.querySelectorAll("[data-live]")) {
+      const fresh = page.getElementById(part.id);
+      const concerned = part.dataset.topics.split(",").some((name) => topics.has(name));
+      if (!fresh || !concerned || part.contains(document.activeElement) || part.innerHTML === fresh.innerHTML) continue;
+      const scrolled = part.querySelector(".scroll");
+      const left = scrolled ? scrolled.scrollLeft : 0;
+      part.replaceChildren(...fresh.childNodes);
+      if (left) part.querySelector(".scroll").scrollLeft = left;
+    }
+  } catch {
+    tell(lost);
+  } finally {
+    setTimeout(() => { busy = false; if (waiting.size) refresh([...waiting][0]); }, 1500);
+  }
+}
+
+document.addEventListener("visibilitychange", () => { if (!document.hidden && waiting.size) refresh([...waiting][0]); });
+
+function live() {
+  const parts = [...document.querySelectorAll("[data-live]")];
+  if (!parts.length) return;
+  const topics = [...new Set(parts.flatMap((part) => part.dataset.topics.split(",")))];
+  const group = (parts.find((part) => part.dataset.group) || { dataset: {} }).dataset.group || "";
+  listen(root + "live?" + new URLSearchParams({ topics: topics.join(","), group }), {
+    changed: refresh,
+    again: () => topics.forEach(refresh),
+  });
+}
+
+// The stream of verdicts: rows come on top, at most so many are kept.
+function stream() {
+  const body = document.querySelector("[data-stream]");
+  if (!body) return;
+  const note = document.getElementById("stream-note");
+  const pause = document.querySelector("[data-pause]");
+  const kept = 200;
+  let held = [];
+  let left = 0;
+  pause.addEventListener("click", () => {
+    const on = pause.getAttribute("aria-pressed") !== "true";
+    pause.setAttribute("aria-pressed", on);
+    pause.textContent = on ? "Go on" : "Pause";
+    if (!on) { for (const batch of held) show(batch); held = []; }
+  });
+  const show = (batch) => {
+    const empty = document.querySelector("[data-stream-empty]");
+    if (empty) empty.remove();
+    const rows = new DOMParser().parseFromString("<table><tbody>" + batch.rows + "</tbody></table>", "text/html").querySelectorAll("tr");
+    for (const row of rows) body.prepend(document.importNode(row, true));
+    while (body.children.length > kept) body.lastElementChild.remove();
+    left += batch.skipped + batch.lost;
+    note.textContent = batch.skipped ? `${batch.count} in the last second: too many to show, a sample of ${rows.length} is shown. ${left} left out so far.` : left ? `${left} left out so far.` : "";
+  };
+  listen(body.dataset.stream, {
+    verdicts: (text) => {
+      const batch = JSON.parse(text);
+      if (!batch.count && !batch.lost) return;
+      if (pause.getAttribute("aria-pressed") === "true") {
+        held = [...held.slice(-20), batch];
+        note.textContent = "Paused; new verdicts are waiting.";
+        return;
+      }
+      show(batch);
+    },
+    again: () => {},
+  });
+}
+
+prepare(document);
+live();
+stream();
