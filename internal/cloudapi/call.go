@@ -33,13 +33,18 @@ func (c *Call) Context() context.Context { return c.ctx }
 func (c *Call) State() *lb.State { return c.Store.State() }
 
 // Update runs fn as one transaction; fn may run again, so it may change only
-// its Tx and variables it sets anew each time. Every write of the clb service
+// its Tx and variables it sets anew each time. What nodes could not put in
+// force is refused (see checkCompiles). Every write of the clb service
 // also records its task under the RequestId, in the same transaction, because
 // clients poll DescribeTaskStatus after each of them.
 func (c *Call) Update(fn func(tx *store.Tx) error) error {
 	_, err := c.Store.Update(c.ctx, func(tx *store.Tx) error {
 		c.made = nil
+		before := *tx.State() // keeps the maps that later changes replace
 		if err := fn(tx); err != nil {
+			return err
+		}
+		if err := c.checkCompiles(&before, tx.State()); err != nil {
 			return err
 		}
 		if c.Service == serviceCLB {

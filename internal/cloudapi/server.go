@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/policy"
 	"github.com/sallyport/sallyport/internal/store"
 )
 
@@ -45,6 +46,9 @@ type Options struct {
 	VIPPool []netip.Prefix // public load balancers take their VIPs from here
 	EIPPool []netip.Prefix // instances take their public addresses from here
 	Quotas  lb.Quotas      // zero: lb.DefaultQuotas
+	// Compile tells whether groups fit into the kernel; nil: policy.Compile.
+	// One that remembers is better, because every write asks it.
+	Compile func([]policy.Group) (*policy.Compiled, error)
 	Now     func() time.Time
 	Logger  *slog.Logger
 }
@@ -65,6 +69,9 @@ func New(o Options) *Server {
 	}
 	if o.Quotas == (lb.Quotas{}) {
 		o.Quotas = lb.DefaultQuotas()
+	}
+	if o.Compile == nil {
+		o.Compile = policy.Compile
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -28,6 +28,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/policy"
 	"github.com/sallyport/sallyport/internal/store"
 	"github.com/sallyport/sallyport/internal/wire"
 )
@@ -100,6 +101,12 @@ func New(o Options) (*Control, error) {
 
 // Facts are what nodes have told.
 func (c *Control) Facts() *Facts { return c.facts }
+
+// Compile is policy.Compile with the memory from which snapshots are made: what
+// the API compiled before it stored it is not compiled again for the nodes.
+func (c *Control) Compile(groups []policy.Group) (*policy.Compiled, error) {
+	return c.encoder.compiler.Compile(groups)
+}
 
 // CreateToken makes a join token for one node: it can be used once, within
 // ten minutes. A host's token names the instance it runs, which must exist by
