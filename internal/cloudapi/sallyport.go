@@ -197,6 +197,7 @@ func verdictFilters() map[string]func(verdictOut) []string {
 		"load-balancer-id":  one(func(v verdictOut) string { return v.LoadBalancerId }),
 		"listener-id":       one(func(v verdictOut) string { return v.ListenerId }),
 		"instance-id":       one(func(v verdictOut) string { return v.InstanceId }),
+		"source-address":    one(func(v verdictOut) string { return addressOf(v.Source) }),
 	}
 }
 
@@ -214,6 +215,14 @@ func showVerdict(e flow.Event) verdictOut {
 	}
 	v.Text = verdictLine(v)
 	return v
+}
+
+// addressOf is an address without the port that may follow it.
+func addressOf(text string) string {
+	if a, err := netip.ParseAddrPort(text); err == nil {
+		return a.Addr().String()
+	}
+	return text
 }
 
 func directionWord(d policy.Direction) string {
