@@ -28,6 +28,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/internal/cloudapi"
+	"github.com/sallyport/sallyport/internal/console"
 	"github.com/sallyport/sallyport/internal/control"
 	"github.com/sallyport/sallyport/internal/lab"
 	"github.com/sallyport/sallyport/internal/store"
@@ -117,6 +118,7 @@ type server struct {
 	store    *store.Store
 	control  *control.Control
 	handler  http.Handler
+	console  *console.Console
 	api      net.Listener
 	nodes    net.Listener
 	tls      *tls.Config // nil: plain HTTP
@@ -167,6 +169,9 @@ func openServer(ctx context.Context, o serverOptions, log *slog.Logger) (_ *serv
 		Keys:    func(id string) (string, bool) { return key.SecretKey, id == key.SecretID },
 		VIPPool: vips, EIPPool: eips, Logger: log,
 	})
+	if err = s.openConsole(api, key, o.region); err != nil {
+		return nil, err
+	}
 	s.handler = s.routes(api)
 	address := o.listen
 	if o.listenFD < 0 {
@@ -263,6 +268,7 @@ func (s *server) routes(api http.Handler) http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, "revision %d\n", s.store.State().Revision)
 	})
+	s.serveConsole(mux, api)
 	mux.Handle("/", api)
 	return mux
 }
@@ -290,6 +296,7 @@ func (s *server) run(ctx context.Context) error {
 		defer cancel()
 		failed[1] = s.control.Serve(ctx, s.nodes)
 	})
+	wg.Go(func() { s.console.Run(ctx) })
 	<-ctx.Done()
 	polite, done := context.WithTimeout(context.Background(), time.Second)
 	defer done()
