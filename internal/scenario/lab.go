@@ -47,14 +47,14 @@ func (l *Lab) Stage() *Stage { return &Stage{Lab: l, instances: map[string]Insta
 
 // patience is how long a test waits for another lab on the machine to end, and
 // for its own to be ready.
-const patience = 4 * time.Minute
+const patience = 9 * time.Minute
 
 // StartLab runs `up` of the binary in dir, without the demo, and waits until
 // it is ready. The machine has room for one lab, so it waits for another's end.
-func StartLab(ctx context.Context, binary, dir string) (*Lab, error) {
+func StartLab(ctx context.Context, binary, dir string, flags ...string) (*Lab, error) {
 	deadline := time.Now().Add(patience)
 	for {
-		l, busy, err := startLab(ctx, binary, dir)
+		l, busy, err := startLab(ctx, binary, dir, flags)
 		if !busy || time.Now().After(deadline) {
 			return l, err
 		}
@@ -66,11 +66,11 @@ func StartLab(ctx context.Context, binary, dir string) (*Lab, error) {
 	}
 }
 
-func startLab(ctx context.Context, binary, dir string) (l *Lab, busy bool, err error) {
+func startLab(ctx context.Context, binary, dir string, flags []string) (l *Lab, busy bool, err error) {
 	ready := filepath.Join(dir, "ready.json")
 	l = &Lab{binary: binary, said: &bytes.Buffer{}, ended: make(chan struct{}), pids: map[string]int{}}
 	l.port.Store(20000)
-	l.up = exec.Command(binary, "up", "--data", filepath.Join(dir, "data"), "--ready-file", ready)
+	l.up = exec.Command(binary, append([]string{"up", "--data", filepath.Join(dir, "data"), "--ready-file", ready}, flags...)...)
 	l.up.Stdout, l.up.Stderr = l.said, l.said
 	l.up.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if err := l.up.Start(); err != nil {

@@ -9,8 +9,15 @@ import (
 	"testing"
 )
 
-// Every story on real packets, in one lab.
+// Every story on real packets, once for each form of the gateway, each time in
+// one lab.
 func TestLab(t *testing.T) {
+	for _, attach := range []string{"tc", "xdp"} {
+		t.Run(attach, func(t *testing.T) { labStories(t, attach) })
+	}
+}
+
+func labStories(t *testing.T, attach string) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: the lab makes network namespaces")
 	}
@@ -21,7 +28,7 @@ func TestLab(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
-	lab, err := StartLab(t.Context(), dir+"/sallyport", dir)
+	lab, err := StartLab(t.Context(), dir+"/sallyport", dir, "--attach", attach)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +44,7 @@ func TestLab(t *testing.T) {
 		stages <- lab.Stage()
 	}
 	var count Count
-	defer func() { t.Logf("lab: %v", count) }()
+	defer func() { t.Logf("lab, gateway on %s: %v", attach, count) }()
 	t.Run("stories", func(t *testing.T) {
 		for _, s := range scripts(t) {
 			count.Add(s, "lab")
