@@ -29,7 +29,7 @@ func newCACommand() *cobra.Command {
 		Use: "ca", Short: "Print the certificate (PEM) of the CA behind `--tls`, for other clients to trust", Args: cobra.NoArgs,
 		Example: "  sallyport ca > ca.pem\n  NODE_EXTRA_CA_CERTS=ca.pem node script.js",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			pem, err := readCA(data)
+			pem, err := readCA(data, lab.ServerRecord)
 			if err != nil {
 				return err
 			}
@@ -42,8 +42,8 @@ func newCACommand() *cobra.Command {
 }
 
 // readCA reads the CA's certificate from a data folder or, without one, as the
-// server of this machine recorded it.
-func readCA(data string) ([]byte, error) {
+// server of this machine put it beside its record.
+func readCA(data, record string) ([]byte, error) {
 	if data != "" {
 		pem, err := control.ReadCACertificate(controlDir(data))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -51,11 +51,11 @@ func readCA(data string) ([]byte, error) {
 		}
 		return pem, err
 	}
-	pem, err := os.ReadFile(lab.ServerCA)
+	pem, err := os.ReadFile(caBeside(record))
 	if !errors.Is(err, fs.ErrNotExist) {
 		return pem, err
 	}
-	if _, err := os.Stat(lab.ServerRecord); err == nil {
+	if _, err := os.Stat(record); err == nil {
 		return nil, errors.New("the server of this machine does not use its own CA but certificate files (--tls-cert)")
 	}
 	return nil, errors.New("no server runs on this machine; start one with `sallyport up --tls`, or name a server's folder with --data")

@@ -63,14 +63,14 @@ func buildPrograms(t *testing.T) string {
 
 // startUp runs `up --demo` until its ready file is there, after waiting for
 // the end of other tests' labs.
-func startUp(t *testing.T, program, data string) *livingLab {
+func startUp(t *testing.T, program, data string, flags ...string) *livingLab {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Minute); ; {
 		if err := onlyLab(t).Release(); err != nil {
 			t.Fatal(err)
 		}
 		l := &livingLab{program: program, ready: filepath.Join(t.TempDir(), "ready.json"), ended: make(chan struct{})}
-		l.cmd = exec.Command(program, "up", "--demo", "--data", data, "--ready-file", l.ready)
+		l.cmd = exec.Command(program, append([]string{"up", "--demo", "--data", data, "--ready-file", l.ready}, flags...)...)
 		l.cmd.Stdout, l.cmd.Stderr = l, l
 		if err := l.cmd.Start(); err != nil {
 			t.Fatal(err)
@@ -212,9 +212,30 @@ func TestDemo(t *testing.T) {
 	if left := traces(t, data+"-none"); len(left) > 0 {
 		t.Errorf("left after the end: %v", left)
 	}
-	again := startUp(t, program, data)
-	if diff := cmp.Diff(plain(first), plain(again.readyFile(t))); diff != "" {
-		t.Errorf("the same data brought back another lab:\n%s", diff)
+	again := startUp(t, program, data, "--tls")
+	second := again.readyFile(t)
+	overTLS(t, again, second.API)
+	if second.API = first.API; plain(first) != plain(second) {
+		t.Errorf("the same data brought back another lab:\n%s", cmp.Diff(plain(first), plain(second)))
+	}
+}
+
+// overTLS checks that what `up --tls` says is so, and that the commands find
+// and trust its server by themselves.
+func overTLS(t *testing.T, l *livingLab, api string) {
+	t.Helper()
+	if !strings.HasPrefix(api, "https://127.0.0.1:") || !strings.Contains(l.text(), "CA           "+lab.ServerCA) {
+		t.Errorf("the API is %s; up said\n%s", api, l.text())
+	}
+	ca := l.run(t, "ca")
+	if _, err := shown(t, api, []byte(ca)); err != nil {
+		t.Errorf("by the certificate that `ca` prints: %v", err)
+	}
+	if out := l.run(t, "status", "--json"); !strings.Contains(out, "gateway-1") {
+		t.Errorf("status says %s", out)
+	}
+	if out := l.run(t, "lab", "ls", "--json"); !strings.Contains(out, api) {
+		t.Errorf("lab ls says %s", out)
 	}
 }
 

@@ -324,3 +324,25 @@ func TestCertFilesEndpoint(t *testing.T) {
 		}
 	}
 }
+
+// Without a folder the CA is that of the server whose record is on this machine.
+func TestReadCA(t *testing.T) {
+	record := filepath.Join(t.TempDir(), "server.json")
+	refused := func(want string) {
+		t.Helper()
+		if _, err := readCA("", record); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+	refused("no server runs on this machine")
+	if err := os.WriteFile(record, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused("certificate files")
+	if err := os.WriteFile(caBeside(record), []byte("pem"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := readCA("", record); err != nil || string(got) != "pem" {
+		t.Errorf("%s, %v", got, err)
+	}
+}

@@ -89,7 +89,7 @@ func onlyLab(t *testing.T) *lab.Lock {
 func traces(t *testing.T, data string) []string {
 	t.Helper()
 	var found []string
-	for _, pattern := range []string{"/run/netns/sp-*", lab.RunDir + "/*.json", lab.RunDir + "/bpf", data} {
+	for _, pattern := range []string{"/run/netns/sp-*", lab.RunDir + "/*.json", lab.ServerCA, lab.RunDir + "/bpf", data} {
 		m, _ := filepath.Glob(pattern)
 		found = append(found, m...)
 	}
@@ -108,12 +108,25 @@ func TestUpRefusesInOneSentenceAndLeavesNothing(t *testing.T) {
 	before := traces(t, data)
 	refused := func(name, want string, uid uint32, args ...string) {
 		t.Helper()
-		code, said := runProgram(t, program, uid, append([]string{"up", "--data", data}, args...)...)
-		if code != 1 || !strings.Contains(said, want) || strings.Count(said, "\n") != 1 || !strings.HasPrefix(said, "sallyport: ") {
-			t.Errorf("%s: exit %d, said %q, want exit 1 and one line with %q", name, code, said, want)
-		}
-		if got := traces(t, data); len(got) != len(before) {
-			t.Errorf("%s: left %v", name, got)
+		for deadline := time.Now().Add(10 * time.Minute); ; {
+			code, said := runProgram(t, program, uid, append([]string{"up", "--data", data}, args...)...)
+			left := traces(t, data)
+			if lock == nil && time.Now().Before(deadline) { // another test's lab may have come in between
+				again := onlyLab(t)
+				if err := again.Release(); err != nil {
+					t.Fatal(err)
+				}
+				if strings.Contains(said, "a lab is already") || strings.Contains(said, "is just starting") || len(left) != len(before) && len(traces(t, data)) == len(before) {
+					continue
+				}
+			}
+			if code != 1 || !strings.Contains(said, want) || strings.Count(said, "\n") != 1 || !strings.HasPrefix(said, "sallyport: ") {
+				t.Errorf("%s: exit %d, said %q, want exit 1 and one line with %q", name, code, said, want)
+			}
+			if len(left) != len(before) {
+				t.Errorf("%s: left %v", name, left)
+			}
+			return
 		}
 	}
 
@@ -130,11 +143,9 @@ func TestUpRefusesInOneSentenceAndLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	again := onlyLab(t) // nobody else's lab may be what refuses
-	if err := again.Release(); err != nil {
-		t.Fatal(err)
-	}
 	refused("port taken", taken.Addr().String()+" is taken by another program", 0, "--listen", taken.Addr().String())
+
+	refused("plain HTTP for everybody", "insist with --insecure-http", 0, "--listen", "0.0.0.0:0")
 
 	if err := os.Remove(program + "-node"); err != nil {
 		t.Fatal(err)
