@@ -377,7 +377,7 @@ INLINE void name_flow(const struct packet *p, __u8 direction, struct tuple *t)
 
 INLINE int is_control(const struct packet *p, int in)
 {
-	return p->proto == IPPROTO_TCP && !p->fragment &&
+	return control_address && p->proto == IPPROTO_TCP && !p->fragment &&
 	       (in ? p->src == control_address && p->src_port == control_port && p->dst == own_address :
 		     p->dst == control_address && p->dst_port == control_port && p->src == own_address);
 }
