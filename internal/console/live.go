@@ -140,11 +140,11 @@ func (s *stream) verdicts(ctx context.Context) error {
 				return err
 			}
 		}
-		text, err := toJSON(m{"rows": rows.String(), "count": len(found), "skipped": skipped, "lost": lost})
+		text, err := json.Marshal(m{"rows": rows.String(), "count": len(found), "skipped": skipped, "lost": lost})
 		if err != nil {
 			return err
 		}
-		if s.send("verdicts", text) != nil {
+		if s.send("verdicts", string(text)) != nil {
 			return nil
 		}
 		pause(ctx, livePeriod)

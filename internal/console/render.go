@@ -91,7 +91,7 @@ func (c *Console) parsePages() (*template.Template, error) {
 	return template.New("").Funcs(template.FuncMap{
 		"root": func() string { return Root }, "asset": func(name string) string { return Root + "static/" + c.static.version + "/" + name },
 		"dict": dict, "list": func(v ...string) []string { return v }, "plural": plural, "joined": joined, "contains": contains, "clip": clip,
-		"query": query, "add": func(a, b int) int { return a + b }, "health": healthWord, "policyWord": policyWord, "gate": gateWord,
+		"query": func(pairs ...string) template.URL { return template.URL(query(pairs...)) }, "add": func(a, b int) int { return a + b }, "health": healthWord, "policyWord": policyWord, "gate": gateWord,
 		"ago": c.ago, "num": num, "rate": perSecond, "line": lineOf, "lineField": lineField, "services": servicePresets,
 	}).ParseFS(pageFiles, "pages/*.html")
 }

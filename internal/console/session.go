@@ -245,7 +245,8 @@ func ours(path string) string {
 }
 
 func (v *visit) login() error {
-	f, id := v.typed(), strings.TrimSpace(v.r.PostFormValue("SecretId"))
+	f := v.typed()
+	id, key := strings.TrimSpace(f.V("SecretId")), strings.TrimSpace(f.V("SecretKey"))
 	d := loginData{F: f, Next: f.V("next"), Resume: f.V("resume"), ResumePath: f.V("resumePath")}
 	d.F.Values.Del("SecretKey") // never shown again
 	host, _, _ := net.SplitHostPort(v.r.RemoteAddr)
@@ -255,7 +256,7 @@ func (v *visit) login() error {
 		return v.show(http.StatusTooManyRequests, "login", "", "Log in", d)
 	}
 	want, known := v.Keys(id)
-	given, stored := sha256.Sum256([]byte(strings.TrimSpace(v.r.PostFormValue("SecretKey")))), sha256.Sum256([]byte(want))
+	given, stored := sha256.Sum256([]byte(key)), sha256.Sum256([]byte(want))
 	if subtle.ConstantTimeCompare(given[:], stored[:]) != 1 || !known {
 		v.throttle.failed(names...)
 		v.Logger.Warn("console login refused", "peer", v.r.RemoteAddr)

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/subtle"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -70,7 +69,10 @@ func (c *Console) guarded(method, path string, h handler) {
 
 func (v *visit) readForm() bool {
 	v.r.Body = http.MaxBytesReader(v.w, v.r.Body, maxForm)
-	err := v.r.ParseMultipartForm(maxForm)
+	err := v.r.ParseForm()
+	if err == nil {
+		err = v.r.ParseMultipartForm(maxForm)
+	}
 	if err == nil || errors.Is(err, http.ErrNotMultipart) {
 		return true
 	}
@@ -252,10 +254,4 @@ type confirmation struct {
 func (v *visit) confirm(nav string, q confirmation) error {
 	q.Action = cmp.Or(q.Action, v.r.URL.RequestURI())
 	return v.show(q.F.status(), "confirm", nav, q.Heading, q)
-}
-
-// toJSON is for the few texts that scripts read.
-func toJSON(v any) (string, error) {
-	raw, err := json.Marshal(v)
-	return string(raw), err
 }
