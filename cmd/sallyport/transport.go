@@ -35,7 +35,7 @@ type transport struct {
 func (t *transport) ownFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.BoolVar(&t.own, "tls", false, "serve HTTPS with a certificate of our own CA, which `sallyport ca` prints")
-	f.StringArrayVar(&t.names, "tls-name", nil, "further DNS name or address of the server, for that certificate; may be repeated")
+	f.StringArrayVar(&t.names, "tls-name", nil, "further DNS name or address by which clients reach the server, for that certificate; may be repeated")
 	f.BoolVar(&t.insecure, "insecure-http", false, "serve plain HTTP although --listen can be reached from other machines")
 }
 
@@ -109,10 +109,16 @@ func (t *transport) endpoint(address string) string {
 	if err != nil {
 		return t.scheme() + "://" + address
 	}
-	if a, err := netip.ParseAddr(cmp.Or(host, "::")); err == nil && a.IsUnspecified() {
+	if everywhere(host) {
 		host = "127.0.0.1" // "::" takes IPv4 too
 	}
 	return t.scheme() + "://" + net.JoinHostPort(host, port)
+}
+
+// everywhere reports whether a listener at host takes every address.
+func everywhere(host string) bool {
+	a, err := netip.ParseAddr(cmp.Or(host, "::"))
+	return err == nil && a.IsUnspecified()
 }
 
 // files opens the operator's certificate files; nil when there are none.
@@ -136,7 +142,7 @@ func (t *transport) config(files *certFiles, c *control.Control, address string)
 		return nil, nil
 	}
 	hosts := t.names
-	if host, _, err := net.SplitHostPort(address); err == nil && host != "" && host != "localhost" {
+	if host, _, err := net.SplitHostPort(address); err == nil && host != "localhost" && !everywhere(host) {
 		hosts = append([]string{host}, hosts...)
 	}
 	return c.ListenerTLS(hosts)

@@ -114,6 +114,9 @@ func TestServerOwnCertificate(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	if leaf.VerifyHostname("::") == nil {
+		t.Error("the certificate names the address that stands for all")
+	}
 	old := &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}
 	if conn, err := tls.Dial("tcp", strings.TrimPrefix(c.Endpoint, "https://"), old); err == nil {
 		conn.Close()
