@@ -5,6 +5,7 @@
 #include "layout.h"
 #include "judge.h"
 #include "packet.h"
+#include "rows.h"
 #include "slot.h"
 #include "tell.h"
 #include "tunnel.h"
@@ -39,20 +40,6 @@ INLINE struct listener *find_listener(const struct packet *p, __u32 revision)
 	int n = newest(row, revision);
 	struct listener *l = n < 0 ? 0 : n ? &row->v[1] : &row->v[0];
 	return l && l->present ? l : 0;
-}
-
-INLINE struct target *find_target(__u32 num, __u32 revision)
-{
-	__u32 *index = bpf_map_lookup_elem(&target_index, &num);
-	if (!index)
-		return 0;
-	__u32 i = *index;
-	struct target_row *row = bpf_map_lookup_elem(&targets, &i);
-	if (!row || row->num != num)
-		return 0;
-	int n = newest(row, revision);
-	struct target *t = n < 0 ? 0 : n ? &row->v[1] : &row->v[0];
-	return t && t->present ? t : 0;
 }
 
 INLINE __u64 flow_hash(const struct packet *p, __u32 listener)
@@ -288,10 +275,3 @@ INLINE enum outcome receive(const struct packet *p, __u32 length, struct verdict
 	v->listener = l->num;
 	return admit(p, length, l, v, hop, early);
 }
-
-INLINE struct revisions *current_revisions(void)
-{
-	__u32 zero = 0;
-	return bpf_map_lookup_elem(&revisions, &zero);
-}
-

@@ -5,6 +5,7 @@
 #include "layout.h"
 #include "judge.h"
 #include "packet.h"
+#include "rows.h"
 #include "slot.h"
 #include "tell.h"
 #include "tunnel.h"
@@ -29,20 +30,6 @@ struct track {
 	struct host_flow *slot;
 	struct host_flow was; /* a copy, valid when slot is set */
 };
-
-INLINE struct target *find_target(__u32 num, __u32 revision)
-{
-	__u32 *index = bpf_map_lookup_elem(&target_index, &num);
-	if (!index)
-		return 0;
-	__u32 i = *index;
-	struct target_row *row = bpf_map_lookup_elem(&targets, &i);
-	if (!row || row->num != num)
-		return 0;
-	int n = newest(row, revision);
-	struct target *t = n < 0 ? 0 : n ? &row->v[1] : &row->v[0];
-	return t && t->present ? t : 0;
-}
 
 INLINE struct instance *find_instance(__be32 addr, __u32 revision)
 {
@@ -474,12 +461,6 @@ INLINE int reply(struct __sk_buff *skb, struct packet *p, struct track *k, struc
 	if (rewrite(skb, p, 1, k->was.vip, k->was.vport))
 		return drop(skb, p, v, REASON_TUNNEL_FAILED);
 	return TCX_NEXT;
-}
-
-INLINE struct revisions *current_revisions(void)
-{
-	__u32 zero = 0;
-	return bpf_map_lookup_elem(&revisions, &zero);
 }
 
 /* open_packet reads the packet and answers what needs no flow. It gives

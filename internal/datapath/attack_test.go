@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"github.com/sallyport/sallyport/internal/flow"
+	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/policy"
+	"github.com/sallyport/sallyport/internal/snapshot"
+)
+
+// TCP flags as frameOf takes them.
+const (
+	fin    = 0x01
+	first  = 0x02
+	reset  = 0x04
+	later  = 0x10
+	second = 0x12
+)
+
+// A siege is a host whose flows outlive changes of its rules, unlike a bench's.
+type siege struct {
+	*bench
+	t   *testing.T
+	out []byte
+}
+
+func newSiege(t *testing.T) *siege {
+	t.Helper()
+	return &siege{newQuiet(t).benchOf(lb.RoleHost, nil), t, make([]byte, 2048)}
+}
+
+// force puts rules in force without touching a flow. change edits the snapshot.
+func (s *siege) force(in, out *policy.Compiled, change func(*snapshot.Snapshot)) {
+	s.t.Helper()
+	s.rev++
+	_, host := pair(s.t, s.rev, nil, in)
+	host.Policies[out.Hash] = out
+	host.Instances[0].Egress = out.Hash
+	if change != nil {
+		change(host)
+	}
+	if err := s.Stage(s.t.Context(), host); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := s.Commit(s.t.Context(), s.rev); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// passes runs a frame and reports whether it was let through.
+func (s *siege) passes(program string, frame []byte) bool {
+	s.t.Helper()
+	answer, err := s.run(program, frame, s.out)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return answer == actNext || answer == actRedirect
+}
+
+// want checks what becomes of one frame.
+func (s *siege) want(what string, passes bool, program string, frame []byte) {
+	s.t.Helper()
+	if got := s.passes(program, frame); got != passes {
+		s.t.Errorf("%s: let through: %v, want %v", what, got, passes)
+	}
+}
+
+func frameBetween(proto lb.Proto, src string, sport uint16, dst string, dport uint16, flags byte) []byte {
+	return frameOf(lb.Packet{Proto: proto, Src: netip.MustParseAddr(src), SrcPort: sport, Dst: netip.MustParseAddr(dst), DstPort: dport}, flags)
+}
+
+// inbound is a segment from client A to the instance, outbound the other way.
+func inbound(sport, dport uint16, flags byte) []byte {
+	return frameBetween(lb.TCP, clientA, sport, service, dport, flags)
+}
+
+func outbound(sport, dport uint16, flags byte) []byte {
+	return frameBetween(lb.TCP, service, sport, clientA, dport, flags)
+}
+
+// through is client A's segment for the VIP, as the gateway sends it.
+func (s *siege) through(sport uint16, flags byte) []byte {
+	return inTunnel(frameBetween(lb.TCP, clientA, sport, vip, 80, flags), gwAddr, hostAddr, uint32(s.rev), 7)
+}
+
+// told empties the ring of verdicts and gives the last.
+func (s *siege) lastTold() (last flow.Event) {
+	for {
+		e, err := s.next()
+		if err != nil {
+			return last
+		}
+		last = e
+	}
+}
+
+// echo is an ICMP echo request, or the reply to one.
+func echo(src, dst string, id uint16, reply bool) []byte {
+	f := frameOf(lb.Packet{Proto: lb.ICMP, Src: netip.MustParseAddr(src), Dst: netip.MustParseAddr(dst)}, 0)
+	if reply {
+		f[34] = 0
+	}
+	f[38], f[39] = byte(id>>8), byte(id)
+	return f
+}
+
+func anyProto(proto lb.Proto) policy.Rule {
+	return policy.Rule{ID: "pol-9", Pos: 1, Action: lb.Accept, Proto: proto, Peers: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}}
+}
+
+// Whom the instance has dialled may answer, and no more: a connection of
+// their own, from the port that was dialled to the port that dialled, is a new
+// one and inbound rules judge it, whatever became of the first.
+func TestDialledPeerDialsBack(t *testing.T) {
+	s := newSiege(t)
+	s.force(compiled(t, "sg-2"), compiled(t, "sg-e", accept("0.0.0.0/0", 443)), nil)
+	for i, end := range []struct {
+		name  string
+		frame []byte
+	}{
+		{"closed by the instance", outbound(40001, 443, fin|later)},
+		{"closed by the peer", inbound(443, 40002, fin|later)},
+		{"reset", inbound(443, 40003, reset)},
+		{"still open", inbound(443, 40004, later)},
+	} {
+		port := uint16(40001 + i)
+		s.want("dialling", true, "host_out", outbound(port, 443, first))
+		s.want("the answer", true, "host_in", inbound(443, port, second))
+		s.want("its acknowledgement", true, "host_out", outbound(port, 443, later))
+		program := "host_in"
+		if i == 0 {
+			program = "host_out"
+		}
+		s.want(end.name, true, program, end.frame)
+		s.want(end.name+", then dialled back", false, "host_in", inbound(443, port, first))
+		s.want(end.name+", then the rest of the first", true, "host_in", inbound(443, port, later))
+		s.want(end.name+", then dialled again", true, "host_out", outbound(port, 443, first))
+	}
+	// Both dial at once: that is one connection, and the instance asked for it.
+	s.want("dialling", true, "host_out", outbound(40010, 443, first))
+	s.want("dialling at the same time", true, "host_in", inbound(443, 40010, first))
+}
+
+// A ping that the instance sends admits its replies, not the other's pings;
+// nor does a reply that nobody asked for let the instance ping.
+func TestPingIsNotAnswerToPing(t *testing.T) {
+	s := newSiege(t)
+	s.force(compiled(t, "sg-2"), compiled(t, "sg-e", anyProto(lb.ICMP)), nil)
+	s.want("ping out", true, "host_out", echo(service, clientA, 0, false))
+	s.want("its reply", true, "host_in", echo(clientA, service, 0, true))
+	s.want("the other's ping with the same id", false, "host_in", echo(clientA, service, 0, false))
+	s.want("the reply still", true, "host_in", echo(clientA, service, 0, true))
+	s.force(compiled(t, "sg-2", anyProto(lb.ICMP)), compiled(t, "sg-e"), nil)
+	s.want("a reply that nobody asked for", true, "host_in", echo(clientA, service, 9, true))
+	s.want("ping out on top of it", false, "host_out", echo(service, clientA, 9, false))
+}
+
+// What was refused and is allowed again works again, also without connections.
+func TestRefusedThenAllowed(t *testing.T) {
+	for _, proto := range []lb.Proto{lb.TCP, lb.UDP, lb.ICMP} {
+		t.Run(proto.String(), func(t *testing.T) {
+			s := newSiege(t)
+			open, shut, none := compiled(t, "sg-2", anyProto(proto)), compiled(t, "sg-2"), compiled(t, "sg-e")
+			ask, answer := frameBetween(proto, clientA, 5000, service, 53, later), frameBetween(proto, service, 53, clientA, 5000, later)
+			if proto == lb.ICMP {
+				ask, answer = echo(clientA, service, 7, false), echo(service, clientA, 7, true)
+			}
+			for round := range 2 {
+				s.force(open, none, nil)
+				s.want(fmt.Sprintf("round %d: a question", round), true, "host_in", ask)
+				s.want(fmt.Sprintf("round %d: its answer", round), true, "host_out", answer)
+				s.force(shut, none, nil)
+				s.want(fmt.Sprintf("round %d: a refused question", round), false, "host_in", ask)
+				s.want(fmt.Sprintf("round %d: an answer to it", round), false, "host_out", answer)
+			}
+		})
+	}
+}
+
+// Pass-to-target that is taken back stops what it let in, in both directions
+// and before the client sends again. Its packets are booked on no rule.
+func TestVouchedNoLonger(t *testing.T) {
+	s := newSiege(t)
+	open, shut, none := compiled(t, "sg-2", accept("0.0.0.0/0", 8080)), compiled(t, "sg-2"), compiled(t, "sg-e")
+	vouch := func(on bool) func(*snapshot.Snapshot) {
+		return func(h *snapshot.Snapshot) { h.Targets[0].PassToTarget = on }
+	}
+	ruled := func() uint64 {
+		all, err := s.Counters()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range all {
+			if c.Rule == "pol-1" {
+				return c.Packets
+			}
+		}
+		return 0
+	}
+	s.force(open, none, nil)
+	s.want("by the rule", true, "host_in", s.through(5000, first))
+	s.want("its answer", true, "host_out", outbound(8080, 5000, second))
+	booked := ruled()
+	s.force(shut, none, vouch(true))
+	s.want("by pass to target", true, "host_in", s.through(5000, later))
+	s.want("its answer", true, "host_out", outbound(8080, 5000, later))
+	if now := ruled(); now != booked {
+		t.Errorf("the rule is not in force and counted %d packets more", now-booked)
+	}
+	s.force(shut, none, vouch(true))
+	s.want("an answer after a change elsewhere", true, "host_out", outbound(8080, 5000, later))
+	s.force(shut, none, vouch(false))
+	s.want("an answer after the change", false, "host_out", outbound(8080, 5000, later))
+	s.want("a packet after the change", false, "host_in", s.through(5000, later))
+	s.force(open, none, vouch(false))
+	s.want("a packet when a rule allows it", true, "host_in", s.through(5000, later))
+	s.want("its answer", true, "host_out", outbound(8080, 5000, later))
+}
+
+// A connection straight to the instance is not lost to one that the proxy
+// makes from the same client port, nor the other way round.
+func TestProxyMeetsDirectConnection(t *testing.T) {
+	s := newSiege(t)
+	s.force(compiled(t, "sg-2", accept("0.0.0.0/0", 8080)), compiled(t, "sg-e"), func(h *snapshot.Snapshot) { h.Targets[0].ViaGateway = true })
+	proxied := func(flags byte) []byte { return inTunnel(inbound(5000, 8080, flags), gwAddr, hostAddr, uint32(s.rev), 7) }
+	s.want("direct", true, "host_in", inbound(5000, 8080, first))
+	s.want("its answer", true, "host_out", outbound(8080, 5000, second))
+	s.want("its third", true, "host_in", inbound(5000, 8080, later))
+	s.want("the proxy's", false, "host_in", proxied(first))
+	s.want("direct, after it", true, "host_in", inbound(5000, 8080, later))
+	s.want("direct, closing", true, "host_in", inbound(5000, 8080, reset))
+	s.want("the proxy's, when the tuple is free", true, "host_in", proxied(first))
+}
+
+// A connection that one side has closed is still one: the other may send for
+// as long as it likes.
+func TestHalfClosedIsOpen(t *testing.T) {
+	s := newSiege(t)
+	s.force(compiled(t, "sg-2", accept("0.0.0.0/0", 8080)), compiled(t, "sg-e"), nil)
+	s.want("the first", true, "host_in", s.through(5000, first))
+	s.want("its answer", true, "host_out", outbound(8080, 5000, second))
+	s.want("the client's last", true, "host_in", s.through(5000, fin|later))
+	s.age(100)
+	s.want("the server's data", true, "host_out", outbound(8080, 5000, later))
+	s.want("the server's last", true, "host_out", outbound(8080, 5000, fin|later))
+	s.age(100)
+	s.want("nothing is left", false, "host_out", outbound(8080, 5000, later))
+}
+
+// age makes every flow as old as if nothing had come by for that many seconds.
+func (s *siege) age(seconds uint32) {
+	s.t.Helper()
+	m := s.maps["host_flows_1"]
+	for i := range m.MaxEntries() {
+		var b HostHostBucket
+		if err := m.Lookup(i, &b); err != nil {
+			s.t.Fatal(err)
+		}
+		for n := range b.Slot {
+			b.Slot[n].Seen -= min(b.Slot[n].Seen, seconds)
+		}
+		if err := m.Put(i, b); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+// The control plane's address opens nothing but the connection that the node
+// itself made to it.
+func TestControlAddressIsNoKey(t *testing.T) {
+	control := netip.MustParseAddrPort("192.0.2.250:7781")
+	b := newQuiet(t).benchAt(Options{Node: "ins-1", Role: lb.RoleHost, Address: netip.MustParseAddr(hostAddr), Control: control})
+	s := &siege{b, t, make([]byte, 2048)}
+	s.force(compiled(t, "sg-2"), compiled(t, "sg-e"), nil)
+	to := func(port uint16, flags byte) []byte { return frameBetween(lb.TCP, "192.0.2.250", 7781, hostAddr, port, flags) }
+	s.want("the node's stream", true, "host_out", frameBetween(lb.TCP, hostAddr, 45000, "192.0.2.250", 7781, first))
+	s.want("its answer", true, "host_in", to(45000, second))
+	s.want("a connection to the node's ssh", false, "host_in", to(22, first))
+}
+
+// Nobody outside sends from an address of the load balancer's own: its probes
+// would lend them their exemption.
+func TestGatewayRefusesItsOwnAddresses(t *testing.T) {
+	b := newQuiet(t).benchOf(lb.RoleGateway, nil)
+	gw, _ := pair(t, 1, nil, compiled(t, "sg-2"))
+	b.stage(t, gw)
+	s := &siege{b, t, make([]byte, 2048)}
+	for _, from := range []string{"100.64.0.1", "100.127.255.254", vip, gwAddr} {
+		for _, program := range []string{"gateway", "gateway_xdp"} {
+			frame := frameBetween(lb.TCP, from, 4000, vip, 80, first)
+			answer, err := s.run(program, frame, s.out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if drops := map[string]uint32{"gateway": actShot, "gateway_xdp": xdpDrop}[program]; answer != drops {
+				t.Errorf("%s: from %s: answer %d, want a drop", program, from, answer)
+			} else if e := s.lastTold(); e.Verdict.Reason != policy.Spoofed {
+				t.Errorf("%s: from %s: dropped as %v, want spoofed", program, from, e.Verdict.Reason)
+			}
+		}
+	}
+	s.want("the neighbours of those ranges", true, "gateway", frameBetween(lb.TCP, "100.65.0.1", 4000, vip, 80, first))
+}
+
+// A host's key opens the way for answers of its targets to the gateway's
+// sockets, not for connections to them.
+func TestHostsReachNoSocketOfTheGateway(t *testing.T) {
+	b := newQuiet(t).benchOf(lb.RoleGateway, nil)
+	gw, _ := pair(t, 1, nil, compiled(t, "sg-2"))
+	b.stage(t, gw)
+	s := &siege{b, t, make([]byte, 2048)}
+	from := func(port uint16, flags byte) []byte {
+		return inTunnel(frameBetween(lb.TCP, service, port, gwAddr, 22, flags), hostAddr, gwAddr, 1, 7)
+	}
+	s.want("an answer", true, "gateway", from(8080, second))
+	s.want("a connection", false, "gateway", from(8080, first))
+	s.want("from another port", false, "gateway", from(4444, later))
+}
