@@ -165,7 +165,7 @@ func (v *visit) deleteGroup() error {
 		return err
 	}
 	q := confirmation{Heading: "Delete " + g.SecurityGroupName, Danger: true, Button: "Delete", Back: Root + "sg",
-		Text: fmt.Sprintf("This deletes %s with its %s for good. A group that is bound or named by another group's rule cannot be deleted.", g.SecurityGroupId, "rules")}
+		Text: "This deletes " + g.SecurityGroupId + " with its rules for good. A group that is bound, or named by another group's rule, cannot be deleted."}
 	if v.posted() {
 		err := v.do(vpcVersion, "DeleteSecurityGroup", m{"SecurityGroupId": g.SecurityGroupId}, nil)
 		if err == nil {

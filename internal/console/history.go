@@ -322,12 +322,8 @@ func (h *history) refusals(now time.Time, match func(seriesKey) bool) []ranking 
 		for step := stepOf(now) - steps + 1; step <= stepOf(now); step++ {
 			n += s.at(step)
 		}
-		label := "implicit last rule"
-		if key.reason != "no_match" && key.reason != "rule" {
-			label = key.reason
-		}
 		if n > 0 {
-			sums[ranking{Group: key.group, Rule: key.rule, Position: key.position, Label: label}] += n
+			sums[ranking{Group: key.group, Rule: key.rule, Position: key.position, Label: reasonWord(key.reason)}] += n
 		}
 	}
 	h.mu.Unlock()

@@ -25,6 +25,11 @@ const (
 // shows has changed (event "changed", data the topic), and the page then asks
 // for itself again; verdicts it carries itself (event "verdicts").
 func (v *visit) live() error {
+	topics := strings.Split(v.r.URL.Query().Get("topics"), ",")
+	if topics[0] == "" { // only asks whether the login holds
+		v.w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(v.r.Context(), liveLimit)
 	defer cancel()
 	h := v.w.Header()
@@ -34,7 +39,6 @@ func (v *visit) live() error {
 	if err := s.send("hello", "1"); err != nil {
 		return nil // the browser went away
 	}
-	topics := strings.Split(v.r.URL.Query().Get("topics"), ",")
 	if contains(topics, "verdicts") {
 		return s.verdicts(ctx)
 	}

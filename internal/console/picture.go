@@ -109,7 +109,7 @@ func (v *visit) draw(d pictureData) picture {
 	targets := distinct(d.Listeners)
 	clients := v.clientBoxes(d)
 	rows := max(len(clients), len(d.Listeners), len(targets), 3)
-	p.H = picTop + rows*rowHeight + 40
+	p.H = picTop + rows*rowHeight + 18
 	mid := picTop + rows*rowHeight/2
 	place := func(n, i int) int { return mid - n*rowHeight/2 + i*rowHeight + (rowHeight-boxHeight)/2 }
 	for i, c := range clients {
@@ -184,7 +184,7 @@ func (v *visit) clientBoxes(d pictureData) []box {
 		if d.Now.Admitted {
 			class = "lit-ok"
 		}
-		all = append(all, box{Title: d.Now.Source, Text: "the address you asked about", Class: class,
+		all = append(all, box{Title: d.Now.Source, Text: "your question", Class: class,
 			Href: base + "&" + query("address", d.Now.Source), Said: "Client " + d.Now.Source})
 	}
 	for _, n := range v.history.clients(d.B.LoadBalancerId, 5) {

@@ -91,7 +91,7 @@ func (c *Console) parsePages() (*template.Template, error) {
 	return template.New("").Funcs(template.FuncMap{
 		"root": func() string { return Root }, "asset": func(name string) string { return Root + "static/" + c.static.version + "/" + name },
 		"dict": dict, "list": func(v ...string) []string { return v }, "plural": plural, "joined": joined, "contains": contains, "clip": clip,
-		"query": func(pairs ...string) template.URL { return template.URL(query(pairs...)) }, "add": func(a, b int) int { return a + b }, "health": healthWord, "policyWord": policyWord, "gate": gateWord,
+		"query": func(pairs ...string) template.URL { return template.URL(query(pairs...)) }, "add": func(a, b int) int { return a + b }, "health": healthWord, "policyWord": policyWord, "gate": gateWord, "reason": reasonWord,
 		"ago": c.ago, "num": num, "rate": perSecond, "line": lineOf, "lineField": lineField, "services": servicePresets,
 	}).ParseFS(pageFiles, "pages/*.html")
 }
@@ -168,6 +168,17 @@ func gateWord(g string) string {
 		return "gate 2"
 	}
 	return g
+}
+
+// reasonWord is a verdict's reason as people read it.
+func reasonWord(r string) string {
+	switch r {
+	case "no_match":
+		return "implicit last rule"
+	case "no_groups":
+		return "no group is bound"
+	}
+	return strings.ReplaceAll(r, "_", " ")
 }
 
 // ago says how long ago a time was that an answer has as text.

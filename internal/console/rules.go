@@ -24,29 +24,25 @@ func (v *visit) dir() string {
 
 // A ruleRow is one rule as the rule page shows it.
 type ruleRow struct {
-	N        int // 1-based
-	R        policyRule
-	L        line
-	Sees     []string
-	Hits     counter
-	Mark     string // what changed since the reader loaded the page
-	First    bool
-	Last     bool
-	Ticked   bool
-	Matching bool
+	N      int // 1-based
+	R      policyRule
+	L      line
+	Sees   []string
+	Hits   counter
+	Mark   string // what changed since the reader loaded the page
+	First  bool
+	Last   bool
+	Ticked bool
 }
 
 type rulePageData struct {
-	G        group
-	Dir      string
-	Version  string
-	Seen     string // the rules' ids, for telling what changed
-	Rows     []ruleRow
-	Implicit counter
-	Counted  bool
-	Other    int // rules in the other direction
-	Bound    binding
-	F        form
+	G       group
+	Dir     string
+	Version string
+	Seen    string // the rules' ids, for telling what changed
+	Rows    []ruleRow
+	Bound   binding
+	F       form
 }
 
 func (v *visit) rulePage() error { return v.showRules(form{}, nil) }
@@ -69,13 +65,11 @@ func (v *visit) showRules(f form, marks map[string]string) error {
 		return err
 	}
 	dir := v.dir()
-	d := rulePageData{G: g, Dir: dir, Version: set.Version, Seen: idsOf(set.list(dir)), Counted: len(counters) > 0, Bound: bound, F: f}
-	d.Other = len(set.Ingress) + len(set.Egress) - len(set.list(dir))
+	d := rulePageData{G: g, Dir: dir, Version: set.Version, Seen: idsOf(set.list(dir)), Bound: bound, F: f}
 	for i, r := range set.list(dir) {
 		d.Rows = append(d.Rows, ruleRow{N: i + 1, R: r, L: lineOf(r), Sees: bound.sees(dir, r), Hits: counters[dir+"/"+r.PolicyId],
 			Mark: marks[r.PolicyId], First: i == 0, Last: i == len(set.list(dir))-1, Ticked: f.Has("rule", r.PolicyId)})
 	}
-	d.Implicit = counters[dir+"/"]
 	status := f.status()
 	if marks != nil {
 		status = http.StatusConflict

@@ -52,7 +52,7 @@ type verdictRow struct {
 func rowOf(v verdict) verdictRow {
 	clock := v.Time
 	if _, after, ok := strings.Cut(v.Time, "T"); ok {
-		clock = after[:min(12, len(after))]
+		clock = strings.TrimSuffix(after[:min(12, len(after))], "Z")
 	}
 	return verdictRow{v, clock, Root + "verdicts/explain?" + query("time", v.Time, "gate", v.Gate, "action", v.Action, "reason", v.Reason,
 		"group", v.SecurityGroupId, "rule", v.PolicyId, "position", strconv.Itoa(v.PolicyPosition), "revision", strconv.FormatUint(uint64(v.Revision), 10),

@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package console
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+)
+
+// A browser is a headless Chromium and everything that it complains about.
+type browser struct {
+	*testing.T
+	ctx    context.Context
+	base   string
+	mu     sync.Mutex
+	faults []string
+}
+
+// newBrowser starts Chromium, or skips the test where there is none.
+func newBrowser(t *testing.T, base string) *browser {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("a browser takes long")
+	}
+	path, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Skip("there is no chromium on this machine: Debian's package chromium brings it")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	t.Cleanup(cancel)
+	options := append([]chromedp.ExecAllocatorOption{}, chromedp.DefaultExecAllocatorOptions[:]...)
+	options = append(options, chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()))
+	for _, flag := range []string{"disable-quic", "disable-background-networking", "disable-component-update", "disable-sync", "disable-dev-shm-usage"} {
+		options = append(options, chromedp.Flag(flag, true))
+	}
+	ctx, cancel = chromedp.NewExecAllocator(ctx, options...)
+	t.Cleanup(cancel)
+	ctx, cancel = chromedp.NewContext(ctx)
+	t.Cleanup(cancel)
+	b := &browser{T: t, ctx: ctx, base: base}
+	if err := chromedp.Listen(ctx, b.hear); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func (b *browser) hear(ev any) {
+	text := ""
+	switch ev := ev.(type) {
+	case *log.EventEntryAdded:
+		if ev.Entry.Level == log.EntryLevelError || ev.Entry.Level == log.EntryLevelWarning {
+			text = fmt.Sprintf("%s: %s (%s)", ev.Entry.Source, ev.Entry.Text, ev.Entry.URL)
+		}
+	case *runtime.EventExceptionThrown:
+		text = "exception: " + ev.ExceptionDetails.Text
+		if e := ev.ExceptionDetails.Exception; e != nil {
+			text += " " + e.Description
+		}
+	case *runtime.EventConsoleAPICalled:
+		if ev.Type == runtime.ConsoleAPICalledTypeError || ev.Type == runtime.ConsoleAPICalledTypeWarning {
+			text = "console: " + fmt.Sprint(ev.Args)
+		}
+	}
+	if text != "" {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.faults = append(b.faults, text)
+	}
+}
+
+// quiet fails for everything that the browser has complained about since the
+// last time, except what is expected.
+func (b *browser) quiet(where string, expected ...string) {
+	b.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+next:
+	for _, f := range b.faults {
+		for _, e := range expected {
+			if strings.Contains(f, e) {
+				continue next
+			}
+		}
+		b.Errorf("%s: %s", where, f)
+	}
+	b.faults = nil
+}
+
+func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
+	defer cancel()
+	if err := chromedp.Do(ctx, steps...); err != nil {
+		where, _ := chromedp.Run(b.ctx, chromedp.Location())
+		b.shot("failed")
+		text, _ := chromedp.Run(b.ctx, chromedp.Evaluate[string](`(document.querySelector("dialog[open]") || document.querySelector("main")).innerText`))
+		b.Fatalf("at %s: %v\n%s", where, err, text)
+	}
+}
+
+func run[R any](b *browser, a chromedp.Action[R]) R {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
+	defer cancel()
+	r, err := chromedp.Run(ctx, a)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return r
+}
+
+func (b *browser) visit(path string) { b.Helper(); b.do(chromedp.Navigate(b.base + Root + path)) }
+
+// shots is where pictures go: the test's artefacts, or the folder that
+// CONSOLE_SHOTS names.
+func (b *browser) shots() string {
+	if dir := os.Getenv("CONSOLE_SHOTS"); dir != "" {
+		return dir
+	}
+	return b.ArtifactDir()
+}
+
+var notInNames = regexp.MustCompile(`[^a-z0-9]+`)
+
+func (b *browser) shot(name string) {
+	b.Helper()
+	png, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(b.shots(), notInNames.ReplaceAllString(name, "-")+".png"), png, 0o600)
+	}
+	if err != nil {
+		b.Error(err)
+	}
+}
+
+func (b *browser) login() {
+	b.Helper()
+	b.visit("login")
+	b.do(chromedp.SendKeys(chromedp.CSS("#f-SecretId"), testID), chromedp.SendKeys(chromedp.CSS("#f-SecretKey"), testKey),
+		chromedp.Click(chromedp.CSS(".login button.main")), chromedp.WaitVisible(chromedp.CSS("nav[aria-label=Main]")))
+	b.quiet("login")
+}
+
+func (b *browser) screen(width int64, scheme string) {
+	b.Helper()
+	b.do(chromedp.EmulateViewport(width, 900))
+	if _, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}}); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// title names a page without the ids of this run.
+func (w world) title(path string) string {
+	p := strings.NewReplacer(w.edge, "edge", w.host, "host", w.balancer, "lb", w.listener, "lbl", w.location, "loc", w.ins1, "ins1", w.ins2, "ins2").Replace(path)
+	if p == "" {
+		p = "home"
+	}
+	return p
+}
+
+// Every page at three widths and in both themes: nothing is complained about,
+// nothing is wider than the screen, axe finds nothing serious.
+func TestPagesInBrowser(t *testing.T) {
+	d := newDesk(t)
+	w := d.build()
+	d.settle()
+	b := newBrowser(t, d.server.URL)
+	axe := axeSource(t)
+	b.screen(1280, "light")
+	b.login()
+	for _, width := range []int64{390, 900, 1440} {
+		for _, scheme := range []string{"light", "dark"} {
+			b.screen(width, scheme)
+			for _, path := range w.pages() {
+				where := fmt.Sprintf("%s at %d, %s", w.title(path), width, scheme)
+				start := time.Now()
+				b.visit(path)
+				t.Logf("%s: %v", where, time.Since(start))
+				if over := run(b, chromedp.Evaluate[int64](`document.documentElement.scrollWidth - window.innerWidth`)); over > 0 {
+					t.Errorf("%s: %d pixels wider than the screen", where, over)
+				}
+				if axe != "" && (width == 1440) == (scheme == "light") && width != 900 {
+					b.accessible(axe, where)
+				}
+				if scheme == "light" && width != 900 || width == 1440 {
+					b.shot(fmt.Sprintf("%s-%d-%s", w.title(path), width, scheme))
+				}
+				b.quiet(where)
+			}
+		}
+	}
+}
+
+// axeSource is axe-core's script, from npm; "" where it cannot be had.
+func axeSource(t *testing.T) string {
+	t.Helper()
+	if path := os.Getenv("CONSOLE_AXE"); path != "" {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	npm, err := exec.LookPath("npm")
+	if err != nil {
+		t.Log("accessibility is not checked: there is no npm to get axe-core with")
+		return ""
+	}
+	dir := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", dir, "axe-core@4.10.3")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Logf("accessibility is not checked: npm cannot get axe-core: %v\n%s", err, out)
+		return ""
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "node_modules", "axe-core", "axe.min.js"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// accessible runs axe on the page. The script is put in by the debugger, which
+// the page's policy does not concern.
+func (b *browser) accessible(axe, where string) {
+	b.Helper()
+	b.do(chromedp.Evaluate[chromedp.Void](axe))
+	found := run(b, chromedp.Evaluate[[]string](`axe.run().then(r => r.violations.filter(v => v.impact === "serious" || v.impact === "critical")
+		.map(v => v.id + ": " + v.help + ": " + v.nodes.slice(0, 3).map(n => n.html.slice(0, 160) + " " + n.failureSummary).join(" | ")))`, chromedp.EvalAwaitPromise))
+	for _, f := range found {
+		b.Errorf("%s: %s", where, f)
+	}
+}
+
+// press clicks the first visible element with the text, in the dialog when
+// one is open.
+func (b *browser) press(text string) {
+	b.Helper()
+	script := `(() => {
+		const within = document.querySelector("dialog[open]") || document;
+		const fits = [...within.querySelectorAll("a, button, summary")].filter(e => e.offsetParent !== null && e.innerText.trim().startsWith(` + quote(text) + `));
+		if (!fits.length) return false;
+		fits[0].click();
+		return true;
+	})()`
+	b.until("nothing to press says "+text, script)
+}
+
+// until waits for a script to be true.
+func (b *browser) until(what, script string) {
+	b.Helper()
+	deadline := time.Now().Add(15 * time.Second)
+	for {
+		ctx, cancel := context.WithTimeout(b.ctx, 10*time.Second)
+		ok, err := chromedp.Run(ctx, chromedp.Evaluate[bool](script))
+		cancel()
+		if err == nil && ok {
+			return
+		}
+		if time.Now().After(deadline) {
+			b.shot("failed")
+			text, _ := chromedp.Run(b.ctx, chromedp.Evaluate[string](`(document.querySelector("dialog[open]") || document.querySelector("main")).innerText`))
+			b.Fatalf("%s (%v)\n%s", what, err, text)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+func quote(s string) string { return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"` }
+
+// see waits until the page shows a text.
+func (b *browser) see(text string) {
+	b.Helper()
+	b.until("the page does not show "+text, `document.querySelector("main") !== null && (document.querySelector("dialog[open]") || document.querySelector("main")).innerText.includes(`+quote(text)+`)`)
+}
+
+// put types into a field of the dialog.
+func (b *browser) put(selector, text string) {
+	b.Helper()
+	b.until("there is no field "+selector, `(() => {
+		const e = (document.querySelector("dialog[open]") || document).querySelector(`+quote(selector)+`);
+		if (!e || document.querySelector("main") === null) return false;
+		e.value = `+quote(text)+`;
+		e.dispatchEvent(new Event("change", {bubbles: true}));
+		return true;
+	})()`)
+}
+
+// tick ticks the box whose row says text.
+func (b *browser) tick(text string) {
+	b.Helper()
+	b.until("there is no box for "+text, `(() => {
+		const within = document.querySelector("dialog[open]") || document.querySelector("main");
+		const box = [...within.querySelectorAll("input[type=checkbox]")].find(e => (e.closest("tr, label") || e).innerText.includes(`+quote(text)+`));
+		if (!box) return false;
+		if (!box.checked) box.click();
+		return box.checked;
+	})()`)
+}
