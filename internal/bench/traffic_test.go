@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bench
+
+import (
+	"errors"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport/internal/e2e"
+)
+
+const (
+	echoPort    = 5001
+	streamPort  = 5002
+	connections = 32
+	message     = 64 // bytes
+)
+
+// threads runs fn on n threads in a host's namespace, each its own for good:
+// blocking system calls cost less than a poller, and the same for everyone.
+func threads(host string, n int, fn func()) (wait func()) {
+	var wg sync.WaitGroup
+	for range n {
+		wg.Go(func() {
+			_ = e2e.Inside(host, func() error {
+				runtime.LockOSThread()
+				defer runtime.UnlockOSThread()
+				fn()
+				return nil
+			})
+		})
+	}
+	return wg.Wait
+}
+
+// serve answers in the instance's namespace until the test ends: what comes in
+// on echoPort goes back, and streamPort sends without end.
+func serve(b *testing.B, host string) {
+	b.Helper()
+	listen := func(port int) int {
+		var fd int
+		err := e2e.Inside(host, func() (err error) {
+			if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
+				return err
+			}
+			return errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
+				unix.Bind(fd, &unix.SockaddrInet4{Port: port}), unix.Listen(fd, 1024))
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return fd
+	}
+	handlers := map[int]func(int){listen(echoPort): echo, listen(streamPort): stream}
+	var waits []func()
+	for fd, handle := range handlers {
+		waits = append(waits, threads(host, connections+8, func() {
+			for {
+				c, _, err := unix.Accept4(fd, unix.SOCK_CLOEXEC)
+				if err == unix.EINTR {
+					continue
+				}
+				if err != nil {
+					return
+				}
+				patient(c)
+				handle(c)
+				unix.Close(c)
+			}
+		}))
+	}
+	b.Cleanup(func() {
+		for fd := range handlers {
+			unix.Shutdown(fd, unix.SHUT_RDWR)
+		}
+		for _, wait := range waits {
+			wait()
+		}
+		for fd := range handlers {
+			unix.Close(fd)
+		}
+	})
+}
+
+func patient(fd int) {
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 2})
+	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Sec: 2})
+}
+
+// again repeats a call that one of the runtime's own signals broke off.
+func again(call func() (int, error)) (n int, err error) {
+	for {
+		if n, err = call(); err != unix.EINTR {
+			return n, err
+		}
+	}
+}
+
+func read(fd int, buf []byte) (int, error) {
+	return again(func() (int, error) { return unix.Read(fd, buf) })
+}
+
+func send(fd int, buf []byte) (int, error) {
+	return again(func() (int, error) { return unix.SendmsgN(fd, buf, nil, nil, unix.MSG_NOSIGNAL) })
+}
+
+func echo(c int) {
+	buf := make([]byte, message)
+	for {
+		n, err := read(c, buf)
+		if n <= 0 || err != nil {
+			return
+		}
+		if _, err := send(c, buf[:n]); err != nil {
+			return
+		}
+	}
+}
+
+func stream(c int) {
+	buf := make([]byte, 128<<10)
+	for {
+		if _, err := send(c, buf); err != nil {
+			return
+		}
+	}
+}
+
+// connect opens a connection from the calling thread's namespace.
+func connect(to netip.AddrPort) (int, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	patient(fd)
+	if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}); err != nil {
+		unix.Close(fd)
+		return 0, err
+	}
+	return fd, nil
+}
+
+// exchange is one request and its answer.
+func exchange(fd int, buf []byte) error {
+	if _, err := send(fd, buf); err != nil {
+		return err
+	}
+	n, err := read(fd, buf)
+	if err == nil && n == 0 {
+		err = errors.New("closed")
+	}
+	return err
+}
+
+// A job is a kind of traffic; it counts units until stop.
+type job struct {
+	name, unit string
+	port       uint16
+	threads    int
+	run        func(to netip.AddrPort, stop *atomic.Bool, units, failed *atomic.Int64)
+}
+
+func jobs() []job {
+	return []job{
+		{"request", "µs CPU per request", echoPort, connections, func(to netip.AddrPort, stop *atomic.Bool, units, failed *atomic.Int64) {
+			fd, err := connect(to)
+			for err == unix.EINTR {
+				fd, err = connect(to)
+			}
+			if err != nil {
+				failed.Add(1)
+				return
+			}
+			defer unix.Close(fd)
+			for buf := make([]byte, message); !stop.Load(); units.Add(1) {
+				if exchange(fd, buf) != nil {
+					failed.Add(1)
+					return
+				}
+			}
+		}},
+		{"connection", "µs CPU per connection", echoPort, connections, func(to netip.AddrPort, stop *atomic.Bool, units, failed *atomic.Int64) {
+			for buf := make([]byte, message); !stop.Load(); {
+				fd, err := connect(to)
+				if err == nil {
+					err = exchange(fd, buf)
+					unix.Close(fd)
+				}
+				if err == unix.EINTR {
+					continue // connect was broken off
+				}
+				if err != nil {
+					failed.Add(1)
+				} else {
+					units.Add(1)
+				}
+			}
+		}},
+		{"megabyte", "µs CPU per MB", streamPort, 2, func(to netip.AddrPort, stop *atomic.Bool, units, failed *atomic.Int64) {
+			fd, err := connect(to)
+			for err == unix.EINTR {
+				fd, err = connect(to)
+			}
+			if err != nil {
+				failed.Add(1)
+				return
+			}
+			defer unix.Close(fd)
+			for buf := make([]byte, 256<<10); !stop.Load(); {
+				n, err := read(fd, buf)
+				if n <= 0 || err != nil {
+					failed.Add(1)
+					return
+				}
+				units.Add(int64(n))
+			}
+		}},
+	}
+}
+
+// cost is the CPU time of one unit in µs and how many units there were a second.
+func (j job) cost(b *testing.B, meter *meter, host string, to netip.Addr, last time.Duration) (µs, rate float64) {
+	b.Helper()
+	var stop atomic.Bool
+	var units, failed atomic.Int64
+	before, began := meter.read(b), time.Now()
+	wait := threads(host, j.threads, func() { j.run(netip.AddrPortFrom(to, j.port), &stop, &units, &failed) })
+	time.Sleep(last)
+	stop.Store(true)
+	wait()
+	used, took := meter.read(b)-before, time.Since(began)
+	n := float64(units.Load())
+	if j.name == "megabyte" {
+		n /= 1e6
+	}
+	if n == 0 || float64(failed.Load()) > n/100 {
+		b.Errorf("%s to %v: %.0f done, %d failed", j.name, to, n, failed.Load())
+		return 0, 0
+	}
+	return float64(used.Microseconds()) / n, n / took.Seconds()
+}
