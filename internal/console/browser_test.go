@@ -246,17 +246,25 @@ func (b *browser) accessible(axe, where string) {
 }
 
 // press clicks the first visible element with the text, in the dialog when
-// one is open.
+// one is open, else in the page, else in its frame, and waits for the page that
+// it leads to.
 func (b *browser) press(text string) {
 	b.Helper()
-	script := `(() => {
-		const within = document.querySelector("dialog[open]") || document;
-		const fits = [...within.querySelectorAll("a, button, summary")].filter(e => e.offsetParent !== null && e.innerText.trim().startsWith(` + quote(text) + `));
-		if (!fits.length) return false;
-		fits[0].click();
-		return true;
-	})()`
-	b.until("nothing to press says "+text, script)
+	b.until("nothing to press says "+text, `(() => {
+		const shown = (e) => e.offsetParent !== null;
+		const dialog = document.querySelector("dialog[open]");
+		const parts = dialog ? [dialog] : [document.querySelector("main"), document];
+		for (const part of parts) {
+			const all = [...part.querySelectorAll("a, button, summary")].filter(shown);
+			const found = all.find(e => e.innerText.trim() === `+quote(text)+`) || all.find(e => part !== document && e.innerText.trim().startsWith(`+quote(text)+`));
+			if (!found) continue;
+			window.left = !found.matches("[data-dialog], [data-close], [data-more], [type=button], summary");
+			found.click();
+			return true;
+		}
+		return false;
+	})()`)
+	b.until("pressing "+text+" leads nowhere", `window.left !== true && document.readyState === "complete"`)
 }
 
 // until waits for a script to be true.

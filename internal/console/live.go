@@ -78,8 +78,9 @@ func (s *stream) send(event, data string) error {
 	return s.control.Flush()
 }
 
-// look tells a topic's change since the last look; the first look only
-// remembers. Errors are those of the connection.
+// look tells a topic's change since the last look. The first look tells it too,
+// because something may have changed since the page was made. Errors are those
+// of the connection.
 func (s *stream) look(topic string) error {
 	now, ok := s.digest(topic)
 	if !ok {
@@ -89,7 +90,7 @@ func (s *stream) look(topic string) error {
 	s.seen[topic] = now
 	s.beats++
 	switch {
-	case known && before != now:
+	case before != now && (known || topic != "flows"):
 		return s.send("changed", topic)
 	case s.beats%15 == 0:
 		return s.send("beat", "1")

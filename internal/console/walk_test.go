@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package console
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+
+	"github.com/sallyport/sallyport/internal/lb"
+)
+
+// The document's five steps by clicking, as far as the API can tell. What the
+// packets then do is for the stories with real traffic.
+func TestWalkTheDocument(t *testing.T) {
+	d := newDesk(t)
+	d.newInstances("web-1", "web-2")
+	b := newBrowser(t, d.server.URL)
+	b.screen(1280, "light")
+	b.login()
+
+	// Step 1: a load balancer, an HTTP listener on 80, instances on 8080.
+	b.press("Load balancers")
+	b.press("Create")
+	b.put("#f-LoadBalancerName", "front")
+	b.press("Create")
+	b.see("No listener yet")
+	b.press("Create a listener")
+	b.put("#f-ListenerName", "web")
+	b.shot("walk 1 listener dialog")
+	b.press("Create")
+	b.see("HTTP:80")
+	b.press("Bind targets")
+	b.tick("web-1")
+	b.tick("web-2")
+	b.press("Bind")
+	b.see("8080")
+	st := d.api.Store.State()
+	front := only(t, st.Balancers)
+	listener := only(t, st.Listeners)
+	if listener.Protocol != lb.ListenHTTP || listener.Port != 80 || len(listener.Rules) != 1 || len(listener.Rules[0].Targets) != 2 || listener.Rules[0].Targets[0].Port != 8080 {
+		t.Fatalf("the listener is %+v", listener)
+	}
+	b.shot("walk 1 listener")
+
+	// Step 2: the group for the load balancer: 80 from everywhere, then refuse.
+	d.newGroup(b, "clb-web", "0.0.0.0/0 TCP:80 Allow", "0.0.0.0/0 ALL Refuse")
+	b.shot("walk 2 rules")
+
+	// Step 3: bind it on the load balancer's page.
+	b.press("Load balancers")
+	b.press("front")
+	b.press("Security group")
+	b.until("this is not the tab", `location.pathname.endsWith("/security")`)
+	b.press("Bind")
+	b.tick("clb-web")
+	b.shot("walk 3 bind dialog")
+	b.press("Bind")
+	b.see("1 has the highest priority")
+	b.see("TCP:80")
+	edge := d.groupNamed("clb-web")
+	if got := d.api.Store.State().Balancers[front.ID].Groups; len(got) != 1 || got[0] != edge {
+		t.Fatalf("bound are %v, want %s", got, edge)
+	}
+	b.shot("walk 3 bound")
+
+	// Step 4: the group for the instances.
+	d.newGroup(b, "cvm-web", "0.0.0.0/0 TCP:8080 Allow", "0.0.0.0/0 TCP:22 Allow", "0.0.0.0/0 TCP:3389 Allow", "0.0.0.0/0 ICMP Allow")
+	b.shot("walk 4 rules")
+
+	// Step 5: from the listener to the instance, and bind it there.
+	b.press("Load balancers")
+	b.press("front")
+	b.press("Listeners")
+	b.press("ins-")
+	b.press("Security groups")
+	b.until("this is not the tab", `location.pathname.endsWith("/security")`)
+	b.press("Configure")
+	b.tick("cvm-web")
+	b.press("Bind")
+	b.see("cvm-web")
+	b.press("Unbind")
+	b.see("Unbound")
+	b.shot("walk 5 bound")
+	host := d.groupNamed("cvm-web")
+	bound := 0
+	for _, i := range d.api.Store.State().Instances {
+		if len(i.Groups) == 1 && i.Groups[0] == host {
+			bound++
+		}
+	}
+	if bound != 1 {
+		t.Errorf("%d instances have the group alone, want the one that was clicked", bound)
+	}
+
+	// The picture says what a client gets.
+	b.visit("clb/" + string(front.ID) + "/picture")
+	b.put("#f-source", "203.0.113.10")
+	b.press("Light the path")
+	b.see("is allowed at both gates")
+	b.put("#f-port", "81")
+	b.press("Light the path")
+	b.see("no listener")
+	b.quiet("the walk")
+}
+
+func only[K comparable, V any](t *testing.T, all map[K]*V) *V {
+	t.Helper()
+	for _, v := range all {
+		if len(all) == 1 {
+			return v
+		}
+	}
+	t.Fatalf("%d of %T, want one", len(all), all)
+	return nil
+}
+
+func (d *desk) newInstances(names ...string) {
+	for _, name := range names {
+		d.do(vpcVersion, "RunInstances", m{"InstanceName": name}, nil)
+	}
+}
+
+func (d *desk) groupNamed(name string) lb.GroupID {
+	d.Helper()
+	for id, g := range d.api.Store.State().Groups {
+		if g.Name == name {
+			return id
+		}
+	}
+	d.Fatalf("no group %s", name)
+	return ""
+}
+
+// newGroup makes a group by clicking, with rules such as "0.0.0.0/0 TCP:80 Allow".
+func (d *desk) newGroup(b *browser, name string, rules ...string) {
+	d.Helper()
+	b.press("Security groups")
+	b.until("this is not the list", `location.pathname.endsWith("/sg")`)
+	b.press("Create")
+	b.put("#f-GroupName", name)
+	b.press("Create")
+	b.see("refuses everything until you add rules")
+	b.press("Add a rule")
+	for i, r := range rules {
+		if i > 0 {
+			b.press("Another row")
+		}
+		part := strings.Fields(r)
+		at := string(rune('0' + i))
+		b.put("#source-"+at, part[0])
+		b.put("#service-"+at, part[1])
+		b.put("#policy-"+at, part[2])
+	}
+	b.press("Add")
+	b.see("Added")
+	var got []string
+	for _, r := range strings.Split(d.inbound(string(d.groupNamed(name))), "; ") {
+		p := strings.Fields(r)
+		got = append(got, p[2]+" "+p[1]+" "+p[0])
+	}
+	if strings.Join(got, "; ") != strings.Join(rules, "; ") {
+		d.Fatalf("the rules are %q, want %q", got, rules)
+	}
+}
+
+// Rules are moved by dragging, by keyboard and by button; a refused dialog
+// keeps what was typed; what changes elsewhere appears without reloading.
+func TestRulePageInBrowser(t *testing.T) {
+	d := newDesk(t)
+	w := d.build()
+	b := newBrowser(t, d.server.URL)
+	b.screen(1280, "dark")
+	b.login()
+	b.visit("sg/" + w.edge)
+	drag := `(() => {
+		const rows = [...document.querySelectorAll("[data-order] > tr")];
+		const from = rows[0].querySelector("[data-handle]"), to = rows[1].getBoundingClientRect();
+		const at = (y) => ({bubbles: true, pointerId: 1, clientX: to.left + 30, clientY: y});
+		rows[0].setPointerCapture = () => {};
+		from.dispatchEvent(new PointerEvent("pointerdown", at(rows[0].getBoundingClientRect().top + 5)));
+		rows[0].dispatchEvent(new PointerEvent("pointermove", at(to.bottom - 2)));
+		rows[0].dispatchEvent(new PointerEvent("pointerup", at(to.bottom - 2)));
+		return !document.querySelector("[data-order-save]").hidden;
+	})()`
+	b.until("dragging does nothing", drag)
+	b.press("Save order")
+	b.see("Moved")
+	d.wants(w.edge, "Refuse ALL 0.0.0.0/0; Allow TCP:80 0.0.0.0/0")
+	b.do(chromedp.Focus(chromedp.CSS(`[data-order] > tr:nth-child(2) button[aria-label$=up]`)), chromedp.KeyEvent("\r"))
+	b.until("the keyboard moves nothing", `document.querySelector("[data-order] > tr").innerText.includes("TCP:80")`)
+	d.wants(w.edge, "Allow TCP:80 0.0.0.0/0; Refuse ALL 0.0.0.0/0")
+
+	b.press("Add a rule")
+	b.put("#source-0", "10.0.0.0/99")
+	b.put("#service-0", "TCP:443")
+	b.put("#notes-0", "typed with care")
+	b.press("Add")
+	b.until("the fault is not at the field", `document.querySelector("#source-e0").innerText.includes("10.0.0.0/99") && document.querySelector("#notes-0").value === "typed with care"`)
+	b.shot("refused dialog")
+	b.quiet("the rule page", "422")
+
+	b.visit("clb/" + w.balancer + "/listeners")
+	b.see("Abnormal")
+	d.facts.mu.Lock()
+	for num := range d.facts.health {
+		d.facts.health[num][0].State, d.facts.health[num][0].Kind = 1, ""
+	}
+	d.facts.mu.Unlock()
+	b.until("health does not change by itself", `!document.querySelector("main").innerText.includes("Abnormal")`)
+	b.quiet("live health")
+}
+
+// A login that ends, and a server that goes away, are said.
+func TestTroubleIsSaid(t *testing.T) {
+	d := newDesk(t)
+	w := d.build()
+	b := newBrowser(t, d.server.URL)
+	b.screen(1280, "light")
+	b.login()
+	b.visit("clb/" + w.balancer)
+	d.sessions.mu.Lock()
+	clear(d.sessions.all)
+	d.sessions.mu.Unlock()
+	b.until("the end of the login is not said", `document.querySelector("#connection").innerText.includes("expired")`)
+	b.quiet("the end of a login", "401")
+	b.login()
+	b.visit("clb/" + w.balancer)
+	b.until("the stream is not there", `document.querySelector("#tally") !== null`)
+	d.server.CloseClientConnections()
+	d.server.Listener.Close()
+	b.until("the server's end is not said", `document.querySelector("#connection").innerText.includes("does not answer")`)
+	b.quiet("a stopped server", "ERR_")
+}
