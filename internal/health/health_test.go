@@ -174,7 +174,7 @@ func snapshotOf(check lb.HealthCheck, nums ...uint32) *snapshot.Snapshot {
 	return s
 }
 
-// domain.md 4.7: HealthNum successes IntervalTime apart make a target Alive,
+// HealthNum successes IntervalTime apart make a target Alive,
 // UnHealthNum failures make it Dead; what contradicts in between starts over.
 func TestThresholds(t *testing.T) {
 	story(t, Options{}, func(w *world) {

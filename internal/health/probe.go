@@ -45,7 +45,7 @@ func (p *Prober) run(ctx context.Context, t *target) {
 			return
 		}
 		p.count(t, failure)
-		// domain.md 4.7: a layer-7 window has the time outs in it as well.
+		// A layer-7 window has the time outs in it as well.
 		wait = interval
 		if failure == nil || t.order.check.Type == "TCP" {
 			wait = max(0, interval-time.Since(start))

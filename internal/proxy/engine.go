@@ -253,7 +253,7 @@ func (t tries) eligible(j job) map[uint32]bool {
 	}
 	others := map[uint32]bool{}
 	for num := range live {
-		if j.view.targets[num].Service.Addr() != j.client {
+		if target := j.view.targets[num]; !target.Owns(j.client) {
 			others[num] = true
 		}
 	}

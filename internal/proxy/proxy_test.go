@@ -502,12 +502,26 @@ func TestWhoIsEligible(t *testing.T) {
 			t.Errorf("dead %v: %s, want %s", step.dead, got, step.want)
 		}
 	}
-	// A target's own instance as the client gets the other target.
+	// A target's own instance as the client gets the other target, whichever of
+	// its addresses it comes from. It would be served by itself otherwise.
 	dead()
-	r.snap.Targets[0].Service = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.9"), r.snap.Targets[0].Service.Port())
+	own, err := net.Listen("tcp", "127.0.0.9:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	itself := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "itself") })}
+	go itself.Serve(own)
+	t.Cleanup(func() { itself.Close() })
+	r.snap.Targets[0].Service = netip.MustParseAddrPort(own.Addr().String())
+	r.snap.Targets[0].Public = netip.MustParseAddr("127.0.0.10")
 	r.apply()
-	if got := seen(r.client("127.0.0.9")); got != "map[b:4]" {
-		t.Errorf("hairpin: %s", got)
+	if got := seen(c); got != "map[b:2 itself:2]" {
+		t.Errorf("another client: %s", got)
+	}
+	for _, client := range []string{"127.0.0.9", "127.0.0.10"} {
+		if got := seen(r.client(client)); got != "map[b:4]" {
+			t.Errorf("hairpin from %s: %s", client, got)
+		}
 	}
 }
 

@@ -15,7 +15,7 @@ func ruleFor(id, domain, url string) snapshot.Rule {
 	return snapshot.Rule{ID: lb.LocationID(id), Domain: domain, URL: url, Targets: []snapshot.TargetRef{{Num: 1, Weight: 10}}}
 }
 
-// domain.md 4.4: exact > leading wildcard > trailing wildcard > default
+// Exact > leading wildcard > trailing wildcard > default
 // domain, then the longest URL prefix; /abc is redirected to a rule /abc/.
 func TestRouting(t *testing.T) {
 	fallback := ruleFor("default", "d.example.com", "/")

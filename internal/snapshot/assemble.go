@@ -146,7 +146,7 @@ func (a *assembly) targets(balancer *lb.LoadBalancer, l *lb.Listener, location l
 		}
 		row := Target{
 			Num: t.Num, ID: TargetID{balancer.ID, l.ID, location, t.Instance, t.Port},
-			Host: host.Address, Service: netip.AddrPortFrom(instance.Private, t.Port),
+			Host: host.Address, Service: netip.AddrPortFrom(instance.Private, t.Port), Public: instance.Public,
 			VIPs: balancer.VIPs, VPort: l.Port, Proto: lb.TCP,
 			PassToTarget: balancer.PassToTarget, ViaGateway: l.Protocol.Layer7(),
 		}

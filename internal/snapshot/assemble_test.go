@@ -104,6 +104,7 @@ func TestAssembleGateway(t *testing.T) {
 		},
 		VIPs: []netip.Addr{addr("192.0.2.1"), addr("192.0.2.2")},
 	}
+	want.Targets[0].Public, want.Targets[2].Public = addr("192.0.2.65"), addr("192.0.2.65")
 	if !reflect.DeepEqual(s, want) {
 		t.Errorf("got  %+v\nwant %+v", s, want)
 	}

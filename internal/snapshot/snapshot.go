@@ -67,6 +67,7 @@ type Target struct {
 	ID           TargetID
 	Host         netip.Addr     // where the host ends the tunnel
 	Service      netip.AddrPort // the instance's own address and service port
+	Public       netip.Addr     // the instance's public address; zero: it has none
 	VIPs         []netip.Addr   // of the load balancer
 	VPort        uint16         // the listener's port
 	Proto        lb.Proto
@@ -75,6 +76,12 @@ type Target struct {
 	ProbePort    uint16     // destination port of probes; the service port unless CheckPort says otherwise
 	ProbeExempt  bool       // probes from ProbeSource are a system rule at gate 2
 	ProbeSource  netip.Addr // where probes come from: the VIP, or the gateway's address in 100.64.0.0/16
+}
+
+// Owns reports whether addr is the target's own: a client who comes from there
+// would meet itself.
+func (t *Target) Owns(addr netip.Addr) bool {
+	return addr == t.Service.Addr() || t.Public.IsValid() && addr == t.Public
 }
 
 // A TargetID says in clients' words what a target number stands for.

@@ -79,6 +79,8 @@ func (v *validation) targetRows() error {
 			return fmt.Errorf("target %d: number beyond 24 bits", t.Num)
 		case !t.Host.IsValid() || !t.Service.IsValid() || t.Service.Port() == 0 || t.VPort == 0:
 			return fmt.Errorf("target %d lacks an address or port", t.Num)
+		case t.Public.Zone() != "":
+			return fmt.Errorf("target %d: %v is not an address", t.Num, t.Public)
 		case !t.Proto.HasPorts():
 			return fmt.Errorf("target %d: protocol %v", t.Num, t.Proto)
 		case t.ProbeExempt && (!t.ProbeSource.IsValid() || t.ProbePort == 0):

@@ -196,6 +196,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"weight":             {rewrite(KindListener, swap(`"Weight":100`, `"Weight":101`)), "weight"},
 		"target beyond mark": {rewrite(KindTarget, swap(`"Num":41`, `"Num":4278190080`)), "24 bits"},
 		"no service":         {rewrite(KindTarget, swap(`"10.200.0.5:8080"`, `""`)), "lacks"},
+		"public with zone":   {rewrite(KindTarget, swap(`"Public":"192.0.2.65"`, `"Public":"fe80::1%eth0"`)), "is not an address"},
 		"exempt":             {rewrite(KindTarget, swap(`"ProbeExempt":false,"ProbeSource":"192.0.2.1"`, `"ProbeExempt":true,"ProbeSource":""`)), "exempts"},
 		"VIP order":          {rewrite(KindVIPs, func(string) string { return `["192.0.2.2","192.0.2.1"]` }), "out of order"},
 		"peer order":         {rewrite(KindPeers, swap(`"ins-1"`, `"ins-7"`)), "peer"},
