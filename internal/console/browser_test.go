@@ -187,9 +187,7 @@ func TestPagesInBrowser(t *testing.T) {
 			b.screen(width, scheme)
 			for _, path := range w.pages() {
 				where := fmt.Sprintf("%s at %d, %s", w.title(path), width, scheme)
-				start := time.Now()
 				b.visit(path)
-				t.Logf("%s: %v", where, time.Since(start))
 				if over := run(b, chromedp.Evaluate[int64](`document.documentElement.scrollWidth - window.innerWidth`)); over > 0 {
 					t.Errorf("%s: %d pixels wider than the screen", where, over)
 				}

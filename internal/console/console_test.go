@@ -82,7 +82,7 @@ func (f *facts) tell(events ...flow.Event) {
 
 // A desk is a console on an empty memory store, with somebody in front.
 type desk struct {
-	*testing.T
+	testing.TB
 	*Console
 	api    *cloudapi.Server
 	facts  *facts
@@ -92,10 +92,10 @@ type desk struct {
 	page   string // the last page's text
 }
 
-func newDesk(t *testing.T) *desk {
+func newDesk(t testing.TB) *desk {
 	t.Helper()
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
-	d := &desk{T: t, clock: &now, facts: &facts{changed: make(chan struct{})}}
+	d := &desk{TB: t, clock: &now, facts: &facts{changed: make(chan struct{})}}
 	var mu sync.Mutex
 	clock := func() time.Time { mu.Lock(); defer mu.Unlock(); return *d.clock }
 	keys := func(id string) (string, bool) { return testKey, id == testID }

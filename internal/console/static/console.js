@@ -23,7 +23,7 @@ async function openDialog(link) {
   }
   const dialog = document.createElement("dialog");
   dialog.setAttribute("aria-labelledby", "dialog-title");
-  dialog.classList.toggle("fit", card.classList.contains("narrow"));
+  dialog.className = card.classList.contains("narrow") ? "fit" : card.classList.contains("wide") ? "" : "plain";
   dialog.append(document.importNode(card, true));
   dialog.querySelector("h1").id = "dialog-title";
   document.body.append(dialog);
