@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/store"
 )
 
 const codeInternal = "InternalError"
@@ -26,11 +27,15 @@ func errorf(code, format string, args ...any) error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// asError finds the *Error in err. Anything else is InternalError, whose cause
-// is for the log, not for the client.
+// asError finds the *Error in err, or names a full disk, which an operator can
+// mend. Anything else is InternalError, whose cause is for the log, not for the
+// client.
 func asError(err error) *Error {
 	if e := (*Error)(nil); errors.As(err, &e) {
 		return e
+	}
+	if errors.Is(err, store.ErrNoRoom) {
+		return &Error{Code: "ResourceInsufficient", Message: "the server's disk has no room left; nothing was changed, and the call can be repeated once there is room"}
 	}
 	return &Error{Code: codeInternal, Message: "an internal error; the server's log has its cause under this RequestId"}
 }

@@ -41,7 +41,8 @@ type applied struct {
 	snapshot *snapshot.Snapshot
 	message  *wire.Stage
 	staging  time.Duration
-	kept     bool // prepared on disk
+	prepared bool  // on disk, to be promoted
+	unkept   error // why it is not on disk as the last good one
 }
 
 func newEngine(name lb.NodeID, role lb.NodeRole, appliers []Applier, k *keeper, log *slog.Logger) *engine {
@@ -101,7 +102,7 @@ func (e *engine) stage(ctx context.Context, m *wire.Stage) (warning, err error) 
 	if err != nil {
 		return warning, err
 	}
-	a.kept = warning == nil
+	a.prepared, a.unkept = warning == nil, warning
 	a.staging = time.Since(began)
 	e.set(now, a)
 	return warning, nil
@@ -122,7 +123,7 @@ func (e *engine) commit(ctx context.Context, r lb.Revision) (warning, err error)
 	}
 	if a == now {
 		e.set(now, nil)
-		return nil, nil
+		return a.unkept, nil
 	}
 	if err := e.commitAll(ctx, r); err != nil {
 		return nil, err
@@ -131,12 +132,30 @@ func (e *engine) commit(ctx context.Context, r lb.Revision) (warning, err error)
 	e.mu.Lock()
 	e.took = a.staging + time.Since(began)
 	e.mu.Unlock()
-	if a.kept {
+	if a.prepared {
 		if err := e.keeper.promote(); err != nil {
-			warning = fmt.Errorf("snapshot %d is not kept on disk: %w", r, err)
+			a.unkept = fmt.Errorf("snapshot %d is not kept on disk: %w", r, err)
 		}
 	}
-	return warning, nil
+	return a.unkept, nil
+}
+
+// keepAgain tries to keep what is in force on disk if that failed before, and
+// reports whether it did just now.
+func (e *engine) keepAgain() bool {
+	e.turn.Lock()
+	defer e.turn.Unlock()
+	e.mu.Lock()
+	a, staged := e.inForce, e.staged
+	e.mu.Unlock()
+	if a == nil || a.unkept == nil || staged != nil && staged != a {
+		return false // or what comes next is being kept instead
+	}
+	if e.keeper.prepare(a.message) != nil || e.keeper.promote() != nil {
+		return false // told when it began
+	}
+	a.prepared, a.unkept = true, nil
+	return true
 }
 
 // complete is m with every blob of its manifest: those that came and those

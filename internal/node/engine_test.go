@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -221,5 +223,53 @@ func TestEngineRestore(t *testing.T) {
 	a.refuse = errors.New("no kernel")
 	if err := e.restore(t.Context(), 0); err == nil || e.revision() != 0 {
 		t.Errorf("%v, %d in force", err, e.revision())
+	}
+}
+
+// A disk that takes nothing stops no snapshot. The fault stays told until what
+// is in force is on disk, which needs no newer revision.
+func TestKeptAgain(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "missing")
+	e, _, _, _ := newPlanes(t, dir)
+	for range 2 { // the second time it is in force already
+		if _, err := e.stage(t.Context(), stageOf(t, "gateway-1", 1)); err != nil {
+			t.Fatal(err)
+		}
+		warning, err := e.commit(t.Context(), 1)
+		if err != nil || warning == nil || !strings.Contains(warning.Error(), "snapshot 1 is not kept on disk") {
+			t.Fatalf("commit: warning %v, error %v", warning, err)
+		}
+		if e.keepAgain() {
+			t.Fatal("kept in a directory that is not there")
+		}
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.stage(t.Context(), stageOf(t, "gateway-1", 2)); err != nil {
+		t.Fatal(err)
+	}
+	if e.keepAgain() {
+		t.Fatal("it took the place of what is staged")
+	}
+	warning, err := e.commit(t.Context(), 2)
+	must(t, warning, err)
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.stage(t.Context(), stageOf(t, "gateway-1", 3)); err != nil {
+		t.Fatal(err)
+	}
+	if warning, err := e.commit(t.Context(), 3); err != nil || warning == nil {
+		t.Fatalf("commit: warning %v, error %v", warning, err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if !e.keepAgain() || e.keepAgain() {
+		t.Error("not kept again, or more than once")
+	}
+	if kept, err := (&keeper{dir: dir}).load(0); err != nil || kept.GetRevision() != 3 {
+		t.Errorf("kept %d, %v", kept.GetRevision(), err)
 	}
 }

@@ -22,6 +22,9 @@ import (
 	"github.com/sallyport/sallyport/internal/snapshot"
 )
 
+// keepEvery is the pause between attempts to keep a snapshot on disk.
+const keepEvery = time.Second
+
 // An Applier puts snapshots in force. Stage makes one ready beside what is in
 // force and may fail; Commit switches to the one staged at r. Stage may be
 // called again without a Commit between: the newer replaces the older. Calls
@@ -107,6 +110,7 @@ func (n *Node) Run(ctx context.Context) error {
 		n.reporter.warn(err.Error())
 		n.log.Error("kept snapshot", "error", err)
 	}
+	wg.Go(func() { n.keep(ctx) })
 	id, err := n.identity(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -128,6 +132,23 @@ func (n *Node) Run(ctx context.Context) error {
 		retry.wait(ctx)
 	}
 	return nil
+}
+
+// keep puts on disk what a full disk, say, did not take before, until ctx ends.
+func (n *Node) keep(ctx context.Context) {
+	tick := time.NewTicker(keepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if n.engine.keepAgain() {
+			n.reporter.warn("")
+			n.log.Info("the snapshot in force is kept on disk again", "revision", n.Revision())
+		}
+	}
 }
 
 // Run is New and its Run in one.

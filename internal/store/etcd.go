@@ -97,6 +97,11 @@ func (e *etcd) close() error {
 }
 
 func (e *etcd) commit(ctx context.Context, w write) (int64, bool, error) {
+	if e.server != nil {
+		if err := e.server.reserve.check(); err != nil {
+			return 0, false, err
+		}
+	}
 	guard, ok, err := e.try(ctx, w)
 	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		// The cluster was restored from an older backup, say. Nothing was

@@ -32,6 +32,7 @@ type server struct {
 	etcd     *embed.Etcd
 	dir      *os.File // held open: the socket's path goes through it; it also carries the lock
 	endpoint string
+	reserve  *reserve
 }
 
 // startServer runs the database in dir/etcd. The socket is dir/etcd/client.sock,
@@ -57,6 +58,7 @@ func startServer(ctx context.Context, dir string, history time.Duration) (_ *ser
 	if err := unix.Flock(int(s.dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, fmt.Errorf("%s is in use by another process (%w)", dir, err)
 	}
+	s.reserve = openReserve(home)
 	socket := "/proc/self/fd/" + strconv.Itoa(int(s.dir.Fd())) + "/client.sock"
 	s.endpoint = "unix://" + socket
 	cfg := serverConfig(filepath.Join(home, "data"), socket, history)
