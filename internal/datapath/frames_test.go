@@ -99,12 +99,20 @@ func expect(program string, frame []byte, own, peer netip.Addr) outcome {
 		return dropped(policy.Spoofed, policy.Fragment, policy.NoMatch) // the last: not for the instance at all
 	case program == "gateway" && r.dst != virtual:
 		return outcome{next: true}
+	case program == "gateway" && (ours(r.src) || r.src == own):
+		return dropped(policy.Spoofed)
 	case program == "gateway" && r.fragment:
 		return dropped(policy.Fragment)
 	case program == "gateway" && r.proto != lb.TCP:
 		return dropped(policy.Unsupported)
 	}
 	return outcome{}
+}
+
+// ours reports whether an address is in the ranges of probes and pools.
+func ours(a netip.Addr) bool {
+	b := a.As4()
+	return b[0] == 100 && (b[1] == 64 || b[1] == 127)
 }
 
 // expectTunnel is the reference for bpf/tunnel.h.

@@ -18,7 +18,8 @@ INLINE int send(struct __sk_buff *skb, const struct packet *p, const struct hop 
 	return leave(skb, hop->peer);
 }
 
-/* from_host takes a reply that has to pass through the gateway's own sockets. */
+/* from_host takes a reply that has to pass through the gateway's own sockets:
+ * from a port that we dial there, and never one that begins a connection. */
 INLINE int from_host(struct __sk_buff *skb, struct packet *p, struct verdict *v)
 {
 	struct tunnel_header h;
@@ -27,7 +28,8 @@ INLINE int from_host(struct __sk_buff *skb, struct packet *p, struct verdict *v)
 		return drop(skb, p, v, failed);
 	v->target = ntohl(h.target);
 	struct target *t = find_target(v->target, v->revision);
-	if (!t || t->service[0] != p->src)
+	if (!t || t->service[0] != p->src || p->proto != t->proto || opens(p) ||
+	    (p->src_port != t->service_port && p->src_port != t->probe_port))
 		return drop(skb, p, v, REASON_UNKNOWN_TARGET);
 	count_reason(REASON_ESTABLISHED);
 	skb->mark = mark_local;

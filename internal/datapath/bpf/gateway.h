@@ -47,9 +47,10 @@ INLINE __u64 flow_hash(const struct packet *p, __u32 listener)
 	return mix((((__u64)p->src << 32) | ((__u64)p->src_port << 16) | p->dst_port) ^ mix(listener ^ hash_key));
 }
 
+/* One comparison instead of four: each branch doubles what the verifier has to walk. */
 INLINE int same_flow(const struct gateway_flow *s, const struct packet *p, __u32 listener)
 {
-	return s->client == p->src && s->client_port == p->src_port && s->port == p->dst_port && s->listener == listener;
+	return !((s->client ^ p->src) | (__u32)(s->client_port ^ p->src_port) | (__u32)(s->port ^ p->dst_port) | (s->listener ^ listener));
 }
 
 INLINE int look(struct gateway_flow *s, const struct packet *p, __u32 listener, struct found *f)
@@ -133,26 +134,21 @@ INLINE void forget(struct found *f)
 	publish(&f->slot->seq);
 }
 
-INLINE __u32 ring_entry(const struct listener *l, __u32 i)
-{
-	return (__u32)(word(l->ring + (i >> 1)) >> ((i & 1) * 32));
-}
-
 enum { CANDIDATES = 16 };
 
 /* choose takes the ring's entry for the hash, and walks on past dead targets
  * and those that are the client itself. When every one looked at is dead, the
- * first stands: traffic to all is better than to none. */
-INLINE __u32 choose(const struct listener *l, __u64 hash, __be32 client, __u32 revision, __u8 *why)
+ * first stands: traffic to all is better than to none. It gives 0 when there is
+ * no target but the client itself. A function of its own, so that the verifier
+ * walks its loop once. */
+__attribute__((noinline)) __u32 choose(__u32 ring, __u32 ring_len, __u64 hash, __be32 client, __u32 revision)
 {
-	if (!l->ring_len) {
-		*why = REASON_NO_TARGET;
+	__u32 first = 0;
+	if (!ring_len)
 		return 0;
-	}
-	__u32 at = (__u32)(hash >> 16) % l->ring_len, first = 0;
-	*why = REASON_HAIRPIN_SELF;
 	for (int i = 0; i < CANDIDATES; i++) {
-		__u32 num = ring_entry(l, at);
+		__u32 at = (__u32)(hash >> 16) % ring_len;
+		__u32 num = (__u32)(word(ring + (at >> 1)) >> ((at & 1) * 32));
 		struct target *t = find_target(num, revision);
 		if (t && t->service[0] != client) {
 			if (!bpf_map_lookup_elem(&dead, &num))
@@ -161,7 +157,6 @@ INLINE __u32 choose(const struct listener *l, __u64 hash, __be32 client, __u32 r
 				first = num;
 		}
 		hash = mix(hash + i + 1);
-		at = (__u32)(hash >> 16) % l->ring_len;
 	}
 	return first;
 }
@@ -228,13 +223,12 @@ INLINE enum outcome admit(const struct packet *p, __u32 length, const struct lis
 	if (early && layer7)
 		return OUTCOME_LATER;
 	if (!layer7) {
-		__u8 why;
 		target = tracked ? keep_target(&f, v->revision) : 0;
 		if (!target)
-			target = choose(l, hash, p->src, v->revision, &why);
+			target = choose(l->ring, l->ring_len, hash, p->src, v->revision);
 		struct target *t = target ? find_target(target, v->revision) : 0;
 		if (!t)
-			return because(v, target ? REASON_UNKNOWN_TARGET : why);
+			return because(v, target ? REASON_UNKNOWN_TARGET : l->ring_len ? REASON_HAIRPIN_SELF : REASON_NO_TARGET);
 		hop->host.addr[0] = t->host[0];
 		hop->peer = bpf_map_lookup_elem(&peers, &hop->host);
 		if (!hop->peer)
@@ -265,6 +259,9 @@ INLINE enum outcome receive(const struct packet *p, __u32 length, struct verdict
 		return because(v, REASON_SPOOFED);
 	if (!bpf_map_lookup_elem(&vips, &dst))
 		return OUTCOME_STACK;
+	/* From an address of ours a client would be taken for our prober, or the gateway itself. */
+	if (reserved(p->src) || p->src == own_address)
+		return because(v, REASON_SPOOFED);
 	if (p->fragment)
 		return because(v, REASON_FRAGMENT);
 	if (p->proto != IPPROTO_TCP)

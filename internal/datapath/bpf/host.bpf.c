@@ -2,174 +2,48 @@
 /* The host: gate 2. `host_in` judges what arrives at an instance, through the
  * tunnel or directly; `host_out` what it sends, and brings replies back the
  * way the flow came. Everything that no line here lets through is dropped. */
-#include "layout.h"
+#include "host.h"
 #include "judge.h"
-#include "packet.h"
 #include "rows.h"
-#include "slot.h"
 #include "tell.h"
-#include "tunnel.h"
 
-HASH(instance_index, struct address_key, __u32, 1024);
-MAPPED(instances, struct instance_row, 1024);
-ARRAY(host_flows_1, struct host_bucket, 16384);
+/* fresh says that the packet's flow begins with it. */
+INLINE int fresh(const struct track *k) { return !k->slot || k->was.state == FLOW_FREE; }
 
-enum { HALF_LIFE = 30, CLOSING_LIFE = 30, UDP_LIFE = 180, OTHER_LIFE = 30, TCP_LIFE = 3 * 3600 }; /* units, about seconds */
-
-/* A flow as the instance's own stack sees it. */
-struct tuple {
-	__be32 remote, local;
-	__u16 remote_port, local_port;
-	__u8 proto;
-};
-
-/* What the packet says its flow is, and what the table said. */
-struct track {
-	struct tuple t;
-	__u64 hash;
-	struct host_flow *slot;
-	struct host_flow was; /* a copy, valid when slot is set */
-};
-
-INLINE struct instance *find_instance(__be32 addr, __u32 revision)
+/* move_on says in want how an accepted packet moves its flow on. */
+INLINE void move_on(const struct track *k, const struct packet *p, __u8 direction, struct host_flow *want)
 {
-	struct address_key key = { .addr = { addr } };
-	__u32 *index = bpf_map_lookup_elem(&instance_index, &key);
-	if (!index)
-		return 0;
-	__u32 i = *index;
-	struct instance_row *row = bpf_map_lookup_elem(&instances, &i);
-	if (!row || row->key.addr[0] != addr)
-		return 0;
-	int n = newest(row, revision);
-	struct instance *inst = n < 0 ? 0 : n ? &row->v[1] : &row->v[0];
-	return inst && inst->present ? inst : 0;
-}
-
-INLINE struct host_bucket *bucket(__u32 i)
-{
-	i &= flow_mask;
-	return bpf_map_lookup_elem(&host_flows_1, &i);
-}
-
-INLINE __u32 life(const struct host_flow *s)
-{
-	switch (s->state) {
-	case FLOW_FREE:
-		return 0;
-	case FLOW_HALF:
-		return s->proto == IPPROTO_TCP ? HALF_LIFE : s->proto == IPPROTO_UDP ? UDP_LIFE : OTHER_LIFE;
-	case FLOW_CLOSING:
-		return CLOSING_LIFE;
-	case FLOW_REFUSED:
-		return UDP_LIFE;
+	int answers = direction != want->opener;
+	__u8 was = fresh(k) ? FLOW_HALF : k->was.state, ended = k->slot ? k->was.flags & FLOW_ENDED : 0;
+	if (p->proto != IPPROTO_TCP) {
+		want->state = answers ? FLOW_OPEN : was == FLOW_REFUSED ? FLOW_HALF : was;
+		return;
 	}
-	return s->proto == IPPROTO_TCP ? TCP_LIFE : s->proto == IPPROTO_UDP ? UDP_LIFE : OTHER_LIFE;
-}
-
-INLINE int expired(const struct host_flow *s, __u32 now) { return now - s->seen > life(s); }
-
-INLINE int look(struct host_flow *s, struct track *k, __u32 now)
-{
-	__u32 seq = READ_ONCE(s->seq);
-	barrier();
-	if (!seq || seq & 1 || s->remote != k->t.remote || s->local != k->t.local || s->remote_port != k->t.remote_port ||
-	    s->local_port != k->t.local_port || s->proto != k->t.proto || s->state == FLOW_FREE)
-		return 0;
-	k->was = *s;
-	k->was.seq = seq;
-	if (!unchanged(&s->seq, seq) || expired(&k->was, now))
-		return 0;
-	k->slot = s;
-	return 1;
-}
-
-/* find looks the flow up in the two buckets it may stand in. */
-INLINE int find(struct track *k, __u32 now)
-{
-	const struct tuple *t = &k->t;
-	k->slot = 0;
-	k->hash = mix((((__u64)t->remote << 32) | ((__u64)t->remote_port << 16) | t->local_port) ^
-		      mix((((__u64)t->local << 8) | t->proto) ^ hash_key));
-	struct host_bucket *a = bucket((__u32)k->hash), *b = bucket((__u32)(k->hash >> 32));
-	if (!a || !b)
-		return 0;
-	return look(&a->slot[0], k, now) || look(&a->slot[1], k, now) || look(&b->slot[0], k, now) || look(&b->slot[1], k, now);
-}
-
-/* rank says how ready a slot is to be taken: 0 never. A live established flow is never evicted. */
-INLINE int rank(const struct host_flow *s, __u32 now)
-{
-	__u32 seq = READ_ONCE(s->seq);
-	if (seq & 1)
-		return 0;
-	if (!seq || s->state == FLOW_FREE || expired(s, now))
-		return 3;
-	return s->state == FLOW_CLOSING || s->state == FLOW_REFUSED ? 2 : s->state == FLOW_HALF ? 1 : 0;
-}
-
-INLINE struct host_flow *vacancy(__u64 hash, __u32 now)
-{
-	struct host_bucket *a = bucket((__u32)hash), *b = bucket((__u32)(hash >> 32));
-	struct host_flow *best = 0;
-	int top = 0, r;
-	if (!a || !b)
-		return 0;
-#define CONSIDER(s) do { r = rank(s, now); if (r > top) { top = r; best = s; } } while (0)
-	CONSIDER(&a->slot[0]);
-	CONSIDER(&a->slot[1]);
-	CONSIDER(&b->slot[0]);
-	CONSIDER(&b->slot[1]);
-#undef CONSIDER
-	return best;
-}
-
-/* write stores the flow; want carries everything but its tuple. It gives 0
- * when there is no room or somebody else was quicker. */
-INLINE int write(struct track *k, const struct host_flow *want, __u32 now)
-{
-	struct host_flow *s = k->slot;
-	__u32 seq = k->was.seq;
-	if (!s) {
-		s = vacancy(k->hash, now);
-		if (!s)
-			return 0;
-		seq = READ_ONCE(s->seq);
-	}
-	if (!claim(&s->seq, seq))
-		return k->slot != 0; /* an update that lost a race is made good by the next packet */
-	s->revision = want->revision;
-	s->remote = k->t.remote;
-	s->local = k->t.local;
-	s->remote_port = k->t.remote_port;
-	s->local_port = k->t.local_port;
-	s->proto = k->t.proto;
-	s->opener = want->opener;
-	s->state = want->state;
-	s->flags = want->flags;
-	s->vip = want->vip;
-	s->vport = want->vport;
-	s->gateway = want->gateway;
-	s->target = want->target;
-	s->counter = want->counter;
-	s->seen = now;
-	publish(&s->seq);
-	return 1;
-}
-
-/* next_state is how a packet moves its flow on. */
-INLINE __u8 next_state(const struct track *k, const struct packet *p, __u8 opener, __u8 direction)
-{
-	if (p->proto != IPPROTO_TCP)
-		return !k->slot ? FLOW_HALF : direction != opener ? FLOW_OPEN : k->was.state;
-	if (p->tcp_flags & (TCP_FIN | TCP_RST))
-		return FLOW_CLOSING;
 	if (opens(p))
-		return FLOW_HALF;
-	/* Anything but a first SYN from the opener shows a connection in progress. */
-	if (!k->slot || k->was.state == FLOW_HALF)
-		return direction == opener ? FLOW_OPEN : FLOW_HALF;
-	return k->was.state == FLOW_REFUSED ? FLOW_OPEN : k->was.state;
+		ended = 0;
+	/* Until both sides have sent their last, one may go on for as long as it likes. */
+	if (p->tcp_flags & TCP_FIN)
+		ended |= direction == DIRECTION_IN ? FLOW_ENDED_IN : FLOW_ENDED_OUT;
+	want->flags = (want->flags & ~FLOW_ENDED) | ended;
+	if (p->tcp_flags & TCP_RST || ended == FLOW_ENDED)
+		want->state = FLOW_CLOSING;
+	else if (opens(p))
+		want->state = FLOW_HALF;
+	else if (was == FLOW_HALF) /* anything but a first SYN from the opener shows a connection in progress */
+		want->state = answers ? FLOW_HALF : FLOW_OPEN;
+	else
+		want->state = was == FLOW_REFUSED ? FLOW_OPEN : was;
+}
+
+/* begin_anew forgets what the slot said: the packet may start another flow
+ * with the same tuple. Unless it is let in, the slot goes on as it was. */
+INLINE void begin_anew(struct track *k, __u8 opener)
+{
+	__u32 seq = k->was.seq;
+	__builtin_memset(&k->was, 0, sizeof(k->was));
+	k->was.seq = seq;
+	k->was.opener = opener;
+	k->was.state = FLOW_FREE;
 }
 
 /* judge_peer is gate 2 for one direction. */
@@ -183,10 +57,11 @@ INLINE int judge_peer(const struct instance *i, __be32 peer, __u32 key, struct v
 }
 
 /* refuse drops the packet of a flow that its rules no longer admit. What was
- * tracked stays known as refused, so that a reply cannot open it from inside. */
+ * tracked stays known as refused, so that a reply cannot open it from inside.
+ * A flow that was not to begin leaves the one whose tuple it has as it was. */
 INLINE int refuse(struct __sk_buff *skb, const struct packet *p, struct track *k, struct verdict *v, __u32 now)
 {
-	if (k->slot) {
+	if (!fresh(k)) {
 		struct host_flow want = k->was;
 		want.state = FLOW_REFUSED;
 		want.revision = v->revision;
@@ -204,7 +79,7 @@ INLINE int pass(struct __sk_buff *skb, const struct packet *p, struct track *k, 
 		    want->flags != k->was.flags || want->vip != k->was.vip || want->gateway != k->was.gateway || want->target != k->was.target;
 	if (moved && !write(k, want, now))
 		return drop(skb, p, v, REASON_TABLE_FULL);
-	admitted(p, v, skb->len, !k->slot || (k->was.state == FLOW_CLOSING && begins(p)));
+	admitted(p, v, skb->len, fresh(k) || (k->was.state == FLOW_CLOSING && begins(p)));
 	return TCX_NEXT;
 }
 
@@ -236,6 +111,13 @@ INLINE __u32 stamped_revision(const struct revisions *r, __u32 stamp, struct ver
 	return staged;
 }
 
+/* exempt says that a system rule lets probes of the target in, and that this
+ * is one: from a probe address of ours, for the port that is probed. */
+INLINE int exempt(const struct target *t, __be32 from, __u16 port)
+{
+	return t->flags & TARGET_PROBE_EXEMPT && from == t->probe_source[0] && port == t->probe_port;
+}
+
 /* from_gateway takes what a gateway sent: a client's packet for a VIP, or one
  * from the gateway's own proxy or prober for the service address itself. */
 INLINE int from_gateway(struct __sk_buff *skb, struct packet *p, const struct revisions *r, struct verdict *v)
@@ -264,33 +146,34 @@ INLINE int from_gateway(struct __sk_buff *skb, struct packet *p, const struct re
 		want.vip = t->vip[0];
 		want.vport = t->vport;
 	}
-	find(&k, now);
-	if (k.slot && k.was.state != FLOW_CLOSING && k.was.state != FLOW_REFUSED && k.was.state != FLOW_HALF &&
-	    (k.was.opener != DIRECTION_IN || k.was.vip != want.vip || k.was.vport != want.vport))
-		return drop(skb, p, v, REASON_TUPLE_COLLISION);
+	if (find(&k, now) && (!(k.was.flags & FLOW_TUNNELLED) || k.was.vip != want.vip || k.was.vport != want.vport)) {
+		if (k.was.state == FLOW_OPEN)
+			return drop(skb, p, v, REASON_TUPLE_COLLISION);
+		begin_anew(&k, DIRECTION_IN);
+	}
 	/* What gate 2 judges is the service, whatever was dialled. */
 	struct packet judged = *p;
 	judged.dst = k.t.local;
 	judged.dst_port = k.t.local_port;
-	int probe = dialled_service && t->flags & TARGET_PROBE_EXEMPT && p->src == t->probe_source[0] && p->dst_port == t->probe_port;
 	v->reason = REASON_ESTABLISHED;
-	want.counter = v->counter = k.slot ? k.was.counter : 0;
 	if (t->flags & TARGET_PASS) {
 		v->reason = REASON_PASS_TO_TARGET;
 		want.flags |= FLOW_VOUCHED;
-	} else if (probe) {
+	} else if (dialled_service && exempt(t, p->src, p->dst_port)) {
 		v->reason = REASON_SYSTEM_RULE;
 		want.flags |= FLOW_VOUCHED;
-	} else if (!k.slot || k.was.revision != v->revision || k.was.state == FLOW_REFUSED || k.was.flags & FLOW_VOUCHED ||
+	} else if (fresh(&k) || k.was.revision != v->revision || k.was.state == FLOW_REFUSED || k.was.flags & FLOW_VOUCHED ||
 		   (k.was.state == FLOW_CLOSING && begins(p))) {
 		if (!judge_peer(i, p->src, (__u32)p->proto << 16 | k.t.local_port, v))
 			return refuse(skb, &judged, &k, v, now);
 		want.counter = v->counter;
+	} else {
+		want.counter = v->counter = k.was.counter;
 	}
 	/* An older gateway's packet is judged at its revision without taking the flow back to it. */
 	if (k.slot && k.was.revision > want.revision && k.was.state != FLOW_REFUSED)
 		want.revision = k.was.revision;
-	want.state = next_state(&k, p, DIRECTION_IN, DIRECTION_IN);
+	move_on(&k, p, DIRECTION_IN, &want);
 	int verdict = pass(skb, &judged, &k, &want, v, now);
 	if (verdict != TCX_NEXT)
 		return verdict;
@@ -333,7 +216,6 @@ INLINE int track_direct(struct __sk_buff *skb, struct packet *p, struct instance
 	v->counter = want.counter;
 	if (k->slot && k->was.state == FLOW_REFUSED && travels != opener)
 		return drop(skb, p, v, REASON_FLOW_REFUSED);
-	/* A dialler may take the tuple of a closing or refused flow the other way round only with a first packet. */
 	if (!k->slot && travels == DIRECTION_OUT && !opens(p))
 		return drop(skb, p, v, REASON_FLOW_REFUSED);
 	if (!k->slot || k->was.revision < v->revision || k->was.state == FLOW_REFUSED || (k->was.state == FLOW_CLOSING && begins(p))) {
@@ -347,7 +229,7 @@ INLINE int track_direct(struct __sk_buff *skb, struct packet *p, struct instance
 		want.counter = v->counter;
 		want.revision = v->revision;
 	}
-	want.state = next_state(k, p, opener, travels);
+	move_on(k, p, travels, &want);
 	return pass(skb, p, k, &want, v, now);
 }
 
@@ -365,27 +247,8 @@ INLINE void name_flow(const struct packet *p, __u8 direction, struct tuple *t)
 INLINE int is_control(const struct packet *p, int in)
 {
 	return control_address && p->proto == IPPROTO_TCP && !p->fragment &&
-	       (in ? p->src == control_address && p->src_port == control_port && p->dst == own_address :
+	       (in ? !opens(p) && p->src == control_address && p->src_port == control_port && p->dst == own_address :
 		     p->dst == control_address && p->dst_port == control_port && p->src == own_address);
-}
-
-/* begin_anew forgets what the slot said: the packet starts another flow with the same tuple. */
-INLINE void begin_anew(struct track *k, __u8 opener)
-{
-	__u32 seq = k->was.seq;
-	__builtin_memset(&k->was, 0, sizeof(k->was));
-	k->was.seq = seq;
-	k->was.opener = opener;
-	k->was.state = FLOW_CLOSING;
-}
-
-/* reserved says that only the tunnel may bring new flows from this address: a
- * VIP, or one of ours in 100.64.0.0/16 (probes) and 100.127.0.0/16 (pools). */
-INLINE int reserved(__be32 addr)
-{
-	struct address_key key = { .addr = { addr } };
-	__be32 net = addr & htonl(0xffff0000);
-	return net == htonl(0x64400000) || net == htonl(0x647f0000) || bpf_map_lookup_elem(&vips, &key) != 0;
 }
 
 /* direct handles everything but the tunnel, either way. */
@@ -414,14 +277,22 @@ INLINE int direct(struct __sk_buff *skb, struct packet *p, struct verdict *v)
 	}
 	name_flow(p, v->direction, &k.t);
 	find(&k, now);
-	if (in && reserved(p->src) && !(k.slot && k.was.opener == DIRECTION_OUT))
+	/* Who was dialled may answer; what they begin themselves is another flow. */
+	int turned = k.slot && k.was.opener != v->direction && asks(p);
+	if (in && reserved(p->src) && (!k.slot || k.was.opener != DIRECTION_OUT || turned))
 		return drop(skb, p, v, REASON_SPOOFED);
-	if (k.slot && k.was.flags & FLOW_TUNNELLED) {
-		if (k.was.state != FLOW_CLOSING && k.was.state != FLOW_HALF)
-			return drop(skb, p, v, REASON_TUPLE_COLLISION);
+	if (k.slot && k.was.flags & FLOW_TUNNELLED && k.was.state != FLOW_CLOSING && k.was.state != FLOW_HALF)
+		return drop(skb, p, v, REASON_TUPLE_COLLISION);
+	if (turned || (k.slot && k.was.flags & FLOW_TUNNELLED))
 		begin_anew(&k, v->direction);
-	}
 	return track_direct(skb, p, i, &k, v, now);
+}
+
+/* vouched says that the flow's target still needs no rule at revision. */
+INLINE int vouched(const struct track *k, __u32 revision)
+{
+	struct target *t = k->was.flags & FLOW_VOUCHED ? find_target(k->was.target, revision) : 0;
+	return t && (t->flags & TARGET_PASS || (k->was.flags & FLOW_VIA_GATEWAY && exempt(t, k->t.remote, k->t.local_port)));
 }
 
 /* reply sends a tunnelled flow's answer back: as the VIP straight to the
@@ -434,7 +305,10 @@ INLINE int reply(struct __sk_buff *skb, struct packet *p, struct track *k, struc
 	v->reason = REASON_ESTABLISHED;
 	if (k->was.state == FLOW_REFUSED)
 		return drop(skb, p, v, REASON_FLOW_REFUSED);
-	if (!(k->was.flags & FLOW_VOUCHED) && k->was.revision < v->revision) {
+	if (k->was.revision < v->revision && vouched(k, v->revision)) {
+		want.revision = v->revision;
+	} else if (k->was.revision < v->revision) {
+		want.flags &= ~FLOW_VOUCHED;
 		struct instance *i = find_instance(p->src, v->revision);
 		v->direction = DIRECTION_IN;
 		int ok = i && judge_peer(i, p->dst, (__u32)p->proto << 16 | p->src_port, v);
@@ -444,7 +318,7 @@ INLINE int reply(struct __sk_buff *skb, struct packet *p, struct track *k, struc
 		want.revision = v->revision;
 		want.counter = v->counter;
 	}
-	want.state = next_state(k, p, DIRECTION_IN, DIRECTION_OUT);
+	move_on(k, p, DIRECTION_OUT, &want);
 	int verdict = pass(skb, p, k, &want, v, now);
 	if (verdict != TCX_NEXT)
 		return verdict;

@@ -156,7 +156,7 @@ enum flow_state {
 	FLOW_FREE = 0,
 	FLOW_HALF = 1,    /* the opener was heard, nobody else */
 	FLOW_OPEN = 2,
-	FLOW_CLOSING = 3, /* FIN or RST was seen */
+	FLOW_CLOSING = 3, /* FINs of both sides or an RST were seen */
 	FLOW_REFUSED = 4, /* was tracked, then refused: replies must not reopen it */
 };
 
@@ -164,6 +164,9 @@ enum {
 	FLOW_TUNNELLED = 1,
 	FLOW_VIA_GATEWAY = 2,
 	FLOW_VOUCHED = 4, /* pass to target or system rule: no policy to judge again */
+	FLOW_ENDED_IN = 8, /* a FIN came from the peer */
+	FLOW_ENDED_OUT = 16, /* and one from the instance */
+	FLOW_ENDED = FLOW_ENDED_IN | FLOW_ENDED_OUT,
 };
 
 /* A host's flow: state. It knows the way back and who opened it. */
@@ -255,6 +258,15 @@ struct {
 	__uint(max_entries, 1 << 19);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } events SEC(".maps");
+
+/* reserved says that an address is the load balancer's own: a VIP, or one of
+ * ours in 100.64.0.0/16 (probes) and 100.127.0.0/16 (pools). */
+INLINE int reserved(__be32 addr)
+{
+	struct address_key key = { .addr = { addr } };
+	__be32 net = addr & htonl(0xffff0000);
+	return net == htonl(0x64400000) || net == htonl(0x647f0000) || bpf_map_lookup_elem(&vips, &key) != 0;
+}
 
 /* newest gives the version of a row to read at revision: 0, 1, or -1 for none. */
 #define newest(row, at) ({ \

@@ -79,6 +79,13 @@ INLINE int opens(const struct packet *p)
 	return p->proto != IPPROTO_TCP || (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 }
 
+/* asks says that the packet answers nobody: it begins something, whatever
+ * flow it is on. */
+INLINE int asks(const struct packet *p)
+{
+	return p->proto == IPPROTO_TCP ? opens(p) : p->proto == IPPROTO_ICMP && p->icmp_type == ICMP_ECHO;
+}
+
 /* begins says that a TCP connection starts with this packet. */
 INLINE int begins(const struct packet *p) { return p->proto == IPPROTO_TCP && opens(p); }
 
