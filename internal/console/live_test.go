@@ -223,6 +223,9 @@ func FuzzMarkdown(f *testing.F) {
 	})
 }
 
+// The guides are there, linked, and speak of allowing.
+//
+// Covers: SEED-65 SEED-66
 func TestDocsAreWhatTheyAreCalled(t *testing.T) {
 	d := newDesk(t)
 	d.login()
@@ -239,6 +242,13 @@ func TestDocsAreWhatTheyAreCalled(t *testing.T) {
 			t.Errorf("%s says it in the old words; the word is allow", page)
 		}
 	}
+	d.open("docs/faq", 200)
+	for _, text := range []string{"In which order", "What happens to what no rule matches", "Several groups are bound", "still unreachable"} {
+		d.says(text)
+	}
+	d.open("", 200)
+	d.says(`href="/console/docs"`)
+	d.says(`href="/console/docs/getting-started"`)
 	d.Docs = fstest.MapFS{}
 	d.open("docs", 404)
 }

@@ -13,6 +13,8 @@ import (
 
 // The document's five steps by clicking, as far as the API can tell. What the
 // packets then do is for the stories with real traffic.
+//
+// Covers: SEED-15 SEED-31 SEED-33 SEED-34 SEED-37 SEED-44 SEED-45 SEED-47 SEED-49 SEED-52 SEED-53 SEED-54 SEED-55
 func TestWalkTheDocument(t *testing.T) {
 	d := newDesk(t)
 	d.newInstances("web-1", "web-2")
@@ -42,10 +44,12 @@ func TestWalkTheDocument(t *testing.T) {
 	if listener.Protocol != lb.ListenHTTP || listener.Port != 80 || len(listener.Rules) != 1 || len(listener.Rules[0].Targets) != 2 || listener.Rules[0].Targets[0].Port != 8080 {
 		t.Fatalf("the listener is %+v", listener)
 	}
+	b.shows("section.tree", "HTTP:80 web", string(listener.ID), listener.Rules[0].Domain+"/", string(listener.Rules[0].Targets[0].Instance), "web-1", "10.200.0", "8080", "10", "Detecting")
 	b.shot("walk 1 listener")
 
 	// Step 2: the group for the load balancer: 80 from everywhere, then refuse.
 	d.newGroup(b, "clb-web", "0.0.0.0/0 TCP:80 Allow", "0.0.0.0/0 ALL Refuse")
+	b.shows("table.rules", "1", "0.0.0.0/0", "TCP:80", "Allow", "2", "0.0.0.0/0", "ALL", "Refuse", "last", "ALL", "Refuse", "Implicit")
 	b.shot("walk 2 rules")
 
 	// Step 3: bind it on the load balancer's page.
@@ -55,10 +59,12 @@ func TestWalkTheDocument(t *testing.T) {
 	b.until("this is not the tab", `location.pathname.endsWith("/security")`)
 	b.press("Bind")
 	b.tick("clb-web")
+	b.shows("dialog .ticks", "default", "sg-", "clb-web", string(d.groupNamed("clb-web")))
 	b.shot("walk 3 bind dialog")
 	b.press("Bind")
 	b.see("1 has the highest priority")
-	b.see("TCP:80")
+	b.shows("table.bound", "1", "clb-web")
+	b.shows("#preview", "Inbound rules", "Outbound rules", "clb-web", "Edit rule", "TCP:80", "Allow", "ALL", "Refuse", "implicit")
 	edge := d.groupNamed("clb-web")
 	if got := d.api.Store.State().Balancers[front.ID].Groups; len(got) != 1 || got[0] != edge {
 		t.Fatalf("bound are %v, want %s", got, edge)
@@ -67,6 +73,7 @@ func TestWalkTheDocument(t *testing.T) {
 
 	// Step 4: the group for the instances.
 	d.newGroup(b, "cvm-web", "0.0.0.0/0 TCP:8080 Allow", "0.0.0.0/0 TCP:22 Allow", "0.0.0.0/0 TCP:3389 Allow", "0.0.0.0/0 ICMP Allow")
+	b.shows("table.rules", "1", "TCP:8080", "Allow", "2", "TCP:22", "Allow", "3", "TCP:3389", "Allow", "4", "ICMP", "Allow", "last", "Refuse")
 	b.shot("walk 4 rules")
 
 	// Step 5: from the listener to the instance, and bind it there.
@@ -82,6 +89,12 @@ func TestWalkTheDocument(t *testing.T) {
 	b.see("cvm-web")
 	b.press("Unbind")
 	b.see("Unbound")
+	b.shows("table.bound", "1", "cvm-web")
+	b.shows("#preview", "cvm-web", "TCP:8080", "Allow", "TCP:22", "TCP:3389", "ICMP", "implicit")
+	b.press("Edit rule")
+	b.until("the tab does not lead to the rules", `location.pathname === "/console/sg/`+string(d.groupNamed("cvm-web"))+`"`)
+	b.until("there is no way back", `history.back() || true`)
+	b.until("the way back leads elsewhere", `location.pathname.endsWith("/security")`)
 	b.shot("walk 5 bound")
 	host := d.groupNamed("cvm-web")
 	bound := 0
@@ -114,6 +127,34 @@ func only[K comparable, V any](t *testing.T, all map[K]*V) *V {
 	}
 	t.Fatalf("%d of %T, want one", len(all), all)
 	return nil
+}
+
+// shows waits until a part of the page has the texts, in this order.
+func (b *browser) shows(selector string, texts ...string) {
+	b.Helper()
+	parts := make([]string, len(texts))
+	for i, text := range texts {
+		parts[i] = quote(text)
+	}
+	b.until(selector+" does not show "+strings.Join(texts, ", "), `(() => {
+		const part = document.querySelector(`+quote(selector)+`);
+		let at = 0;
+		return part !== null && [`+strings.Join(parts, ",")+`].every((text) => {
+			const found = part.innerText.indexOf(text, at);
+			at = found + text.length;
+			return found >= 0;
+		});
+	})()`)
+}
+
+// decides checks what the gates do with a client of the example.
+func (d *desk) decides(w world, want string) {
+	d.Helper()
+	var out explained
+	d.do(ourVersion, "ExplainPath", m{"LoadBalancerId": w.balancer, "Source": "203.0.113.10", "Port": 80}, &out)
+	if !strings.Contains(out.Text, want) {
+		d.Errorf("the gates say %q, want %q", out.Text, want)
+	}
 }
 
 func (d *desk) newInstances(names ...string) {
@@ -167,6 +208,8 @@ func (d *desk) newGroup(b *browser, name string, rules ...string) {
 
 // Rules are moved by dragging, by keyboard and by button; a refused dialog
 // keeps what was typed; what changes elsewhere appears without reloading.
+//
+// Covers: SEED-40
 func TestRulePageInBrowser(t *testing.T) {
 	d := newDesk(t)
 	w := d.build()
@@ -188,9 +231,11 @@ func TestRulePageInBrowser(t *testing.T) {
 	b.press("Save order")
 	b.see("Moved")
 	d.wants(w.edge, "Refuse ALL 0.0.0.0/0; Allow TCP:80 0.0.0.0/0")
+	d.decides(w, "gate 1: rule 1 of "+w.edge+" refuses it")
 	b.do(chromedp.Focus(chromedp.CSS(`[data-order] > tr:nth-child(2) button[aria-label$=up]`)), chromedp.KeyEvent("\r"))
 	b.until("the keyboard moves nothing", `document.querySelector("[data-order] > tr").innerText.includes("TCP:80")`)
 	d.wants(w.edge, "Allow TCP:80 0.0.0.0/0; Refuse ALL 0.0.0.0/0")
+	d.decides(w, "is allowed at both gates")
 
 	b.press("Add a rule")
 	b.put("#source-0", "10.0.0.0/99")

@@ -4,6 +4,7 @@ package scenario
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -13,14 +14,15 @@ type Requirement struct {
 	ID        string
 	Text      string
 	Scenarios []string // names without .txtar
+	Tests     []string // names of Go tests, where no packet can show it
 	Reason    string   // why it, or the rest of it, is not yet due; "" when nothing is left
 }
 
 const notDue = "not yet due: "
 
 // ParseRequirements reads the table: | id | requirement | covered by |. The
-// last cell names scenarios in backquotes, or says "not yet due: " and why, or
-// both.
+// last cell names scenarios and Go tests (Test…) in backquotes, or says "not yet
+// due: " and why, or both.
 func ParseRequirements(document string) ([]Requirement, error) {
 	var rows []Requirement
 	for number, line := range strings.Split(document, "\n") {
@@ -35,7 +37,10 @@ func ParseRequirements(document string) ([]Requirement, error) {
 		covered, reason, _ := strings.Cut(cells[3], notDue)
 		r.Reason = strings.TrimSpace(reason)
 		for i, part := range strings.Split(covered, "`") {
-			if i%2 == 1 {
+			switch {
+			case i%2 == 1 && strings.HasPrefix(part, "Test"):
+				r.Tests = append(r.Tests, part)
+			case i%2 == 1:
 				r.Scenarios = append(r.Scenarios, part)
 			}
 		}
@@ -63,8 +68,37 @@ func CheckRequirements(rows []Requirement, scripts []*Script) []error {
 		if !slices.Equal(r.Scenarios, covers[r.ID]) {
 			faults = append(faults, fmt.Errorf("%s: the row names %v, the scenarios that cover it are %v", r.ID, r.Scenarios, covers[r.ID]))
 		}
-		if len(r.Scenarios) == 0 && r.Reason == "" {
-			faults = append(faults, fmt.Errorf("%s: neither a scenario nor a reason why it is not yet due", r.ID))
+		if len(r.Scenarios)+len(r.Tests) == 0 && r.Reason == "" {
+			faults = append(faults, fmt.Errorf("%s: neither a scenario nor a test nor a reason why it is not yet due", r.ID))
+		}
+		delete(covers, r.ID)
+	}
+	for id, names := range covers {
+		faults = append(faults, fmt.Errorf("%v cover %s, which is no row", names, id))
+	}
+	return faults
+}
+
+var coveringTest = regexp.MustCompile(`(?m)^// Covers: ([A-Z0-9 -]+)\nfunc (Test\w+)\(`)
+
+// CheckTests compares the Go tests that rows name with what tests say they
+// cover in the last line of their comment, "Covers: SEED-01 SEED-02"; sources
+// are the texts of test files.
+func CheckTests(rows []Requirement, sources []string) []error {
+	covers := map[string][]string{} // id → tests
+	for _, source := range sources {
+		for _, m := range coveringTest.FindAllStringSubmatch(source, -1) {
+			for id := range strings.FieldsSeq(m[1]) {
+				covers[id] = append(covers[id], m[2])
+			}
+		}
+	}
+	var faults []error
+	for _, r := range rows {
+		slices.Sort(r.Tests)
+		slices.Sort(covers[r.ID])
+		if !slices.Equal(r.Tests, covers[r.ID]) {
+			faults = append(faults, fmt.Errorf("%s: the row names %v, the tests that cover it are %v", r.ID, r.Tests, covers[r.ID]))
 		}
 		delete(covers, r.ID)
 	}

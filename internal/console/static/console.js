@@ -197,6 +197,9 @@ function listen(address, events) {
   };
   open();
   window.addEventListener("pagehide", () => source.close());
+  window.addEventListener("pageshow", (event) => { // the browser kept the page and brings it back
+    if (event.persisted) { failures = 1; open(); }
+  });
 }
 
 // Live parts: when a topic changes, the page is asked for again and the parts
