@@ -22,7 +22,6 @@ struct tuple {
 /* What the packet says its flow is, and what the table said. */
 struct track {
 	struct tuple t;
-	__u64 hash;
 	struct host_flow *slot;
 	struct host_flow was; /* a copy, valid when slot is set */
 };
@@ -42,55 +41,60 @@ INLINE struct instance *find_instance(__be32 addr, __u32 revision)
 	return inst && inst->present ? inst : 0;
 }
 
-INLINE struct host_bucket *bucket(__u32 i)
+/* life says how long a flow of this state is kept without a packet. */
+INLINE __u32 life(__u8 state, __u8 proto)
 {
-	i &= flow_mask;
-	return bpf_map_lookup_elem(&host_flows_1, &i);
-}
-
-INLINE __u32 life(const struct host_flow *s)
-{
-	switch (s->state) {
-	case FLOW_FREE:
-		return 0;
-	case FLOW_HALF:
-		return s->proto == IPPROTO_TCP ? HALF_LIFE : s->proto == IPPROTO_UDP ? UDP_LIFE : OTHER_LIFE;
-	case FLOW_CLOSING:
+	if (state == FLOW_CLOSING)
 		return CLOSING_LIFE;
-	case FLOW_REFUSED:
+	if (state == FLOW_REFUSED)
 		return UDP_LIFE;
+	if (proto == IPPROTO_UDP)
+		return UDP_LIFE;
+	return proto != IPPROTO_TCP ? OTHER_LIFE : state == FLOW_HALF ? HALF_LIFE : TCP_LIFE;
+}
+
+INLINE int expired(const struct host_flow *s, __u32 now) { return now - s->seen > life(s->state, s->proto); }
+
+/* One comparison instead of five: each branch doubles what the verifier has to walk. */
+INLINE int same_flow(const struct host_flow *s, __be32 remote, __be32 local, __u32 ports, __u32 proto)
+{
+	return !((s->remote ^ remote) | (s->local ^ local) | (((__u32)s->remote_port << 16 | s->local_port) ^ ports) | (s->proto ^ proto));
+}
+
+/* A flow may stand in the two slots of either of two buckets. */
+enum { CANDIDATES = 4 };
+
+INLINE __u64 flow_hash(__be32 remote, __be32 local, __u32 ports, __u32 proto)
+{
+	return mix((((__u64)remote << 32) | ports) ^ mix((((__u64)local << 8) | proto) ^ hash_key));
+}
+
+INLINE __u32 candidate(__u64 hash, int i)
+{
+	return ((__u32)(i & 2 ? hash >> 32 : hash) & flow_mask) << 1 | (i & 1);
+}
+
+/* slot_at gives a slot by its number. */
+INLINE struct host_flow *slot_at(__u32 i)
+{
+	__u32 bucket = (i >> 1) & flow_mask;
+	struct host_bucket *b = bpf_map_lookup_elem(&host_flows_1, &bucket);
+	return b ? &b->slot[i & 1] : 0;
+}
+
+/* find_slot gives the number of the flow's slot plus one, 0 when it has none.
+ * It and find_vacancy are functions of their own, so that the verifier walks
+ * their loops once. */
+__attribute__((noinline)) __u32 find_slot(__be32 remote, __be32 local, __u32 ports, __u32 proto, __u32 now)
+{
+	__u64 hash = flow_hash(remote, local, ports, proto);
+	for (int i = 0; i < CANDIDATES; i++) {
+		__u32 at = candidate(hash, i);
+		struct host_flow *s = slot_at(at);
+		if (s && same_flow(s, remote, local, ports, proto) && s->state != FLOW_FREE && !expired(s, now))
+			return at + 1;
 	}
-	return s->proto == IPPROTO_TCP ? TCP_LIFE : s->proto == IPPROTO_UDP ? UDP_LIFE : OTHER_LIFE;
-}
-
-INLINE int expired(const struct host_flow *s, __u32 now) { return now - s->seen > life(s); }
-
-INLINE int look(struct host_flow *s, struct track *k, __u32 now)
-{
-	__u32 seq = READ_ONCE(s->seq);
-	barrier();
-	if (!seq || seq & 1 || s->remote != k->t.remote || s->local != k->t.local || s->remote_port != k->t.remote_port ||
-	    s->local_port != k->t.local_port || s->proto != k->t.proto || s->state == FLOW_FREE)
-		return 0;
-	k->was = *s;
-	k->was.seq = seq;
-	if (!unchanged(&s->seq, seq) || expired(&k->was, now))
-		return 0;
-	k->slot = s;
-	return 1;
-}
-
-/* find looks the flow up in the two buckets it may stand in. */
-INLINE int find(struct track *k, __u32 now)
-{
-	const struct tuple *t = &k->t;
-	k->slot = 0;
-	k->hash = mix((((__u64)t->remote << 32) | ((__u64)t->remote_port << 16) | t->local_port) ^
-		      mix((((__u64)t->local << 8) | t->proto) ^ hash_key));
-	struct host_bucket *a = bucket((__u32)k->hash), *b = bucket((__u32)(k->hash >> 32));
-	if (!a || !b)
-		return 0;
-	return look(&a->slot[0], k, now) || look(&a->slot[1], k, now) || look(&b->slot[0], k, now) || look(&b->slot[1], k, now);
+	return 0;
 }
 
 /* rank says how ready a slot is to be taken: 0 never. A live established flow is never evicted. */
@@ -104,20 +108,45 @@ INLINE int rank(const struct host_flow *s, __u32 now)
 	return s->state == FLOW_CLOSING || s->state == FLOW_REFUSED ? 2 : s->state == FLOW_HALF ? 1 : 0;
 }
 
-INLINE struct host_flow *vacancy(__u64 hash, __u32 now)
+/* find_vacancy gives the number plus one of the slot that a new flow may take,
+ * 0 when all hold live established ones. */
+__attribute__((noinline)) __u32 find_vacancy(__be32 remote, __be32 local, __u32 ports, __u32 proto, __u32 now)
 {
-	struct host_bucket *a = bucket((__u32)hash), *b = bucket((__u32)(hash >> 32));
-	struct host_flow *best = 0;
-	int top = 0, r;
-	if (!a || !b)
-		return 0;
-#define CONSIDER(s) do { r = rank(s, now); if (r > top) { top = r; best = s; } } while (0)
-	CONSIDER(&a->slot[0]);
-	CONSIDER(&a->slot[1]);
-	CONSIDER(&b->slot[0]);
-	CONSIDER(&b->slot[1]);
-#undef CONSIDER
+	__u64 hash = flow_hash(remote, local, ports, proto);
+	__u32 best = 0;
+	int top = 0;
+	for (int i = 0; i < CANDIDATES; i++) {
+		__u32 at = candidate(hash, i);
+		struct host_flow *s = slot_at(at);
+		int r = s ? rank(s, now) : 0;
+		if (r > top) {
+			top = r;
+			best = at + 1;
+		}
+	}
 	return best;
+}
+
+INLINE __u32 ports_of(const struct tuple *t) { return (__u32)t->remote_port << 16 | t->local_port; }
+
+/* find looks the packet's flow up and copies what is known of it. */
+INLINE int find(struct track *k, __u32 now)
+{
+	const struct tuple *t = &k->t;
+	__u32 at = find_slot(t->remote, t->local, ports_of(t), t->proto, now);
+	struct host_flow *s = at ? slot_at(at - 1) : 0;
+	k->slot = 0;
+	if (!s)
+		return 0;
+	__u32 seq = READ_ONCE(s->seq);
+	barrier();
+	k->was = *s;
+	k->was.seq = seq;
+	/* Somebody may have taken the slot since: then the flow is not there. */
+	if (!unchanged(&s->seq, seq) || seq & 1 || !same_flow(&k->was, t->remote, t->local, ports_of(t), t->proto) || k->was.state == FLOW_FREE)
+		return 0;
+	k->slot = s;
+	return 1;
 }
 
 /* write stores the flow; want carries everything but its tuple. It gives 0
@@ -127,7 +156,8 @@ INLINE int write(struct track *k, const struct host_flow *want, __u32 now)
 	struct host_flow *s = k->slot;
 	__u32 seq = k->was.seq;
 	if (!s) {
-		s = vacancy(k->hash, now);
+		__u32 at = find_vacancy(k->t.remote, k->t.local, ports_of(&k->t), k->t.proto, now);
+		s = at ? slot_at(at - 1) : 0;
 		if (!s)
 			return 0;
 		seq = READ_ONCE(s->seq);
