@@ -30,6 +30,8 @@ const (
 	// repair one lost packet, and what took so long is counted apart.
 	limit = 5 * time.Second
 	late  = 900 * time.Millisecond // the first retransmission of a SYN comes after 1 s
+
+	fresh = "new connection" // the kind of traffic whose rate counts
 )
 
 // A sight is the instances' answer.
@@ -216,6 +218,16 @@ func (l *load) refused(ctx context.Context, host, address string) {
 	})
 }
 
+// standard is the load of the stories about faults: clients of layer 4, with
+// 250 new connections a second, and one that gate 1 refuses.
+func (s *stage) standard(ctx context.Context, l *load) {
+	l.fresh(ctx, fresh, s.tcp(), 4*time.Millisecond)
+	l.warm(ctx, "request on one connection", s.tcp())
+	l.download(ctx, s.tcp())
+	l.refused(ctx, "client-2", s.tcp())
+	l.refused(ctx, "client-2", s.http())
+}
+
 func newLoad(ctx context.Context) (*load, context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	return &load{served: map[string]int{}, tried: map[string]int{}, cancel: cancel}, ctx
@@ -247,8 +259,10 @@ type writer struct {
 	lab    *Lab
 	group  string
 	begins chan struct{} // gets one when a change is about to be sent, if somebody waits
+	may    string        // code of the refusals that are in order; "": none are
 
 	mu     sync.Mutex
+	denied []string // sources of the rules whose writing was refused, with that code
 	acked  []string // sources of the rules whose writing was acknowledged
 	broken int      // attempts that ended without an answer
 	fault  error
@@ -258,7 +272,7 @@ type writer struct {
 func (w *writer) run(ctx context.Context, pace time.Duration) {
 	for n := 0; ctx.Err() == nil; n++ {
 		source := fmt.Sprintf("198.18.%d.%d/32", n/250, n%250)
-		for ctx.Err() == nil {
+		for first := true; ctx.Err() == nil; first = false {
 			select {
 			case w.begins <- struct{}{}:
 			default:
@@ -270,6 +284,10 @@ func (w *writer) run(ctx context.Context, pace time.Duration) {
 			case err == nil:
 				w.acked = append(w.acked, source)
 			case ctx.Err() != nil:
+			case errors.As(err, &refusal) && refusal.Code == w.may:
+				if first { // else an attempt without an answer may have written it
+					w.denied = append(w.denied, source)
+				}
 			case errors.As(err, &refusal):
 				w.fault = err
 			default:
@@ -311,5 +329,10 @@ func (w *writer) check(t *testing.T) {
 			t.Errorf("LOST: the rule for %s was acknowledged and is not there", source)
 		}
 	}
-	t.Logf("%d changes acknowledged; %d attempts broke off", len(w.acked), w.broken)
+	for _, source := range w.denied {
+		if slices.Contains(there, source) {
+			t.Errorf("the rule for %s was refused and is there", source)
+		}
+	}
+	t.Logf("%d changes acknowledged, %d refused; %d attempts broke off", len(w.acked), len(w.denied), w.broken)
 }
