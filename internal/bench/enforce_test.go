@@ -307,8 +307,8 @@ func measure(b *testing.B, l *e2e.Lab, p *prober, group string) {
 	b.ReportMetric(p99, "p99-ms")
 	b.ReportMetric(float64(mixed), "mixed")
 	b.ReportMetric(0, "ns/op")
-	write(b, row{ID: "enforce-p50", Name: "commit to first packet by the new rule at every node, p50", Unit: "ms", Ours: p50, Goal: "", Spread: [2]float64{p50, p99}},
-		row{ID: "enforce-p99", Name: "commit to first packet by the new rule at every node, p99", Unit: "ms", Ours: p99, Goal: "<= 50", Spread: [2]float64{p50, p99}})
+	Write(b, Row{ID: "enforce-p50", Name: "commit to first packet by the new rule at every node, p50", Unit: "ms", Ours: p50, Goal: "", Spread: [2]float64{p50, p99}},
+		Row{ID: "enforce-p99", Name: "commit to first packet by the new rule at every node, p99", Unit: "ms", Ours: p99, Goal: "<= 50", Spread: [2]float64{p50, p99}})
 }
 
 // slowest is the lag that the server sees at the node it waited for longest.

@@ -323,7 +323,7 @@ func report(b *testing.B, j job, costs, rates map[string][]float64) {
 	b.Logf("%s (%d rounds, median [lowest..highest]):", j.unit, rounds)
 	for _, w := range ways() {
 		key := j.name + " " + w.name
-		r := row{ID: "l4-" + j.name + "-" + strings.ReplaceAll(strings.ToLower(w.name), " ", "-"), Name: "layer 4, CPU of one " + j.name, Unit: "µs",
+		r := Row{ID: "l4-" + j.name + "-" + strings.ReplaceAll(strings.ToLower(w.name), " ", "-"), Name: "layer 4, CPU of one " + j.name, Unit: "µs",
 			Ours: value, Peer: w.name, Spread: [2]float64{mine[0], mine[len(mine)-1]}}
 		if len(costs[key]) == 0 {
 			b.Logf("  %-24s not installed", w.name)
@@ -335,7 +335,7 @@ func report(b *testing.B, j job, costs, rates map[string][]float64) {
 			b.Logf("  %-24s %8.1f [%.1f..%.1f]  ours ÷ this %.2f  (%.0f/s)", w.name, theirs, costs[key][0], costs[key][len(costs[key])-1], ratio, rates[key][len(rates[key])/2])
 		}
 		if w.name != ours {
-			write(b, r)
+			Write(b, r)
 		}
 	}
 }

@@ -91,6 +91,7 @@ type Datapath struct {
 	log   *slog.Logger
 	maps  map[string]*ebpf.Map
 	progs map[string]*ebpf.Program
+	vars  map[string]*ebpf.Variable
 	links []link.Link
 
 	mu        sync.Mutex
@@ -106,7 +107,8 @@ type Datapath struct {
 	vips      map[GatewayAddressKey]bool
 	dead      map[uint32]bool
 	pending   *pending
-	grace     chan struct{} // closed when every program that runs began after the last commit
+	last      *snapshot.Snapshot // staged last by this process
+	grace     chan struct{}      // closed when every program that runs began after the last commit
 	settling  *time.Timer
 	hops      *neighbours
 	closing   chan struct{} // closed by Close
@@ -214,7 +216,7 @@ func (d *Datapath) load() error {
 	if err != nil {
 		return fmt.Errorf("load the %s's programs: %w", d.opts.Role, err)
 	}
-	d.maps, d.progs = coll.Maps, coll.Programs
+	d.maps, d.progs, d.vars = coll.Maps, coll.Programs, coll.Variables
 	return nil
 }
 

@@ -44,7 +44,7 @@ const (
 	clientB  = "198.51.100.20"
 )
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("needs root: makes network namespaces")

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* The gateway's work, packaged for repeated test runs: the source address is
+ * drawn anew for each run, and what the tunnel put in front is taken off again.
+ * The base programs do only that, and are subtracted. */
+#include "gateway.bpf.c"
+
+volatile __u64 bench_seed = 0x9E3779B97F4A7C15ull;
+volatile __u32 bench_mask;   /* of the source address's low bits */
+volatile __u32 bench_source; /* its high bits, host byte order */
+
+INLINE __be32 draw(void)
+{
+	__u64 x = bench_seed;
+	x ^= x << 13;
+	x ^= x >> 7;
+	x ^= x << 17;
+	bench_seed = x;
+	return htonl(bench_source | ((__u32)x & bench_mask));
+}
+
+INLINE int restore(struct __sk_buff *skb)
+{
+	return bpf_skb_adjust_room(skb, -(int)sizeof(struct tunnel_header), BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO) ? TC_ACT_SHOT : TC_ACT_OK;
+}
+
+INLINE int aim(struct __sk_buff *skb)
+{
+	__be32 src = draw();
+	return bpf_skb_store_bytes(skb, ETH_HLEN + offsetof(struct iphdr, saddr), &src, 4, 0);
+}
+
+SEC("tcx/ingress")
+int bench_tc_base(struct __sk_buff *skb)
+{
+	struct peer peer = {};
+	struct packet p = { .l3 = ETH_HLEN };
+	if (aim(skb) || encapsulate(skb, &p, 0, &peer, 0, 0))
+		return TC_ACT_SHOT;
+	return restore(skb);
+}
+
+SEC("tcx/ingress")
+int bench_tc_empty(struct __sk_buff *skb) { return aim(skb) ? TC_ACT_SHOT : TC_ACT_OK; }
+
+SEC("tcx/ingress")
+int bench_tc(struct __sk_buff *skb)
+{
+	struct packet p;
+	struct hop hop = {};
+	struct verdict v = { .gate = GATE_CLB, .direction = DIRECTION_IN };
+	struct revisions *r = current_revisions();
+	if (!r || aim(skb) || parse_ip(skb, ETH_HLEN, &p) != PARSED)
+		return TC_ACT_OK;
+	v.revision = READ_ONCE(r->revision);
+	if (receive(&p, skb->len, &v, &hop, 0) == OUTCOME_DROP)
+		return drop(skb, &p, &v, v.reason);
+	if (!hop.peer || encapsulate(skb, &p, hop.host.addr[0], hop.peer, v.revision, v.target))
+		return TCX_NEXT;
+	return restore(skb);
+}
+
+INLINE int aim_early(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct iphdr *ip = data + ETH_HLEN;
+	if ((void *)(ip + 1) > end)
+		return -1;
+	ip->saddr = draw();
+	return 0;
+}
+
+INLINE int restore_early(struct xdp_md *ctx)
+{
+	if (bpf_xdp_adjust_head(ctx, sizeof(struct tunnel_header)))
+		return XDP_PASS;
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct ethhdr *eth = data;
+	if ((void *)(eth + 1) > end)
+		return XDP_PASS;
+	eth->proto = htons(ETH_P_IP); /* inner bytes stand where the frame's header was */
+	return XDP_TX;
+}
+
+SEC("xdp")
+int bench_xdp_base(struct xdp_md *ctx)
+{
+	struct packet p = {};
+	struct peer peer = {};
+	struct hop hop = { .peer = &peer };
+	struct verdict v = {};
+	__u64 length = (void *)(long)ctx->data_end - (void *)(long)ctx->data;
+	if (aim_early(ctx) || push_tunnel(ctx, length, &p, &hop, &v))
+		return XDP_PASS;
+	return restore_early(ctx);
+}
+
+SEC("xdp")
+int bench_xdp_empty(struct xdp_md *ctx) { return aim_early(ctx) ? XDP_PASS : XDP_TX; }
+
+SEC("xdp")
+int bench_xdp(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct packet p;
+	struct hop hop = {};
+	struct verdict v = { .gate = GATE_CLB, .direction = DIRECTION_IN };
+	struct revisions *r = current_revisions();
+	__u64 length = end - data;
+	if (!r || aim_early(ctx))
+		return XDP_PASS;
+	data = (void *)(long)ctx->data, end = (void *)(long)ctx->data_end;
+	if (!parse_plain(data, end, &p))
+		return XDP_PASS;
+	v.revision = READ_ONCE(r->revision);
+	if (receive(&p, length, &v, &hop, 0) == OUTCOME_DROP)
+		return drop_early(&p, &v, length);
+	if (!hop.peer || push_tunnel(ctx, length, &p, &hop, &v))
+		return XDP_PASS;
+	return restore_early(ctx);
+}
