@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/console"
 	"github.com/sallyport/sallyport/internal/lab"
 )
 
@@ -53,6 +54,7 @@ func (u *upper) summary(r *lab.Record, balancers []readyBalancer, nodes int) err
 		fmt.Fprintf(u.out, "  VIP          %s  (load balancer %q, %s)\n", strings.Join(b.VIPs, " "), b.Name, b.ID)
 	}
 	fmt.Fprintf(u.out, "  API          %s  (region %s)\n", r.API, r.Region)
+	fmt.Fprintf(u.out, "  console      %s%s\n", r.API, console.Root)
 	fmt.Fprintf(u.out, "  credentials  %s\n", lab.ServerRecord)
 	if u.o.transport.secure() {
 		fmt.Fprintf(u.out, "  CA           %s\n", lab.ServerCA)

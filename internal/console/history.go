@@ -74,15 +74,15 @@ type history struct {
 	series   map[seriesKey]*ring
 	networks map[string]map[string]*network
 	health   map[string][]sample
-	vips     map[string]bool
-	recent   []verdict // oldest first, at most maxRecent
-	changed  uint64    // grows with every verdict
+	vips     map[string][]string // of each load balancer that a verdict has named
+	recent   []verdict           // oldest first, at most maxRecent
+	changed  uint64              // grows with every verdict
 	lost     uint64
 	deaf     bool // the server has no nodes to hear from
 }
 
 func newHistory() *history {
-	return &history{series: map[seriesKey]*ring{}, networks: map[string]map[string]*network{}, health: map[string][]sample{}, vips: map[string]bool{}}
+	return &history{series: map[seriesKey]*ring{}, networks: map[string]map[string]*network{}, health: map[string][]sample{}, vips: map[string][]string{}}
 }
 
 // follow reads every verdict by the same action that everybody has, and
@@ -110,6 +110,7 @@ func (h *history) follow(ctx context.Context, c *Console) {
 			continue
 		}
 		cursor = out.Next
+		h.learn(ctx, c, out.Verdicts)
 		h.take(out.Verdicts, out.Lost)
 	}
 }
@@ -128,23 +129,46 @@ func (h *history) sampleHealth(ctx context.Context, c *Console) {
 	for ctx.Err() == nil {
 		if c.sessions.any() {
 			var s status
-			var b struct{ LoadBalancerSet []balancer }
-			if c.call(ctx, ourVersion, "DescribeStatus", nil, &s) == nil && c.call(ctx, clbVersion, "DescribeLoadBalancers", m{"Limit": 100}, &b) == nil {
-				h.sample(c.Now(), s, b.LoadBalancerSet)
+			if c.call(ctx, ourVersion, "DescribeStatus", nil, &s) == nil {
+				h.sample(c.Now(), s)
 			}
 		}
 		pause(ctx, stepSize)
 	}
 }
 
-func (h *history) sample(now time.Time, s status, balancers []balancer) {
+// learn finds out the VIPs of load balancers that verdicts name for the first
+// time: what comes from there to gate 2 is a probe.
+func (h *history) learn(ctx context.Context, c *Console, verdicts []verdict) {
+	var unknown []string
+	h.mu.Lock()
+	for _, v := range verdicts {
+		if _, known := h.vips[v.LoadBalancerId]; !known && v.LoadBalancerId != "" {
+			h.vips[v.LoadBalancerId] = nil
+			unknown = append(unknown, v.LoadBalancerId)
+		}
+	}
+	h.mu.Unlock()
+	for ids := range slices.Chunk(unknown, 20) {
+		var out struct{ LoadBalancerSet []balancer }
+		if c.call(ctx, clbVersion, "DescribeLoadBalancers", m{"LoadBalancerIds": ids}, &out) != nil {
+			continue
+		}
+		h.know(out.LoadBalancerSet)
+	}
+}
+
+func (h *history) know(balancers []balancer) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, b := range balancers {
-		for _, vip := range b.LoadBalancerVips {
-			h.vips[vip] = true
-		}
+		h.vips[b.LoadBalancerId] = b.LoadBalancerVips
 	}
+}
+
+func (h *history) sample(now time.Time, s status) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	tallies := s.tallies()
 	for id := range h.health {
 		if _, ok := tallies[id]; !ok {
@@ -177,7 +201,7 @@ func (h *history) take(verdicts []verdict, lost uint64) {
 		}
 		source := addressOf(v.Source)
 		key := seriesKey{gate: v.Gate, action: v.Action, reason: v.Reason, balancer: v.LoadBalancerId, instance: v.InstanceId, group: v.SecurityGroupId,
-			rule: v.PolicyId, position: v.PolicyPosition, probe: v.Gate == "cvm" && (h.vips[source] || v.Reason == "system_rule")}
+			rule: v.PolicyId, position: v.PolicyPosition, probe: v.Gate == "cvm" && (contains(h.vips[v.LoadBalancerId], source) || v.Reason == "system_rule")}
 		r := h.series[key]
 		if r == nil {
 			if len(h.series) >= maxSeries {

@@ -137,7 +137,8 @@ func TestHistory(t *testing.T) {
 		return verdict{Time: now.Add(-ago).Format(time.RFC3339Nano), Gate: gate, Action: action, Reason: "rule", SecurityGroupId: group, PolicyPosition: 1,
 			LoadBalancerId: "lb-1", Source: source, InstanceId: "ins-1"}
 	}
-	h.sample(now, status{Targets: []targetStatus{{LoadBalancerId: "lb-1", Health: "Alive"}, {LoadBalancerId: "lb-1", Health: "Dead"}}}, []balancer{{LoadBalancerVips: []string{"192.0.2.1"}}})
+	h.sample(now, status{Targets: []targetStatus{{LoadBalancerId: "lb-1", Health: "Alive"}, {LoadBalancerId: "lb-1", Health: "Dead"}}})
+	h.know([]balancer{{LoadBalancerId: "lb-1", LoadBalancerVips: []string{"192.0.2.1"}}})
 	var all []verdict
 	for range 20 {
 		all = append(all, verdictAt(7*time.Second, "clb", "ACCEPT", "sg-1", "203.0.113.10:1"), verdictAt(7*time.Second, "cvm", "ACCEPT", "sg-2", "192.0.2.1:2"))
@@ -169,6 +170,44 @@ func TestHistory(t *testing.T) {
 	h.take(make([]verdict, 2*maxRecent), 0)
 	if found, _ := h.newest(3*maxRecent, func(verdict) bool { return true }); len(found) != maxRecent {
 		t.Errorf("%d verdicts are kept, want %d", len(found), maxRecent)
+	}
+}
+
+// What the VIP sends to gate 2 is a probe from its first verdict on.
+func TestProbesAreNoClients(t *testing.T) {
+	d := newDesk(t)
+	w := d.build()
+	events := manyEvents(10, *d.clock)
+	for i := range events {
+		events[i].Verdict = policy.Verdict{Gate: policy.GateCVM, Action: lb.Accept, Reason: policy.RuleMatched}
+		events[i].Balancer, events[i].Src = lb.BalancerID(w.balancer), netip.MustParseAddrPort(w.vip+":40000")
+	}
+	d.facts.tell(events...)
+	d.settle()
+	from := func(probe bool) int {
+		return d.history.flows("", *d.clock, func(k seriesKey) bool { return k.gate == "cvm" && k.action == "ACCEPT" && k.probe == probe }).Series[0].Total
+	}
+	if from(true) != 10 || from(false) != 0 {
+		t.Errorf("%d probes and %d clients are counted, want 10 and none", from(true), from(false))
+	}
+}
+
+// A page of a full group stays small.
+func TestFullGroupFits(t *testing.T) {
+	d := newDesk(t)
+	d.login()
+	var rules []m
+	for i := range 100 {
+		rules = append(rules, line{fmt.Sprintf("10.%d.0.0/16", i), "TCP:8000-8010,9000", "Allow", strings.Repeat("note ", 20)}.policy())
+	}
+	var out struct{ SecurityGroup group }
+	d.do(vpcVersion, "CreateSecurityGroupWithPolicies", m{"GroupName": "full", "GroupDescription": "", "SecurityGroupPolicySet": m{"Ingress": rules}}, &out)
+	for _, path := range []string{"", "/rules/add", "/rules/import"} {
+		if size := len(d.open("sg/"+out.SecurityGroup.SecurityGroupId+path, 200)); size > 300_000 {
+			t.Errorf("%q has %d bytes", path, size)
+		} else {
+			t.Logf("%q has %d bytes", path, size)
+		}
 	}
 }
 

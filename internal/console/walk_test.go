@@ -3,8 +3,11 @@
 package console
 
 import (
+	"net"
+	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 
@@ -273,8 +276,60 @@ func TestTroubleIsSaid(t *testing.T) {
 	b.login()
 	b.visit("clb/" + w.balancer)
 	b.until("the stream is not there", `document.querySelector("#tally") !== null`)
-	d.server.CloseClientConnections()
+	address := d.server.Listener.Addr().String()
 	d.server.Listener.Close()
+	d.server.CloseClientConnections()
 	b.until("the server's end is not said", `document.querySelector("#connection").innerText.includes("does not answer")`)
 	b.quiet("a stopped server", "ERR_")
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Skipf("the address is taken by somebody else meanwhile: %v", err)
+	}
+	again := &http.Server{Handler: d.Console}
+	go again.Serve(l)
+	defer again.Close()
+	b.until("the page does not recover", `document.querySelector("#connection").innerText === ""`)
+	b.quiet("a server that is back", "ERR_")
+}
+
+// A flood of verdicts is sampled, the page says so and goes on answering.
+func TestFloodInBrowser(t *testing.T) {
+	d := newDesk(t)
+	d.build()
+	b := newBrowser(t, d.server.URL)
+	b.screen(1280, "light")
+	b.login()
+	b.visit("verdicts")
+	stop := make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+				d.facts.tell(manyEvents(100, *d.clock)...)
+			}
+		}
+	}()
+	b.until("the sample is not said", `/too many to show, a sample/.test(document.querySelector("#stream-note").innerText)`)
+	slowest := time.Duration(0)
+	for range 20 {
+		start := time.Now()
+		run(b, chromedp.Evaluate[int](`document.querySelectorAll("[data-stream] tr").length`))
+		slowest = max(slowest, time.Since(start))
+	}
+	close(stop)
+	<-done
+	if rows := run(b, chromedp.Evaluate[int](`document.querySelectorAll("[data-stream] tr").length`)); rows > 200 {
+		t.Errorf("the page keeps %d rows", rows)
+	}
+	if slowest > time.Second {
+		t.Errorf("the page took %v to answer", slowest)
+	}
+	b.shot("flood")
+	b.quiet("the flood")
 }
