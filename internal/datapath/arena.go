@@ -120,6 +120,13 @@ func policyWords(c *policy.Compiled, slot func(policy.RuleRef) (uint32, error)) 
 	return w, nil
 }
 
+// rulesAt are the words of a policy that stand for its rules: the counter's
+// slot in the low half.
+func rulesAt(w []uint64) []uint64 {
+	at := 3 + w[0]&0xffffffff + w[0]>>32
+	return w[at : at+w[1]>>32]
+}
+
 // tableWords packs four cells into a word.
 func tableWords(cells []uint16) []uint64 {
 	w := make([]uint64, (len(cells)+3)/4)

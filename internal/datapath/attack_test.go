@@ -228,7 +228,9 @@ func TestVouchedNoLonger(t *testing.T) {
 func TestProxyMeetsDirectConnection(t *testing.T) {
 	s := newSiege(t)
 	s.force(compiled(t, "sg-2", accept("0.0.0.0/0", 8080)), compiled(t, "sg-e"), func(h *snapshot.Snapshot) { h.Targets[0].ViaGateway = true })
-	proxied := func(flags byte) []byte { return inTunnel(inbound(5000, 8080, flags), gwAddr, hostAddr, uint32(s.rev), 7) }
+	proxied := func(flags byte) []byte {
+		return inTunnel(inbound(5000, 8080, flags), gwAddr, hostAddr, uint32(s.rev), 7)
+	}
 	s.want("direct", true, "host_in", inbound(5000, 8080, first))
 	s.want("its answer", true, "host_out", outbound(8080, 5000, second))
 	s.want("its third", true, "host_in", inbound(5000, 8080, later))
@@ -278,7 +280,9 @@ func TestControlAddressIsNoKey(t *testing.T) {
 	b := newQuiet(t).benchAt(Options{Node: "ins-1", Role: lb.RoleHost, Address: netip.MustParseAddr(hostAddr), Control: control})
 	s := &siege{b, t, make([]byte, 2048)}
 	s.force(compiled(t, "sg-2"), compiled(t, "sg-e"), nil)
-	to := func(port uint16, flags byte) []byte { return frameBetween(lb.TCP, "192.0.2.250", 7781, hostAddr, port, flags) }
+	to := func(port uint16, flags byte) []byte {
+		return frameBetween(lb.TCP, "192.0.2.250", 7781, hostAddr, port, flags)
+	}
 	s.want("the node's stream", true, "host_out", frameBetween(lb.TCP, hostAddr, 45000, "192.0.2.250", 7781, first))
 	s.want("its answer", true, "host_in", to(45000, second))
 	s.want("a connection to the node's ssh", false, "host_in", to(22, first))
@@ -306,6 +310,111 @@ func TestGatewayRefusesItsOwnAddresses(t *testing.T) {
 		}
 	}
 	s.want("the neighbours of those ranges", true, "gateway", frameBetween(lb.TCP, "100.65.0.1", 4000, vip, 80, first))
+}
+
+// A flow that a rule let in is not booked on that rule once no group is bound.
+func TestUnboundGroupCountsNothing(t *testing.T) {
+	b := newQuiet(t).benchOf(lb.RoleGateway, nil)
+	s := &siege{b, t, make([]byte, 2048)}
+	for i, gate1 := range []*policy.Compiled{compiled(t, "sg-1", accept("0.0.0.0/0", 80)), nil} {
+		gw, _ := pair(t, lb.Revision(i+1), gate1, compiled(t, "sg-2"))
+		if err := b.Stage(t.Context(), gw); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Commit(t.Context(), gw.Revision); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			s.want("a packet", true, "gateway", frameBetween(lb.TCP, clientA, 4000, vip, 80, later))
+		}
+	}
+	if n := s.booked("pol-1"); n != 3 {
+		t.Errorf("the rule counted %d packets, want the 3 that it let in", n)
+	}
+}
+
+// booked is how many packets a rule has counted.
+func (s *siege) booked(rule lb.RuleID) (n uint64) {
+	s.t.Helper()
+	all, err := s.Counters()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, c := range all {
+		if c.Rule == rule {
+			n += c.Packets
+		}
+	}
+	return n
+}
+
+// Rules come and go, many more than there are counters: each change is put in
+// force all the same, and the rule that stays keeps its counts.
+func TestCountersNeverRunOut(t *testing.T) {
+	s := newSiege(t)
+	none := compiled(t, "sg-e")
+	size := s.maps["counters"].MaxEntries()
+	id := 0
+	for range 2*size/500 + 1 {
+		rules := []policy.Rule{accept(clientA+"/32", 22)}
+		for len(rules) < 500 {
+			r := accept(netip.AddrFrom4([4]byte{10, 9, byte(len(rules) >> 8), byte(len(rules))}).String()+"/32", 22)
+			r.ID, r.Pos = lb.RuleID(fmt.Sprintf("pol-x%d", id)), len(rules)+1
+			id++
+			rules = append(rules, r)
+		}
+		s.force(compiled(t, "sg-2", rules...), none, nil)
+		s.want("the first rule's packet", true, "host_in", inbound(5000, 22, first))
+		s.want("the last rule's packet", true, "host_in", frameBetween(lb.TCP, "10.9.1.243", 5000, service, 22, first))
+		last := lb.RuleID(fmt.Sprintf("pol-x%d", id-1))
+		if n := s.booked(last); n != 1 {
+			t.Fatalf("%d rules so far: %s counted %d packets, want 1", id, last, n)
+		}
+		if s.rev == 20 {
+			s.restart()
+		}
+	}
+	if n := s.booked("pol-1"); n != uint64(s.rev) {
+		t.Errorf("the rule that stayed counted %d packets, want %d", n, s.rev)
+	}
+}
+
+// restart closes the datapath and opens it again on what it had pinned.
+func (s *siege) restart() {
+	s.t.Helper()
+	o := s.opts
+	s.told.Close()
+	s.Close()
+	d, err := inside(&world{t: s.t}, quietName(), func() (*Datapath, error) { return Open(o) })
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { d.Close() })
+	s.bench = newBench(s.t, d)
+	s.bench.rev = d.Revision()
+}
+
+// A state restored from a backup reaches the number that is in force with
+// another content: that is an error, not the same thing.
+func TestSameRevisionOtherContent(t *testing.T) {
+	s := newSiege(t)
+	none := compiled(t, "sg-e")
+	s.force(compiled(t, "sg-2", accept("0.0.0.0/0", 22)), none, nil)
+	_, same := pair(t, s.rev, nil, compiled(t, "sg-2", accept("0.0.0.0/0", 22)))
+	_, other := pair(t, s.rev, nil, compiled(t, "sg-2"))
+	for range 2 {
+		if err := s.Stage(t.Context(), same); err != nil {
+			t.Errorf("what is in force was staged again: %v", err)
+		}
+		if err := s.Commit(t.Context(), same.Revision); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Stage(t.Context(), other); err == nil {
+			t.Error("another content of the revision in force was taken for what is in force")
+		}
+		s.restart()
+	}
+	s.want("a packet", true, "host_in", inbound(5000, 22, first))
 }
 
 // A host's key opens the way for answers of its targets to the gateway's

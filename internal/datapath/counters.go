@@ -26,28 +26,54 @@ type counterName struct {
 }
 
 // counters hands out counter slots. A rule keeps its slot through every
-// revision and restart, so its counts go on. Slot 0 counts nothing.
+// revision and restart, so its counts go on. Slot 0 counts nothing. Slots of
+// rules that are gone are kept for as long as there are others: late verdicts
+// and refused flows still speak of them.
 type counters struct {
 	values *ebpf.Map // per CPU
 	names  *ebpf.Map
+	live   func() map[uint32]bool // slots that the kernel may count on
+	wanted map[uint32]bool        // slots of the snapshot that is being encoded
 	slot   map[counterName]uint32
 	byslot map[uint32]counterName
 	since  map[uint32]time.Time
-	next   uint32
+	free   []uint32 // the last is handed out first
 }
 
 func (c *counters) load() error {
-	c.slot, c.byslot, c.since, c.next = map[counterName]uint32{}, map[uint32]counterName{}, map[uint32]time.Time{}, 1
+	c.slot, c.byslot, c.since, c.wanted = map[counterName]uint32{}, map[uint32]counterName{}, map[uint32]time.Time{}, map[uint32]bool{}
 	var i uint32
 	var n GatewayCounterName
 	it := c.names.Iterate()
 	for it.Next(&i, &n) {
 		name := counterName{policy.Gate(n.Gate), policy.Direction(n.Direction), lb.GroupID(text(n.Group)), lb.RuleID(text(n.Rule)), text(n.Object)}
 		c.slot[name], c.byslot[i], c.since[i] = i, name, time.Unix(0, int64(n.Baseline))
-		c.next = max(c.next, i+1)
 	}
 	if err := it.Err(); err != nil {
 		return fmt.Errorf("read the counters' names: %w", err)
+	}
+	for i := c.values.MaxEntries() - 1; i > 0; i-- {
+		if _, taken := c.byslot[i]; !taken {
+			c.free = append(c.free, i)
+		}
+	}
+	return nil
+}
+
+// reclaim frees the slots of all rules that are gone.
+func (c *counters) reclaim() error {
+	live := c.live()
+	for name, i := range c.slot {
+		if live[i] || c.wanted[i] {
+			continue
+		}
+		if err := c.names.Delete(i); err != nil {
+			return fmt.Errorf("free counter %d: %w", i, err)
+		}
+		delete(c.slot, name)
+		delete(c.byslot, i)
+		delete(c.since, i)
+		c.free = append(c.free, i)
 	}
 	return nil
 }
@@ -73,12 +99,18 @@ func chars(s string) (b [16]int8) {
 // take gives the slot of name, a new one from zero if it has none.
 func (c *counters) take(name counterName) (uint32, error) {
 	if i, ok := c.slot[name]; ok {
+		c.wanted[i] = true
 		return i, nil
 	}
-	i := c.next
-	if i >= c.values.MaxEntries() {
-		return 0, fmt.Errorf("no counter is left for rule %s of %s: %d are in use", name.rule, name.group, i)
+	if len(c.free) == 0 {
+		if err := c.reclaim(); err != nil {
+			return 0, err
+		}
 	}
+	if len(c.free) == 0 {
+		return 0, fmt.Errorf("no counter is left for rule %s of %s: %d are in use", name.rule, name.group, len(c.slot))
+	}
+	i := c.free[len(c.free)-1]
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
 		return 0, err
@@ -92,7 +124,8 @@ func (c *counters) take(name counterName) (uint32, error) {
 	if err := c.names.Put(i, n); err != nil {
 		return 0, fmt.Errorf("name counter %d: %w", i, err)
 	}
-	c.slot[name], c.byslot[i], c.since[i], c.next = i, name, now, i+1
+	c.free = c.free[:len(c.free)-1]
+	c.slot[name], c.byslot[i], c.since[i], c.wanted[i] = i, name, now, true
 	return i, nil
 }
 

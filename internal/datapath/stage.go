@@ -6,12 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
+	"reflect"
 	"sync/atomic"
 	"time"
 
 	"github.com/sallyport/sallyport/internal/lb"
-	"github.com/sallyport/sallyport/internal/policy"
 	"github.com/sallyport/sallyport/internal/snapshot"
 )
 
@@ -42,7 +41,7 @@ func (d *Datapath) takeOver() error {
 		key:      func(r *GatewayTargetRow) *uint32 { return &r.Num },
 		versions: func(r *GatewayTargetRow) *[2]GatewayTarget { return &r.V },
 		refs:     func(*GatewayTarget) []uint32 { return nil }}
-	d.counters = &counters{values: d.maps["counters"], names: d.maps["counter_names"]}
+	d.counters = &counters{values: d.maps["counters"], names: d.maps["counter_names"], live: d.liveCounters}
 	d.names = newNames()
 	if err := errors.Join(d.targets.load(), d.counters.load(), d.takeOverRole(), d.takeOverSets()); err != nil {
 		return err
@@ -111,6 +110,29 @@ func nonzero(offsets ...uint32) (out []uint32) {
 	return out
 }
 
+// liveCounters are the slots that rows and their policies may count on.
+func (d *Datapath) liveCounters() map[uint32]bool {
+	live, policies := map[uint32]bool{}, map[uint32]bool{}
+	if d.listeners != nil {
+		d.listeners.each(func(v *GatewayListener) { live[v.Implicit], policies[v.Policy] = true, true })
+	}
+	if d.instances != nil {
+		d.instances.each(func(v *HostInstance) {
+			live[v.ImplicitIn], live[v.ImplicitOut] = true, true
+			policies[v.Ingress], policies[v.Egress] = true, true
+		})
+	}
+	for offset := range policies {
+		if offset == 0 {
+			continue
+		}
+		for _, rule := range rulesAt(d.arena.words[offset:]) {
+			live[uint32(rule)] = true
+		}
+	}
+	return live
+}
+
 func (d *Datapath) live() map[uint32]bool {
 	live := map[uint32]bool{}
 	if d.listeners != nil {
@@ -135,7 +157,11 @@ func (d *Datapath) Stage(ctx context.Context, s *snapshot.Snapshot) error {
 	if rev < committed {
 		return fmt.Errorf("revision %d is older than %d, which is in force", rev, committed)
 	}
-	if rev == committed && rev != 0 && d.pending == nil && d.names.rules[s.Revision] != nil {
+	if rev == committed && rev != 0 && d.pending == nil && d.last != nil {
+		if !reflect.DeepEqual(d.last, s) {
+			// Its rows are being read, and flows remember what it said.
+			return fmt.Errorf("revision %d is in force with another content: the server's state has gone back; any change on it gets past this", rev)
+		}
 		return nil
 	}
 	if err := d.afterGrace(ctx); err != nil {
@@ -155,6 +181,7 @@ func (d *Datapath) Stage(ctx context.Context, s *snapshot.Snapshot) error {
 		return err
 	}
 	d.names.learn(s, want.rules)
+	d.last = s
 	d.pending = &pending{revision: s.Revision, vips: want.vips, peers: want.peers}
 	atomic.StoreUint32(&d.revisions.Staged, rev)
 	return nil
@@ -296,177 +323,4 @@ func (d *Datapath) SetHealth(target uint32, alive bool) error {
 	}
 	d.dead[target] = true
 	return d.maps["dead"].Put(target, uint32(1))
-}
-
-// encoded is a snapshot as the maps want it.
-type encoded struct {
-	listeners map[GatewayListenerKey]GatewayListener
-	targets   map[uint32]GatewayTarget
-	instances map[GatewayAddressKey]HostInstance
-	peers     map[GatewayAddressKey]GatewayPeer
-	vips      map[GatewayAddressKey]bool
-	rules     map[uint32]policy.RuleRef // by counter slot
-	placed    map[placement]uint32
-}
-
-// A placement is one policy with the counters of one direction: listeners and
-// instances that are bound alike share its place in the arena.
-type placement struct {
-	hash      policy.Hash
-	direction policy.Direction
-}
-
-// encode places policies and rings in the arena and makes the rows that name
-// them. Blobs that it placed before an error are freed by the next Stage.
-func (d *Datapath) encode(s *snapshot.Snapshot) (*encoded, error) {
-	d.arena.retain(d.live())
-	e := &encoded{map[GatewayListenerKey]GatewayListener{}, map[uint32]GatewayTarget{}, map[GatewayAddressKey]HostInstance{},
-		map[GatewayAddressKey]GatewayPeer{}, map[GatewayAddressKey]bool{}, map[uint32]policy.RuleRef{}, map[placement]uint32{}}
-	for _, l := range s.Listeners {
-		if err := d.encodeListener(s, &l, e); err != nil {
-			return nil, fmt.Errorf("listener %s: %w", l.ID, err)
-		}
-	}
-	for _, t := range s.Targets {
-		e.targets[t.Num] = encodeTarget(&t)
-	}
-	for i, inst := range s.Instances {
-		if err := d.encodeInstance(s, uint32(i), &inst, e); err != nil {
-			return nil, fmt.Errorf("instance %s: %w", inst.ID, err)
-		}
-	}
-	for _, p := range s.Peers {
-		e.peers[GatewayAddressKey{Addr: rawAddr(p.Addr)}] = GatewayPeer{Key: p.Keys, Num: p.Num}
-	}
-	for _, v := range s.VIPs {
-		e.vips[GatewayAddressKey{Addr: rawAddr(v)}] = true
-	}
-	return e, nil
-}
-
-// listenerLayer7 and the target flags repeat bpf/layout.h; a test compares.
-const (
-	listenerLayer7    = 1
-	targetPass        = 1
-	targetViaGateway  = 2
-	targetProbeExempt = 4
-)
-
-func (d *Datapath) encodeListener(s *snapshot.Snapshot, l *snapshot.Listener, e *encoded) error {
-	row := GatewayListener{Num: l.Num, Balancer: l.BalancerNum}
-	var err error
-	if l.Gate1 != "" {
-		if row.Policy, err = d.placePolicy(s, l.Gate1, policy.In, e); err != nil {
-			return err
-		}
-		if row.Implicit, err = d.counters.take(counterName{gate: d.gate, direction: policy.In, object: string(l.Balancer)}); err != nil {
-			return err
-		}
-	}
-	if l.Layer7 {
-		row.Flags |= listenerLayer7
-	} else if ring := ringOf(l.Targets); len(ring) > 0 {
-		if row.Ring, err = d.arena.put(ringWords(ring)); err != nil {
-			return err
-		}
-		row.RingLen = uint32(len(ring))
-	}
-	for _, vip := range l.VIPs {
-		e.listeners[GatewayListenerKey{Addr: rawAddr(vip), Port: l.Port, Proto: uint8(l.Proto)}] = row
-	}
-	return nil
-}
-
-func ringOf(targets []snapshot.TargetRef) []uint32 {
-	entries := make([]lb.MaglevEntry, 0, len(targets))
-	for _, t := range targets {
-		if t.Weight > 0 {
-			entries = append(entries, lb.MaglevEntry{Num: t.Num, Weight: t.Weight})
-		}
-	}
-	if len(entries) == 0 {
-		return nil
-	}
-	return lb.Maglev(entries, lb.MaglevSize(len(entries)))
-}
-
-func encodeTarget(t *snapshot.Target) GatewayTarget {
-	row := GatewayTarget{Host: rawAddr(t.Host), Service: rawAddr(t.Service.Addr()), ServicePort: t.Service.Port(),
-		Vport: t.VPort, ProbePort: t.ProbePort, Proto: uint8(t.Proto)}
-	if v, ok := firstOf(t.VIPs, t.Service.Addr().Is4()); ok {
-		row.Vip = rawAddr(v)
-	}
-	if t.ProbeSource.IsValid() {
-		row.ProbeSource = rawAddr(t.ProbeSource)
-	}
-	for _, f := range []struct {
-		on  bool
-		bit uint8
-	}{{t.PassToTarget, targetPass}, {t.ViaGateway, targetViaGateway}, {t.ProbeExempt, targetProbeExempt}} {
-		if f.on {
-			row.Flags |= f.bit
-		}
-	}
-	return row
-}
-
-// firstOf is the first VIP of the target's own family.
-func firstOf(vips []netip.Addr, is4 bool) (netip.Addr, bool) {
-	for _, v := range vips {
-		if v.Is4() == is4 {
-			return v, true
-		}
-	}
-	return netip.Addr{}, false
-}
-
-func (d *Datapath) encodeInstance(s *snapshot.Snapshot, n uint32, i *snapshot.Instance, e *encoded) error {
-	row := HostInstance{Num: n}
-	var err error
-	if row.Ingress, err = d.placePolicy(s, i.Ingress, policy.In, e); err != nil {
-		return err
-	}
-	if row.Egress, err = d.placePolicy(s, i.Egress, policy.Out, e); err != nil {
-		return err
-	}
-	for _, side := range []struct {
-		direction policy.Direction
-		slot      *uint32
-	}{{policy.In, &row.ImplicitIn}, {policy.Out, &row.ImplicitOut}} {
-		name := counterName{gate: d.gate, direction: side.direction, object: string(i.ID)}
-		if *side.slot, err = d.counters.take(name); err != nil {
-			return err
-		}
-	}
-	for _, a := range i.Addrs {
-		e.instances[GatewayAddressKey{Addr: rawAddr(a)}] = row
-	}
-	return nil
-}
-
-// placePolicy puts a compiled policy into the arena, its rules counted apart
-// for each gate and direction.
-func (d *Datapath) placePolicy(s *snapshot.Snapshot, hash policy.Hash, dir policy.Direction, e *encoded) (uint32, error) {
-	if at, ok := e.placed[placement{hash, dir}]; ok {
-		return at, nil
-	}
-	c := s.Policies[hash]
-	if c == nil {
-		return 0, fmt.Errorf("the snapshot names policy %q and does not hold it", hash)
-	}
-	words, err := policyWords(c, func(r policy.RuleRef) (uint32, error) {
-		slot, err := d.counters.take(counterName{gate: d.gate, direction: dir, group: r.Group, rule: r.Rule})
-		if err == nil {
-			e.rules[slot] = r
-		}
-		return slot, err
-	})
-	if err != nil {
-		return 0, err
-	}
-	at, err := d.arena.put(words)
-	if err == nil {
-		e.placed[placement{hash, dir}] = at
-	}
-	return at, err
 }

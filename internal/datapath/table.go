@@ -185,17 +185,23 @@ func (t *table[K, R, V]) sweep(committed uint32) error {
 	return errors.Join(errs...)
 }
 
-// live adds the arena offsets that any version still names.
-func (t *table[K, R, V]) live(into map[uint32]bool) {
+// each calls fn for every version that may be read.
+func (t *table[K, R, V]) each(fn func(*V)) {
 	for _, row := range t.at {
 		v := t.versions(&t.rows[row])
 		for i := range v {
-			if head(&v[i]).From == 0 {
-				continue
-			}
-			for _, off := range t.refs(&v[i]) {
-				into[off] = true
+			if head(&v[i]).From != 0 {
+				fn(&v[i])
 			}
 		}
 	}
+}
+
+// live adds the arena offsets that any version still names.
+func (t *table[K, R, V]) live(into map[uint32]bool) {
+	t.each(func(v *V) {
+		for _, off := range t.refs(v) {
+			into[off] = true
+		}
+	})
 }

@@ -166,6 +166,7 @@ INLINE int judge_client(const struct packet *p, const struct listener *l, struct
 {
 	if (!l->policy) {
 		v->reason = REASON_NO_GROUPS;
+		v->counter = 0;
 		return 1;
 	}
 	__u64 rule = judge(l->policy, ntohl(p->src), (__u32)p->proto << 16 | port_of(p));
