@@ -43,6 +43,7 @@ type Console struct {
 	sessions *sessions
 	throttle *throttle
 	history  *history
+	lookout  lookout
 	pages    *template.Template
 	static   *assets
 }
@@ -57,7 +58,8 @@ func New(o Options) (*Console, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	c := &Console{Options: o, mux: http.NewServeMux(), origin: http.NewCrossOriginProtection(),
-		sessions: newSessions(o.Now), throttle: newThrottle(o.Now), history: newHistory()}
+		sessions: newSessions(o.Now), throttle: newThrottle(o.Now), history: newHistory(),
+		lookout: lookout{seen: map[string]glance{}}}
 	var err error
 	if c.static, err = loadAssets(); err != nil {
 		return nil, err

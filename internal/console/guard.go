@@ -83,6 +83,7 @@ type guardData struct {
 	B       balancer
 	I       instance
 	Exposed []string
+	Moved   string // the button that was pressed, which keeps the focus
 	F       form
 }
 
@@ -93,7 +94,7 @@ func (v *visit) showBalancerSecurity(f form) error {
 	if err != nil {
 		return err
 	}
-	d := guardData{Guard: guard{"clb", b.LoadBalancerId, b.LoadBalancerName, b.SecureGroups}, B: b, F: f}
+	d := guardData{Guard: guard{"clb", b.LoadBalancerId, b.LoadBalancerName, b.SecureGroups}, B: b, Moved: v.r.URL.Query().Get("moved"), F: f}
 	if d.Preview, d.Groups, err = v.preview(b.SecureGroups, 1); err != nil {
 		return err
 	}
@@ -111,7 +112,7 @@ func (v *visit) showInstanceSecurity(f form) error {
 	if err != nil {
 		return err
 	}
-	d := guardData{Guard: guard{"cvm", i.InstanceId, i.InstanceName, i.SecurityGroupIds}, I: i, F: f}
+	d := guardData{Guard: guard{"cvm", i.InstanceId, i.InstanceName, i.SecurityGroupIds}, I: i, Moved: v.r.URL.Query().Get("moved"), F: f}
 	if d.Preview, d.Groups, err = v.preview(i.SecurityGroupIds, 2); err != nil {
 		return err
 	}
@@ -242,7 +243,7 @@ func (v *visit) orderBound(kind string, show func(form) error) error {
 		err = v.set(g, ids)
 	}
 	if err == nil {
-		return v.to(g.Base(), notice)
+		return v.to(g.Base()+"?"+query("moved", f.V("move")), notice)
 	}
 	if f, err = f.refused(err); err != nil {
 		return err

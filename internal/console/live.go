@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -98,8 +99,45 @@ func (s *stream) look(topic string) error {
 	return nil
 }
 
-// digest is what a topic looks like now.
+// A lookout remembers what topics looked like a moment ago, so that many
+// streams cost as much as one.
+type lookout struct {
+	mu   sync.Mutex
+	seen map[string]glance
+}
+
+type glance struct {
+	at  time.Time
+	sum [sha256.Size]byte
+	ok  bool
+}
+
+// look is the topic's newest glance, taken by fresh unless there is one of
+// this moment.
+func (o *lookout) look(topic string, fresh func() ([sha256.Size]byte, bool)) ([sha256.Size]byte, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if g, ok := o.seen[topic]; ok && time.Since(g.at) < livePeriod*9/10 {
+		return g.sum, g.ok
+	}
+	if len(o.seen) > maxSessions {
+		clear(o.seen)
+	}
+	sum, ok := fresh()
+	o.seen[topic] = glance{time.Now(), sum, ok}
+	return sum, ok
+}
+
+// digest is what a topic looks like now, or did a moment ago.
 func (s *stream) digest(topic string) (sum [sha256.Size]byte, ok bool) {
+	key := topic
+	if topic == "counters" {
+		key += " " + s.r.URL.Query().Get("group")
+	}
+	return s.lookout.look(key, func() ([sha256.Size]byte, bool) { return s.fresh(topic) })
+}
+
+func (s *stream) fresh(topic string) (sum [sha256.Size]byte, ok bool) {
 	switch topic {
 	case "status":
 		var st status

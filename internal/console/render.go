@@ -92,7 +92,7 @@ func (c *Console) parsePages() (*template.Template, error) {
 		"root": func() string { return Root }, "asset": func(name string) string { return Root + "static/" + c.static.version + "/" + name },
 		"dict": dict, "list": func(v ...string) []string { return v }, "plural": plural, "joined": joined, "contains": contains, "clip": clip,
 		"query": func(pairs ...string) template.URL { return template.URL(query(pairs...)) }, "add": func(a, b int) int { return a + b }, "health": healthWord, "policyWord": policyWord, "gate": gateWord, "reason": reasonWord,
-		"ago": c.ago, "num": num, "rate": perSecond, "line": lineOf, "lineField": lineField, "services": servicePresets,
+		"ago": c.ago, "num": num, "rate": perSecond, "focus": focusOf, "services": servicePresets,
 	}).ParseFS(pageFiles, "pages/*.html")
 }
 
@@ -168,6 +168,21 @@ func gateWord(g string) string {
 		return "gate 2"
 	}
 	return g
+}
+
+// focusOf says which of a row's two buttons keeps the focus after "id:up" or
+// "id:down" has moved it: at the ends, the one that still works.
+func focusOf(moved, id string, first, last bool) string {
+	of, way, _ := strings.Cut(moved, ":")
+	switch {
+	case of != id || first && last:
+		return ""
+	case first:
+		return "down"
+	case last:
+		return "up"
+	}
+	return way
 }
 
 // reasonWord is a verdict's reason as people read it.

@@ -42,6 +42,7 @@ type rulePageData struct {
 	Seen    string // the rules' ids, for telling what changed
 	Rows    []ruleRow
 	Bound   binding
+	Moved   string // the button that was pressed, which keeps the focus
 	F       form
 }
 
@@ -65,7 +66,7 @@ func (v *visit) showRules(f form, marks map[string]string) error {
 		return err
 	}
 	dir := v.dir()
-	d := rulePageData{G: g, Dir: dir, Version: set.Version, Seen: idsOf(set.list(dir)), Bound: bound, F: f}
+	d := rulePageData{G: g, Dir: dir, Version: set.Version, Seen: idsOf(set.list(dir)), Bound: bound, Moved: v.r.URL.Query().Get("moved"), F: f}
 	for i, r := range set.list(dir) {
 		d.Rows = append(d.Rows, ruleRow{N: i + 1, R: r, L: lineOf(r), Sees: bound.sees(dir, r), Hits: counters[dir+"/"+r.PolicyId],
 			Mark: marks[r.PolicyId], First: i == 0, Last: i == len(set.list(dir))-1, Ticked: f.Has("rule", r.PolicyId)})
@@ -398,7 +399,7 @@ func (v *visit) orderRules() error {
 	err = v.do(ourVersion, "SetSecurityGroupPolicies", m{"SecurityGroupId": id, "Version": set.Version,
 		"Direction": apiDirection(dir), "Policies": rules}, nil)
 	if err == nil {
-		return v.to(rulesPath(id, dir), "Moved. The first rule that matches decides.")
+		return v.to(rulesPath(id, dir)+"&"+query("moved", f.V("move")), "Moved. The first rule that matches decides.")
 	}
 	return v.rulesRefused(f, set, err)
 }

@@ -6,8 +6,8 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
@@ -130,7 +130,8 @@ const (
 	maxWatched   = 10000
 )
 
-// A throttle slows down who guesses keys, by address and by key id.
+// A throttle slows down who guesses keys, by where they come from. It does not
+// count by key, so that nobody can lock out a key's owner.
 type throttle struct {
 	now func() time.Time
 	mu  sync.Mutex
@@ -147,18 +148,26 @@ func newThrottle(now func() time.Time) *throttle {
 	return &throttle{now: now, all: map[string]failures{}}
 }
 
-// wait is how long the names must still wait; 0 when they may try.
-func (t *throttle) wait(names ...string) time.Duration {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	longest := time.Duration(0)
-	for _, name := range names {
-		longest = max(longest, t.all[name].until.Sub(t.now()))
+// networkOf is the part of an address that one client can choose from: all of
+// an IPv4 one, the /64 of an IPv6 one.
+func networkOf(remote string) string {
+	a, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return remote
 	}
-	return longest
+	address := a.Addr().Unmap().WithZone("")
+	bits := min(64, address.BitLen())
+	return netip.PrefixFrom(address, bits).Masked().String()
 }
 
-func (t *throttle) failed(names ...string) {
+// wait is how long somebody must still wait; not above 0 when they may try.
+func (t *throttle) wait(from string) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.all[from].until.Sub(t.now())
+}
+
+func (t *throttle) failed(from string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
@@ -167,23 +176,19 @@ func (t *throttle) failed(names ...string) {
 			delete(t.all, name)
 		}
 	}
-	for _, name := range names {
-		f := t.all[name]
-		f.count++
-		f.last = now
-		if over := f.count - freeFailures; over >= 0 {
-			f.until = now.Add(min(maxWait, time.Second<<min(over, 6)))
-		}
-		t.all[name] = f
+	f := t.all[from]
+	f.count++
+	f.last = now
+	if over := f.count - freeFailures; over >= 0 {
+		f.until = now.Add(min(maxWait, time.Second<<min(over, 6)))
 	}
+	t.all[from] = f
 }
 
-func (t *throttle) succeeded(names ...string) {
+func (t *throttle) succeeded(from string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, name := range names {
-		delete(t.all, name)
-	}
+	delete(t.all, from)
 }
 
 type loginData struct {
@@ -249,21 +254,21 @@ func (v *visit) login() error {
 	id, key := strings.TrimSpace(f.V("SecretId")), strings.TrimSpace(f.V("SecretKey"))
 	d := loginData{F: f, Next: f.V("next"), Resume: f.V("resume"), ResumePath: f.V("resumePath")}
 	d.F.Values.Del("SecretKey") // never shown again
-	host, _, _ := net.SplitHostPort(v.r.RemoteAddr)
-	names := []string{"address " + host, "key " + id}
-	if wait := v.throttle.wait(names...); wait > 0 {
+	from := networkOf(v.r.RemoteAddr)
+	if wait := v.throttle.wait(from); wait > 0 {
 		d.F = d.F.fault("", "Too many attempts. Try again in "+wait.Round(time.Second).String()+".")
 		return v.show(http.StatusTooManyRequests, "login", "", "Log in", d)
 	}
 	want, known := v.Keys(id)
 	given, stored := sha256.Sum256([]byte(key)), sha256.Sum256([]byte(want))
 	if subtle.ConstantTimeCompare(given[:], stored[:]) != 1 || !known {
-		v.throttle.failed(names...)
+		v.throttle.failed(from)
 		v.Logger.Warn("console login refused", "peer", v.r.RemoteAddr)
 		d.F = d.F.fault("SecretKey", "This secret id and key do not belong together.")
 		return v.show(http.StatusUnauthorized, "login", "", "Log in", d)
 	}
-	v.throttle.succeeded(names...)
+	v.throttle.succeeded(from)
+	v.sessions.end(v.r)
 	http.SetCookie(v.w, &http.Cookie{Name: cookieName, Value: v.sessions.begin(id), Path: Root, HttpOnly: true,
 		Secure: v.r.TLS != nil, SameSite: http.SameSiteStrictMode, MaxAge: int(wholeLimit / time.Second)})
 	if d.ResumePath == "" {

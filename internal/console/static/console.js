@@ -174,6 +174,7 @@ function listen(address, events) {
   let source = null;
   let failures = 0;
   const open = () => {
+    if (source) source.close();
     source = new EventSource(address);
     source.addEventListener("hello", () => {
       if (failures > 0) events.again();
@@ -192,13 +193,16 @@ function listen(address, events) {
         const answer = await fetch(root + "live?topics=", { method: "HEAD" });
         if (answer.status === 401) { tell(gone); return; }
       } catch { tell(lost); }
-      setTimeout(open, Math.min(15000, 500 * 2 ** failures));
+      setTimeout(() => { if (!document.hidden) open(); }, Math.min(15000, 500 * 2 ** failures));
     };
   };
-  open();
-  window.addEventListener("pagehide", () => source.close());
-  window.addEventListener("pageshow", (event) => { // the browser kept the page and brings it back
-    if (event.persisted) { failures = 1; open(); }
+  if (!document.hidden) open();
+  const again = () => { if (source) source.close(); failures = 1; open(); };
+  window.addEventListener("pagehide", () => { if (source) source.close(); });
+  window.addEventListener("pageshow", (event) => { if (event.persisted) again(); }); // the browser kept the page and brings it back
+  document.addEventListener("visibilitychange", () => { // browsers allow few connections: hidden pages hold none
+    if (document.hidden && source) source.close();
+    if (!document.hidden) again();
   });
 }
 
@@ -209,7 +213,7 @@ let waiting = new Set();
 
 async function refresh(topic) {
   waiting.add(topic);
-  if (busy || document.hidden) return;
+  if (busy || document.hidden) return; // seen to when the page is looked at again
   busy = true;
   const topics = waiting;
   waiting = new Set();
@@ -282,7 +286,13 @@ function stream() {
       }
       show(batch);
     },
-    again: () => {},
+    again: async () => { // what came meanwhile
+      try {
+        const page = new DOMParser().parseFromString(await (await fetch(location.href)).text(), "text/html");
+        const fresh = page.querySelector("[data-stream]");
+        if (fresh) body.replaceChildren(...fresh.children);
+      } catch { tell(lost); }
+    },
   });
 }
 
