@@ -203,6 +203,35 @@ func TestPagesInBrowser(t *testing.T) {
 	}
 }
 
+// Dialogs that scripts open are as accessible as the pages they come from, give
+// the focus back, and close by the keyboard.
+func TestDialogs(t *testing.T) {
+	d := newDesk(t)
+	w := d.build()
+	b := newBrowser(t, d.server.URL)
+	axe := axeSource(t)
+	b.screen(1280, "dark")
+	b.login()
+	for path, buttons := range map[string][]string{
+		"sg": {"Create", "Edit", "Clone", "Delete"}, "sg/" + w.edge: {"Add a rule", "One-click open", "Import", "Insert above"},
+		"clb/" + w.balancer + "/listeners": {"Create a listener", "Add a rule", "Bind targets", "Health check", "Weight and port", "Unbind"},
+		"clb/" + w.balancer + "/security":  {"Bind"}, "cvm": {"Create"},
+	} {
+		for _, button := range buttons {
+			where := w.title(path) + ": " + button
+			b.visit(path)
+			b.press(button)
+			b.until(where+" opens no dialog", `document.querySelector("dialog[open]") !== null && document.querySelector("dialog[open]").contains(document.activeElement)`)
+			if axe != "" {
+				b.accessible(axe, where)
+			}
+			b.do(chromedp.KeyEvent("\x1b"))
+			b.until(where+" does not close", `document.querySelector("dialog") === null && document.activeElement.innerText.trim().startsWith(`+quote(button)+`)`)
+			b.quiet(where)
+		}
+	}
+}
+
 // axeSource is axe-core's script, from npm; "" where it cannot be had.
 func axeSource(t *testing.T) string {
 	t.Helper()

@@ -401,6 +401,19 @@ func TestListenersAndTargets(t *testing.T) {
 	}
 }
 
+func TestOwnerAndTicket(t *testing.T) {
+	d := newDesk(t)
+	d.login()
+	w := d.build()
+	d.open("sg/"+w.edge+"/rules/add?dir=in", 200)
+	d.fill("sg/"+w.edge+"/rules/add", 200, "Source", "10.0.0.0/8", "Service", "TCP:9", "Policy", "Allow", "Notes", "owner:alice for tests ticket:OPS-12")
+	d.says(`for tests <span class="chip">owner alice</span> <span class="chip">ticket OPS-12</span>`)
+	rest, found := labels("owner: see http://x owner:bob")
+	if rest != "owner: see http://x" || len(found) != 1 || found[0].Value != "bob" {
+		t.Errorf("labels are %v, the rest is %q", found, rest)
+	}
+}
+
 func TestSees(t *testing.T) {
 	d := newDesk(t)
 	d.login()

@@ -65,6 +65,29 @@ func lineOf(r policyRule) line {
 	return line{Source: peerOf(r), Service: serviceOf(r), Policy: policyWord(r.Action), Notes: r.PolicyDescription}
 }
 
+// A label is a word of a rule's notes that says whose it is or why it is there.
+type label struct{ Name, Value string }
+
+// labels takes "owner:alice" and "ticket:OPS-12" out of notes.
+func labels(notes string) (rest string, found []label) {
+	var words []string
+	for word := range strings.FieldsSeq(notes) {
+		name, value, _ := strings.Cut(word, ":")
+		if (name == "owner" || name == "ticket") && value != "" {
+			found = append(found, label{name, value})
+		} else {
+			words = append(words, word)
+		}
+	}
+	return strings.Join(words, " "), found
+}
+
+// Rest is the notes without their labels.
+func (l line) Rest() string { rest, _ := labels(l.Notes); return rest }
+
+// Labels are the notes' owner and ticket.
+func (l line) Labels() []label { _, found := labels(l.Notes); return found }
+
 func peerOf(r policyRule) string { return r.CidrBlock + r.Ipv6CidrBlock + r.SecurityGroupId }
 
 func serviceOf(r policyRule) string {
