@@ -136,10 +136,12 @@ func tableWords(cells []uint16) []uint64 {
 	return w
 }
 
-// ringWords packs a Maglev table, two target numbers into a word.
-func ringWords(ring []uint32) []uint64 {
-	w := make([]uint64, (len(ring)+1)/2)
-	for i, n := range ring {
+// ringWords packs a Maglev table and, behind it, the length of the roster and
+// its numbers: two 32-bit entries into a word.
+func ringWords(ring, roster []uint32) []uint64 {
+	all := append(append(slices.Clone(ring), uint32(len(roster))), roster...)
+	w := make([]uint64, (len(all)+1)/2)
+	for i, n := range all {
 		w[i/2] |= uint64(n) << (i % 2 * 32)
 	}
 	return w

@@ -79,8 +79,8 @@ func (d *Datapath) encodeListener(s *snapshot.Snapshot, l *snapshot.Listener, e 
 	}
 	if l.Layer7 {
 		row.Flags |= listenerLayer7
-	} else if ring := ringOf(l.Targets); len(ring) > 0 {
-		if row.Ring, err = d.arena.put(ringWords(ring)); err != nil {
+	} else if ring, roster := ringOf(l.Targets); len(ring) > 0 {
+		if row.Ring, err = d.arena.put(ringWords(ring, roster)); err != nil {
 			return err
 		}
 		row.RingLen = uint32(len(ring))
@@ -91,17 +91,20 @@ func (d *Datapath) encodeListener(s *snapshot.Snapshot, l *snapshot.Listener, e 
 	return nil
 }
 
-func ringOf(targets []snapshot.TargetRef) []uint32 {
+// ringOf gives the Maglev table of the targets with weight, and the roster of
+// their numbers. Both are empty when there is none.
+func ringOf(targets []snapshot.TargetRef) (ring, roster []uint32) {
 	entries := make([]lb.MaglevEntry, 0, len(targets))
 	for _, t := range targets {
 		if t.Weight > 0 {
 			entries = append(entries, lb.MaglevEntry{Num: t.Num, Weight: t.Weight})
+			roster = append(roster, t.Num)
 		}
 	}
 	if len(entries) == 0 {
-		return nil
+		return nil, nil
 	}
-	return lb.Maglev(entries, lb.MaglevSize(len(entries)))
+	return lb.Maglev(entries, lb.MaglevSize(len(entries))), roster
 }
 
 func encodeTarget(t *snapshot.Target) GatewayTarget {
@@ -109,6 +112,10 @@ func encodeTarget(t *snapshot.Target) GatewayTarget {
 		Vport: t.VPort, ProbePort: t.ProbePort, Proto: uint8(t.Proto)}
 	if v, ok := firstOf(t.VIPs, t.Service.Addr().Is4()); ok {
 		row.Vip = rawAddr(v)
+	}
+	row.Public = row.Service
+	if t.Public.IsValid() {
+		row.Public = rawAddr(t.Public)
 	}
 	if t.ProbeSource.IsValid() {
 		row.ProbeSource = rawAddr(t.ProbeSource)

@@ -206,7 +206,7 @@ func TestDirectTraffic(t *testing.T) {
 		put(t, gw, host, s1, s2)
 	}
 	ping := func(ns, to string) bool {
-		return exec.Command("nsenter", "--net=/run/netns/"+ns, "ping", "-c1", "-W1", to).Run() == nil
+		return exec.Command("nsenter", "--net="+path(ns), "ping", "-c1", "-W1", to).Run() == nil
 	}
 	for _, row := range []struct {
 		name                           string

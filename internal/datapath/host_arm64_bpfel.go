@@ -116,6 +116,7 @@ type HostTargetRow struct {
 		Present     uint32
 		Host        [4]uint32
 		Service     [4]uint32
+		Public      [4]uint32
 		Vip         [4]uint32
 		ProbeSource [4]uint32
 		ServicePort uint16

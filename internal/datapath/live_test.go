@@ -50,8 +50,8 @@ func newWorld(t testing.TB) *world {
 		t.Skip("needs root: makes network namespaces")
 	}
 	w := &world{t: t, dirs: map[string]string{}}
-	w.run("ip", "netns", "add", "dp-fabric")
-	t.Cleanup(func() { exec.Command("ip", "netns", "del", "dp-fabric").Run() })
+	w.run("ip", "netns", "add", filepath.Base(path("dp-fabric")))
+	t.Cleanup(func() { exec.Command("ip", "netns", "del", filepath.Base(path("dp-fabric"))).Run() })
 	w.in("dp-fabric", "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0")
 	w.in("dp-fabric", "ip", "link", "set", "lo", "up")
 	w.host("dp-gw", gwAddr)
@@ -61,6 +61,10 @@ func newWorld(t testing.TB) *world {
 	w.in("dp-fabric", "ip", "route", "add", "192.0.2.0/26", "via", gwAddr, "dev", "dp-gw", "onlink")
 	return w
 }
+
+// path is the file of a namespace. Its name holds our pid: what a killed run
+// left behind, or another one at the same time, is in nobody's way.
+func path(ns string) string { return fmt.Sprintf("/run/netns/%s-%d", ns, os.Getpid()) }
 
 func (w *world) run(name string, arg ...string) string {
 	w.t.Helper()
@@ -73,14 +77,14 @@ func (w *world) run(name string, arg ...string) string {
 
 func (w *world) in(ns string, cmd ...string) string {
 	w.t.Helper()
-	return w.run("nsenter", append([]string{"--net=/run/netns/" + ns}, cmd...)...)
+	return w.run("nsenter", append([]string{"--net=" + path(ns)}, cmd...)...)
 }
 
 func (w *world) host(ns string, addrs ...string) {
 	w.t.Helper()
-	w.run("ip", "netns", "add", ns)
-	w.t.Cleanup(func() { exec.Command("ip", "netns", "del", ns).Run() })
-	w.in("dp-fabric", "ip", "link", "add", ns, "type", "veth", "peer", "name", "eth0", "netns", ns)
+	w.run("ip", "netns", "add", filepath.Base(path(ns)))
+	w.t.Cleanup(func() { exec.Command("ip", "netns", "del", filepath.Base(path(ns))).Run() })
+	w.in("dp-fabric", "ip", "link", "add", ns, "type", "veth", "peer", "name", "eth0", "netns", filepath.Base(path(ns)))
 	w.in("dp-fabric", "ip", "addr", "add", "192.0.2.254/32", "dev", ns)
 	w.in("dp-fabric", "ip", "link", "set", ns, "up")
 	w.in(ns, "sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0")
@@ -107,7 +111,7 @@ func inside[T any](w *world, ns string, fn func() (T, error)) (T, error) {
 	go func() {
 		runtime.LockOSThread() // the thread ends with the goroutine: nobody inherits its namespace
 		var r result
-		h, err := netns.GetFromName(ns)
+		h, err := netns.GetFromPath(path(ns))
 		if err == nil {
 			defer h.Close()
 			err = netns.Set(h)

@@ -110,29 +110,6 @@ func nonzero(offsets ...uint32) (out []uint32) {
 	return out
 }
 
-// liveCounters are the slots that rows and their policies may count on.
-func (d *Datapath) liveCounters() map[uint32]bool {
-	live, policies := map[uint32]bool{}, map[uint32]bool{}
-	if d.listeners != nil {
-		d.listeners.each(func(v *GatewayListener) { live[v.Implicit], policies[v.Policy] = true, true })
-	}
-	if d.instances != nil {
-		d.instances.each(func(v *HostInstance) {
-			live[v.ImplicitIn], live[v.ImplicitOut] = true, true
-			policies[v.Ingress], policies[v.Egress] = true, true
-		})
-	}
-	for offset := range policies {
-		if offset == 0 {
-			continue
-		}
-		for _, rule := range rulesAt(d.arena.words[offset:]) {
-			live[uint32(rule)] = true
-		}
-	}
-	return live
-}
-
 func (d *Datapath) live() map[uint32]bool {
 	live := map[uint32]bool{}
 	if d.listeners != nil {

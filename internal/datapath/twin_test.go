@@ -300,8 +300,8 @@ func newQuiet(t testing.TB) *world {
 	}
 	w := &world{t: t, dirs: map[string]string{}}
 	ns := quietName()
-	w.run("ip", "netns", "add", ns)
-	t.Cleanup(func() { exec.Command("ip", "netns", "del", ns).Run() })
+	w.run("ip", "netns", "add", filepath.Base(path(ns)))
+	t.Cleanup(func() { exec.Command("ip", "netns", "del", filepath.Base(path(ns))).Run() })
 	w.in(ns, "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
 	for _, step := range []string{
 		"link add eth0 type veth peer name eth1", "link set eth1 up", "link set eth0 up", "addr add 192.0.2.200/32 dev eth0",
@@ -313,7 +313,7 @@ func newQuiet(t testing.TB) *world {
 }
 
 // quietName is of this process: a fuzzer's workers each have their own.
-func quietName() string { return fmt.Sprintf("dp-quiet-%d", os.Getpid()) }
+func quietName() string { return "dp-quiet" }
 
 // benchOf opens the role's programs.
 func (w *world) benchOf(role lb.NodeRole, objects func() (*ebpf.CollectionSpec, error)) *bench {

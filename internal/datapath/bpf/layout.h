@@ -75,6 +75,7 @@ struct target {
 	__u32 present;
 	__be32 host[4];
 	__be32 service[4];
+	__be32 public[4]; /* the instance's other address; the service's again if it has none */
 	__be32 vip[4];
 	__be32 probe_source[4];
 	__u16 service_port;
