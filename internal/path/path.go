@@ -93,6 +93,10 @@ func (t *Tracer) Trace(p lb.Packet) (Way, error) {
 		return w, nil
 	}
 	w.Listener = listener.ID
+	if t.ours(p.Src) {
+		w.Gate1 = policy.Verdict{Gate: policy.GateCLB, Action: lb.Drop, Reason: policy.Spoofed}
+		return w, nil
+	}
 	var err error
 	if w.Gate1, err = t.judge(policy.GateCLB, policy.In, balancer.Groups, p); err != nil || w.Gate1.Action != lb.Accept {
 		return w, err

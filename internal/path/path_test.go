@@ -138,6 +138,17 @@ func TestTraceFromInstance(t *testing.T) {
 	}
 }
 
+// From an address of the load balancer's own nobody comes in, whatever gate 1 says.
+func TestTraceSpoofed(t *testing.T) {
+	state := demo()
+	for _, src := range []string{"192.0.2.1", "100.64.0.1", "100.127.255.1"} {
+		w, err := Trace(state, lb.Packet{Proto: lb.TCP, Src: addr(src), Dst: addr("192.0.2.1"), DstPort: 80})
+		if err != nil || w.Gate1.Reason != policy.Spoofed || w.Gate1.Action != lb.Drop || len(w.Hops) != 0 {
+			t.Errorf("from %s: %+v, %v", src, w, err)
+		}
+	}
+}
+
 func TestDirectAndOutbound(t *testing.T) {
 	state := demo()
 	for _, row := range []struct {
