@@ -62,6 +62,9 @@ func newServerCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "server", Short: "Run the control plane: desired state, API, and the stream to the nodes", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkRegion(o.region); err != nil {
+				return usageError{err}
+			}
 			if o.data == "" {
 				return usageError{errors.New("server needs --data, the folder where it keeps everything")}
 			}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -46,6 +47,9 @@ func newUpCommand() *cobra.Command {
 			if err := o.transport.check(); err != nil {
 				return usageError{err}
 			}
+			if err := checkRegion(o.region); err != nil {
+				return usageError{err}
+			}
 			if o.attach != "" && o.attach != "tc" && o.attach != "xdp" {
 				return usageError{fmt.Errorf("--attach %q is neither tc nor xdp", o.attach)}
 			}
@@ -64,6 +68,29 @@ func newUpCommand() *cobra.Command {
 	o.transport.ownFlags(cmd)
 	cmd.Flags().StringVar(&o.readyFile, "ready-file", "", "file to write, last of all, when everything is ready")
 	return cmd
+}
+
+// regionName is what names of regions and zones look like.
+var regionName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$`)
+
+// checkRegion says what is wrong with a region's name.
+func checkRegion(name string) error {
+	if !regionName.MatchString(name) {
+		return fmt.Errorf("--region %q: a name has 1 to 32 of a-z, 0-9 and -, and begins and ends with one of the first two", name)
+	}
+	return nil
+}
+
+// checkReadyFile tells before anything is made that the file could not be written.
+func checkReadyFile(name string) error {
+	if name == "" {
+		return nil
+	}
+	probe, err := os.CreateTemp(filepath.Dir(name), ".ready-")
+	if err != nil {
+		return fmt.Errorf("--ready-file %s cannot be written: %w", name, err)
+	}
+	return errors.Join(probe.Close(), os.Remove(probe.Name()))
 }
 
 // An upper is a running `up`.
@@ -87,6 +114,9 @@ func up(ctx context.Context, o upOptions, out, errs io.Writer) (err error) {
 	}
 	programs, err := checkMachine()
 	if err != nil {
+		return err
+	}
+	if err := checkReadyFile(o.readyFile); err != nil {
 		return err
 	}
 	lock, err := lab.Acquire(o.transport.endpoint(o.listen))
