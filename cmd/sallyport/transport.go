@@ -34,7 +34,7 @@ type transport struct {
 // ownFlags adds the flags of a transport that `up` has too.
 func (t *transport) ownFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.BoolVar(&t.own, "tls", false, "serve HTTPS with a certificate of our own CA, the one that "sallyport ca" prints")
+	f.BoolVar(&t.own, "tls", false, "serve HTTPS with a certificate of our own CA, the one that 'sallyport ca' prints")
 	f.StringArrayVar(&t.names, "tls-name", nil, "further DNS name or address by which clients reach the server, for that certificate; may be repeated")
 	f.BoolVar(&t.insecure, "insecure-http", false, "serve plain HTTP although --listen can be reached from other machines")
 }
