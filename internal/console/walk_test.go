@@ -47,7 +47,7 @@ func TestWalkTheDocument(t *testing.T) {
 	if listener.Protocol != lb.ListenHTTP || listener.Port != 80 || len(listener.Rules) != 1 || len(listener.Rules[0].Targets) != 2 || listener.Rules[0].Targets[0].Port != 8080 {
 		t.Fatalf("the listener is %+v", listener)
 	}
-	b.shows("section.tree", "HTTP:80 web", string(listener.ID), listener.Rules[0].Domain+"/", string(listener.Rules[0].Targets[0].Instance), "web-1", "10.200.0", "8080", "10", "Detecting")
+	b.shows("section.tree", "HTTP:80 web", string(listener.ID), listener.Rules[0].Domain+"/", string(listener.Rules[0].Targets[0].Instance), "web-1", "Detecting", "10.200.0", "8080", "10")
 	b.shot("walk 1 listener")
 
 	// Step 2: the group for the load balancer: 80 from everywhere, then refuse.
