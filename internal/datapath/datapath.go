@@ -121,6 +121,7 @@ type pending struct {
 	revision lb.Revision
 	vips     map[GatewayAddressKey]bool
 	peers    map[GatewayAddressKey]GatewayPeer
+	targets  map[uint32]bool
 }
 
 // Open loads the programs, takes over what an earlier process pinned in
@@ -210,6 +211,9 @@ func (d *Datapath) load() error {
 		return err
 	}
 	if err := d.setVariables(spec, set, key); err != nil {
+		return err
+	}
+	if err := d.replaceOutgrown(spec); err != nil {
 		return err
 	}
 	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: d.opts.PinDir}})

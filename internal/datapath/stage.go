@@ -159,7 +159,10 @@ func (d *Datapath) Stage(ctx context.Context, s *snapshot.Snapshot) error {
 	}
 	d.names.learn(s, want.rules)
 	d.last = s
-	d.pending = &pending{revision: s.Revision, vips: want.vips, peers: want.peers}
+	d.pending = &pending{revision: s.Revision, vips: want.vips, peers: want.peers, targets: map[uint32]bool{}}
+	for num := range want.targets {
+		d.pending.targets[num] = true
+	}
 	atomic.StoreUint32(&d.revisions.Staged, rev)
 	return nil
 }
@@ -256,6 +259,12 @@ func (d *Datapath) Commit(_ context.Context, r lb.Revision) error {
 		if _, ok := p.peers[k]; !ok {
 			errs = append(errs, d.maps["peers"].Delete(k))
 			delete(d.peers, k)
+		}
+	}
+	for num := range d.dead {
+		if !p.targets[num] {
+			delete(d.dead, num)
+			errs = append(errs, d.maps["dead"].Delete(num))
 		}
 	}
 	for k := range d.vips {
