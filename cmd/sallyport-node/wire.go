@@ -32,7 +32,7 @@ func open(ctx context.Context, s settings, log *slog.Logger) (*parts, error) {
 		return nil, errors.New("run needs root: it attaches programs to the kernel")
 	}
 	gate, err := datapath.Open(datapath.Options{Node: s.node.Name, Role: s.node.Role, Device: s.device, PinDir: s.pin,
-		Address: s.node.Address, Control: s.control, Attach: s.attach, Log: log})
+		Address: s.node.Address, Control: s.control, Attach: s.attach, Proxied: s.node.Role == lb.RoleGateway, Log: log})
 	if err != nil {
 		return nil, fmt.Errorf("attach to %s: %w", s.device, err)
 	}

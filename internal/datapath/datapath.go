@@ -54,6 +54,7 @@ type Options struct {
 	Buckets uint32         // flow buckets of two slots each, a power of two; 0: 32,768 on a gateway, 16,384 on a host
 	Events  uint32         // verdict events a second and CPU; more are counted as lost; 0: 4,096
 	Attach  Attach         // which hooks a gateway uses; \"\": AttachTC
+	Proxied bool           // gateway: a proxy of this node listens on layer-7 VIPs; nobody else's sockets may answer there
 	Log     *slog.Logger   // nil: the default logger
 
 	objects func() (*ebpf.CollectionSpec, error) // tests: other programs than the committed ones
@@ -266,6 +267,9 @@ func (d *Datapath) setVariables(spec *ebpf.CollectionSpec, set sizes, key uint64
 		"event_rate":  d.opts.Events,
 	}
 	if d.opts.Role == lb.RoleGateway {
+		if d.opts.Proxied {
+			values["proxied"] = uint8(1)
+		}
 		values["mark_mask"] = snapshot.MarkMask
 		values["mark_local"] = snapshot.MarkLocal
 		values["mark_target"] = snapshot.TargetMark(0)

@@ -188,6 +188,7 @@ const (
 	GatewayVarMarkTarget     = "mark_target"
 	GatewayVarNodeGate       = "node_gate"
 	GatewayVarOwnAddress     = "own_address"
+	GatewayVarProxied        = "proxied"
 	GatewayVarTunnelPort     = "tunnel_port"
 )
 
@@ -275,6 +276,7 @@ type GatewayVariableSpecs struct {
 	MarkTarget     *ebpf.VariableSpec `ebpf:"mark_target"`
 	NodeGate       *ebpf.VariableSpec `ebpf:"node_gate"`
 	OwnAddress     *ebpf.VariableSpec `ebpf:"own_address"`
+	Proxied        *ebpf.VariableSpec `ebpf:"proxied"`
 	TunnelPort     *ebpf.VariableSpec `ebpf:"tunnel_port"`
 }
 
@@ -351,6 +353,7 @@ type GatewayVariables struct {
 	MarkTarget     *ebpf.Variable `ebpf:"mark_target"`
 	NodeGate       *ebpf.Variable `ebpf:"node_gate"`
 	OwnAddress     *ebpf.Variable `ebpf:"own_address"`
+	Proxied        *ebpf.Variable `ebpf:"proxied"`
 	TunnelPort     *ebpf.Variable `ebpf:"tunnel_port"`
 }
 

@@ -8,6 +8,7 @@
 volatile const __u32 mark_mask;
 volatile const __u32 mark_local;
 volatile const __u32 mark_target;
+volatile const __u8 proxied; /* the node's own proxy listens on VIPs */
 
 /* send tunnels the packet to its host: straight out when the neighbour is
  * known, else by way of the kernel's own lookup. */
@@ -36,6 +37,25 @@ INLINE int from_host(struct __sk_buff *skb, struct packet *p, struct verdict *v)
 	return TCX_NEXT;
 }
 
+/* deliver hands a packet to the proxy. Sockets of others on the gateway that
+ * listen on every address are not meant, also while the proxy is away. */
+INLINE int deliver(struct __sk_buff *skb, const struct packet *p, struct verdict *v)
+{
+	struct bpf_sock_tuple tuple = { .saddr = p->src, .daddr = p->dst, .sport = htons(p->src_port), .dport = htons(p->dst_port) };
+	if (proxied) {
+		struct bpf_sock *sk = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple), (__u64)-1, 0);
+		int ours = 0;
+		if (sk) {
+			ours = sk->src_ip4 == p->dst;
+			bpf_sk_release(sk);
+		}
+		if (!ours)
+			return drop(skb, p, v, REASON_PROXY_AWAY);
+	}
+	skb->mark = mark_local;
+	return TCX_NEXT;
+}
+
 SEC("tcx/ingress")
 int gateway(struct __sk_buff *skb)
 {
@@ -58,8 +78,7 @@ int gateway(struct __sk_buff *skb)
 	case OUTCOME_TUNNEL:
 		return send(skb, &p, &hop, &v);
 	case OUTCOME_LOCAL:
-		skb->mark = mark_local;
-		return TCX_NEXT;
+		return deliver(skb, &p, &v);
 	case OUTCOME_STACK:
 	case OUTCOME_LATER:
 		break;

@@ -97,6 +97,24 @@ struct __sk_buff {
 	__u32 ifindex;
 };
 
+/* A socket, as far as programs may look at it. */
+struct bpf_sock {
+	__u32 bound_dev_if;
+	__u32 family;
+	__u32 type;
+	__u32 protocol;
+	__u32 mark;
+	__u32 priority;
+	__be32 src_ip4;
+};
+
+struct bpf_sock_tuple {
+	__be32 saddr;
+	__be32 daddr;
+	__be16 sport;
+	__be16 dport;
+};
+
 /* The packet as an XDP program sees it. */
 struct xdp_md {
 	__u32 data;
@@ -113,6 +131,8 @@ static long (*const bpf_redirect)(__u32 ifindex, __u64 flags) = (void *)23;
 static long (*const bpf_skb_load_bytes)(const void *skb, __u32 off, void *to, __u32 len) = (void *)26;
 static long (*const bpf_xdp_adjust_head)(struct xdp_md *, int delta) = (void *)44;
 static long (*const bpf_skb_adjust_room)(struct __sk_buff *, __s32 len_diff, __u32 mode, __u64 flags) = (void *)50;
+static long (*const bpf_sk_release)(void *sock) = (void *)86;
+static struct bpf_sock *(*const bpf_skc_lookup_tcp)(void *ctx, struct bpf_sock_tuple *, __u32 tuple_size, __u64 netns, __u64 flags) = (void *)99;
 static void *(*const bpf_ringbuf_reserve)(void *ringbuf, __u64 size, __u64 flags) = (void *)131;
 static void (*const bpf_ringbuf_submit)(void *data, __u64 flags) = (void *)132;
 static long (*const bpf_redirect_neigh)(__u32 ifindex, void *params, int plen, __u64 flags) = (void *)152;
