@@ -65,7 +65,7 @@ func buildPrograms(t *testing.T) string {
 // the end of other tests' labs.
 func startUp(t *testing.T, program, data string, flags ...string) *livingLab {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Minute); ; {
+	for deadline := time.Now().Add(14 * time.Minute); ; {
 		if err := onlyLab(t).Release(); err != nil {
 			t.Fatal(err)
 		}

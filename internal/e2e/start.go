@@ -27,7 +27,7 @@ import (
 )
 
 const (
-	patience = 5 * time.Minute // for another lab on the machine to end
+	patience = 14 * time.Minute // for another lab on the machine to end
 	readyIn  = 30 * time.Second
 	endsIn   = 20 * time.Second
 	poll     = 5 * time.Millisecond

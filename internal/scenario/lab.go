@@ -47,7 +47,7 @@ func (l *Lab) Stage() *Stage { return &Stage{Lab: l, instances: map[string]Insta
 
 // patience is how long a test waits for another lab on the machine to end, and
 // for its own to be ready.
-const patience = 9 * time.Minute
+const patience = 14 * time.Minute
 
 // StartLab runs `up` of the binary in dir, without the demo, and waits until
 // it is ready. The machine has room for one lab, so it waits for another's end.

@@ -39,7 +39,7 @@ func labStories(t *testing.T, attach string) {
 	}()
 	// Stories mostly wait for silence, so some run at the same time, each on
 	// instances of its own.
-	stages := make(chan *Stage, 3)
+	stages := make(chan *Stage, 5)
 	for range cap(stages) {
 		stages <- lab.Stage()
 	}
