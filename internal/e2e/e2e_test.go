@@ -274,7 +274,9 @@ func (s *stage) refuse(t *testing.T, group, source string) {
 		if err := s.Allow(context.Background(), group, source); err != nil {
 			t.Error(err)
 		}
-		if err := s.Settle(context.Background()); err != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+		defer cancel()
+		if err := s.Settle(ctx); err != nil {
 			t.Error(err)
 		}
 	})
