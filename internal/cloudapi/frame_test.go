@@ -338,6 +338,18 @@ func TestPanicIsInternalError(t *testing.T) {
 	}
 }
 
+func TestFullDiskIsNamed(t *testing.T) {
+	b := newBench(t)
+	full := action(serviceCLB, "Full", func(*Call, *probeIn) (*done, error) {
+		return nil, fmt.Errorf("write revision 7: %w: 3 MB are free in /var/secret", store.ErrNoRoom)
+	})
+	b.actions[actionKey{full.Version, "Full"}] = &full
+	err := b.try("Full", `{"Name":"n"}`, nil)
+	if code(err) != "ResourceInsufficient" || !strings.Contains(err.Error(), "no room left; nothing was changed") || strings.Contains(err.Error(), "/var/secret") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestErrorCodes(t *testing.T) {
 	for _, tc := range []struct {
 		s    Service
