@@ -59,6 +59,7 @@ type Control struct {
 	facts     *Facts
 	stall     time.Duration  // stallLimit; tests have less patience
 	wg        sync.WaitGroup // everything that works for a session or Serve
+	rising    rise
 
 	mu       sync.Mutex
 	closing  bool // no more sessions
@@ -73,7 +74,7 @@ type Control struct {
 // o.DataDir.
 func New(o Options) (*Control, error) {
 	c := &Control{store: o.Store, log: o.Logger, now: o.Now, stall: stallLimit, sessions: map[lb.NodeID]*session{},
-		arrived: map[lb.Revision]time.Time{}, progress: make(chan struct{})}
+		rising: rise{left: store.MaxRaise}, arrived: map[lb.Revision]time.Time{}, progress: make(chan struct{})}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}

@@ -47,6 +47,7 @@ type nodeFacts struct {
 	status   NodeStatus
 	warning  string
 	failure  string
+	ahead    string // it came with a revision that the server does not follow
 	counters map[counterKey]flow.Counter
 	health   map[uint32]flow.Health
 }
@@ -76,7 +77,7 @@ func (f *Facts) Nodes() []NodeStatus {
 	all := make([]NodeStatus, 0, len(f.nodes))
 	for _, n := range f.nodes {
 		s := n.status
-		s.Err = cmp.Or(n.failure, n.warning)
+		s.Err = cmp.Or(n.ahead, n.failure, n.warning)
 		all = append(all, s)
 	}
 	slices.SortFunc(all, func(a, b NodeStatus) int { return cmp.Compare(a.ID, b.ID) })

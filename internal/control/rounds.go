@@ -121,6 +121,9 @@ func (c *Control) offer(s *session, state *lb.State) {
 	if state.Nodes[s.Name] == nil {
 		return // registered later than this state; its own round is on the way
 	}
+	if state.Revision < s.least {
+		return // it would refuse; where the counter was raised, a newer one is on the way
+	}
 	p, err := c.encoder.encode(state, s.Name)
 	if err != nil {
 		c.log.Error("snapshot not assembled", "node", s.Name, "revision", state.Revision, "error", err)
@@ -178,7 +181,7 @@ func (c *Control) add(s *session, hello *wire.Hello) bool {
 	c.facts.follow(c.store.State())
 	c.facts.change(s.Name, func(n *nodeFacts) {
 		n.status.Connected, n.status.Since, n.status.Version = true, c.now(), hello.Version
-		n.status.Committed, n.status.Staged = s.committed, s.committed
+		n.status.Committed, n.status.Staged, n.ahead = s.committed, s.committed, s.ahead
 	})
 	c.mu.Unlock()
 	c.log.Info("node attached", "node", s.Name, "role", s.Role, "revision", s.committed, "version", hello.Version)

@@ -70,6 +70,9 @@ func (sv *service) Attach(stream wire.Control_AttachServer) error {
 	ctx, stop := context.WithCancelCause(stream.Context())
 	defer stop(nil)
 	s := newSession(id, hello, stop)
+	if s.ahead, err = sv.c.follow(ctx, id.Name, s.least); err != nil {
+		return refusal(err)
+	}
 	if !sv.c.add(s, hello) {
 		return refusal(errClosing)
 	}

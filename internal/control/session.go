@@ -45,8 +45,10 @@ type session struct {
 	failed    lb.Revision // the newest offered was refused: equals offered; else 0
 	retryAt   time.Time   // when to offer a refused one again
 	retryWait time.Duration
-	late      bool // it let a round wait in vain and has not caught up
-	forget    bool // the sender must assume that the node holds no blob
+	late      bool        // it let a round wait in vain and has not caught up
+	least     lb.Revision // what the node came with; it takes nothing older
+	ahead     string      // set before the session is added: why its revision is not followed; "": it is
+	forget    bool        // the sender must assume that the node holds no blob
 
 	has map[string]bool // sender only: blobs that the node holds
 }
@@ -59,7 +61,7 @@ type outgoing struct {
 
 func newSession(id identity, hello *wire.Hello, stop context.CancelCauseFunc) *session {
 	s := &session{identity: id, stop: stop, wake: make(chan struct{}, 1), has: map[string]bool{},
-		committed: lb.Revision(hello.Revision), retryWait: retryFirst}
+		committed: lb.Revision(hello.Revision), least: lb.Revision(max(hello.Revision, hello.Kernel)), retryWait: retryFirst}
 	for _, h := range hello.Have {
 		s.has[h] = true
 	}

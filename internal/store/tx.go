@@ -18,6 +18,9 @@ const maxNum = 1<<24 - 1
 // errNums is final: numbers are never reused.
 var errNums = errors.New("all 16,777,215 object numbers of this region are used up")
 
+// errCounter is final too: the kernel carries revisions in 32 bits.
+var errCounter = errors.New("the revision counter is used up")
+
 // A Tx is one transaction in the making. It is valid only inside the function
 // given to Update, in its goroutine.
 type Tx struct {
@@ -28,7 +31,8 @@ type Tx struct {
 	write map[string][]byte // nil value: delete
 	order []string          // keys of write, in order of first change
 	aux   []change
-	err   error // what methods without an error result ran into
+	floor lb.Revision // the revision must become at least this; 0: the next will do
+	err   error       // what methods without an error result ran into
 }
 
 func newTx(ctx context.Context, b backend, base *view) *Tx {
@@ -144,13 +148,13 @@ func (tx *Tx) finish() (write, *view) {
 	for _, key := range tx.order {
 		w.changes = append(w.changes, change{key, tx.write[key]})
 	}
-	changed := len(w.changes) > 0 || w.num != tx.base.num
+	changed := len(w.changes) > 0 || w.num != tx.base.num || tx.floor > w.revision
 	if !changed && len(w.aux) == 0 {
 		return w, nil
 	}
 	next := &view{state: tx.base.state, num: w.num}
 	if changed {
-		w.revision++
+		w.revision = max(w.revision+1, tx.floor)
 		tx.draft.state.Revision = w.revision
 		next.state = tx.draft.state
 	}
@@ -191,7 +195,7 @@ func remove[K ~string, V any](tx *Tx, c *collection[K, V], id K) {
 
 func (tx *Tx) record(key string, value []byte) {
 	if tx.base.state.Revision == math.MaxUint32 {
-		tx.fail(errors.New("the revision counter is used up"))
+		tx.fail(errCounter)
 	}
 	if _, ok := tx.write[key]; !ok {
 		tx.order = append(tx.order, key)

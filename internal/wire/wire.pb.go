@@ -536,8 +536,9 @@ type Hello struct {
 	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`          // must be the certificate's
 	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`    // where the tunnel ends
 	Version       string                 `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`    // of the node's program, for people
-	Revision      uint32                 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"` // in force; 0: none
+	Revision      uint32                 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"` // in force by this process; 0: none
 	Have          []string               `protobuf:"bytes,6,rep,name=have,proto3" json:"have,omitempty"`          // hashes of the blobs it holds
+	Kernel        uint32                 `protobuf:"varint,7,opt,name=kernel,proto3" json:"kernel,omitempty"`     // the revision that the kernel enforces, maybe for a former process; nothing older is taken
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -612,6 +613,13 @@ func (x *Hello) GetHave() []string {
 		return x.Have
 	}
 	return nil
+}
+
+func (x *Hello) GetKernel() uint32 {
+	if x != nil {
+		return x.Kernel
+	}
+	return 0
 }
 
 // Ack answers one Stage or Commit. With an error, the former snapshot is
@@ -824,14 +832,15 @@ const file_wire_proto_rawDesc = "" +
 	"\x05hello\x18\x01 \x01(\v2\x15.sallyport.wire.HelloH\x00R\x05hello\x12'\n" +
 	"\x03ack\x18\x02 \x01(\v2\x13.sallyport.wire.AckH\x00R\x03ack\x12-\n" +
 	"\x05facts\x18\x03 \x01(\v2\x15.sallyport.wire.FactsH\x00R\x05factsB\x06\n" +
-	"\x04kind\"\x9b\x01\n" +
+	"\x04kind\"\xb3\x01\n" +
 	"\x05Hello\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x18\n" +
 	"\aversion\x18\x04 \x01(\tR\aversion\x12\x1a\n" +
 	"\brevision\x18\x05 \x01(\rR\brevision\x12\x12\n" +
-	"\x04have\x18\x06 \x03(\tR\x04have\"d\n" +
+	"\x04have\x18\x06 \x03(\tR\x04have\x12\x16\n" +
+	"\x06kernel\x18\a \x01(\rR\x06kernel\"d\n" +
 	"\x03Ack\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\rR\brevision\x12+\n" +
 	"\x05phase\x18\x02 \x01(\x0e2\x15.sallyport.wire.PhaseR\x05phase\x12\x14\n" +
