@@ -101,7 +101,7 @@ next:
 
 func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(b.ctx, 40*time.Second)
 	defer cancel()
 	if err := chromedp.Do(ctx, steps...); err != nil {
 		where, _ := chromedp.Run(b.ctx, chromedp.Location())
@@ -113,7 +113,7 @@ func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
 
 func run[R any](b *browser, a chromedp.Action[R]) R {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(b.ctx, 40*time.Second)
 	defer cancel()
 	r, err := chromedp.Run(ctx, a)
 	if err != nil {
@@ -297,7 +297,7 @@ func (b *browser) press(text string) {
 // until waits for a script to be true.
 func (b *browser) until(what, script string) {
 	b.Helper()
-	deadline := time.Now().Add(15 * time.Second)
+	deadline := time.Now().Add(40 * time.Second)
 	for {
 		ctx, cancel := context.WithTimeout(b.ctx, 10*time.Second)
 		ok, err := chromedp.Run(ctx, chromedp.Evaluate[bool](script))
