@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/sallyport/sallyport/internal/flow"
 	"github.com/sallyport/sallyport/internal/health"
+	"github.com/sallyport/sallyport/internal/lb"
 	"github.com/sallyport/sallyport/internal/snapshot"
 )
 
@@ -134,4 +136,37 @@ func TestTeller(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	newTeller(ctx, gate{}, nil, false, slog.New(slog.DiscardHandler)).report(health.Result{}) // nobody listens: must not block
+}
+
+// An applier counts what it was told.
+type applier struct {
+	refuse            error
+	staged, committed lb.Revision
+}
+
+func (a *applier) Stage(_ context.Context, s *snapshot.Snapshot) error {
+	a.staged = s.Revision
+	return a.refuse
+}
+
+func (a *applier) Commit(_ context.Context, r lb.Revision) error { a.committed = r; return nil }
+
+// Layer 7 serves what was kept, or waits when that cannot be; then it is told
+// why.
+func TestResume(t *testing.T) {
+	for _, c := range []struct {
+		refuse error
+		want   lb.Revision
+		said   string
+	}{
+		{nil, 7, "layer 7 serves what was kept"},
+		{errors.New("the port is taken"), 0, "the port is taken"},
+	} {
+		var logs bytes.Buffer
+		a := &applier{refuse: c.refuse}
+		resume(t.Context(), a, &snapshot.Snapshot{Revision: 7}, slog.New(slog.NewTextHandler(&logs, nil)))
+		if a.staged != 7 || a.committed != c.want || !strings.Contains(logs.String(), c.said) {
+			t.Errorf("staged %d, committed %d, said %s", a.staged, a.committed, logs.String())
+		}
+	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/sallyport/sallyport/internal/lb"
 	"github.com/sallyport/sallyport/internal/node"
 	"github.com/sallyport/sallyport/internal/proxy"
+	"github.com/sallyport/sallyport/internal/snapshot"
 )
 
 // parts are the rooms of one node, wired together.
@@ -31,36 +32,59 @@ func open(ctx context.Context, s settings, log *slog.Logger) (*parts, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("run needs root: it attaches programs to the kernel")
 	}
+	p := &parts{}
+	addGate := func(*datapath.Datapath) error { return nil }
+	if s.node.Role == lb.RoleGateway {
+		addGate = p.openGateway(ctx, s, log)
+	}
 	gate, err := datapath.Open(datapath.Options{Node: s.node.Name, Role: s.node.Role, Device: s.device, PinDir: s.pin,
 		Address: s.node.Address, Control: s.control, Attach: s.attach, Proxied: s.node.Role == lb.RoleGateway, Log: log})
 	if err != nil {
-		return nil, fmt.Errorf("attach to %s: %w", s.device, err)
+		return nil, errors.Join(fmt.Errorf("attach to %s: %w", s.device, err), p.close())
 	}
-	p := &parts{kernel: gate, appliers: []node.Applier{gate}, closers: []func() error{gate.Close}}
-	if s.node.Role == lb.RoleGateway {
-		if err := p.openGateway(ctx, s, gate, log); err != nil {
-			return nil, errors.Join(err, p.close())
-		}
+	p.kernel, p.appliers = gate, []node.Applier{gate}
+	p.closers = append([]func() error{gate.Close}, p.closers...)
+	if err := addGate(gate); err != nil {
+		return nil, errors.Join(err, p.close())
 	}
 	return p, nil
 }
 
-// openGateway adds what only a gateway has. The prober comes last, so that
-// what it reports is about targets that the rest knows.
-func (p *parts) openGateway(ctx context.Context, s settings, gate *datapath.Datapath, log *slog.Logger) error {
-	if err := node.PolicyRoute(s.device); err != nil {
-		return err
-	}
+// openGateway makes what only a gateway has; addGate adds it to the appliers
+// once there is a gate. The prober comes last, so that what it reports is
+// about targets that the rest knows.
+func (p *parts) openGateway(ctx context.Context, s settings, log *slog.Logger) (addGate func(*datapath.Datapath) error) {
 	p.health = make(chan flow.Health, healthBuffer)
-	tell := newTeller(ctx, gate, p.health, gate.Revision() != 0, log)
+	var tell *teller // the prober tells nobody before its first Commit
 	dialer := node.TransparentDialer{}
-	prober := health.New(health.Options{Dial: dialer.Dial, Report: tell.report})
+	prober := health.New(health.Options{Dial: dialer.Dial, Report: func(r health.Result) { tell.report(r) }})
 	web := proxy.New(proxy.Options{Dial: dialer.Dial, Listen: node.TransparentListen, Alive: prober.Alive, Logger: log})
-	p.appliers = append(p.appliers, web, tell, prober)
 	p.closers = append(p.closers,
 		func() error { prober.Close(); return nil },
 		func() error { return drain(web) })
-	return nil
+	if kept := node.Kept(s.node, datapath.InForce(s.pin)); kept != nil {
+		resume(ctx, web, kept, log)
+	}
+	return func(gate *datapath.Datapath) error {
+		tell = newTeller(ctx, gate, p.health, gate.Revision() != 0, log)
+		p.appliers = append(p.appliers, web, tell, prober)
+		return node.PolicyRoute(s.device)
+	}
+}
+
+// resume lets layer 7 go on while the kernel still verifies the programs, which
+// is most of a start: until they are replaced, those of the former process
+// judge, by the very snapshot that was kept.
+func resume(ctx context.Context, web node.Applier, kept *snapshot.Snapshot, log *slog.Logger) {
+	err := web.Stage(ctx, kept)
+	if err == nil {
+		err = web.Commit(ctx, kept.Revision)
+	}
+	if err != nil {
+		log.Warn("layer 7 waits for the programs", "error", err) // and is told of then
+		return
+	}
+	log.Info("layer 7 serves what was kept", "revision", kept.Revision)
 }
 
 // drain lets requests in flight finish for a while.

@@ -226,6 +226,50 @@ func TestEngineRestore(t *testing.T) {
 	}
 }
 
+// What may begin before Run: only the very revision that was asked for, whole
+// and this node's, also when it was not promoted any more.
+func TestKept(t *testing.T) {
+	dir := t.TempDir()
+	k := &keeper{dir: dir}
+	for r := range lb.Revision(2) {
+		if err := errors.Join(k.prepare(stageOf(t, "gateway-1", r+4)), k.promote()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := k.prepare(stageOf(t, "gateway-1", 6)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name string
+		node lb.NodeID
+		r    lb.Revision
+		want bool
+	}{
+		{"nothing in the kernel", "gateway-1", 0, false},
+		{"the previous", "gateway-1", 4, false},
+		{"the last", "gateway-1", 5, true},
+		{"not promoted", "gateway-1", 6, true},
+		{"one never seen", "gateway-1", 7, false},
+		{"another node's", "gateway-2", 5, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := Kept(Options{Name: c.node, Role: lb.RoleGateway, DataDir: dir}, c.r)
+			if (s != nil) != c.want || s != nil && s.Revision != c.r {
+				t.Errorf("%+v", s)
+			}
+		})
+	}
+	if err := os.Truncate(k.path(fileLast), 90); err != nil {
+		t.Fatal(err)
+	}
+	if s := Kept(Options{Name: "gateway-1", Role: lb.RoleGateway, DataDir: dir}, 5); s != nil {
+		t.Error("a damaged snapshot was returned")
+	}
+	if _, err := os.Stat(k.path(fileLast)); err != nil {
+		t.Errorf("it was moved: %v", err)
+	}
+}
+
 // A disk that takes nothing stops no snapshot. The fault stays told until what
 // is in force is on disk, which needs no newer revision.
 func TestKeptAgain(t *testing.T) {

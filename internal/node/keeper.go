@@ -83,6 +83,17 @@ func (k *keeper) load(kernel lb.Revision) (m *wire.Stage, err error) {
 	return nil, err
 }
 
+// at returns the kept snapshot of revision r and changes nothing on disk; nil
+// when there is none in good order.
+func (k *keeper) at(r lb.Revision) *wire.Stage {
+	for _, name := range []string{fileLast, fileNext} {
+		if m, err := k.read(name); err == nil && m != nil && lb.Revision(m.Revision) == r {
+			return m
+		}
+	}
+	return nil
+}
+
 // read returns nil without an error when there is no such file.
 func (k *keeper) read(name string) (*wire.Stage, error) {
 	raw, err := os.ReadFile(k.path(name))

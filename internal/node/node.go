@@ -151,6 +151,25 @@ func (n *Node) keep(ctx context.Context) {
 	}
 }
 
+// Kept is the snapshot of revision r that an earlier process of this node kept
+// in o.DataDir; nil when there is none in good order, or r is 0. It changes
+// nothing: it is for what may begin before Run, which restores.
+func Kept(o Options, r lb.Revision) *snapshot.Snapshot {
+	if r == 0 {
+		return nil
+	}
+	k := &keeper{dir: o.DataDir}
+	m := k.at(r)
+	if m == nil {
+		return nil
+	}
+	a, err := newEngine(o.Name, o.Role, nil, k, nil).open(m)
+	if err != nil {
+		return nil
+	}
+	return a.snapshot
+}
+
 // Run is New and its Run in one.
 func Run(ctx context.Context, o Options) error {
 	n, err := New(o)
