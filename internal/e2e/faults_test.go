@@ -49,7 +49,14 @@ func (s *stage) onSmallDisk(t *testing.T, process, dir, size string) *smallDisk 
 		}
 		return err
 	}
-	kill := func() error { return s.Signal(context.Background(), process, unix.SIGKILL) }
+	kill := func() error { // and wait for the next one: a call that the dead one had taken would fail
+		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+		defer cancel()
+		if err := s.Signal(ctx, process, unix.SIGKILL); err != nil {
+			return err
+		}
+		return s.Settle(ctx)
+	}
 	err := move(dir, d.mounted, func() error { return nil })
 	if err == nil {
 		err = unix.Mount(d.mounted, dir, "", unix.MS_BIND, "")
