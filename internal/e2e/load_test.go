@@ -283,6 +283,9 @@ func (w *writer) run(ctx context.Context, pace time.Duration) {
 			switch {
 			case err == nil:
 				w.acked = append(w.acked, source)
+			case !first && errors.As(err, &refusal) && refusal.Code == "UnsupportedOperation.DuplicatePolicy":
+				// The attempt before wrote it and died before it could say so.
+				w.acked = append(w.acked, source)
 			case ctx.Err() != nil:
 			case errors.As(err, &refusal) && refusal.Code == w.may:
 				if first { // else an attempt without an answer may have written it
