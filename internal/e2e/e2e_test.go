@@ -527,6 +527,9 @@ func (s *stage) layer7Back(t *testing.T) {
 // start without the server.
 func (s *stage) damagedSnapshot(t *testing.T) {
 	s.refuse(t, s.Edge, client2)
+	l, loading := newLoad(t.Context())
+	s.standard(loading, l)
+	defer l.end(t)
 	if err := s.Signal(t.Context(), "server", unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}

@@ -84,6 +84,7 @@ type load struct {
 	tried   map[string]int // refused, by client
 	bytes   int64          // downloaded
 	faults  []string
+	until   time.Time // end waits for it: zero unless new connections are made
 
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -129,6 +130,7 @@ func (l *load) every(ctx context.Context, pace time.Duration, fn func()) {
 
 // fresh makes requests of client-1, each on a connection of its own.
 func (l *load) fresh(ctx context.Context, kind, address string, pace time.Duration) {
+	l.until = time.Now().Add(wholeLoad)
 	l.every(ctx, pace, func() {
 		began := time.Now()
 		s, err := once("client-1", address, "/load")
@@ -233,9 +235,13 @@ func newLoad(ctx context.Context) (*load, context.Context) {
 	return &load{served: map[string]int{}, tried: map[string]int{}, cancel: cancel}, ctx
 }
 
-// end stops the load and reports it: nothing may have failed.
+// wholeLoad is how long a load of new connections lasts at least.
+const wholeLoad = 20 * time.Second
+
+// end stops the load, once it has lasted, and reports it: nothing may have failed.
 func (l *load) end(t *testing.T) {
 	t.Helper()
+	time.Sleep(time.Until(l.until))
 	l.cancel()
 	l.wg.Wait()
 	t.Logf("served %v, %.0f MB downloaded, longest request %v, %d needed a second packet; refused %v",
