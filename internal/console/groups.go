@@ -3,6 +3,8 @@
 package console
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"strconv"
 )
@@ -100,9 +102,14 @@ func policiesOf(lines []line) []m {
 }
 
 type groupFormData struct {
-	G    group
-	F    form
-	Text string
+	G group
+	F form
+}
+
+// Stamp tells one name and remarks from another.
+func (d groupFormData) Stamp() string {
+	sum := sha256.Sum256([]byte(d.G.SecurityGroupName + "\x00" + d.G.SecurityGroupDesc))
+	return hex.EncodeToString(sum[:8])
 }
 
 func (v *visit) editGroup() error {
@@ -113,6 +120,10 @@ func (v *visit) editGroup() error {
 	d := groupFormData{G: g, F: v.initial("GroupName", g.SecurityGroupName, "GroupDescription", g.SecurityGroupDesc)}
 	if v.posted() {
 		d.F = v.typed()
+		if d.F.V("stamp") != d.Stamp() {
+			d.F = d.F.fault("", fmt.Sprintf("Somebody changed this while you were looking: the name is now %q, the remarks %q. Nothing of yours was written; send again to replace them.", g.SecurityGroupName, g.SecurityGroupDesc))
+			return v.show(d.F.status(), "group-edit", "sg", "Name and remarks", d)
+		}
 		err := v.do(vpcVersion, "ModifySecurityGroupAttribute", m{"SecurityGroupId": g.SecurityGroupId,
 			"GroupName": d.F.V("GroupName"), "GroupDescription": d.F.V("GroupDescription")}, nil)
 		if err == nil {

@@ -166,6 +166,9 @@ func (v *visit) bindDialog(kind string) error {
 		return err
 	}
 	d := bindData{Guard: g, Was: strings.Join(g.Bound, ","), F: v.initial(), Ticked: g.Bound}
+	if v.draft != nil { // ticked before the login expired
+		d.Was, d.Ticked, d.Search = v.draft.Get("was"), v.draft["sg"], v.draft.Get("q")
+	}
 	if v.posted() {
 		d.F = v.typed()
 		d.Ticked, d.Search = d.F.Values["sg"], d.F.V("q")

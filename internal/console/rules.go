@@ -175,6 +175,9 @@ func (v *visit) ruleForm(set policySet) (ruleFormData, error) {
 		l := lineOf(r)
 		d.Places = append(d.Places, choice{Id: strconv.Itoa(i), Name: fmt.Sprintf("above rule %d: %s %s %s", i+1, l.Policy, l.Service, l.Source)})
 	}
+	if v.draft != nil { // seen before the login expired
+		d.Version, d.Seen = v.draft.Get("version"), v.draft.Get("seen")
+	}
 	d.Groups, _, err = v.searchGroups("", 0, 50)
 	return d, err
 }
@@ -290,7 +293,7 @@ func (v *visit) editRule() error {
 	d.Rule = v.r.FormValue("rule")
 	at := slices.IndexFunc(list, func(r policyRule) bool { return r.PolicyId == d.Rule })
 	if at < 0 {
-		return v.problem(http.StatusNotFound, "This rule is gone", "Somebody removed or rewrote it since you loaded the page.")
+		return v.editGone(d, set)
 	}
 	d.N, d.F, d.Lines = at+1, v.initial(), []line{lineOf(list[at])}
 	if typed := d.F.lines(); len(typed) == 1 {
@@ -321,6 +324,26 @@ func (v *visit) editRule() error {
 	}
 	d.F = f
 	return v.show(d.F.status(), "rule-edit", "sg", fmt.Sprintf("Edit rule %d", d.N), d)
+}
+
+// editGone answers who edits a rule that is no more. What was typed is offered
+// as a new rule in its place.
+func (v *visit) editGone(d ruleFormData, set policySet) error {
+	d.F = v.initial()
+	if v.posted() {
+		d.F = v.typed()
+	}
+	if d.Lines = d.F.lines(); len(d.Lines) != 1 {
+		return v.problem(http.StatusNotFound, "This rule is gone", "Somebody removed or rewrote it since you loaded the page.")
+	}
+	at := slices.Index(strings.Split(d.F.V("seen"), ","), d.Rule)
+	if d.At = ""; at >= 0 && at < len(d.Places) {
+		d.At = strconv.Itoa(at)
+	}
+	d.Version, d.Seen = set.Version, idsOf(set.list(d.Dir))
+	text, _ := changes(d.F.V("seen"), set.list(d.Dir))
+	d.F = d.F.fault("", text+" The rule that you edited is not there any more; what you typed is below, as a new rule.")
+	return v.show(d.F.status(), "rule-add", "sg", "Add rules", d)
 }
 
 // deleteRules removes the ticked rules, after asking.

@@ -91,6 +91,9 @@ func (v *visit) importRules() error {
 	}
 	d := importData{G: g, Dir: v.dir(), Version: set.Version, F: v.initial("mode", "overwrite")}
 	d.Seen, d.Have = idsOf(set.list(d.Dir)), len(set.list(d.Dir))
+	if v.draft != nil { // seen before the login expired
+		d.Version, d.Seen = v.draft.Get("version"), v.draft.Get("seen")
+	}
 	if v.posted() {
 		d.F = v.typed()
 		if err := v.upload(&d); err != nil {
@@ -113,20 +116,26 @@ func (v *visit) importRules() error {
 
 // upload puts a sent file's text in the place of a typed one.
 func (v *visit) upload(d *importData) error {
+	text, err := v.uploaded()
+	if err == nil && text != "" {
+		d.F.Values.Set("csv", text)
+		d.F.Values.Del("step")
+	}
+	return err
+}
+
+// uploaded is a sent file's text, "" without one.
+func (v *visit) uploaded() (string, error) {
 	file, _, err := v.r.FormFile("file")
 	if err != nil {
-		return nil // none was sent
+		return "", nil // none was sent
 	}
 	defer file.Close()
 	text, err := io.ReadAll(file)
-	if err != nil {
-		return err
+	if len(bytes.TrimSpace(text)) == 0 {
+		return "", err
 	}
-	if len(bytes.TrimSpace(text)) > 0 {
-		d.F.Values.Set("csv", string(text))
-		d.F.Values.Del("step")
-	}
-	return nil
+	return string(text), err
 }
 
 func (v *visit) importLines(d *importData, set policySet) (done bool, err error) {

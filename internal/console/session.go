@@ -32,6 +32,30 @@ type session struct {
 	made   time.Time
 	used   time.Time
 	notice string
+	draft  draft
+}
+
+// A draft is what somebody was about to send to a dialog when their login had
+// expired.
+type draft struct {
+	path   string
+	values url.Values
+}
+
+func (s *session) setDraft(d draft) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.draft = d
+}
+
+// draftFor is what was typed into the dialog of a path, nil when nothing was.
+func (s *session) draftFor(path string) url.Values {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draft.path != path {
+		return nil
+	}
+	return s.draft.values
 }
 
 func (s *session) setNotice(text string) {
@@ -73,8 +97,8 @@ func newSessions(now func() time.Time) *sessions {
 	return &sessions{now: now, all: map[[sha256.Size]byte]*session{}}
 }
 
-// begin makes a login and returns its cookie's text.
-func (s *sessions) begin(secretID string) string {
+// begin makes a login and returns it with its cookie's text.
+func (s *sessions) begin(secretID string) (string, *session) {
 	text, now := rand.Text()+rand.Text(), s.now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,8 +107,9 @@ func (s *sessions) begin(secretID string) string {
 			delete(s.all, key)
 		}
 	}
-	s.all[sha256.Sum256([]byte(text))] = &session{secretID: secretID, csrf: rand.Text(), made: now, used: now}
-	return text
+	made := &session{secretID: secretID, csrf: rand.Text(), made: now, used: now}
+	s.all[sha256.Sum256([]byte(text))] = made
+	return text, made
 }
 
 // find is the request's login, nil when there is none, it has expired, or its
@@ -221,9 +246,12 @@ func (v *visit) askLogin() error {
 	} else if v.posted() {
 		values := url.Values{}
 		for name, list := range v.r.PostForm {
-			if name != "csrf" {
+			if name != "csrf" && name != "step" {
 				values[name] = list
 			}
+		}
+		if text, err := v.uploaded(); err == nil && text != "" {
+			values.Set("csv", text)
 		}
 		d.Resume, d.ResumePath, d.Next = values.Encode(), v.r.URL.RequestURI(), ""
 	}
@@ -269,36 +297,45 @@ func (v *visit) login() error {
 	}
 	v.throttle.succeeded(from)
 	v.sessions.end(v.r)
-	http.SetCookie(v.w, &http.Cookie{Name: cookieName, Value: v.sessions.begin(id), Path: Root, HttpOnly: true,
+	text, made := v.sessions.begin(id)
+	http.SetCookie(v.w, &http.Cookie{Name: cookieName, Value: text, Path: Root, HttpOnly: true,
 		Secure: v.r.TLS != nil, SameSite: http.SameSiteStrictMode, MaxAge: int(wholeLimit / time.Second)})
 	if d.ResumePath == "" {
 		http.Redirect(v.w, v.r, ours(d.Next), http.StatusSeeOther)
 		return nil
 	}
-	return v.resume(d)
+	return v.resume(made, d)
 }
 
-// resume shows what was not sent, to be sent now under the new login.
-func (v *visit) resume(d loginData) error {
-	values, err := url.ParseQuery(d.Resume)
+// resume leads back to the dialog whose form was not sent, with what was typed
+// into it.
+func (v *visit) resume(made *session, d loginData) error {
+	to, err := url.Parse(ours(d.ResumePath))
 	if err != nil {
-		values = url.Values{}
+		return err
 	}
-	http.Redirect(v.w, v.r, ours(d.ResumePath)+resumeQuery(d.ResumePath, values), http.StatusSeeOther)
+	if values, err := url.ParseQuery(d.Resume); err == nil {
+		made.setDraft(draft{to.Path, values})
+	}
+	q := to.Query()
+	q.Set("resumed", "1")
+	to.RawQuery = q.Encode()
+	http.Redirect(v.w, v.r, to.String(), http.StatusSeeOther)
 	return nil
 }
 
-// resumeQuery is what was typed as a query, which dialogs read as their first
-// values, if it is short enough for an address.
-func resumeQuery(path string, values url.Values) string {
-	if values.Del("step"); len(values) == 0 || len(values.Encode()) > 6000 {
-		return ""
+// resumes finds what was typed into this dialog before the login expired. The
+// form's hidden fields count as the address's, so that the dialog is the same.
+func (v *visit) resumes() {
+	if v.posted() || v.r.Form.Get("resumed") == "" {
+		return
 	}
-	sep := "?"
-	if strings.Contains(path, "?") {
-		sep = "&"
+	v.draft = v.session.draftFor(v.r.URL.Path)
+	for name, list := range v.draft {
+		if !v.r.Form.Has(name) {
+			v.r.Form[name] = list
+		}
 	}
-	return sep + "typed=" + url.QueryEscape(values.Encode())
 }
 
 func (v *visit) logout() error {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -84,6 +85,8 @@ type verdictsData struct {
 	NoNodes bool
 	Groups  []group
 	CLBs    []balancer
+
+	Unlisted string // the load balancer of the filter, when CLBs has not got it
 }
 
 func (v *visit) verdicts() error {
@@ -99,6 +102,9 @@ func (v *visit) verdicts() error {
 	}
 	if d.CLBs, _, err = v.balancers(m{"Limit": 100}); err != nil {
 		return err
+	}
+	if id := d.F.Balancer; !slices.ContainsFunc(d.CLBs, func(b balancer) bool { return b.LoadBalancerId == id }) {
+		d.Unlisted = id
 	}
 	if d.Fault == "" {
 		var found []verdict

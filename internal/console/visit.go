@@ -26,6 +26,7 @@ type visit struct {
 	w       http.ResponseWriter
 	r       *http.Request
 	session *session
+	draft   url.Values // what was typed here before the login expired
 }
 
 // A handler answers a visit. An error it returns becomes a page; it must not
@@ -45,6 +46,9 @@ func (c *Console) open(method, path string, h handler) {
 		if method == http.MethodPost && !v.readForm() {
 			return
 		}
+		if method == http.MethodGet {
+			_ = r.ParseForm() // what cannot be read of an address is not asked for
+		}
 		if err := h(v); err != nil {
 			v.fail(err)
 		}
@@ -63,6 +67,7 @@ func (c *Console) guarded(method, path string, h handler) {
 			return v.problem(http.StatusForbidden, "This form is not from your login",
 				"It may be left over from an earlier one. Nothing was changed: go back, load the page again and send the form once more.")
 		}
+		v.resumes()
 		return h(v)
 	})
 }
@@ -200,11 +205,10 @@ func defaults(pairs ...string) form {
 // initial is what a dialog shows first: what was typed before a login ended,
 // or else the defaults.
 func (v *visit) initial(pairs ...string) form {
-	f := defaults(pairs...)
-	if typed, err := url.ParseQuery(v.r.URL.Query().Get("typed")); err == nil && len(typed) > 0 {
-		f.Values = typed
+	if v.draft != nil {
+		return form{Values: v.draft}
 	}
-	return f
+	return defaults(pairs...)
 }
 
 // refused puts the API's refusal beside the form. Errors that are not the
