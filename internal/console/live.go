@@ -20,6 +20,8 @@ const (
 	livePeriod = time.Second
 	liveLimit  = 2 * time.Minute
 	batchRows  = 25 // verdicts shown per period; the rest is counted
+
+	beatPeriods = 4 // a stream with nothing to tell says so; browsers lose patience after 12 s
 )
 
 // live is the stream of server-sent events. It says that something a page
@@ -55,6 +57,9 @@ func (v *visit) live() error {
 				return nil
 			}
 		}
+		if s.beats++; s.beats%beatPeriods == 0 && s.send("beat", "1") != nil {
+			return nil
+		}
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
@@ -89,12 +94,8 @@ func (s *stream) look(topic string) error {
 	}
 	before, known := s.seen[topic]
 	s.seen[topic] = now
-	s.beats++
-	switch {
-	case before != now && (known || topic != "flows"):
+	if before != now && (known || topic != "flows") {
 		return s.send("changed", topic)
-	case s.beats%15 == 0:
-		return s.send("beat", "1")
 	}
 	return nil
 }
@@ -171,7 +172,7 @@ func (s *stream) verdicts(ctx context.Context) error {
 			_ = s.send("expired", "1")
 			return nil
 		}
-		found, next, lost, err := s.readVerdicts(ctx, f, cursor, 10)
+		found, next, lost, err := s.readVerdicts(ctx, f, cursor, beatPeriods)
 		if err != nil {
 			return nil
 		}

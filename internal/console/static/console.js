@@ -167,21 +167,27 @@ function tell(text) {
 }
 
 const lost = "The server does not answer. What you see may be old; trying again.";
+const slow = "The server is slow to answer. What you see may be old; trying again.";
+const patience = 12000; // ms; a stream that lives says something more often
 const gone = "Your login has expired. Load the page to log in again; what you typed stays here until you do.";
 
 // listen keeps a stream of events and says when it is lost.
 function listen(address, events) {
   let source = null;
   let failures = 0;
+  let ended = false;
+  let heard = Date.now();
   const open = () => {
     if (source) source.close();
+    heard = Date.now();
     source = new EventSource(address);
+    for (const name of ["hello", "beat", "changed", "verdicts"]) source.addEventListener(name, () => { heard = Date.now(); });
     source.addEventListener("hello", () => {
       if (failures > 0) events.again();
       failures = 0;
       tell("");
     });
-    source.addEventListener("expired", () => { source.close(); tell(gone); });
+    source.addEventListener("expired", () => { source.close(); ended = true; tell(gone); });
     for (const [name, take] of Object.entries(events)) {
       if (name !== "again") source.addEventListener(name, (event) => take(event.data));
     }
@@ -191,13 +197,18 @@ function listen(address, events) {
       if (failures > 1) tell(lost);
       try {
         const answer = await fetch(root + "live?topics=", { method: "HEAD" });
-        if (answer.status === 401) { tell(gone); return; }
+        if (answer.status === 401) { ended = true; tell(gone); return; }
       } catch { tell(lost); }
       setTimeout(() => { if (!document.hidden) open(); }, Math.min(15000, 500 * 2 ** failures));
     };
   };
   if (!document.hidden) open();
   const again = () => { if (source) source.close(); failures = 1; open(); };
+  setInterval(() => { // a connection that hangs tells no error
+    if (ended || document.hidden || Date.now() - heard < patience) return;
+    tell(slow);
+    again();
+  }, 2000);
   window.addEventListener("pagehide", () => { if (source) source.close(); });
   window.addEventListener("pageshow", (event) => { if (event.persisted) again(); }); // the browser kept the page and brings it back
   document.addEventListener("visibilitychange", () => { // browsers allow few connections: hidden pages hold none
@@ -218,10 +229,11 @@ async function refresh(topic) {
   const topics = waiting;
   waiting = new Set();
   try {
-    const answer = await fetch(location.href);
+    const answer = await fetch(location.href, { signal: AbortSignal.timeout(patience) });
     if (answer.status === 401) { tell(gone); return; }
     if (!answer.ok) return;
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    tell("");
     for (const part of document.querySelectorAll("[data-live]")) {
       const fresh = page.getElementById(part.id);
       const concerned = part.dataset.topics.split(",").some((name) => topics.has(name));
@@ -232,7 +244,8 @@ async function refresh(topic) {
       if (left) part.querySelector(".scroll").scrollLeft = left;
     }
   } catch {
-    tell(lost);
+    tell(slow);
+    for (const name of topics) waiting.add(name);
   } finally {
     setTimeout(() => { busy = false; if (waiting.size) refresh([...waiting][0]); }, 1500);
   }
@@ -280,8 +293,9 @@ function stream() {
       const batch = JSON.parse(text);
       if (!batch.count && !batch.lost) return;
       if (pause.getAttribute("aria-pressed") === "true") {
-        held = [...held.slice(-20), batch];
-        note.textContent = "Paused; new verdicts are waiting.";
+        held.push(batch);
+        if (held.length > 20) { const first = held.shift(); left += first.count + first.lost; }
+        note.textContent = "Paused; new verdicts are waiting." + (left ? ` ${left} left out so far.` : "");
         return;
       }
       show(batch);
