@@ -4,6 +4,7 @@ package console
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -61,13 +62,18 @@ type balancerListData struct {
 	P    pager
 }
 
+// balancerSearch asks for load balancers by a part of their names, a VIP or an
+// id.
+func balancerSearch(search string, offset, limit int) m {
+	if strings.HasPrefix(search, "lb-") {
+		return m{"LoadBalancerIds": []string{search}}
+	}
+	return m{"SearchKey": search, "Offset": offset, "Limit": limit}
+}
+
 func (v *visit) balancerList() error {
 	search, offset := v.r.URL.Query().Get("q"), v.offset()
-	in := m{"SearchKey": search, "Offset": offset, "Limit": pageSize}
-	if strings.HasPrefix(search, "lb-") {
-		in = m{"LoadBalancerIds": []string{search}}
-	}
-	all, total, err := v.balancers(in)
+	all, total, err := v.balancers(balancerSearch(search, offset, pageSize))
 	if err != nil {
 		return err
 	}
@@ -212,5 +218,54 @@ func (v *visit) balancerListeners() error {
 		return err
 	}
 	d.Selected = v.r.URL.Query().Get("listener")
+	shorten(d.Listeners, d.Selected)
 	return v.show(200, "clb-listeners", "clb", d.B.LoadBalancerName+": listeners", d)
+}
+
+// Targets that the listeners' page shows altogether, and of a listener that is
+// not the chosen one once there are more.
+const (
+	maxTargetsShown = 150
+	fewTargetsShown = 3
+)
+
+// shorten leaves a few targets to each listener when there are very many, the
+// abnormal ones first. The chosen one keeps its own.
+func shorten(listeners []listener, chosen string) {
+	total := 0
+	for _, l := range listeners {
+		total += len(l.Targets)
+		for _, r := range l.Rules {
+			total += len(r.Targets)
+		}
+	}
+	if total <= maxTargetsShown {
+		return
+	}
+	for i := range listeners {
+		l := &listeners[i]
+		if l.ListenerId == chosen {
+			continue
+		}
+		l.Targets, l.More = few(l.Targets, l.More)
+		for j := range l.Rules {
+			l.Rules[j].Targets, l.More = few(l.Rules[j].Targets, l.More)
+		}
+	}
+}
+
+func few(targets []target, more int) ([]target, int) {
+	slices.SortStableFunc(targets, func(a, b target) int {
+		switch {
+		case a.Health == b.Health:
+			return 0
+		case a.Health == "Dead":
+			return -1
+		case b.Health == "Dead":
+			return 1
+		}
+		return 0
+	})
+	n := min(fewTargetsShown, len(targets))
+	return targets[:n], more + len(targets) - n
 }

@@ -23,6 +23,31 @@ type dashboardData struct {
 	Clb, Cvm        rate
 }
 
+// overviewRows is how many load balancers the first page lists.
+const overviewRows = 10
+
+// worst are load balancers, those with the most abnormal targets among them
+// wherever in the region they are.
+func (v *visit) worst(tallies map[string]tally) (list []balancer, total int, err error) {
+	if list, total, err = v.balancers(m{"Limit": 100}); err != nil || total == len(list) {
+		return list, total, err
+	}
+	var ill []string
+	for id, t := range tallies {
+		if t.Dead > 0 && !slices.ContainsFunc(list, func(b balancer) bool { return b.LoadBalancerId == id }) {
+			ill = append(ill, id)
+		}
+	}
+	slices.SortFunc(ill, func(a, b string) int {
+		return cmp.Or(cmp.Compare(tallies[b].Dead, tallies[a].Dead), strings.Compare(a, b))
+	})
+	if len(ill) == 0 {
+		return list, total, nil
+	}
+	more, _, err := v.balancers(m{"LoadBalancerIds": ill[:min(overviewRows, len(ill))]})
+	return append(list, more...), total, err
+}
+
 // dashboard is the first page: what is in force, who is ill, what is refused.
 func (v *visit) dashboard() error {
 	s, err := v.status()
@@ -43,11 +68,11 @@ func (v *visit) dashboard() error {
 			d.Behind++
 		}
 	}
+	tallies := s.tallies()
 	var list []balancer
-	if list, d.BalancerTotal, err = v.balancers(m{"Limit": 100}); err != nil {
+	if list, d.BalancerTotal, err = v.worst(tallies); err != nil {
 		return err
 	}
-	tallies := s.tallies()
 	for _, t := range tallies {
 		d.T.Alive, d.T.Dead, d.T.Unknown, d.T.Close = d.T.Alive+t.Alive, d.T.Dead+t.Dead, d.T.Unknown+t.Unknown, d.T.Close+t.Close
 	}
@@ -57,7 +82,7 @@ func (v *visit) dashboard() error {
 	slices.SortStableFunc(d.Balancers, func(a, b balancerRow) int {
 		return cmp.Or(cmp.Compare(b.T.Dead, a.T.Dead), strings.Compare(a.B.LoadBalancerName, b.B.LoadBalancerName))
 	})
-	d.Balancers = d.Balancers[:min(10, len(d.Balancers))]
+	d.Balancers = d.Balancers[:min(overviewRows, len(d.Balancers))]
 	if _, d.GroupTotal, err = v.searchGroups("", 0, 1); err != nil {
 		return err
 	}

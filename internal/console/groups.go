@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 )
 
@@ -227,6 +228,8 @@ type associateData struct {
 	G       group
 	Kind    string
 	Choices []choice
+	Hidden  []string // ticked, and not shown by the search
+	Search  string
 	F       form
 }
 
@@ -239,15 +242,23 @@ func (v *visit) associate() error {
 		return err
 	}
 	d := associateData{G: g, Kind: "cvm", F: v.initial()}
+	if v.posted() {
+		d.F = v.typed()
+	}
+	d.Search = d.F.V("q")
 	if v.r.FormValue("kind") == "clb" {
 		d.Kind = "clb"
 	}
-	if d.Choices, err = v.associable(g.SecurityGroupId, d.Kind); err != nil {
+	if d.Choices, err = v.associable(g.SecurityGroupId, d.Kind, d.Search); err != nil {
 		return err
 	}
-	if v.posted() {
-		d.F = v.typed()
-		ids := d.F.Values["id"]
+	ids := d.F.Values["id"]
+	for _, id := range ids {
+		if !slices.ContainsFunc(d.Choices, func(c choice) bool { return c.Id == id }) {
+			d.Hidden = append(d.Hidden, id)
+		}
+	}
+	if v.posted() && d.F.V("search") == "" {
 		if len(ids) == 0 {
 			d.F = d.F.fault("id", "Tick at least one.")
 		} else if err = v.bindMany(g.SecurityGroupId, d.Kind, ids, true); err == nil {
@@ -259,11 +270,12 @@ func (v *visit) associate() error {
 	return v.show(d.F.status(), "group-associate", "sg", "Add instances to "+g.SecurityGroupName, d)
 }
 
-// associable lists what a group is not bound to yet.
-func (v *visit) associable(id, kind string) ([]choice, error) {
+// associable lists what a group is not bound to yet, as far as a search finds
+// it.
+func (v *visit) associable(id, kind, search string) ([]choice, error) {
 	var all []choice
 	if kind == "clb" {
-		list, _, err := v.balancers(m{"Limit": 100})
+		list, _, err := v.balancers(balancerSearch(search, 0, 100))
 		for _, b := range list {
 			if !contains(b.SecureGroups, id) {
 				all = append(all, choice{b.LoadBalancerId, b.LoadBalancerName, joined(b.LoadBalancerVips)})
@@ -271,7 +283,7 @@ func (v *visit) associable(id, kind string) ([]choice, error) {
 		}
 		return all, err
 	}
-	list, _, err := v.instances(m{"Limit": 100})
+	list, _, err := v.instances(instanceSearch(search, 0, 100))
 	for _, i := range list {
 		if !contains(i.SecurityGroupIds, id) {
 			all = append(all, choice{i.InstanceId, i.InstanceName, joined(append(i.PrivateIpAddresses, i.PublicIpAddresses...))})

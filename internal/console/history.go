@@ -27,9 +27,10 @@ const (
 
 // A seriesKey is what verdicts are counted by.
 type seriesKey struct {
-	gate, action, reason, balancer, instance, group, rule string
-	position                                              int
-	probe                                                 bool // a load balancer's own, not a client's
+	gate, action, reason, balancer, instance, group, rule, direction string
+
+	position int
+	probe    bool // a load balancer's own, not a client's
 }
 
 // A ring counts by step; a slot counts only for the step it names.
@@ -201,7 +202,7 @@ func (h *history) take(verdicts []verdict, lost uint64) {
 		}
 		source := addressOf(v.Source)
 		key := seriesKey{gate: v.Gate, action: v.Action, reason: v.Reason, balancer: v.LoadBalancerId, instance: v.InstanceId, group: v.SecurityGroupId,
-			rule: v.PolicyId, position: v.PolicyPosition, probe: v.Gate == "cvm" && (contains(h.vips[v.LoadBalancerId], source) || v.Reason == "system_rule")}
+			rule: v.PolicyId, direction: v.Direction, position: v.PolicyPosition, probe: v.Gate == "cvm" && (contains(h.vips[v.LoadBalancerId], source) || v.Reason == "system_rule")}
 		r := h.series[key]
 		if r == nil {
 			if len(h.series) >= maxSeries {
@@ -330,6 +331,7 @@ func (h *history) version() uint64 {
 // A ranking is a rule and how much it refused.
 type ranking struct {
 	Group, Rule, Label string
+	Direction          string // "" for none
 	Position, Count    int
 	Width              int // of the longest bar, in percent
 }
@@ -347,7 +349,7 @@ func (h *history) refusals(now time.Time, match func(seriesKey) bool) []ranking 
 			n += s.at(step)
 		}
 		if n > 0 {
-			sums[ranking{Group: key.group, Rule: key.rule, Position: key.position, Label: reasonWord(key.reason)}] += n
+			sums[ranking{Group: key.group, Rule: key.rule, Direction: key.direction, Position: key.position, Label: reasonWord(key.reason)}] += n
 		}
 	}
 	h.mu.Unlock()

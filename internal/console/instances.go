@@ -11,7 +11,16 @@ type instanceListData struct {
 
 func (v *visit) instanceList() error {
 	search, offset := v.r.URL.Query().Get("q"), v.offset()
-	in := m{"Offset": offset, "Limit": pageSize}
+	all, total, err := v.instances(instanceSearch(search, offset, pageSize))
+	if err != nil {
+		return err
+	}
+	return v.show(200, "cvm-list", "cvm", "Instances", instanceListData{all, v.pager("cvm", search, offset, len(all), total)})
+}
+
+// instanceSearch asks for instances by name, id or private address.
+func instanceSearch(search string, offset, limit int) m {
+	in := m{"Offset": offset, "Limit": limit}
 	if search != "" {
 		name := "instance-name"
 		switch {
@@ -22,11 +31,7 @@ func (v *visit) instanceList() error {
 		}
 		in["Filters"] = []m{{"Name": name, "Values": []string{search}}}
 	}
-	all, total, err := v.instances(in)
-	if err != nil {
-		return err
-	}
-	return v.show(200, "cvm-list", "cvm", "Instances", instanceListData{all, v.pager("cvm", search, offset, len(all), total)})
+	return in
 }
 
 type newInstanceData struct {

@@ -61,6 +61,7 @@ type listener struct {
 	HealthCheck                        *check
 	Rules                              []location
 	Targets                            []target `json:"-"` // layer 4
+	More                               int      `json:"-"` // targets that a page leaves out
 }
 
 // Layer7 reports whether targets stand behind rules.
