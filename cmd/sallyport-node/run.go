@@ -132,6 +132,7 @@ func serve(ctx context.Context, s settings, logs io.Writer) error {
 		}
 	}()
 	s.node.Appliers, s.node.Kernel, s.node.Health = rooms.appliers, rooms.kernel, rooms.health
+	s.node.Requests = rooms.requests
 	n, err := node.New(s.node)
 	if err != nil {
 		return err

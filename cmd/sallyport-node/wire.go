@@ -22,8 +22,9 @@ import (
 type parts struct {
 	appliers []node.Applier
 	kernel   node.Kernel
-	health   chan flow.Health // nil on a host
-	closers  []func() error   // run from the last to the first
+	health   chan flow.Health       // nil on a host
+	requests func() []flow.Requests // nil on a host
+	closers  []func() error         // run from the last to the first
 }
 
 // open attaches the gate and, on a gateway, makes proxy and prober. On an
@@ -59,6 +60,7 @@ func (p *parts) openGateway(ctx context.Context, s settings, log *slog.Logger) (
 	dialer := node.TransparentDialer{}
 	prober := health.New(health.Options{Dial: dialer.Dial, Report: func(r health.Result) { tell.report(r) }})
 	web := proxy.New(proxy.Options{Dial: dialer.Dial, Listen: node.TransparentListen, Alive: prober.Alive, Logger: log})
+	p.requests = web.Requests
 	p.closers = append(p.closers,
 		func() error { prober.Close(); return nil },
 		func() error { return drain(web) })

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/sallyport/sallyport/internal/flow"
 	"github.com/sallyport/sallyport/internal/policy"
 )
 
@@ -17,7 +18,7 @@ import (
 type collector struct {
 	n *Node
 
-	revision, kernel, connected, apply, lost, packets, unseen *prometheus.Desc
+	revision, kernel, connected, apply, lost, packets, unseen, requests *prometheus.Desc
 }
 
 // Collector gives the node's metrics, named sallyport_node_….
@@ -34,12 +35,13 @@ func (n *Node) Collector() prometheus.Collector {
 		lost:      desc("events_lost_total", "Verdict events that could not be told to the server, for want of room."),
 		packets:   desc("packets_total", "Packets by the reason they left the kernel programs.", "reason"),
 		unseen:    desc("events_unseen_total", "Verdict events that the kernel programs did not tell: by rate limit or want of room."),
+		requests:  desc("http_requests_total", "HTTP requests answered by layer-7 rule and status; rule is empty for what no rule took.", "load_balancer", "listener", "rule", "status"),
 	}
 }
 
 // Describe lists the metrics.
 func (k *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{k.revision, k.kernel, k.connected, k.apply, k.lost, k.packets, k.unseen} {
+	for _, d := range []*prometheus.Desc{k.revision, k.kernel, k.connected, k.apply, k.lost, k.packets, k.unseen, k.requests} {
 		out <- d
 	}
 }
@@ -60,6 +62,15 @@ func (k *collector) Collect(out chan<- prometheus.Metric) {
 	gauge(k.connected, connected)
 	gauge(k.apply, k.n.engine.applyTime().Seconds())
 	counter(k.lost, k.n.reporter.lostEvents())
+	if k.n.o.Requests != nil {
+		for _, r := range k.n.o.Requests() {
+			for class, count := range r.Answers {
+				if count > 0 {
+					counter(k.requests, count, string(r.Balancer), string(r.Listener), string(r.Location), flow.StatusWord(class))
+				}
+			}
+		}
+	}
 	if k.n.o.Kernel == nil {
 		return
 	}

@@ -34,7 +34,11 @@ func testNode(t *testing.T, k Kernel) *Node {
 // golden file, to be reviewed as one.
 func TestMetricNames(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
-	if err := registry.Register(testNode(t, &kernel{reasons: flow.Reasons{}}).Collector()); err != nil {
+	n := testNode(t, &kernel{reasons: flow.Reasons{}})
+	n.o.Requests = func() []flow.Requests {
+		return []flow.Requests{{Balancer: "lb-a", Listener: "lbl-a", Location: "loc-a", Answers: [flow.RequestClasses]uint64{0: 1, 2: 7, 5: 3}}, {Balancer: "lb-a", Listener: "lbl-a", Answers: [flow.RequestClasses]uint64{4: 2}}}
+	}
+	if err := registry.Register(n.Collector()); err != nil {
 		t.Fatal(err)
 	}
 	families, err := registry.Gather()

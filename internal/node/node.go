@@ -44,17 +44,18 @@ type Kernel interface {
 
 // Options say who a node is and what it works with.
 type Options struct {
-	Name      lb.NodeID          // required
-	Role      lb.NodeRole        // required
-	Server    string             // host:port of the server's node listener; required
-	DataDir   string             // keeps the certificate and the last good snapshot; made 0700 when missing; required
-	Address   netip.Addr         // where the tunnel ends; required
-	TokenFile string             // join token; read only to enrol. "": enrolled already
-	Appliers  []Applier          // in the order of staging and committing
-	Kernel    Kernel             // nil: no facts but health
-	Health    <-chan flow.Health // changes of targets' health; nil: none
-	Version   string             // of the program, for people
-	Logger    *slog.Logger       // nil: silent
+	Name      lb.NodeID              // required
+	Role      lb.NodeRole            // required
+	Server    string                 // host:port of the server's node listener; required
+	DataDir   string                 // keeps the certificate and the last good snapshot; made 0700 when missing; required
+	Address   netip.Addr             // where the tunnel ends; required
+	TokenFile string                 // join token; read only to enrol. "": enrolled already
+	Appliers  []Applier              // in the order of staging and committing
+	Kernel    Kernel                 // nil: no facts but health
+	Health    <-chan flow.Health     // changes of targets' health; nil: none
+	Requests  func() []flow.Requests // what layer 7 has answered so far; nil: no layer 7 here
+	Version   string                 // of the program, for people
+	Logger    *slog.Logger           // nil: silent
 }
 
 // A Node is one running agent. Make it with New.
@@ -85,11 +86,13 @@ func New(o Options) (*Node, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Node{
+	n := &Node{
 		o: o, log: log,
 		engine:   newEngine(o.Name, o.Role, o.Appliers, &keeper{dir: o.DataDir}, log),
 		reporter: newReporter(o.Name, o.Kernel, log),
-	}, nil
+	}
+	n.reporter.requests = o.Requests
+	return n, nil
 }
 
 // Revision is what this process has put in force; 0: nothing yet.

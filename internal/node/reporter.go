@@ -28,10 +28,11 @@ const (
 // A reporter gathers facts and tells them upward while a stream lasts. What
 // is told first on each stream is everything: the server may be a new one.
 type reporter struct {
-	node   lb.NodeID
-	kernel Kernel
-	log    *slog.Logger
-	wake   chan struct{} // room for one: health has changed
+	node     lb.NodeID
+	kernel   Kernel
+	requests func() []flow.Requests // nil: no layer 7 here
+	log      *slog.Logger
+	wake     chan struct{} // room for one: health has changed
 
 	mu         sync.Mutex
 	events     []flow.Event
@@ -43,7 +44,8 @@ type reporter struct {
 	warning    string
 	warningNew bool
 
-	told map[flow.Counter]flow.Counter // report only: by what is not a number in it
+	told         map[flow.Counter]flow.Counter   // report only: by what is not a number in it
+	toldRequests map[flow.Requests]flow.Requests // report only: by their keys
 }
 
 func newReporter(id lb.NodeID, k Kernel, log *slog.Logger) *reporter {
@@ -127,7 +129,7 @@ func (r *reporter) report(ctx context.Context, send func(*wire.Facts) error) {
 	r.mu.Lock()
 	r.healthAll, r.warningNew = true, true
 	r.mu.Unlock()
-	r.told = nil
+	r.told, r.toldRequests = nil, nil
 	events, facts := time.NewTicker(eventsEvery), time.NewTicker(factsEvery)
 	defer events.Stop()
 	defer facts.Stop()
@@ -165,6 +167,7 @@ func (r *reporter) message(slow bool) (f *wire.Facts, more bool) {
 	if slow {
 		f.Rss = residentBytes()
 		r.readKernel(f)
+		r.readRequests(f)
 	}
 	r.mu.Lock()
 	n := min(len(r.events), eventBatch)

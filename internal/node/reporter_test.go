@@ -98,6 +98,33 @@ func TestReporterCounters(t *testing.T) {
 	}
 }
 
+// Requests are told like counters: in full at first and when a rule is gone.
+func TestReporterRequests(t *testing.T) {
+	r := testReporter(nil)
+	if f, _ := r.message(true); f.RequestsAll || len(f.Requests) != 0 {
+		t.Errorf("without layer 7: %v", f)
+	}
+	counted := []flow.Requests{{Location: "loc-a", Answers: [flow.RequestClasses]uint64{2: 1}}, {Location: "loc-b", Answers: [flow.RequestClasses]uint64{5: 1}}}
+	r.requests = func() []flow.Requests { return counted }
+	for _, step := range []struct {
+		name string
+		edit func()
+		n    int
+		all  bool
+	}{
+		{"at first", func() {}, 2, true},
+		{"nothing moved", func() {}, 0, false},
+		{"one moved", func() { counted[1].Answers[5]++ }, 1, false},
+		{"one vanished", func() { counted = counted[:1] }, 1, true},
+	} {
+		step.edit()
+		f, _ := r.message(true)
+		if len(f.Requests) != step.n || f.RequestsAll != step.all {
+			t.Errorf("%s: %d told, all %v", step.name, len(f.Requests), f.RequestsAll)
+		}
+	}
+}
+
 // Health is told once, again in full on a new stream, and forgotten with its
 // target.
 func TestReporterHealth(t *testing.T) {

@@ -122,6 +122,7 @@ func newReverseProxy(alive func(uint32) bool, logger *slog.Logger) *reverseProxy
 		BufferPool:    &buffers{},
 		ErrorLog:      slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 		ModifyResponse: func(res *http.Response) error {
+			res.Request.Context().Value(jobKey{}).(job).end.is(res.StatusCode)
 			if res.StatusCode == http.StatusSwitchingProtocols {
 				res.Request.Context().Value(clientKey{}).(*strictConn).settle(true)
 			}
@@ -129,6 +130,7 @@ func newReverseProxy(alive func(uint32) bool, logger *slog.Logger) *reverseProxy
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			status, last := statusOf(r, err)
+			r.Context().Value(jobKey{}).(job).end.is(status)
 			if status == 0 {
 				panic(http.ErrAbortHandler) // nobody is there to answer
 			}

@@ -25,6 +25,7 @@ type job struct {
 	client netip.Addr
 	at     netip.AddrPort // the VIP and port that the client asked
 	body   *clientBody    // nil: none
+	end    *outcome
 }
 
 // An engine sends a request to one of the job's targets and the answer back.
@@ -44,7 +45,7 @@ func (p *Proxy) handler(at netip.AddrPort) http.Handler {
 		conn := r.Context().Value(clientKey{}).(*strictConn)
 		if refused := conn.refusal(r); refused != nil {
 			p.options.Logger.Debug("request refused", "client", r.RemoteAddr, "status", refused.status, "why", refused.why)
-			answer(w, refused.status, true)
+			speak(w, p.current.Load().own(at), refused.status, true)
 			http.NewResponseController(w).Flush()
 			conn.linger()
 			return
@@ -67,26 +68,26 @@ func (p *Proxy) route(w http.ResponseWriter, r *http.Request, v *view, at netip.
 	routes := v.routes[at]
 	if err != nil || routes == nil || routes.fallback == nil {
 		// The listener is gone or has no rules.
-		answer(w, http.StatusServiceUnavailable, routes == nil)
+		speak(w, v.own(at), http.StatusServiceUnavailable, routes == nil)
 		return
 	}
 	if r.Method == http.MethodConnect {
-		answer(w, http.StatusMethodNotAllowed, true)
+		speak(w, routes.own, http.StatusMethodNotAllowed, true)
 		return
 	}
 	match, redirect := routes.domain(r.Host).location(r.URL.Path)
 	if redirect != "" {
 		// Never the client's own path: "//elsewhere" would lead away.
 		w.Header().Set("Location", (&url.URL{Path: redirect, RawQuery: r.URL.RawQuery}).String())
-		answer(w, http.StatusMovedPermanently, false)
+		speak(w, routes.own, http.StatusMovedPermanently, false)
 		return
 	}
 	if match == nil {
-		answer(w, http.StatusNotFound, false)
+		speak(w, routes.own, http.StatusNotFound, false)
 		return
 	}
 	if len(match.wheel.seats) == 0 {
-		answer(w, http.StatusServiceUnavailable, false)
+		speak(w, match.tally, http.StatusServiceUnavailable, false)
 		return
 	}
 	var body *clientBody
@@ -101,7 +102,7 @@ func (p *Proxy) route(w http.ResponseWriter, r *http.Request, v *view, at netip.
 	// Present but empty: net/http would otherwise guess a type that the
 	// target did not send.
 	w.Header()["Content-Type"] = nil
-	p.engine.forward(w, r, job{view: v, wheel: match.wheel, client: client.Addr().Unmap(), at: at, body: body})
+	p.engine.forward(w, r, job{view: v, wheel: match.wheel, client: client.Addr().Unmap(), at: at, body: body, end: &outcome{tally: match.tally}})
 }
 
 // answer is the proxy speaking for itself.

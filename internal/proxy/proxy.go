@@ -21,6 +21,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/flow"
 	"github.com/sallyport/sallyport/internal/lb"
 	"github.com/sallyport/sallyport/internal/snapshot"
 )
@@ -86,6 +87,7 @@ type Proxy struct {
 	limits  Limits
 	engine  engine
 	current atomic.Pointer[view] // never nil
+	books   books
 
 	mu     sync.Mutex // guards the rest: Stage, Commit and Close
 	open   map[netip.AddrPort]*front
@@ -113,7 +115,8 @@ func New(options Options) *Proxy {
 	if options.Logger == nil {
 		options.Logger = slog.Default()
 	}
-	p := &Proxy{options: options, limits: options.Limits.withDefaults(), open: map[netip.AddrPort]*front{}}
+	p := &Proxy{options: options, limits: options.Limits.withDefaults(), open: map[netip.AddrPort]*front{},
+		books: books{all: map[flow.Requests]*tally{}}}
 	p.base, p.endBase = context.WithCancel(context.Background())
 	p.engine = newReverseProxy(options.Alive, options.Logger)
 	p.current.Store(p.newView(&snapshot.Snapshot{}, nil))
@@ -178,6 +181,7 @@ func (p *Proxy) Commit(_ context.Context, r lb.Revision) error {
 	next := p.staged
 	p.staged = nil
 	old := p.current.Swap(next.view)
+	p.books.keep(next.view)
 	for at, l := range next.open {
 		p.serve(at, l)
 	}

@@ -45,6 +45,7 @@ func (p *Proxy) newView(s *snapshot.Snapshot, previous *view) *view {
 			continue
 		}
 		r := newRoutes(l.Rules, turns)
+		r.count(&p.books, l)
 		for _, vip := range l.VIPs {
 			v.routes[netip.AddrPortFrom(vip, l.Port)] = r
 		}
@@ -60,6 +61,7 @@ type routes struct {
 	trailing map[string]*domain // "www.example.*" under "www.example."
 	fallback *domain            // nil: a listener without rules
 	all      []*location
+	own      *tally // requests that no rule took
 }
 
 // A domain is the rules that share a domain.
@@ -72,6 +74,7 @@ type location struct {
 	id    lb.LocationID
 	url   string
 	wheel *wheel
+	tally *tally
 }
 
 func newRoutes(rules []snapshot.Rule, turns map[lb.LocationID]*wheel) *routes {

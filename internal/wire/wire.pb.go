@@ -687,16 +687,18 @@ func (x *Ack) GetError() string {
 // Facts are what has changed on a node. An empty field says nothing.
 type Facts struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Events        [][]byte               `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`                               // flow.Event, JSON
-	EventsLost    uint64                 `protobuf:"varint,2,opt,name=events_lost,json=eventsLost,proto3" json:"events_lost,omitempty"`    // not told since the last Facts, for want of room
-	Counters      [][]byte               `protobuf:"bytes,3,rep,name=counters,proto3" json:"counters,omitempty"`                           // flow.Counter, JSON
-	CountersAll   bool                   `protobuf:"varint,4,opt,name=counters_all,json=countersAll,proto3" json:"counters_all,omitempty"` // counters replaces all that were told before
-	Health        [][]byte               `protobuf:"bytes,5,rep,name=health,proto3" json:"health,omitempty"`                               // flow.Health, JSON
-	HealthAll     bool                   `protobuf:"varint,6,opt,name=health_all,json=healthAll,proto3" json:"health_all,omitempty"`       // health replaces all that was told before
-	Reasons       []byte                 `protobuf:"bytes,7,opt,name=reasons,proto3" json:"reasons,omitempty"`                             // flow.Reasons, JSON
-	Rss           uint64                 `protobuf:"varint,8,opt,name=rss,proto3" json:"rss,omitempty"`                                    // the node's resident memory, bytes; 0: not told
-	Warning       string                 `protobuf:"bytes,9,opt,name=warning,proto3" json:"warning,omitempty"`                             // a fault that stops nothing, for people
-	WarningSet    bool                   `protobuf:"varint,10,opt,name=warning_set,json=warningSet,proto3" json:"warning_set,omitempty"`   // warning replaces the one told before
+	Events        [][]byte               `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`                                // flow.Event, JSON
+	EventsLost    uint64                 `protobuf:"varint,2,opt,name=events_lost,json=eventsLost,proto3" json:"events_lost,omitempty"`     // not told since the last Facts, for want of room
+	Counters      [][]byte               `protobuf:"bytes,3,rep,name=counters,proto3" json:"counters,omitempty"`                            // flow.Counter, JSON
+	CountersAll   bool                   `protobuf:"varint,4,opt,name=counters_all,json=countersAll,proto3" json:"counters_all,omitempty"`  // counters replaces all that were told before
+	Health        [][]byte               `protobuf:"bytes,5,rep,name=health,proto3" json:"health,omitempty"`                                // flow.Health, JSON
+	HealthAll     bool                   `protobuf:"varint,6,opt,name=health_all,json=healthAll,proto3" json:"health_all,omitempty"`        // health replaces all that was told before
+	Reasons       []byte                 `protobuf:"bytes,7,opt,name=reasons,proto3" json:"reasons,omitempty"`                              // flow.Reasons, JSON
+	Rss           uint64                 `protobuf:"varint,8,opt,name=rss,proto3" json:"rss,omitempty"`                                     // the node's resident memory, bytes; 0: not told
+	Warning       string                 `protobuf:"bytes,9,opt,name=warning,proto3" json:"warning,omitempty"`                              // a fault that stops nothing, for people
+	WarningSet    bool                   `protobuf:"varint,10,opt,name=warning_set,json=warningSet,proto3" json:"warning_set,omitempty"`    // warning replaces the one told before
+	Requests      [][]byte               `protobuf:"bytes,11,rep,name=requests,proto3" json:"requests,omitempty"`                           // flow.Requests, JSON
+	RequestsAll   bool                   `protobuf:"varint,12,opt,name=requests_all,json=requestsAll,proto3" json:"requests_all,omitempty"` // requests replaces all that were told before
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -801,6 +803,20 @@ func (x *Facts) GetWarningSet() bool {
 	return false
 }
 
+func (x *Facts) GetRequests() [][]byte {
+	if x != nil {
+		return x.Requests
+	}
+	return nil
+}
+
+func (x *Facts) GetRequestsAll() bool {
+	if x != nil {
+		return x.RequestsAll
+	}
+	return false
+}
+
 var File_wire_proto protoreflect.FileDescriptor
 
 const file_wire_proto_rawDesc = "" +
@@ -844,7 +860,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x03Ack\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\rR\brevision\x12+\n" +
 	"\x05phase\x18\x02 \x01(\x0e2\x15.sallyport.wire.PhaseR\x05phase\x12\x14\n" +
-	"\x05error\x18\x03 \x01(\tR\x05error\"\x9d\x02\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\"\xdc\x02\n" +
 	"\x05Facts\x12\x16\n" +
 	"\x06events\x18\x01 \x03(\fR\x06events\x12\x1f\n" +
 	"\vevents_lost\x18\x02 \x01(\x04R\n" +
@@ -859,7 +875,9 @@ const file_wire_proto_rawDesc = "" +
 	"\awarning\x18\t \x01(\tR\awarning\x12\x1f\n" +
 	"\vwarning_set\x18\n" +
 	" \x01(\bR\n" +
-	"warningSet*>\n" +
+	"warningSet\x12\x1a\n" +
+	"\brequests\x18\v \x03(\fR\brequests\x12!\n" +
+	"\frequests_all\x18\f \x01(\bR\vrequestsAll*>\n" +
 	"\x05Phase\x12\x0e\n" +
 	"\n" +
 	"PHASE_NONE\x10\x00\x12\x10\n" +
