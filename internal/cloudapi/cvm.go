@@ -13,12 +13,12 @@ import (
 
 func cvmActions() []Action {
 	return []Action{
-		action(serviceCVM, "RunInstances", runInstances),
-		action(serviceCVM, "DescribeInstances", describeInstances),
-		action(serviceCVM, "AssociateSecurityGroups", associateSecurityGroups),
-		action(serviceCVM, "DisassociateSecurityGroups", disassociateSecurityGroups),
-		action(serviceCVM, "ModifyInstancesAttribute", modifyInstancesAttribute),
-		action(serviceCVM, "TerminateInstances", terminateInstances),
+		action(serviceCVM, "RunInstances", runInstances).fails("FailedOperation.NoAvailableIpAddressCountInSubnet", "InvalidClientToken.TooLong", "InvalidInstanceName.TooLong", "InvalidParameterValue", "InvalidSecurityGroupId.NotFound", "InvalidSgId.Malformed", "InvalidZone.MismatchRegion", "LimitExceeded", "LimitExceeded.CvmsVifsPerSecGroupLimitExceeded", "ResourceNotFound"),
+		action(serviceCVM, "DescribeInstances", describeInstances).fails("InvalidFilter", "InvalidInstanceId.Malformed", "InvalidParameterCombination", "InvalidParameterValue"),
+		action(serviceCVM, "AssociateSecurityGroups", associateSecurityGroups).fails("InvalidInstanceId.NotFound", "InvalidParameterValue.LimitExceeded", "InvalidSecurityGroupId.NotFound", "InvalidSgId.Malformed", "LimitExceeded", "LimitExceeded.AssociateUSGLimitExceeded", "UnsupportedOperation.SgNumExceedLimit"),
+		action(serviceCVM, "DisassociateSecurityGroups", disassociateSecurityGroups).fails("FailedOperation.SecurityGroupActionFailed", "InvalidSecurityGroupId.NotFound"),
+		action(serviceCVM, "ModifyInstancesAttribute", modifyInstancesAttribute).fails("InvalidInstanceId.NotFound", "InvalidParameterCombination", "InvalidParameterValue", "InvalidSecurityGroupId.NotFound", "UnsupportedOperation.SgNumExceedLimit"),
+		action(serviceCVM, "TerminateInstances", terminateInstances).fails("InvalidInstanceId.Malformed", "InvalidInstanceId.NotFound"),
 	}
 }
 

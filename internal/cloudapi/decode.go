@@ -5,6 +5,7 @@ package cloudapi
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -12,13 +13,16 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
+
+	"github.com/sallyport/sallyport/internal/lb"
 )
 
 // decode turns a request's parameters into the action's input struct and
 // gathers the echoed ones as JSON texts by name. JSON and flattened queries
 // take the same way; only the leaves of a query are all text.
 func (a *Action) decode(q *request) (in any, echo map[string]string, err error) {
-	d := decoder{}
+	d := decoder{service: a.Service}
 	var tree map[string]any
 	if q.flat != nil {
 		d.text = true
@@ -101,8 +105,9 @@ func unflatten(flat map[string]string) (map[string]any, error) {
 }
 
 type decoder struct {
-	text bool // leaves are text, from a query
-	echo map[string]string
+	service Service
+	text    bool // leaves are text, from a query
+	echo    map[string]string
 }
 
 // object decodes a map into a struct: unknown names, refused ones and missing
@@ -121,10 +126,10 @@ func (d *decoder) object(o *object, tree map[string]any, into reflect.Value, at 
 		f := o.byName[name]
 		if f == nil {
 			if !slices.Contains(o.unserved, name) {
-				return errorf("UnknownParameter", "parameter %q is not known", clip(at+name, 120))
+				return errorf("UnknownParameter", "parameter %q is not known; %s", clip(at+name, 120), o.guess(at, name))
 			}
 			if !blank(raw) {
-				return errorf("UnsupportedOperation", "parameter %s is known but not served", at+name)
+				return errorf("UnsupportedOperation", "parameter %s is known but not served; leave it out", at+name)
 			}
 			continue
 		}
@@ -134,7 +139,7 @@ func (d *decoder) object(o *object, tree map[string]any, into reflect.Value, at 
 	}
 	for _, f := range o.fields {
 		if f.required && tree[f.name] == nil {
-			return errorf("MissingParameter", "parameter %s is missing", at+f.name)
+			return errorf("MissingParameter", "parameter %s is missing; give %s", at+f.name, article(f.value.kind))
 		}
 	}
 	return nil
@@ -145,9 +150,11 @@ func (d *decoder) field(f *field, raw any, into reflect.Value, at string) error 
 	if err := d.value(f.value, raw, dst, at+f.name); err != nil {
 		return err
 	}
-	if f.only != nil && !blank(raw) && !slices.Contains(f.only, fmt.Sprint(reflect.Indirect(dst).Interface())) {
-		return errorf("UnsupportedOperation", "%s %q is not served; served: %s",
-			at+f.name, clip(fmt.Sprint(reflect.Indirect(dst).Interface()), 40), strings.Join(f.only, ", "))
+	if err := f.check(reflect.Indirect(dst), raw, at); err != nil {
+		if e := (*lb.Error)(nil); errors.As(err, &e) {
+			return &Error{Code: d.service.code(e.Kind), Message: e.Error()}
+		}
+		return err
 	}
 	if f.echo {
 		text, err := json.Marshal(dst.Interface())
@@ -158,6 +165,41 @@ func (d *decoder) field(f *field, raw any, into reflect.Value, at string) error 
 			d.echo = map[string]string{}
 		}
 		d.echo[at+f.name] = string(text)
+	}
+	return nil
+}
+
+// check holds a value against the flags of its field. Values that ask for
+// nothing pass, except at a range: 0 is a number like any other.
+func (f *field) check(v reflect.Value, raw any, at string) error {
+	name := at + f.name
+	text := func() string { return clip(fmt.Sprint(v.Interface()), 40) }
+	switch {
+	case f.only != nil && !blank(raw) && !slices.Contains(f.only, fmt.Sprint(v.Interface())):
+		return errorf("UnsupportedOperation", "%s: %q is not served; served: %s", name, text(), strings.Join(f.only, ", "))
+	case f.enum != nil && !blank(raw) && !slices.Contains(f.enum, fmt.Sprint(v.Interface())):
+		return refuse(lb.Invalid, name, fmt.Sprintf("%q means nothing here", text()), "it is one of "+strings.Join(f.enum, ", "))
+	case f.length > 0 && utf8.RuneCountInString(v.String()) > f.length:
+		return refuse(lb.TooLong, name, fmt.Sprintf("%d characters are too many", utf8.RuneCountInString(v.String())), fmt.Sprintf("at most %d are allowed", f.length))
+	case f.items > 0 && v.Len() > f.items:
+		return refuse(lb.LimitExceeded, name, fmt.Sprintf("%d items are too many", v.Len()), fmt.Sprintf("give at most %d per call", f.items))
+	case f.bounds != nil:
+		return f.bounds.check(v, name)
+	}
+	return nil
+}
+
+func (b *bounds) check(v reflect.Value, name string) error {
+	if v.Kind() == reflect.Slice {
+		for i := range v.Len() {
+			if err := b.check(v.Index(i), name+"."+strconv.Itoa(i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if n := v.Int(); n < b.least || n > b.most {
+		return refuse(lb.Range, name, fmt.Sprintf("%d is outside %v", n, b), "give a number within it")
 	}
 	return nil
 }

@@ -77,21 +77,18 @@ func TestExplainPath(t *testing.T) {
 
 func TestExplainPathRefuses(t *testing.T) {
 	s := guardedSite(t)
-	for in, want := range map[string]string{
-		`{"LoadBalancerId":"$lb","Source":"banana","Port":80}`:                                     "is not an address",
-		`{"LoadBalancerId":"$lb","Source":"203.0.113.10","Port":0}`:                                "outside 1-65535",
-		`{"LoadBalancerId":"$lb","Source":"203.0.113.10","Port":80,"Protocol":"ICMP"}`:             "has no ports",
-		`{"LoadBalancerId":"$lb","Source":"203.0.113.10","Port":80,"Protocol":"ALL"}`:              "one protocol",
-		`{"Source":"203.0.113.10","Port":80}`:                                                      "exactly one",
-		`{"LoadBalancerId":"lb-none0000","Source":"203.0.113.10","Port":80}`:                       "no load balancer",
-		`{"LoadBalancerId":"$lb","Source":"2001:db8::1","Port":80}`:                                "no VIP of the family",
-		`{"InstanceId":"ins-none0000","Source":"203.0.113.10","Port":80}`:                          "no instance",
-		`{"LoadBalancerId":"$lb","InstanceId":"ins-host0001","Source":"203.0.113.10","Port":8080}`: "exactly one",
+	for _, r := range [][3]string{
+		{`{"LoadBalancerId":"$lb","Source":"banana","Port":80}`, "InvalidParameterValue", "is not an address"},
+		{`{"LoadBalancerId":"$lb","Source":"203.0.113.10","Port":0}`, "InvalidParameterValue", "outside 1-65535"},
+		{`{"LoadBalancerId":"$lb","Source":"203.0.113.10","Port":80,"Protocol":"ICMP"}`, "InvalidParameterValue", "has no ports"},
+		{`{"LoadBalancerId":"$lb","Source":"203.0.113.10","Port":80,"Protocol":"ALL"}`, "InvalidParameterValue", "one protocol"},
+		{`{"Source":"203.0.113.10","Port":80}`, "InvalidParameterCombination", "exactly one"},
+		{`{"LoadBalancerId":"lb-none0000","Source":"203.0.113.10","Port":80}`, "InvalidParameter.LBIdNotFound", "no load balancer"},
+		{`{"LoadBalancerId":"$lb","Source":"2001:db8::1","Port":80}`, "InvalidParameterValue", "no VIP of the family"},
+		{`{"InstanceId":"ins-none0000","Source":"203.0.113.10","Port":80}`, "InvalidInstanceId.NotFound", "no instance"},
+		{`{"LoadBalancerId":"$lb","InstanceId":"ins-host0001","Source":"203.0.113.10","Port":8080}`, "InvalidParameterCombination", "exactly one"},
 	} {
-		err := s.try("ExplainPath", s.q(in), nil)
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want %q", in, err, want)
-		}
+		s.refused("ExplainPath", s.q(r[0]), r[1], r[2])
 	}
 }
 

@@ -42,7 +42,9 @@ func newBench(t *testing.T, change ...func(*Options)) *bench {
 	for _, fn := range change {
 		fn(&o)
 	}
-	return &bench{T: t, Server: New(o), log: log}
+	b := &bench{T: t, Server: New(o), log: log}
+	watch(b.Server)
+	return b
 }
 
 // versionOf finds an action's version by its name; names do not overlap.
@@ -86,6 +88,7 @@ func (b *bench) refused(action, params, wantCode, wantText string) {
 	if code(err) != wantCode || !strings.Contains(fmt.Sprint(err), wantText) {
 		b.Errorf("%s %s:\n got %v\nwant %s naming %q", action, params, err, wantCode, wantText)
 	}
+	sawRow(action, wantCode)
 	if b.Store.State().Revision != before {
 		b.Errorf("%s %s was refused and changed the state", action, params)
 	}
@@ -178,7 +181,7 @@ func TestDecodeRefusals(t *testing.T) {
 		{`{"Name":"n","Items":[{"Key":"k","Kye":1}]}`, "Name=n&Items.0.Key=k&Items.0.Kye=1", "UnknownParameter", `"Items.0.Kye"`},
 		{`{"Name":"n","Items":[{"Size":1}]}`, "Name=n&Items.0.Size=1", "MissingParameter", "Items.0.Key is missing"},
 		{`{"Name":"n","Later":{"A":1}}`, "Name=n&Later.A=1", "UnsupportedOperation", "parameter Later is known but not served"},
-		{`{"Name":"n","Mode":"C"}`, "Name=n&Mode=C", "UnsupportedOperation", `Mode "C" is not served; served: A, B`},
+		{`{"Name":"n","Mode":"C"}`, "Name=n&Mode=C", "UnsupportedOperation", `Mode: "C" is not served; served: A, B`},
 		{`{"Name":7}`, "", "InvalidParameter", "Name is the number 7; want a string"},
 		{`{"Name":"n","Count":1.5}`, "", "InvalidParameter", "Count is the number 1.5; want an integer"},
 		{`{"Name":"n","Count":"many"}`, "Name=n&Count=many", "InvalidParameter", `Count is the string "many"; want an integer`},

@@ -20,13 +20,13 @@ import (
 func sallyportActions() []Action {
 	return []Action{
 		action(serviceSallyport, "DescribeStatus", describeStatus),
-		action(serviceSallyport, "DescribeVerdicts", describeVerdicts),
-		action(serviceSallyport, "DescribeRuleCounters", describeRuleCounters),
-		action(serviceSallyport, "DescribeHosts", describeHosts),
-		action(serviceSallyport, "CreateNodeToken", createNodeToken),
-		action(serviceSallyport, "ExplainPath", explainPath),
+		action(serviceSallyport, "DescribeVerdicts", describeVerdicts).fails("InvalidParameterValue", "InvalidParameterValue.InvalidFilter", "UnsupportedOperation"),
+		action(serviceSallyport, "DescribeRuleCounters", describeRuleCounters).fails("ResourceNotFound"),
+		action(serviceSallyport, "DescribeHosts", describeHosts).fails("InvalidParameterValue"),
+		action(serviceSallyport, "CreateNodeToken", createNodeToken).fails("InvalidParameterCombination", "InvalidParameterValue", "ResourceNotFound", "UnsupportedOperation"),
+		action(serviceSallyport, "ExplainPath", explainPath).fails("InvalidInstanceId.NotFound", "InvalidParameter.LBIdNotFound", "InvalidParameterCombination", "InvalidParameterValue"),
 		action(serviceSallyport, "SearchSecurityGroups", searchSecurityGroups),
-		action(serviceSallyport, "SetSecurityGroupPolicies", setSecurityGroupPolicies),
+		action(serviceSallyport, "SetSecurityGroupPolicies", setSecurityGroupPolicies).fails("InvalidParameterValue", "UnsupportedOperation.VersionMismatch"),
 	}
 }
 

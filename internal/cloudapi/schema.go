@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -31,6 +32,10 @@ var (
 //	Name string  `tc:""`                may be given
 //	Name *string `tc:"echo"`            stored and returned, without effect
 //	Name string  `tc:"only=WRR|..."`    other values answer UnsupportedOperation
+//	Name string  `tc:"enum=ADD|DEL"`    other values mean nothing: the service's code of lb.Invalid
+//	Name int64   `tc:"range=1-100"`     other numbers: the service's code of lb.Range
+//	Name string  `tc:"len=60"`          longer texts (in characters): the service's code of lb.TooLong
+//	Name []T     `tc:"items=20"`        more items: the service's code of lb.LimitExceeded
 //	_ struct{}   `unserved:"A B C"`     known names; anything but an empty value answers UnsupportedOperation
 //
 // Fields may be string, int64, bool, pointers to those (nil: not given),
@@ -42,16 +47,26 @@ var (
 type Action struct {
 	Service
 	Name   string
+	codes  []string // that the handler answers, beside those of the schema
 	fields *object
 	input  reflect.Type
+	output reflect.Type
 	run    func(*Call, any) (any, error)
+}
+
+// fails says which codes the handler answers, beside those that follow from
+// the schema (see schemaCodes). A test fails when a handler answers another one,
+// and when no test's row shows one that is named here.
+func (a Action) fails(codes ...string) Action {
+	a.codes = append(slices.Clone(a.codes), codes...)
+	return a
 }
 
 // action makes an Action from a handler. A bad tag panics, which every test
 // of the package would show.
 func action[In, Out any](s Service, name string, handle func(*Call, *In) (*Out, error)) Action {
 	t := reflect.TypeFor[In]()
-	return Action{Service: s, Name: name, input: t, fields: objectOf(t),
+	return Action{Service: s, Name: name, input: t, output: reflect.TypeFor[Out](), fields: objectOf(t),
 		run: func(c *Call, in any) (any, error) {
 			out, err := handle(c, in.(*In))
 			if out == nil { // a nil *Out would not be a nil any
@@ -91,7 +106,11 @@ type field struct {
 	index    []int // for reflect.Value.FieldByIndex
 	required bool
 	echo     bool
-	only     []string
+	only     []string // values served of those that the vendor has
+	enum     []string // values there are
+	bounds   *bounds  // of a number; nil: any
+	length   int      // most characters of a text; 0: any
+	items    int      // most items of a list; 0: any
 	value    *value
 }
 
@@ -131,20 +150,45 @@ func (o *object) add(t reflect.Type, at []int) {
 	}
 }
 
+// bounds are the least and the greatest number allowed.
+type bounds struct{ least, most int64 }
+
+func (b bounds) String() string { return fmt.Sprintf("%d-%d", b.least, b.most) }
+
 func (f *field) flags(tag string) {
 	for flag := range strings.SplitSeq(tag, ",") {
-		only, isOnly := strings.CutPrefix(flag, "only=")
-		switch {
-		case isOnly:
-			f.only = strings.Split(only, "|")
-		case flag == "required":
+		name, arg, _ := strings.Cut(flag, "=")
+		switch name {
+		case "only":
+			f.only = strings.Split(arg, "|")
+		case "enum":
+			f.enum = strings.Split(arg, "|")
+		case "range":
+			f.bounds = &bounds{}
+			if _, err := fmt.Sscanf(arg, "%d-%d", &f.bounds.least, &f.bounds.most); err != nil || f.bounds.least > f.bounds.most {
+				panic("range " + arg + " of field " + f.name + ": want two numbers, as in 1-100")
+			}
+		case "len":
+			f.length = positive(f.name, arg)
+		case "items":
+			f.items = positive(f.name, arg)
+		case "required":
 			f.required = true
-		case flag == "echo":
+		case "echo":
 			f.echo = true
-		case flag != "":
+		case "":
+		default:
 			panic("unknown flag " + flag + " of field " + f.name)
 		}
 	}
+}
+
+func positive(field, text string) int {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		panic(text + " of field " + field + " is not a positive number")
+	}
+	return n
 }
 
 func valueOf(t reflect.Type) *value {

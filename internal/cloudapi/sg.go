@@ -15,13 +15,13 @@ import (
 
 func sgActions() []Action {
 	return slices.Concat([]Action{
-		action(serviceVPC, "CreateSecurityGroup", createSecurityGroup),
-		action(serviceVPC, "CreateSecurityGroupWithPolicies", createSecurityGroupWithPolicies),
-		action(serviceVPC, "CreateDefaultSecurityGroup", createDefaultSecurityGroup),
-		action(serviceVPC, "DescribeSecurityGroups", describeSecurityGroups),
-		action(serviceVPC, "ModifySecurityGroupAttribute", modifySecurityGroupAttribute),
-		action(serviceVPC, "DeleteSecurityGroup", deleteSecurityGroup),
-		action(serviceVPC, "DescribeSecurityGroupAssociationStatistics", describeSecurityGroupAssociationStatistics),
+		action(serviceVPC, "CreateSecurityGroup", createSecurityGroup).fails("InvalidParameterValue", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Malformed", "InvalidParameterValue.TooLong", "LimitExceeded"),
+		action(serviceVPC, "CreateSecurityGroupWithPolicies", createSecurityGroupWithPolicies).fails("InvalidParameterValue", "InvalidParameterValue.LimitExceeded", "InvalidParameterValue.Range"),
+		action(serviceVPC, "CreateDefaultSecurityGroup", createDefaultSecurityGroup).fails("InvalidParameterValue.Malformed"),
+		action(serviceVPC, "DescribeSecurityGroups", describeSecurityGroups).fails("InvalidParameter.Coexist", "InvalidParameter.FilterInvalidKey", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "ResourceNotFound"),
+		action(serviceVPC, "ModifySecurityGroupAttribute", modifySecurityGroupAttribute).fails("InvalidParameterValue", "ResourceNotFound"),
+		action(serviceVPC, "DeleteSecurityGroup", deleteSecurityGroup).fails("InvalidParameterValue.Malformed", "ResourceInUse", "ResourceNotFound", "UnsupportedOperation"),
+		action(serviceVPC, "DescribeSecurityGroupAssociationStatistics", describeSecurityGroupAssociationStatistics).fails("ResourceNotFound"),
 	}, sgPolicyActions())
 }
 

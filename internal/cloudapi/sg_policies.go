@@ -14,11 +14,11 @@ import (
 
 func sgPolicyActions() []Action {
 	return []Action{
-		action(serviceVPC, "CreateSecurityGroupPolicies", createSecurityGroupPolicies),
-		action(serviceVPC, "ModifySecurityGroupPolicies", modifySecurityGroupPolicies),
-		action(serviceVPC, "ReplaceSecurityGroupPolicy", replaceSecurityGroupPolicy),
-		action(serviceVPC, "DeleteSecurityGroupPolicies", deleteSecurityGroupPolicies),
-		action(serviceVPC, "DescribeSecurityGroupPolicies", describeSecurityGroupPolicies),
+		action(serviceVPC, "CreateSecurityGroupPolicies", createSecurityGroupPolicies).fails("InvalidParameter.Coexist", "InvalidParameterValue", "InvalidParameterValue.Empty", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "InvalidParameterValue.TooLong", "LimitExceeded", "LimitExceeded.SecurityGroupPolicySet", "ResourceNotFound", "UnsupportedOperation.DuplicatePolicy", "UnsupportedOperation.SgNumExceedLimit", "UnsupportedOperation.VersionMismatch"),
+		action(serviceVPC, "ModifySecurityGroupPolicies", modifySecurityGroupPolicies).fails("InvalidParameter.Coexist", "InvalidParameterValue", "InvalidParameterValue.Empty", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "InvalidParameterValue.TooLong", "ResourceNotFound", "UnsupportedOperation.DuplicatePolicy"),
+		action(serviceVPC, "ReplaceSecurityGroupPolicy", replaceSecurityGroupPolicy).fails("InvalidParameterValue", "InvalidParameterValue.Range", "ResourceNotFound", "UnsupportedOperation.DuplicatePolicy", "UnsupportedOperation.VersionMismatch"),
+		action(serviceVPC, "DeleteSecurityGroupPolicies", deleteSecurityGroupPolicies).fails("InvalidParameter.Coexist", "InvalidParameterValue.Empty", "InvalidParameterValue.Range", "ResourceNotFound", "UnsupportedOperation.VersionMismatch"),
+		action(serviceVPC, "DescribeSecurityGroupPolicies", describeSecurityGroupPolicies).fails("InvalidParameter.FilterInvalidKey", "ResourceNotFound"),
 	}
 }
 

@@ -15,8 +15,8 @@ import (
 
 func tagActions() []Action {
 	return []Action{
-		action(serviceTag, "DescribeResourceTagsByResourceIds", describeResourceTags),
-		action(serviceTag, "ModifyResourceTags", modifyResourceTags),
+		action(serviceTag, "DescribeResourceTagsByResourceIds", describeResourceTags).fails("InvalidParameterValue", "UnsupportedOperation"),
+		action(serviceTag, "ModifyResourceTags", modifyResourceTags).fails("InvalidParameterCombination", "InvalidParameterValue", "ResourceNotFound"),
 	}
 }
 

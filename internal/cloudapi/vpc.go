@@ -15,10 +15,10 @@ import (
 
 func vpcActions() []Action {
 	return slices.Concat([]Action{
-		action(serviceVPC, "CreateVpc", createVpc),
-		action(serviceVPC, "DescribeVpcs", describeVpcs),
-		action(serviceVPC, "ModifyVpcAttribute", modifyVpcAttribute),
-		action(serviceVPC, "DeleteVpc", deleteVpc),
+		action(serviceVPC, "CreateVpc", createVpc).fails("InvalidParameterValue", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "InvalidParameterValue.TooLong"),
+		action(serviceVPC, "DescribeVpcs", describeVpcs).fails("InvalidParameter.Coexist", "InvalidParameter.FilterInvalidKey", "InvalidParameterValue.Malformed", "ResourceNotFound"),
+		action(serviceVPC, "ModifyVpcAttribute", modifyVpcAttribute).fails("InvalidParameterValue", "ResourceNotFound"),
+		action(serviceVPC, "DeleteVpc", deleteVpc).fails("ResourceInUse", "ResourceNotFound"),
 	}, vpcSubnetActions(), sgActions())
 }
 

@@ -13,11 +13,11 @@ import (
 
 func vpcSubnetActions() []Action {
 	return []Action{
-		action(serviceVPC, "CreateSubnet", createSubnet),
-		action(serviceVPC, "DescribeSubnets", describeSubnets),
-		action(serviceVPC, "ModifySubnetAttribute", modifySubnetAttribute),
-		action(serviceVPC, "DeleteSubnet", deleteSubnet),
-		action(serviceVPC, "DescribeRouteTables", describeRouteTables),
+		action(serviceVPC, "CreateSubnet", createSubnet).fails("InvalidParameterValue", "InvalidParameterValue.Range", "InvalidParameterValue.SubnetConflict", "InvalidParameterValue.SubnetRange", "ResourceNotFound"),
+		action(serviceVPC, "DescribeSubnets", describeSubnets).fails("ResourceNotFound"),
+		action(serviceVPC, "ModifySubnetAttribute", modifySubnetAttribute).fails("InvalidParameterValue", "ResourceNotFound"),
+		action(serviceVPC, "DeleteSubnet", deleteSubnet).fails("ResourceInUse", "ResourceNotFound"),
+		action(serviceVPC, "DescribeRouteTables", describeRouteTables).fails("InvalidParameter.FilterInvalidKey", "InvalidParameterValue.Malformed", "ResourceNotFound"),
 	}
 }
 

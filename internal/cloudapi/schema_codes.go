@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloudapi
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/sallyport/sallyport/internal/lb"
+)
+
+// Codes are all codes that the action itself can answer, sorted; those of the
+// frame (signature, version, size, rate, InternalError) are left out.
+func (a *Action) Codes() []string {
+	codes := slices.Concat(a.schemaCodes(), a.codes)
+	slices.Sort(codes)
+	return slices.Compact(codes)
+}
+
+// schemaCodes are the codes that decoding answers: they follow from the fields.
+func (a *Action) schemaCodes() []string {
+	codes := map[string]bool{"InvalidParameter": true, "UnknownParameter": true} // no JSON; a name that is no field's
+	a.fields.eachField("", func(_ string, f *field) {
+		if f.required {
+			codes["MissingParameter"] = true
+		}
+		if f.only != nil {
+			codes["UnsupportedOperation"] = true
+		}
+		for kind, set := range map[lb.Kind]bool{lb.Invalid: f.enum != nil, lb.Range: f.bounds != nil, lb.TooLong: f.length > 0, lb.LimitExceeded: f.items > 0} {
+			if set {
+				codes[a.code(kind)] = true
+			}
+		}
+	})
+	a.fields.eachObject(func(o *object) {
+		if len(o.unserved) > 0 {
+			codes["UnsupportedOperation"] = true
+		}
+	})
+	return sortedKeys(codes)
+}
+
+// eachField calls fn with every field below o and its path, such as
+// "Filters.0.Name": item 0 stands for each item of a list.
+func (o *object) eachField(at string, fn func(path string, f *field)) {
+	for _, f := range o.fields {
+		path := at + f.name
+		fn(path, f)
+		v := f.value
+		for v.kind == kindList {
+			v, path = v.elem, path+".0"
+		}
+		if v.kind == kindObject {
+			v.obj.eachField(path+".", fn)
+		}
+	}
+}
+
+// eachObject calls fn with o and every structure below it.
+func (o *object) eachObject(fn func(*object)) {
+	fn(o)
+	o.eachField("", func(_ string, f *field) {
+		v := f.value
+		for v.kind == kindList {
+			v = v.elem
+		}
+		if v.kind == kindObject {
+			fn(v.obj)
+		}
+	})
+}
+
+// guess is the repair of a name that is not known: the known one that differs
+// in capitals only, or the names there are.
+func (o *object) guess(at, name string) string {
+	var names []string
+	for _, f := range o.fields {
+		if strings.EqualFold(f.name, name) {
+			return "names are told apart by capitals: write " + at + f.name
+		}
+		names = append(names, f.name)
+	}
+	if len(names) == 0 {
+		return "there are no parameters here"
+	}
+	return "known: " + clip(strings.Join(names, ", "), 300)
+}
