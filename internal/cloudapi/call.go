@@ -162,7 +162,7 @@ func (t TextPaging) numbers() (Paging, error) {
 		}
 		n, err := strconv.ParseInt(*f.text, 10, 64)
 		if err != nil {
-			return p, refuse(lb.Malformed, f.name, strconv.Quote(clip(*f.text, 40))+" is not a number", "")
+			return p, refuse(lb.Malformed, f.name, strconv.Quote(clip(*f.text, 40))+" is not a number", "write a number in digits")
 		}
 		*f.to = &n
 	}
@@ -186,24 +186,33 @@ const (
 // tags is not nil. Unknown names get the code of the call's service.
 func filter[T any](c *Call, items []T, filters []Filter, keys map[string]func(T) []string, tags func(T) lb.Tags) ([]T, error) {
 	if len(filters) > maxFilters {
-		return nil, refuse(lb.LimitExceeded, "Filters", strconv.Itoa(len(filters))+" filters; at most 10 are served", "")
+		return nil, refuse(lb.LimitExceeded, "Filters", strconv.Itoa(len(filters))+" filters; at most 10 are served", "ask with fewer")
 	}
-	for _, f := range filters {
+	for i, f := range filters {
 		if len(f.Values) > maxFilterValues {
-			return nil, refuse(lb.LimitExceeded, "Filters", "filter "+clip(f.Name, 60)+" has more than 100 values", "")
+			return nil, refuse(lb.LimitExceeded, "Filters", "filter "+clip(f.Name, 60)+" has more than 100 values", "ask in several calls")
 		}
 		read := keys[f.Name]
 		if tags != nil && read == nil {
 			read = tagFilter(f.Name, tags)
 		}
 		if read == nil {
-			return nil, errorf(c.badFilter(), "filter %q is not served", clip(f.Name, 60))
+			return nil, errorf(c.badFilter(), "Filters.%d.Name: filter %q is not served; served: %s", i, clip(f.Name, 60), filterNames(keys, tags != nil))
 		}
 		items = slices.DeleteFunc(slices.Clone(items), func(item T) bool {
 			return !slices.ContainsFunc(read(item), func(v string) bool { return slices.Contains(f.Values, v) })
 		})
 	}
 	return items, nil
+}
+
+// filterNames lists the names that filter serves.
+func filterNames[T any](keys map[string]func(T) []string, tags bool) string {
+	names := sortedKeys(keys)
+	if tags {
+		names = append(names, "tag-key", "tag:KEY")
+	}
+	return strings.Join(names, ", ")
 }
 
 func tagFilter[T any](name string, tags func(T) lb.Tags) func(T) []string {

@@ -48,7 +48,7 @@ type clbTag struct {
 func findBalancer(st *lb.State, id string) (*lb.LoadBalancer, error) {
 	b := st.Balancers[lb.BalancerID(id)]
 	if b == nil {
-		return nil, errorf("InvalidParameter.LBIdNotFound", "LoadBalancerId: there is no load balancer %q", clip(id, 40))
+		return nil, errorf("InvalidParameter.LBIdNotFound", "LoadBalancerId: there is no load balancer %q; DescribeLoadBalancers lists them", clip(id, 40))
 	}
 	return b, nil
 }
@@ -70,7 +70,7 @@ func findListener(st *lb.State, balancer, id string) (*lb.Listener, error) {
 	}
 	l := st.Listeners[lb.ListenerID(id)]
 	if l == nil || l.Balancer != lb.BalancerID(balancer) {
-		return nil, errorf("InvalidParameter.ListenerIdNotFound", "ListenerId: load balancer %s has no listener %q", balancer, clip(id, 40))
+		return nil, errorf("InvalidParameter.ListenerIdNotFound", "ListenerId: load balancer %s has no listener %q; DescribeListeners lists them", balancer, clip(id, 40))
 	}
 	return l, nil
 }
@@ -94,7 +94,7 @@ func changeListener(st *lb.State, balancer, id string) (*lb.Listener, error) {
 func changeHTTPListener(st *lb.State, balancer, id string) (*lb.Listener, error) {
 	l, err := changeListener(st, balancer, id)
 	if err == nil && !l.Protocol.Layer7() {
-		return nil, errorf("InvalidParameter.ProtocolCheckFailed", "ListenerId: %s is a %s listener, which has no rules", id, l.Protocol)
+		return nil, errorf("InvalidParameter.ProtocolCheckFailed", "ListenerId: %s is a %s listener, which has no rules; name an HTTP or HTTPS listener", id, l.Protocol)
 	}
 	return l, err
 }

@@ -90,7 +90,7 @@ func (c *Call) checkCreate(in *createLoadBalancerIn) (number int64, err error) {
 		}
 	}
 	if len(in.ClientToken) > 64 {
-		return 0, errorf("InvalidParameter.ClientTokenLimitExceeded", "ClientToken: longer than 64 characters")
+		return 0, errorf("InvalidParameter.ClientTokenLimitExceeded", "ClientToken: longer than 64 characters; shorten it")
 	}
 	number = 1
 	if in.Number != nil {
@@ -156,7 +156,7 @@ func (c *Call) balancerVPC(tx *store.Tx, id string) (lb.VPCID, error) {
 		return c.defaultVPC(tx).ID, nil
 	}
 	if tx.State().VPCs[lb.VPCID(id)] == nil {
-		return "", refuse(lb.NotFound, "VpcId", fmt.Sprintf("there is no VPC %q", clip(id, 40)), "")
+		return "", refuse(lb.NotFound, "VpcId", fmt.Sprintf("there is no VPC %q", clip(id, 40)), "DescribeVpcs lists them")
 	}
 	return lb.VPCID(id), nil
 }
@@ -171,13 +171,13 @@ func (c *Call) pickVIP(st *lb.State, wanted string) (netip.Addr, error) {
 	if wanted == "" {
 		vip, ok := freeAddr(c.VIPPool, taken)
 		if !ok {
-			return vip, errorf("ResourceInsufficient", "every address of the VIP pool is in use")
+			return vip, errorf("ResourceInsufficient", "every address of the VIP pool is in use; delete a load balancer or start the server with a larger --vip-pool")
 		}
 		return vip, nil
 	}
 	vip, err := netip.ParseAddr(wanted)
 	if err != nil {
-		return vip, refuse(lb.Malformed, "Vip", fmt.Sprintf("%q is not an address", clip(wanted, 60)), "")
+		return vip, refuse(lb.Malformed, "Vip", fmt.Sprintf("%q is not an address", clip(wanted, 60)), "write one like 192.0.2.1")
 	}
 	if !usable(c.VIPPool, vip) {
 		return vip, refuse(lb.Invalid, "Vip", vip.String()+" is not in the VIP pool", "leave it out to get a free one")
@@ -220,7 +220,7 @@ func tagsOf(list []clbTag) (lb.Tags, error) {
 	tags := lb.Tags{}
 	for _, t := range list {
 		if _, twice := tags[t.TagKey]; twice || t.TagKey == "" {
-			return nil, refuse(lb.Invalid, "Tags", fmt.Sprintf("key %q is empty or given twice", clip(t.TagKey, 60)), "")
+			return nil, refuse(lb.Invalid, "Tags", fmt.Sprintf("key %q is empty or given twice", clip(t.TagKey, 60)), "give each key once")
 		}
 		tags[t.TagKey] = t.TagValue
 	}
@@ -290,10 +290,10 @@ func deleteLoadBalancer(c *Call, in *deleteLoadBalancerIn) (*done, error) {
 	}
 	return nil, c.Update(func(tx *store.Tx) error {
 		st := tx.State()
-		for _, id := range in.LoadBalancerIds {
+		for i, id := range in.LoadBalancerIds {
 			b, err := findBalancer(st, id)
 			if err != nil {
-				return err
+				return inList(err, "LoadBalancerIds", i)
 			}
 			if b.Protected {
 				return errorf("FailedOperation", "load balancer %s is protected; set DeleteProtect to false first", id)

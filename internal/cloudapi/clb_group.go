@@ -39,7 +39,7 @@ func (c *Call) bind(st *lb.State, b *lb.LoadBalancer, id, field string) error {
 	group := lb.GroupID(id)
 	switch {
 	case st.Groups[group] == nil:
-		return refuse(lb.NotFound, field, fmt.Sprintf("there is no security group %q", clip(id, 40)), "")
+		return refuse(lb.NotFound, field, fmt.Sprintf("there is no security group %q", clip(id, 40)), "DescribeSecurityGroups lists them")
 	case slices.Contains(b.Groups, group):
 		return refuse(lb.Duplicate, field, id+" is named twice", "name each group once")
 	case len(b.Groups) >= c.Quotas.GroupsPerBalancer:
@@ -65,17 +65,17 @@ func setSecurityGroupForLoadbalancers(c *Call, in *setSecurityGroupForLoadbalanc
 		return nil, refuse(lb.TooLong, "LoadBalancerIds", fmt.Sprintf("%d ids", n), "give 1 to 20")
 	}
 	return nil, c.Update(func(tx *store.Tx) error {
-		for _, id := range in.LoadBalancerIds {
+		for i, id := range in.LoadBalancerIds {
 			b, err := changeBalancer(tx.State(), id)
 			if err != nil {
-				return err
+				return inList(err, "LoadBalancerIds", i)
 			}
 			at := slices.Index(b.Groups, lb.GroupID(in.SecurityGroup))
 			switch {
 			case in.OperationType == "DEL" && at >= 0:
 				b.Groups = slices.Delete(b.Groups, at, at+1)
 			case in.OperationType == "DEL" && tx.State().Groups[lb.GroupID(in.SecurityGroup)] == nil:
-				return refuse(lb.NotFound, "SecurityGroup", fmt.Sprintf("there is no security group %q", clip(in.SecurityGroup, 40)), "")
+				return refuse(lb.NotFound, "SecurityGroup", fmt.Sprintf("there is no security group %q", clip(in.SecurityGroup, 40)), "DescribeSecurityGroups lists them")
 			case in.OperationType == "ADD" && at < 0:
 				if err := c.bind(tx.State(), b, in.SecurityGroup, "SecurityGroup"); err != nil {
 					return err

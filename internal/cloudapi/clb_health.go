@@ -66,10 +66,10 @@ func describeTargetHealth(c *Call, in *describeTargetHealthIn) (*describeTargetH
 	}
 	h := c.newHealth()
 	out := &describeTargetHealthOut{}
-	for _, id := range in.LoadBalancerIds {
+	for i, id := range in.LoadBalancerIds {
 		b, err := findBalancer(h.state, id)
 		if err != nil {
-			return nil, err
+			return nil, inList(err, "LoadBalancerIds", i)
 		}
 		entry := balancerHealth{LoadBalancerId: id, LoadBalancerName: b.Name}
 		for _, l := range listenersOf(h.state, b.ID) {

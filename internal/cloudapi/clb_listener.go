@@ -96,7 +96,7 @@ func errLayer7Check() error {
 
 func (c *Call) addListener(tx *store.Tx, l *lb.Listener, port int64) error {
 	if port < 1 || port > 65535 {
-		return refuse(lb.Range, "Ports", fmt.Sprintf("%d is outside 1-65535", port), "")
+		return refuse(lb.Range, "Ports", fmt.Sprintf("%d is outside 1-65535", port), "give a port within it")
 	}
 	if err := checkListenerName(l.Name); err != nil {
 		return err
@@ -107,7 +107,7 @@ func (c *Call) addListener(tx *store.Tx, l *lb.Listener, port int64) error {
 	}
 	for _, other := range others {
 		if int64(other.Port) == port { // TCP and HTTP share the ports of TCP
-			return errorf("InvalidParameter.PortCheckFailed", "Ports: %d is used by listener %s (%s)", port, other.ID, other.Protocol)
+			return errorf("InvalidParameter.PortCheckFailed", "Ports: %d is used by listener %s (%s); choose another port", port, other.ID, other.Protocol)
 		}
 	}
 	l.ID, l.Num, l.Port = newID("lbl-", tx.State().Listeners), tx.NextNum(), uint16(port)

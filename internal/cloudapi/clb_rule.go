@@ -87,7 +87,7 @@ func checkURL(l *lb.Listener, domain, url, field string) error {
 	}
 	for _, r := range l.Rules {
 		if r.Domain == domain && r.URL == url {
-			return refuse(lb.Duplicate, field, fmt.Sprintf("rule %s has %s%s already", r.ID, domain, url), "")
+			return refuse(lb.Duplicate, field, fmt.Sprintf("rule %s has %s%s already", r.ID, domain, url), "choose another, or change that rule")
 		}
 	}
 	return nil
@@ -126,7 +126,7 @@ func hasDomain(l *lb.Listener, domain string) bool {
 }
 
 func errNoDomain(field, domain string) error {
-	return refuse(lb.NotFound, field, fmt.Sprintf("the listener has no rule of domain %q", clip(domain, 80)), "")
+	return refuse(lb.NotFound, field, fmt.Sprintf("the listener has no rule of domain %q", clip(domain, 80)), "DescribeListeners lists them")
 }
 
 // findRule picks a rule by LocationId, or by Domain and Url.
@@ -142,7 +142,7 @@ func findRule(l *lb.Listener, location, domain, url string) (*lb.Rule, error) {
 	if location == "" {
 		location = domain + url
 	}
-	return nil, errorf("InvalidParameter.LocationNotFound", "LocationId: listener %s has no rule %q", l.ID, clip(location, 120))
+	return nil, errorf("InvalidParameter.LocationNotFound", "LocationId: listener %s has no rule %q; DescribeListeners lists them", l.ID, clip(location, 120))
 }
 
 type modifyRuleIn struct {
@@ -217,7 +217,7 @@ func deleteRule(c *Call, in *deleteRuleIn) (*done, error) {
 			return r.Domain == in.Domain && (in.Url == "" || r.URL == in.Url)
 		})
 		if len(l.Rules) == before {
-			return errorf("InvalidParameter.LocationNotFound", "Domain: listener %s has no rule of %q", l.ID, clip(in.Domain+in.Url, 120))
+			return errorf("InvalidParameter.LocationNotFound", "Domain: listener %s has no rule of %q; DescribeListeners lists them", l.ID, clip(in.Domain+in.Url, 120))
 		}
 		if err := replaceDefault(l, old, in.NewDefaultServerDomain); err != nil {
 			return err

@@ -43,7 +43,7 @@ func (in *targetPlace) edit(c *Call, fn func(tx *store.Tx, targets *[]lb.Target)
 			}
 			targets = &r.Targets
 		case in.LocationId != "" || in.Domain != "" || in.Url != "":
-			return errorf("InvalidParameter.LocationNotFound", "LocationId: %s is a %s listener, which has no rules", l.ID, l.Protocol)
+			return errorf("InvalidParameter.LocationNotFound", "LocationId: %s is a %s listener, which has no rules; leave it out", l.ID, l.Protocol)
 		}
 		if err := fn(tx, targets); err != nil {
 			return err
@@ -66,14 +66,14 @@ func (in *targetsIn) check() error {
 	for i, t := range in.Targets {
 		field := fmt.Sprintf("Targets.%d.", i)
 		if t.Port < 1 || t.Port > 65535 {
-			return refuse(lb.Range, field+"Port", fmt.Sprintf("%d is outside 1-65535", t.Port), "")
+			return refuse(lb.Range, field+"Port", fmt.Sprintf("%d is outside 1-65535", t.Port), "give a port within it")
 		}
 		if err := checkWeight(field+"Weight", t.Weight); err != nil {
 			return err
 		}
 		for _, earlier := range in.Targets[:i] {
 			if earlier.InstanceId == t.InstanceId && earlier.Port == t.Port {
-				return refuse(lb.Duplicate, field+"Port", fmt.Sprintf("%s port %d is named twice", clip(t.InstanceId, 40), t.Port), "")
+				return refuse(lb.Duplicate, field+"Port", fmt.Sprintf("%s port %d is named twice", clip(t.InstanceId, 40), t.Port), "name each target once")
 			}
 		}
 	}
@@ -108,11 +108,11 @@ func registerTargets(c *Call, in *targetsIn) (*done, error) {
 			instance := st.Instances[lb.InstanceID(t.InstanceId)]
 			switch {
 			case instance == nil || instance.State == lb.Terminating:
-				return refuse(lb.NotFound, field+"InstanceId", fmt.Sprintf("there is no instance %q", clip(t.InstanceId, 40)), "")
+				return refuse(lb.NotFound, field+"InstanceId", fmt.Sprintf("there is no instance %q", clip(t.InstanceId, 40)), "DescribeInstances lists them")
 			case instance.VPC != network:
 				return refuse(lb.Invalid, field+"InstanceId", fmt.Sprintf("%s is in %s, the load balancer in %s", t.InstanceId, instance.VPC, network), "both must be in one VPC")
 			case t.find(*targets) >= 0:
-				return refuse(lb.Duplicate, field+"Port", fmt.Sprintf("%s port %d is bound already", t.InstanceId, t.Port), "")
+				return refuse(lb.Duplicate, field+"Port", fmt.Sprintf("%s port %d is bound already", t.InstanceId, t.Port), "ModifyTargetWeight changes its weight")
 			case len(*targets) >= c.Quotas.TargetsPerListener:
 				return refuse(lb.LimitExceeded, "Targets", fmt.Sprintf("a listener or rule has at most %s", count(c.Quotas.TargetsPerListener, "target")), "unbind one")
 			}
@@ -126,7 +126,7 @@ func registerTargets(c *Call, in *targetsIn) (*done, error) {
 
 // errNotBound has the code that clients take for "already gone".
 func errNotBound(i int, t targetIn) error {
-	return errorf("InvalidParameter", "Targets.%d: %s port %d is not bound here", i, clip(t.InstanceId, 40), t.Port)
+	return errorf("InvalidParameter", "Targets.%d: %s port %d is not bound here; DescribeTargets lists them", i, clip(t.InstanceId, 40), t.Port)
 }
 
 func deregisterTargets(c *Call, in *targetsIn) (*done, error) {
@@ -186,7 +186,7 @@ func modifyTargetPort(c *Call, in *modifyTargetPortIn) (*done, error) {
 		return nil, err
 	}
 	if in.NewPort < 1 || in.NewPort > 65535 {
-		return nil, refuse(lb.Range, "NewPort", fmt.Sprintf("%d is outside 1-65535", in.NewPort), "")
+		return nil, refuse(lb.Range, "NewPort", fmt.Sprintf("%d is outside 1-65535", in.NewPort), "give a port within it")
 	}
 	return nil, in.edit(c, func(tx *store.Tx, targets *[]lb.Target) error {
 		for i, t := range in.Targets {
@@ -199,7 +199,7 @@ func modifyTargetPort(c *Call, in *modifyTargetPortIn) (*done, error) {
 			}
 			moved := targetIn{InstanceId: t.InstanceId, Port: in.NewPort}
 			if moved.find(*targets) >= 0 {
-				return refuse(lb.Duplicate, "NewPort", fmt.Sprintf("%s port %d is bound already", t.InstanceId, in.NewPort), "")
+				return refuse(lb.Duplicate, "NewPort", fmt.Sprintf("%s port %d is bound already", t.InstanceId, in.NewPort), "choose another port")
 			}
 			(*targets)[at].Port, (*targets)[at].Num = uint16(in.NewPort), tx.NextNum()
 		}

@@ -49,7 +49,7 @@ func (c *Call) checkExpanded(st *lb.State, n map[lb.GroupID]int, groups []lb.Gro
 		}
 	}
 	if rules > c.Quotas.ExpandedRules {
-		return errorf("UnsupportedOperation.SgNumExceedLimit", "an instance would have %d rules from its groups, references counted by member; at most %d are allowed", rules, c.Quotas.ExpandedRules)
+		return errorf("UnsupportedOperation.SgNumExceedLimit", "%s: an instance would have %d rules from its groups, references counted by member, and at most %d are allowed; bind fewer groups or name smaller ones", listed(groups), rules, c.Quotas.ExpandedRules)
 	}
 	return nil
 }

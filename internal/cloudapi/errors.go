@@ -5,6 +5,7 @@ package cloudapi
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/sallyport/sallyport/internal/lb"
 	"github.com/sallyport/sallyport/internal/store"
@@ -25,6 +26,17 @@ func (e *Error) Error() string { return e.Code + ": " + e.Message }
 // errorf makes an *Error.
 func errorf(code, format string, args ...any) error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// inList renames the field that a refusal opens with: the one-object form of a
+// check, used on item i of a list.
+func inList(err error, field string, i int) error {
+	if e := (*Error)(nil); errors.As(err, &e) {
+		if _, rest, ok := strings.Cut(e.Message, ": "); ok {
+			return &Error{Code: e.Code, Message: fmt.Sprintf("%s.%d: %s", field, i, rest)}
+		}
+	}
+	return err
 }
 
 // asError finds the *Error in err, or names a full disk, which an operator can

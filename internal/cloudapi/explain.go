@@ -88,7 +88,7 @@ func explainPacket(in *explainPathIn) (p lb.Packet, err error) {
 	case p.Proto == lb.AnyProto:
 		return p, refuse(lb.Invalid, "Protocol", "a packet has one protocol", "give TCP, UDP, ICMP, ICMPv6 or GRE")
 	case (in.LoadBalancerId == "") == (in.InstanceId == ""):
-		return p, refuse(lb.Coexist, "LoadBalancerId", "exactly one of LoadBalancerId and InstanceId says where the packet goes", "")
+		return p, refuse(lb.Coexist, "LoadBalancerId", "exactly one of LoadBalancerId and InstanceId says where the packet goes", "give one and leave the other out")
 	case p.Proto.HasPorts() && (in.Port < 1 || in.Port > 65535):
 		return p, refuse(lb.Range, "Port", fmt.Sprintf("%d is outside 1-65535", in.Port), "give the port that the client connects to")
 	case !p.Proto.HasPorts() && in.Port != 0:
@@ -137,7 +137,7 @@ func (e *explainer) through(id string, p lb.Packet) error {
 		}
 	}
 	if !p.Dst.IsValid() {
-		return refuse(lb.Invalid, "Source", fmt.Sprintf("%s has no VIP of the family of %v", id, p.Src), "")
+		return refuse(lb.Invalid, "Source", fmt.Sprintf("%s has no VIP of the family of %v", id, p.Src), "give a source of the VIP's family")
 	}
 	e.out.Destination = endpoint(p)
 	way, err := path.Trace(e.state, p)

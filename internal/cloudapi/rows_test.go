@@ -69,9 +69,6 @@ func watch(s *Server) {
 	}
 }
 
-// strict makes unhelpful messages fail too.
-const strict = false
-
 // internal are the codes of trouble that no row can ask for.
 var internal = []string{codeInternal, "ResourceInsufficient"}
 
@@ -139,9 +136,6 @@ func compareRows() int {
 		}
 	}
 	for what, fault := range seen.faults {
-		if !strict {
-			break
-		}
 		faults = append(faults, what+": "+fault)
 	}
 	if len(faults) == 0 {

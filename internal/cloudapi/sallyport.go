@@ -153,11 +153,11 @@ func describeVerdicts(c *Call, in *describeVerdictsIn) (*describeVerdictsOut, er
 	}
 	switch {
 	case limit < 1 || limit > maxVerdicts:
-		return nil, refuse(lb.Range, "Limit", fmt.Sprintf("%d is outside 1-%d", limit, maxVerdicts), "")
+		return nil, refuse(lb.Range, "Limit", fmt.Sprintf("%d is outside 1-%d", limit, maxVerdicts), "ask several times")
 	case in.After < -1:
 		return nil, refuse(lb.Range, "After", "neither a cursor nor -1", "0 is the oldest verdict held, -1 waits for new ones")
 	case c.Facts == nil:
-		return nil, errorf("UnsupportedOperation", "this server has no nodes to hear verdicts from")
+		return nil, errorf("UnsupportedOperation", "After: this server has no nodes to hear verdicts from; start it with nodes")
 	}
 	if _, err := filter(c, []verdictOut(nil), in.Filters, verdictFilters(), nil); err != nil {
 		return nil, err
@@ -273,7 +273,7 @@ type counterOut struct {
 
 func describeRuleCounters(c *Call, in *describeRuleCountersIn) (*describeRuleCountersOut, error) {
 	if in.SecurityGroupId != "" && c.State().Groups[lb.GroupID(in.SecurityGroupId)] == nil {
-		return nil, refuse(lb.NotFound, "SecurityGroupId", fmt.Sprintf("there is no security group %q", clip(in.SecurityGroupId, 40)), "")
+		return nil, refuse(lb.NotFound, "SecurityGroupId", fmt.Sprintf("there is no security group %q", clip(in.SecurityGroupId, 40)), "DescribeSecurityGroups lists them")
 	}
 	var counters []flow.Counter
 	if c.Facts != nil {
@@ -387,15 +387,15 @@ func createNodeToken(c *Call, in *createNodeTokenIn) (*createNodeTokenOut, error
 	case role != lb.RoleGateway && role != lb.RoleHost:
 		return nil, refuse(lb.Invalid, "Role", fmt.Sprintf("%q is not a role", clip(in.Role, 40)), "use gateway or host")
 	case in.Name == "":
-		return nil, refuse(lb.Invalid, "Name", "a node has a name", "")
+		return nil, refuse(lb.Invalid, "Name", "a node has a name", "give one")
 	case role == lb.RoleGateway && in.InstanceId != "":
 		return nil, refuse(lb.Coexist, "InstanceId", "a gateway runs no instance", "leave it out")
 	case role == lb.RoleHost && in.Name != in.InstanceId:
 		return nil, refuse(lb.Invalid, "Name", "a host has its instance's id as its name", "give the same text as Name and InstanceId")
 	case role == lb.RoleHost && c.State().Instances[lb.InstanceID(in.InstanceId)] == nil:
-		return nil, refuse(lb.NotFound, "InstanceId", fmt.Sprintf("there is no instance %q", clip(in.InstanceId, 40)), "")
+		return nil, refuse(lb.NotFound, "InstanceId", fmt.Sprintf("there is no instance %q", clip(in.InstanceId, 40)), "DescribeInstances lists them")
 	case c.Tokens == nil:
-		return nil, errorf("UnsupportedOperation", "this server takes in no nodes")
+		return nil, errorf("UnsupportedOperation", "Name: this server takes in no nodes; start it with a node address")
 	}
 	token, err := c.Tokens.CreateToken(c.ctx, role, lb.NodeID(in.Name), lb.InstanceID(in.InstanceId))
 	return &createNodeTokenOut{Token: token}, err

@@ -62,7 +62,7 @@ func describeSecurityGroupPolicies(c *Call, in *describePoliciesIn) (*describePo
 	}
 	for _, f := range in.Filters {
 		if policyFilter(f.Name) == nil {
-			return nil, errorf(c.badFilter(), "filter %q is not served; served: security-group-id, ip, protocol-type, port, poly, direction, description", clip(f.Name, 60))
+			return nil, errorf(c.badFilter(), "Filters.Name: filter %q is not served; served: security-group-id, ip, protocol-type, port, poly, direction, description", clip(f.Name, 60))
 		}
 	}
 	out := &describePoliciesOut{policySetOut{Version: strconv.FormatUint(g.Version, 10)}}

@@ -207,7 +207,7 @@ func modifyResourceTags(c *Call, in *modifyTagsIn) (*done, error) {
 	return &done{}, c.Update(func(tx *store.Tx) error {
 		old, ok := kind.tags(tx.State(), id)
 		if !ok {
-			return refuse(lb.NotFound, "Resource", "there is no "+prefix+" "+clip(id, 40), "")
+			return refuse(lb.NotFound, "Resource", "there is no "+prefix+" "+clip(id, 40), "its service's Describe action lists them")
 		}
 		tags := lb.Tags{}
 		maps.Copy(tags, old)
