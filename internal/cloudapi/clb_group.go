@@ -51,16 +51,13 @@ func (c *Call) bind(st *lb.State, b *lb.LoadBalancer, id, field string) error {
 
 type setSecurityGroupForLoadbalancersIn struct {
 	SecurityGroup   string   `tc:"required"`
-	OperationType   string   `tc:"required"`
+	OperationType   string   `tc:"required,enum=ADD|DEL"`
 	LoadBalancerIds []string `tc:"required"`
 }
 
 // setSecurityGroupForLoadbalancers binds or unbinds one group at several load
 // balancers. Binding a bound group and unbinding an unbound one change nothing.
 func setSecurityGroupForLoadbalancers(c *Call, in *setSecurityGroupForLoadbalancersIn) (*done, error) {
-	if in.OperationType != "ADD" && in.OperationType != "DEL" {
-		return nil, refuse(lb.Invalid, "OperationType", fmt.Sprintf("%q is not an operation", clip(in.OperationType, 40)), "use ADD or DEL")
-	}
 	if n := len(in.LoadBalancerIds); n == 0 || n > maxBalancersPerCall {
 		return nil, refuse(lb.TooLong, "LoadBalancerIds", fmt.Sprintf("%d ids", n), "give 1 to 20")
 	}

@@ -177,7 +177,7 @@ func (f *field) check(v reflect.Value, raw any, at string) error {
 	switch {
 	case f.only != nil && !blank(raw) && !slices.Contains(f.only, fmt.Sprint(v.Interface())):
 		return errorf("UnsupportedOperation", "%s: %q is not served; served: %s", name, text(), strings.Join(f.only, ", "))
-	case f.enum != nil && !blank(raw) && !slices.Contains(f.enum, fmt.Sprint(v.Interface())):
+	case f.enum != nil && (f.required || !blank(raw)) && !slices.Contains(f.enum, fmt.Sprint(v.Interface())):
 		return refuse(lb.Invalid, name, fmt.Sprintf("%q means nothing here", text()), "it is one of "+strings.Join(f.enum, ", "))
 	case f.length > 0 && utf8.RuneCountInString(v.String()) > f.length:
 		return refuse(lb.TooLong, name, fmt.Sprintf("%d characters are too many", utf8.RuneCountInString(v.String())), fmt.Sprintf("at most %d are allowed", f.length))

@@ -26,7 +26,7 @@ func sallyportActions() []Action {
 		action(serviceSallyport, "CreateNodeToken", createNodeToken).fails("InvalidParameterCombination", "InvalidParameterValue", "ResourceNotFound", "UnsupportedOperation"),
 		action(serviceSallyport, "ExplainPath", explainPath).fails("InvalidInstanceId.NotFound", "InvalidParameter.LBIdNotFound", "InvalidParameterCombination", "InvalidParameterValue"),
 		action(serviceSallyport, "SearchSecurityGroups", searchSecurityGroups),
-		action(serviceSallyport, "SetSecurityGroupPolicies", setSecurityGroupPolicies).fails("InvalidParameterValue", "UnsupportedOperation.VersionMismatch"),
+		action(serviceSallyport, "SetSecurityGroupPolicies", setSecurityGroupPolicies).fails("InvalidParameterValue", "ResourceNotFound", "UnsupportedOperation.VersionMismatch"),
 	}
 }
 

@@ -51,7 +51,15 @@ type Action struct {
 	fields *object
 	input  reflect.Type
 	output reflect.Type
+	sample string // request body of Example; "": its required fields
 	run    func(*Call, any) (any, error)
+}
+
+// like gives the action's example where the required fields alone ask for
+// nothing: a request body as JSON, with ids as idPrefix and 1a2b3c4d.
+func (a Action) like(body string) Action {
+	a.sample = body
+	return a
 }
 
 // fails says which codes the handler answers, beside those that follow from

@@ -14,10 +14,14 @@ import (
 
 func sgPolicyActions() []Action {
 	return []Action{
-		action(serviceVPC, "CreateSecurityGroupPolicies", createSecurityGroupPolicies).fails("InvalidParameter.Coexist", "InvalidParameterValue", "InvalidParameterValue.Empty", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "InvalidParameterValue.TooLong", "LimitExceeded", "LimitExceeded.SecurityGroupPolicySet", "ResourceNotFound", "UnsupportedOperation.DuplicatePolicy", "UnsupportedOperation.SgNumExceedLimit", "UnsupportedOperation.VersionMismatch"),
-		action(serviceVPC, "ModifySecurityGroupPolicies", modifySecurityGroupPolicies).fails("InvalidParameter.Coexist", "InvalidParameterValue", "InvalidParameterValue.Empty", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "InvalidParameterValue.TooLong", "ResourceNotFound", "UnsupportedOperation.DuplicatePolicy"),
-		action(serviceVPC, "ReplaceSecurityGroupPolicy", replaceSecurityGroupPolicy).fails("InvalidParameterValue", "InvalidParameterValue.Range", "ResourceNotFound", "UnsupportedOperation.DuplicatePolicy", "UnsupportedOperation.VersionMismatch"),
-		action(serviceVPC, "DeleteSecurityGroupPolicies", deleteSecurityGroupPolicies).fails("InvalidParameter.Coexist", "InvalidParameterValue.Empty", "InvalidParameterValue.Range", "ResourceNotFound", "UnsupportedOperation.VersionMismatch"),
+		action(serviceVPC, "CreateSecurityGroupPolicies", createSecurityGroupPolicies).fails("InvalidParameter.Coexist", "InvalidParameterValue", "InvalidParameterValue.Empty", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "InvalidParameterValue.TooLong", "LimitExceeded", "LimitExceeded.SecurityGroupPolicySet", "ResourceNotFound", "UnsupportedOperation.DuplicatePolicy", "UnsupportedOperation.SgNumExceedLimit", "UnsupportedOperation.VersionMismatch").
+			like(`{"SecurityGroupId":"sg-1a2b3c4d","SecurityGroupPolicySet":{"Ingress":[{"Protocol":"TCP","Port":"443","CidrBlock":"203.0.113.0/24","Action":"ACCEPT"}]}}`),
+		action(serviceVPC, "ModifySecurityGroupPolicies", modifySecurityGroupPolicies).fails("InvalidParameter.Coexist", "InvalidParameterValue", "InvalidParameterValue.Empty", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "InvalidParameterValue.TooLong", "ResourceNotFound", "UnsupportedOperation.DuplicatePolicy").
+			like(`{"SecurityGroupId":"sg-1a2b3c4d","SecurityGroupPolicySet":{"Ingress":[{"Protocol":"TCP","Port":"443","CidrBlock":"203.0.113.0/24","Action":"ACCEPT"}]}}`),
+		action(serviceVPC, "ReplaceSecurityGroupPolicy", replaceSecurityGroupPolicy).fails("InvalidParameterValue", "InvalidParameterValue.Range", "ResourceNotFound", "UnsupportedOperation.DuplicatePolicy", "UnsupportedOperation.VersionMismatch").
+			like(`{"SecurityGroupId":"sg-1a2b3c4d","SecurityGroupPolicySet":{"Ingress":[{"PolicyIndex":0,"Protocol":"TCP","Port":"443","CidrBlock":"203.0.113.0/24","Action":"ACCEPT"}]}}`),
+		action(serviceVPC, "DeleteSecurityGroupPolicies", deleteSecurityGroupPolicies).fails("InvalidParameter.Coexist", "InvalidParameterValue.Empty", "InvalidParameterValue.Range", "ResourceNotFound", "UnsupportedOperation.VersionMismatch").
+			like(`{"SecurityGroupId":"sg-1a2b3c4d","SecurityGroupPolicySet":{"Ingress":[{"Protocol":"TCP","Port":"443","CidrBlock":"203.0.113.0/24","Action":"ACCEPT"}]}}`),
 		action(serviceVPC, "DescribeSecurityGroupPolicies", describeSecurityGroupPolicies).fails("InvalidParameter.FilterInvalidKey", "ResourceNotFound"),
 	}
 }
