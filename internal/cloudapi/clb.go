@@ -26,7 +26,7 @@ func clbActions() []Action {
 		action(serviceCLB, "DeleteLoadBalancerListeners", deleteLoadBalancerListeners).fails("InvalidParameter.LBIdNotFound", "InvalidParameter.ListenerIdNotFound"),
 		action(serviceCLB, "CreateRule", createRule).fails("InvalidParameter.LBIdNotFound", "InvalidParameter.ProtocolCheckFailed", "InvalidParameterValue", "InvalidParameterValue.Duplicate", "LimitExceeded"),
 		action(serviceCLB, "ModifyRule", modifyRule).fails("InvalidParameter.LBIdNotFound", "InvalidParameter.LocationNotFound", "InvalidParameterValue.Duplicate"),
-		action(serviceCLB, "DeleteRule", deleteRule).fails("InvalidParameter.LocationNotFound", "InvalidParameterValue").
+		action(serviceCLB, "DeleteRule", deleteRule).fails("InvalidParameter.LBIdNotFound", "InvalidParameter.LocationNotFound", "InvalidParameterValue").
 			like(`{"LoadBalancerId":"lb-1a2b3c4d","ListenerId":"lbl-1a2b3c4d","LocationIds":["loc-1a2b3c4d"]}`),
 		action(serviceCLB, "ModifyDomain", modifyDomain).fails("InvalidParameter.LBIdNotFound", "InvalidParameterValue", "InvalidParameterValue.Duplicate"),
 		action(serviceCLB, "ModifyDomainAttributes", modifyDomainAttributes).fails("InvalidParameter.LBIdNotFound", "InvalidParameterValue"),
