@@ -54,6 +54,8 @@ type Options struct {
 	Buckets uint32         // flow buckets of two slots each, a power of two; 0: 32,768 on a gateway, 16,384 on a host
 	Events  uint32         // verdict events a second and CPU; more are counted as lost; 0: 4,096
 	Attach  Attach         // which hooks a gateway uses; \"\": AttachTC
+	ARP     bool           // gateway: answer address resolution for VIPs
+	Observe bool           // host: refuse nothing until the first snapshot is in force, which says how to go on
 	Proxied bool           // gateway: a proxy of this node listens on layer-7 VIPs; nobody else's sockets may answer there
 	Log     *slog.Logger   // nil: the default logger
 
@@ -267,15 +269,18 @@ func (d *Datapath) setVariables(spec *ebpf.CollectionSpec, set sizes, key uint64
 		"event_rate":  d.opts.Events,
 	}
 	if d.opts.Role == lb.RoleGateway {
-		if d.opts.Proxied {
-			values["proxied"] = uint8(1)
-		}
+		values["proxied"] = flagOf(d.opts.Proxied)
+		values["answer_vips"] = flagOf(d.opts.ARP)
+		values["own_mac"] = hardwareAddr(dev)
 		values["mark_mask"] = snapshot.MarkMask
 		values["mark_local"] = snapshot.MarkLocal
 		values["mark_target"] = snapshot.TargetMark(0)
 	} else if d.opts.Control.IsValid() {
 		values["control_address"] = rawAddr(d.opts.Control.Addr())[0]
 		values["control_port"] = d.opts.Control.Port()
+	}
+	if d.opts.Role == lb.RoleHost {
+		values["observe_first"] = flagOf(d.opts.Observe)
 	}
 	for name, v := range values {
 		variable := spec.Variables[name]

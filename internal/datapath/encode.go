@@ -64,6 +64,7 @@ const (
 	targetPass        = 1
 	targetViaGateway  = 2
 	targetProbeExempt = 4
+	instanceObserved  = 1
 )
 
 func (d *Datapath) encodeListener(s *snapshot.Snapshot, l *snapshot.Listener, e *encoded) error {
@@ -158,6 +159,11 @@ func (d *Datapath) encodeInstance(s *snapshot.Snapshot, n uint32, i *snapshot.In
 		if *side.slot, err = d.counters.take(name); err != nil {
 			return err
 		}
+	}
+	if i.Observe {
+		row.Flags |= instanceObserved
+		// Packets that belong to no address of the machine are told of too.
+		e.instances[GatewayAddressKey{}] = row
 	}
 	for _, a := range i.Addrs {
 		e.instances[GatewayAddressKey{Addr: rawAddr(a)}] = row

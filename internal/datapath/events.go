@@ -104,6 +104,7 @@ func (d *Datapath) event(e *GatewayEvent) flow.Event {
 	defer d.mu.Unlock()
 	out := flow.Event{
 		Time: time.Unix(0, int64(e.Time)+wallOffset()), Node: d.opts.Node, Direction: policy.Direction(e.Direction),
+		Observed: e.Observed != 0,
 		Revision: lb.Revision(e.Revision), Stamped: lb.Revision(e.Stamped), Proto: lb.Proto(e.Proto),
 		Src:     netip.AddrPortFrom(addrOf(e.Src, e.Family), e.SrcPort),
 		Dst:     netip.AddrPortFrom(addrOf(e.Dst, e.Family), e.DstPort),

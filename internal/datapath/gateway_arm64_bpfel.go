@@ -50,7 +50,8 @@ type GatewayEvent struct {
 	Direction uint8
 	Action    uint8
 	Reason    uint8
-	Pad       uint16
+	Observed  uint8
+	Pad       uint8
 	Revision  uint32
 	Stamped   uint32
 	Counter   uint32
@@ -176,6 +177,7 @@ const (
 	GatewayProgGateway       = "gateway"
 	GatewayProgGatewayOut    = "gateway_out"
 	GatewayProgGatewayXdp    = "gateway_xdp"
+	GatewayVarAnswerVips     = "answer_vips"
 	GatewayVarControlAddress = "control_address"
 	GatewayVarControlPort    = "control_port"
 	GatewayVarEventRate      = "event_rate"
@@ -187,7 +189,9 @@ const (
 	GatewayVarMarkMask       = "mark_mask"
 	GatewayVarMarkTarget     = "mark_target"
 	GatewayVarNodeGate       = "node_gate"
+	GatewayVarObserveFirst   = "observe_first"
 	GatewayVarOwnAddress     = "own_address"
+	GatewayVarOwnMac         = "own_mac"
 	GatewayVarProxied        = "proxied"
 	GatewayVarTunnelPort     = "tunnel_port"
 )
@@ -264,6 +268,7 @@ type GatewayMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type GatewayVariableSpecs struct {
+	AnswerVips     *ebpf.VariableSpec `ebpf:"answer_vips"`
 	ControlAddress *ebpf.VariableSpec `ebpf:"control_address"`
 	ControlPort    *ebpf.VariableSpec `ebpf:"control_port"`
 	EventRate      *ebpf.VariableSpec `ebpf:"event_rate"`
@@ -275,7 +280,9 @@ type GatewayVariableSpecs struct {
 	MarkMask       *ebpf.VariableSpec `ebpf:"mark_mask"`
 	MarkTarget     *ebpf.VariableSpec `ebpf:"mark_target"`
 	NodeGate       *ebpf.VariableSpec `ebpf:"node_gate"`
+	ObserveFirst   *ebpf.VariableSpec `ebpf:"observe_first"`
 	OwnAddress     *ebpf.VariableSpec `ebpf:"own_address"`
+	OwnMac         *ebpf.VariableSpec `ebpf:"own_mac"`
 	Proxied        *ebpf.VariableSpec `ebpf:"proxied"`
 	TunnelPort     *ebpf.VariableSpec `ebpf:"tunnel_port"`
 }
@@ -341,6 +348,7 @@ func (m *GatewayMaps) Close() error {
 //
 // It can be passed to LoadGatewayObjects or ebpf.CollectionSpec.LoadAndAssign.
 type GatewayVariables struct {
+	AnswerVips     *ebpf.Variable `ebpf:"answer_vips"`
 	ControlAddress *ebpf.Variable `ebpf:"control_address"`
 	ControlPort    *ebpf.Variable `ebpf:"control_port"`
 	EventRate      *ebpf.Variable `ebpf:"event_rate"`
@@ -352,7 +360,9 @@ type GatewayVariables struct {
 	MarkMask       *ebpf.Variable `ebpf:"mark_mask"`
 	MarkTarget     *ebpf.Variable `ebpf:"mark_target"`
 	NodeGate       *ebpf.Variable `ebpf:"node_gate"`
+	ObserveFirst   *ebpf.Variable `ebpf:"observe_first"`
 	OwnAddress     *ebpf.Variable `ebpf:"own_address"`
+	OwnMac         *ebpf.Variable `ebpf:"own_mac"`
 	Proxied        *ebpf.Variable `ebpf:"proxied"`
 	TunnelPort     *ebpf.Variable `ebpf:"tunnel_port"`
 }

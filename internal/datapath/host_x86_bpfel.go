@@ -78,7 +78,7 @@ type HostInstance struct {
 	Egress      uint32
 	ImplicitIn  uint32
 	ImplicitOut uint32
-	Pad         uint32
+	Flags       uint32
 }
 
 type HostInstanceRow struct {
@@ -147,6 +147,7 @@ const (
 	HostMapVips           = "vips"
 	HostProgHostIn        = "host_in"
 	HostProgHostOut       = "host_out"
+	HostVarAnswerVips     = "answer_vips"
 	HostVarControlAddress = "control_address"
 	HostVarControlPort    = "control_port"
 	HostVarEventRate      = "event_rate"
@@ -155,7 +156,9 @@ const (
 	HostVarHashKey        = "hash_key"
 	HostVarInnerMss       = "inner_mss"
 	HostVarNodeGate       = "node_gate"
+	HostVarObserveFirst   = "observe_first"
 	HostVarOwnAddress     = "own_address"
+	HostVarOwnMac         = "own_mac"
 	HostVarTunnelPort     = "tunnel_port"
 )
 
@@ -229,6 +232,7 @@ type HostMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type HostVariableSpecs struct {
+	AnswerVips     *ebpf.VariableSpec `ebpf:"answer_vips"`
 	ControlAddress *ebpf.VariableSpec `ebpf:"control_address"`
 	ControlPort    *ebpf.VariableSpec `ebpf:"control_port"`
 	EventRate      *ebpf.VariableSpec `ebpf:"event_rate"`
@@ -237,7 +241,9 @@ type HostVariableSpecs struct {
 	HashKey        *ebpf.VariableSpec `ebpf:"hash_key"`
 	InnerMss       *ebpf.VariableSpec `ebpf:"inner_mss"`
 	NodeGate       *ebpf.VariableSpec `ebpf:"node_gate"`
+	ObserveFirst   *ebpf.VariableSpec `ebpf:"observe_first"`
 	OwnAddress     *ebpf.VariableSpec `ebpf:"own_address"`
+	OwnMac         *ebpf.VariableSpec `ebpf:"own_mac"`
 	TunnelPort     *ebpf.VariableSpec `ebpf:"tunnel_port"`
 }
 
@@ -300,6 +306,7 @@ func (m *HostMaps) Close() error {
 //
 // It can be passed to LoadHostObjects or ebpf.CollectionSpec.LoadAndAssign.
 type HostVariables struct {
+	AnswerVips     *ebpf.Variable `ebpf:"answer_vips"`
 	ControlAddress *ebpf.Variable `ebpf:"control_address"`
 	ControlPort    *ebpf.Variable `ebpf:"control_port"`
 	EventRate      *ebpf.Variable `ebpf:"event_rate"`
@@ -308,7 +315,9 @@ type HostVariables struct {
 	HashKey        *ebpf.Variable `ebpf:"hash_key"`
 	InnerMss       *ebpf.Variable `ebpf:"inner_mss"`
 	NodeGate       *ebpf.Variable `ebpf:"node_gate"`
+	ObserveFirst   *ebpf.Variable `ebpf:"observe_first"`
 	OwnAddress     *ebpf.Variable `ebpf:"own_address"`
+	OwnMac         *ebpf.Variable `ebpf:"own_mac"`
 	TunnelPort     *ebpf.Variable `ebpf:"tunnel_port"`
 }
 

@@ -19,6 +19,7 @@ type Event struct {
 	Node      lb.NodeID
 	Verdict   policy.Verdict
 	Direction policy.Direction
+	Observed  bool        // the packet was passed on: its machine is only observed, and Verdict says what would have been
 	Revision  lb.Revision // judged at
 	Stamped   lb.Revision // what the tunnel asked for, when this host did not have it; else 0
 	Proto     lb.Proto

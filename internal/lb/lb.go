@@ -129,6 +129,10 @@ const (
 	Pending      InstanceState = "PENDING"
 	Running      InstanceState = "RUNNING"
 	LaunchFailed InstanceState = "LAUNCH_FAILED"
+	Stopping     InstanceState = "STOPPING"  // until its node has left
+	Stopped      InstanceState = "STOPPED"   //
+	Starting     InstanceState = "STARTING"  // like Pending, but not for the first time
+	Rebooting    InstanceState = "REBOOTING" // Starting once its node has left
 	Terminating  InstanceState = "TERMINATING"
 )
 
@@ -139,8 +143,11 @@ type Instance struct {
 	VPC     VPCID
 	Subnet  SubnetID
 	Private netip.Addr
-	Public  netip.Addr // zero: no public address
-	Groups  []GroupID  // first has highest priority; never empty
+	Public  netip.Addr   // zero: no public address
+	Others  []netip.Addr `json:",omitempty"` // further addresses of a machine that joined
+	Joined  bool         `json:",omitempty"` // a machine of somebody's own, which we neither make nor power
+	Observe bool         `json:",omitempty"` // joined, and no group was ever bound to it: gate 2 refuses nothing
+	Groups  []GroupID    // first has highest priority; never empty
 	State   InstanceState
 	Created time.Time
 	Tags    Tags
@@ -252,13 +259,14 @@ const (
 
 // A Node is a machine that runs sallyport-node.
 type Node struct {
-	ID       NodeID
-	Num      uint32 // unique in the region
-	Role     NodeRole
-	Instance InstanceID // the instance on a host; "" on a gateway
-	Address  netip.Addr // where the tunnel ends
-	Created  time.Time
-	KeyEpoch uint32 // gateway: how often its tunnel keys have been rotated
+	ID          NodeID
+	Num         uint32 // unique in the region
+	Role        NodeRole
+	Instance    InstanceID // the instance on a host; "" on a gateway
+	Address     netip.Addr // where the tunnel ends
+	Created     time.Time
+	Certificate string `json:",omitempty"` // SHA-256 of the one it attaches with, hex; "": enrolled by an earlier release, any of ours
+	KeyEpoch    uint32 // gateway: how often its tunnel keys have been rotated
 }
 
 // State is the whole desired state of one region at one revision. A State

@@ -201,8 +201,8 @@ func (a *assembly) instance() error {
 	if len(i.Groups) == 0 {
 		return fmt.Errorf("instance %s has no group: it must have one", i.ID)
 	}
-	out := Instance{ID: i.ID}
-	for _, addr := range []netip.Addr{i.Private, i.Public} {
+	out := Instance{ID: i.ID, Observe: i.Observe}
+	for _, addr := range append([]netip.Addr{i.Private, i.Public}, i.Others...) {
 		if addr.IsValid() {
 			out.Addrs = append(out.Addrs, addr)
 		}

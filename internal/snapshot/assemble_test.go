@@ -120,7 +120,7 @@ func TestAssembleHost(t *testing.T) {
 		Revision: 7, Node: "ins-1", Role: lb.RoleHost,
 		Policies:  map[policy.Hash]*policy.Compiled{in.Hash: in, out.Hash: out},
 		Targets:   []Target{gateway.Targets[0], gateway.Targets[2]}, // both ends have the same rows
-		Instances: []Instance{{"ins-1", []netip.Addr{addr("10.200.0.5"), addr("192.0.2.65")}, in.Hash, out.Hash}},
+		Instances: []Instance{{"ins-1", []netip.Addr{addr("10.200.0.5"), addr("192.0.2.65")}, in.Hash, out.Hash, false}},
 		Peers:     []Peer{{"gateway-1", 0x102, addr("192.0.2.129"), testKeys(0x102, 12)}},
 		VIPs:      []netip.Addr{addr("192.0.2.1"), addr("192.0.2.2")},
 	}
@@ -223,5 +223,20 @@ func TestCompilerRemembers(t *testing.T) {
 	}
 	if _, err := c.Compile(nil); err == nil {
 		t.Error("compiled nothing")
+	}
+}
+
+// A machine that joined has all its addresses judged, and is only observed for
+// as long as nobody has bound a group to it.
+func TestAssembleJoinedHost(t *testing.T) {
+	for _, observe := range []bool{true, false} {
+		state := demo()
+		i := *state.Instances["ins-1"]
+		i.Joined, i.Observe, i.Others = true, observe, []netip.Addr{addr("198.51.100.9")}
+		state.Instances["ins-1"] = &i
+		got := assemble(t, state, "ins-1").Instances[0]
+		if got.Observe != observe || len(got.Addrs) != 3 || got.Addrs[2] != addr("198.51.100.9") {
+			t.Errorf("observe %v: got %+v", observe, got)
+		}
 	}
 }

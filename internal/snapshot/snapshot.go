@@ -99,6 +99,7 @@ type Instance struct {
 	Addrs   []netip.Addr // private first
 	Ingress policy.Hash
 	Egress  policy.Hash
+	Observe bool // gate 2 refuses nothing: nobody has bound a group yet
 }
 
 // A Peer is the other end of a tunnel. Keys keep strangers out of it; the

@@ -4,6 +4,7 @@
  * send. `gateway_xdp` stands before `gateway` on devices whose driver runs it
  * natively, and takes plain packets that it can finish by itself. */
 #include "gateway.h"
+#include "arp.h"
 
 volatile const __u32 mark_mask;
 volatile const __u32 mark_local;
@@ -63,6 +64,10 @@ int gateway(struct __sk_buff *skb)
 	struct hop hop = {};
 	struct verdict v = { .gate = GATE_CLB, .direction = DIRECTION_IN };
 	struct revisions *r = current_revisions();
+	if (skb->protocol == htons(ETH_P_ARP) && answer_arp(skb)) {
+		count_reason(REASON_SYSTEM_RULE);
+		return bpf_redirect(skb->ifindex, 0);
+	}
 	if (skb->protocol != htons(ETH_P_IP) || !r)
 		return TCX_NEXT;
 	v.revision = READ_ONCE(r->revision);

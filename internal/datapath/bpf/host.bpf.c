@@ -53,7 +53,29 @@ INLINE int judge_peer(const struct instance *i, __be32 peer, __u32 key, struct v
 	__u64 rule = judge(in ? i->ingress : i->egress, ntohl(peer), key);
 	v->reason = rule ? REASON_RULE : REASON_NO_MATCH;
 	v->counter = rule ? (__u32)rule : in ? i->implicit_in : i->implicit_out;
-	return rule >> 32 == ACCEPT;
+	v->observed = rule >> 32 != ACCEPT && i->flags & INSTANCE_OBSERVED;
+	return rule >> 32 == ACCEPT || v->observed;
+}
+
+/* observing says that this machine's gate refuses nothing at revision. */
+__attribute__((noinline)) int observing(__u32 revision)
+{
+	if (!revision)
+		return observe_first;
+	struct instance *i = find_instance(0, revision);
+	return i && i->flags & INSTANCE_OBSERVED;
+}
+
+/* give_up ends a packet that no rule had to judge, where the gate is in force. */
+INLINE int give_up(struct __sk_buff *skb, const struct packet *p, struct verdict *v, __u8 reason)
+{
+	if (!observing(v->revision))
+		return drop(skb, p, v, reason);
+	v->reason = reason;
+	v->counter = 0;
+	v->observed = 1;
+	admitted(p, v, skb->len, 0);
+	return TCX_NEXT;
 }
 
 /* refuse drops the packet of a flow that its rules no longer admit. What was
@@ -78,7 +100,7 @@ INLINE int pass(struct __sk_buff *skb, const struct packet *p, struct track *k, 
 	int moved = !k->slot || want->revision != k->was.revision || want->state != k->was.state || now != k->was.seen ||
 		    want->flags != k->was.flags || want->vip != k->was.vip || want->gateway != k->was.gateway || want->target != k->was.target;
 	if (moved && !write(k, want, now))
-		return drop(skb, p, v, REASON_TABLE_FULL);
+		return want->flags & FLOW_TUNNELLED ? drop(skb, p, v, REASON_TABLE_FULL) : give_up(skb, p, v, REASON_TABLE_FULL);
 	admitted(p, v, skb->len, fresh(k) || (k->was.state == FLOW_CLOSING && begins(p)));
 	return TCX_NEXT;
 }
@@ -125,8 +147,10 @@ INLINE int from_gateway(struct __sk_buff *skb, struct packet *p, const struct re
 	struct tunnel_header h;
 	__be32 gateway = p->src;
 	enum reason failed = decapsulate(skb, p, &h);
-	if (failed != REASON_NONE)
+	if (failed == REASON_TUNNEL_FAILED)
 		return drop(skb, p, v, failed);
+	if (failed != REASON_NONE) /* maybe somebody else's tunnel */
+		return give_up(skb, p, v, failed);
 	v->revision = stamped_revision(r, ntohl(h.revision), v);
 	v->target = ntohl(h.target);
 	struct target *t = find_target(v->target, v->revision);
@@ -208,6 +232,10 @@ INLINE int track_direct(struct __sk_buff *skb, struct packet *p, struct instance
 	__be32 peer = k->t.remote;
 	__u8 opener = k->slot ? k->was.opener : v->direction;
 	__u8 travels = v->direction;
+	/* A connection older than the gate: whoever has the lower port was dialled. */
+	int older = !k->slot && p->proto == IPPROTO_TCP && !opens(p) && observing(v->revision);
+	if (older)
+		opener = k->t.local_port < k->t.remote_port ? DIRECTION_IN : DIRECTION_OUT;
 	struct host_flow want = {};
 	if (k->slot)
 		want = k->was;
@@ -215,8 +243,8 @@ INLINE int track_direct(struct __sk_buff *skb, struct packet *p, struct instance
 	v->reason = REASON_ESTABLISHED;
 	v->counter = want.counter;
 	if (k->slot && k->was.state == FLOW_REFUSED && travels != opener)
-		return drop(skb, p, v, REASON_FLOW_REFUSED);
-	if (!k->slot && travels == DIRECTION_OUT && !opens(p))
+		return give_up(skb, p, v, REASON_FLOW_REFUSED);
+	if (!k->slot && travels == DIRECTION_OUT && !opens(p) && !older)
 		return drop(skb, p, v, REASON_FLOW_REFUSED);
 	if (!k->slot || k->was.revision < v->revision || k->was.state == FLOW_REFUSED || (k->was.state == FLOW_CLOSING && begins(p))) {
 		/* Judged as the opener's packet would be: its rules, its destination port. */
@@ -251,6 +279,16 @@ INLINE int is_control(const struct packet *p, int in)
 		     p->dst == control_address && p->dst_port == control_port && p->src == own_address);
 }
 
+/* is_dhcp is the other system rule of the machine's own: an address it leased
+ * has to be renewed, whatever the rules say. */
+INLINE int is_dhcp(const struct packet *p, int in)
+{
+	if (p->proto != IPPROTO_UDP || p->fragment)
+		return 0;
+	return in ? p->src_port == DHCP_SERVER && p->dst_port == DHCP_CLIENT && (p->dst == own_address || p->dst == ~0u) :
+		    p->src_port == DHCP_CLIENT && p->dst_port == DHCP_SERVER && (p->src == own_address || !p->src);
+}
+
 /* direct handles everything but the tunnel, either way. */
 INLINE int direct(struct __sk_buff *skb, struct packet *p, struct verdict *v)
 {
@@ -259,9 +297,9 @@ INLINE int direct(struct __sk_buff *skb, struct packet *p, struct verdict *v)
 	struct track k = {};
 	struct instance *i = find_instance(in ? p->dst : p->src, v->revision);
 	if (!i)
-		return drop(skb, p, v, in ? REASON_NO_MATCH : REASON_SPOOFED);
+		return give_up(skb, p, v, in ? REASON_NO_MATCH : REASON_SPOOFED);
 	if (p->fragment)
-		return drop(skb, p, v, REASON_FRAGMENT);
+		return give_up(skb, p, v, REASON_FRAGMENT);
 	if (p->proto == IPPROTO_ICMP && p->icmp_type != ICMP_ECHO && p->icmp_type != ICMP_ECHOREPLY) {
 		if (quoted_flow(skb, p, v->direction, &k, now)) {
 			v->reason = REASON_ESTABLISHED;
@@ -269,7 +307,7 @@ INLINE int direct(struct __sk_buff *skb, struct packet *p, struct verdict *v)
 			return TCX_NEXT;
 		}
 		if (in && reserved(p->src))
-			return drop(skb, p, v, REASON_SPOOFED);
+			return give_up(skb, p, v, REASON_SPOOFED);
 		if (!judge_peer(i, in ? p->src : p->dst, (__u32)IPPROTO_ICMP << 16, v))
 			return drop(skb, p, v, v->reason);
 		admitted(p, v, skb->len, 0);
@@ -280,9 +318,9 @@ INLINE int direct(struct __sk_buff *skb, struct packet *p, struct verdict *v)
 	/* Who was dialled may answer; what they begin themselves is another flow. */
 	int turned = k.slot && k.was.opener != v->direction && asks(p);
 	if (in && reserved(p->src) && (!k.slot || k.was.opener != DIRECTION_OUT || turned))
-		return drop(skb, p, v, REASON_SPOOFED);
+		return give_up(skb, p, v, REASON_SPOOFED);
 	if (k.slot && k.was.flags & FLOW_TUNNELLED && k.was.state != FLOW_CLOSING && k.was.state != FLOW_HALF)
-		return drop(skb, p, v, REASON_TUPLE_COLLISION);
+		return give_up(skb, p, v, REASON_TUPLE_COLLISION);
 	if (turned || (k.slot && k.was.flags & FLOW_TUNNELLED))
 		begin_anew(&k, v->direction);
 	return track_direct(skb, p, i, &k, v, now);
@@ -348,16 +386,18 @@ INLINE int open_packet(struct __sk_buff *skb, struct packet *p, struct verdict *
 		return 0; /* system rule: address resolution */
 	if (r)
 		v->revision = READ_ONCE(r->revision);
+	if (r && !v->revision && observe_first)
+		return 0; /* nothing is known yet that could be told */
 	if (!r || skb->protocol != htons(ETH_P_IP)) {
-		*answer = drop(skb, p, v, REASON_UNSUPPORTED);
+		*answer = give_up(skb, p, v, REASON_UNSUPPORTED);
 		return 0;
 	}
 	if (parse_ip(skb, ETH_HLEN, p) != PARSED) {
 		__builtin_memset(p, 0, sizeof(*p));
-		*answer = drop(skb, p, v, REASON_MALFORMED);
+		*answer = give_up(skb, p, v, REASON_MALFORMED);
 		return 0;
 	}
-	if (is_control(p, v->direction == DIRECTION_IN)) {
+	if (is_control(p, v->direction == DIRECTION_IN) || is_dhcp(p, v->direction == DIRECTION_IN)) {
 		count_reason(REASON_SYSTEM_RULE);
 		return 0;
 	}

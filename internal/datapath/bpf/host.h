@@ -10,6 +10,8 @@ HASH(instance_index, struct address_key, __u32, 1024);
 MAPPED(instances, struct instance_row, 1024);
 ARRAY(host_flows_1, struct host_bucket, 16384);
 
+enum { DHCP_SERVER = 67, DHCP_CLIENT = 68 };
+
 enum { HALF_LIFE = 30, CLOSING_LIFE = 30, UDP_LIFE = 180, OTHER_LIFE = 30, TCP_LIFE = 3 * 3600 }; /* units, about seconds */
 
 /* A flow as the instance's own stack sees it. */

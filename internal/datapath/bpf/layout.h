@@ -15,6 +15,9 @@ volatile const __be32 own_address;   /* where this node ends the tunnel */
 volatile const __u16 tunnel_port;    /* UDP port of the tunnel */
 volatile const __be32 control_address; /* the control plane, for the system rule */
 volatile const __u16 control_port;
+volatile const __u8 own_mac[6];      /* of the device */
+volatile const __u8 answer_vips;     /* the gateway answers ARP for VIPs */
+volatile const __u8 observe_first;   /* before the first snapshot a machine that joined is let be */
 volatile const __u16 inner_mss;      /* greatest TCP segment that fits inside the tunnel */
 volatile const __u32 flow_mask;      /* flow buckets - 1 */
 volatile const __u64 hash_key;       /* keeps strangers from aiming at buckets */
@@ -99,8 +102,13 @@ struct instance {
 	__u32 egress;
 	__u32 implicit_in;
 	__u32 implicit_out;
-	__u32 pad;
+	__u32 flags;
 };
+
+/* Nobody has bound a group to the machine yet: gate 2 says what it would
+ * refuse, and refuses nothing. The row of address 0 says it for the packets
+ * that belong to no address of the machine. */
+enum { INSTANCE_OBSERVED = 1 };
 
 struct instance_row {
 	struct address_key key;
@@ -210,7 +218,8 @@ struct event {
 	__u8 direction;
 	__u8 action; /* 1 accept, 2 drop */
 	__u8 reason;
-	__u16 pad;
+	__u8 observed; /* action is what would have been: the packet was passed on */
+	__u8 pad;
 	__u32 revision;
 	__u32 stamped; /* what the tunnel asked for when it was not at hand; else 0 */
 	__u32 counter; /* slot of the deciding rule or implicit refusal; 0: none */

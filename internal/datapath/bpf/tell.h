@@ -16,6 +16,7 @@ struct verdict {
 	__u8 direction;
 	__u8 action; /* 1 accept, 2 drop */
 	__u8 reason;
+	__u8 observed; /* refused, but the machine is only observed */
 };
 
 enum { ACCEPT = 1, DROP = 2 };
@@ -82,6 +83,7 @@ INLINE void tell(const struct packet *p, const struct verdict *v, __u32 length)
 	e->direction = v->direction;
 	e->action = v->action;
 	e->reason = v->reason;
+	e->observed = v->observed;
 	e->revision = v->revision;
 	e->stamped = v->stamped;
 	e->counter = v->counter;
@@ -111,12 +113,13 @@ INLINE int drop(struct __sk_buff *skb, const struct packet *p, struct verdict *v
 	return TC_ACT_SHOT;
 }
 
-/* admitted books an accepted packet, and tells of it when it opens a flow. */
+/* admitted books an accepted packet, and tells of it when it opens a flow. One
+ * that only an observed machine lets in is booked on what would have refused it. */
 INLINE void admitted(const struct packet *p, struct verdict *v, __u32 length, int new_flow)
 {
-	v->action = ACCEPT;
-	count_reason(v->reason);
-	count_rule(v->counter, length, new_flow);
-	if (new_flow)
+	v->action = v->observed ? DROP : ACCEPT;
+	count_reason(v->observed ? REASON_OBSERVED : v->reason);
+	count_rule(v->counter, length, new_flow && !v->observed);
+	if (new_flow || v->observed)
 		tell(p, v, length);
 }
