@@ -10,6 +10,8 @@ func Actions() []Action {
 	return slices.Concat(
 		sallyportActions(),
 		clbActions(),
+		clbBatchActions(),
+		clbListActions(),
 		vpcActions(),
 		cvmActions(),
 		tagActions(),

@@ -32,7 +32,7 @@ func clbActions() []Action {
 		action(serviceCLB, "ModifyDomainAttributes", modifyDomainAttributes).fails("InvalidParameter.LBIdNotFound", "InvalidParameterValue"),
 		action(serviceCLB, "RegisterTargets", registerTargets).fails("InvalidParameter.LBIdNotFound", "InvalidParameter.LocationNotFound", "InvalidParameterValue", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Range", "LimitExceeded"),
 		action(serviceCLB, "DeregisterTargets", deregisterTargets).fails("InvalidParameter.LBIdNotFound"),
-		action(serviceCLB, "DescribeTargets", describeTargets).fails("InvalidParameter.LBIdNotFound"),
+		action(serviceCLB, "DescribeTargets", describeTargets).fails("InvalidParameter.LBIdNotFound", "InvalidParameterValue.InvalidFilter"),
 		action(serviceCLB, "ModifyTargetWeight", modifyTargetWeight).fails("InvalidParameter.LBIdNotFound", "InvalidParameterValue.Range"),
 		action(serviceCLB, "ModifyTargetPort", modifyTargetPort).fails("InvalidParameter.LBIdNotFound", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Range"),
 		action(serviceCLB, "DescribeTargetHealth", describeTargetHealth).fails("InvalidParameter.LBIdNotFound", "InvalidParameterValue.Length"),

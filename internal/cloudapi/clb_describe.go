@@ -96,7 +96,7 @@ func describeLoadBalancers(c *Call, in *describeLoadBalancersIn) (*describeLoadB
 	}
 	out := &describeLoadBalancersOut{TotalCount: len(all)}
 	for _, b := range cut {
-		out.LoadBalancerSet = append(out.LoadBalancerSet, c.showBalancer(b))
+		out.LoadBalancerSet = append(out.LoadBalancerSet, c.showBalancer(st, b))
 	}
 	return out, nil
 }
@@ -161,7 +161,7 @@ func (in *describeLoadBalancersIn) sort(all []*lb.LoadBalancer) error {
 	return nil
 }
 
-func (c *Call) showBalancer(b *lb.LoadBalancer) loadBalancerOut {
+func (c *Call) showBalancer(st *lb.State, b *lb.LoadBalancer) loadBalancerOut {
 	out := loadBalancerOut{
 		LoadBalancerId: string(b.ID), LoadBalancerName: b.Name, LoadBalancerType: string(b.Type),
 		LoadBalancerVips: texts(b.VIPs), Forward: 1, Status: 1, CreateTime: stamp(b.Created), StatusTime: stamp(b.Created),
@@ -171,9 +171,7 @@ func (c *Call) showBalancer(b *lb.LoadBalancer) loadBalancerOut {
 		NetworkAttributes: json.RawMessage(cmp.Or(b.Echo["InternetAccessible"], "null")),
 		ChargeType:        chargeType(b), LoadBalancerPassToTarget: b.PassToTarget,
 	}
-	if b.Protected {
-		out.AttributeFlags = append(out.AttributeFlags, "DeleteProtect")
-	}
+	out.AttributeFlags = attributeFlags(st, b)
 	for _, key := range sortedKeys(b.Tags) {
 		out.Tags = append(out.Tags, clbTagOut{key, b.Tags[key]})
 	}

@@ -265,6 +265,9 @@ func showListener(l *lb.Listener) listenerOut {
 	if !l.Protocol.Layer7() {
 		out.Scheduler, out.HealthCheck = &l.Scheduler, showCheck(l.Check)
 	}
+	if l.Stopped {
+		out.AttrFlags = append(out.AttrFlags, flagStop)
+	}
 	for i := range l.Rules {
 		out.Rules = append(out.Rules, showRule(l, &l.Rules[i]))
 	}

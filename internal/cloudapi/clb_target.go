@@ -28,29 +28,37 @@ type targetPlace struct {
 }
 
 // edit runs fn on the place's targets in one transaction and stores them.
-func (in *targetPlace) edit(c *Call, fn func(tx *store.Tx, targets *[]lb.Target) error) error {
+func (in *targetPlace) edit(c *Call, fn func(tx *store.Tx, l *lb.Listener, targets *[]lb.Target) error) error {
 	return c.Update(func(tx *store.Tx) error {
 		l, err := changeListener(tx.State(), in.LoadBalancerId, in.ListenerId)
 		if err != nil {
 			return err
 		}
-		targets := &l.Targets
-		switch {
-		case l.Protocol.Layer7():
-			r, err := findRule(l, in.LocationId, in.Domain, in.Url)
-			if err != nil {
-				return err
-			}
-			targets = &r.Targets
-		case in.LocationId != "" || in.Domain != "" || in.Url != "":
-			return errorf("InvalidParameter.LocationNotFound", "LocationId: %s is a %s listener, which has no rules; leave it out", l.ID, l.Protocol)
+		targets, err := placeTargets(l, in.LocationId, in.Domain, in.Url)
+		if err != nil {
+			return err
 		}
-		if err := fn(tx, targets); err != nil {
+		if err := fn(tx, l, targets); err != nil {
 			return err
 		}
 		tx.PutListener(l)
 		return nil
 	})
+}
+
+// placeTargets are the targets of a layer-4 listener, or of the rule named.
+func placeTargets(l *lb.Listener, location, domain, url string) (*[]lb.Target, error) {
+	if !l.Protocol.Layer7() {
+		if location != "" || domain != "" || url != "" {
+			return nil, errorf("InvalidParameter.LocationNotFound", "LocationId: %s is a %s listener, which has no rules; leave out LocationId, Domain and Url", l.ID, l.Protocol)
+		}
+		return &l.Targets, nil
+	}
+	r, err := findRule(l, location, domain, url)
+	if err != nil {
+		return nil, err
+	}
+	return &r.Targets, nil
 }
 
 type targetsIn struct {
@@ -59,23 +67,32 @@ type targetsIn struct {
 }
 
 // check refuses lists that are empty, out of range or name a target twice.
-func (in *targetsIn) check() error {
-	if len(in.Targets) == 0 {
-		return refuse(lb.Missing, "Targets", "no target is given", "give at least one")
+func (in *targetsIn) check() error { return checkTargets("Targets", in.Targets) }
+
+func checkTargets(name string, targets []targetIn) error {
+	if len(targets) == 0 {
+		return refuse(lb.Missing, name, "no target is given", "give at least one")
 	}
-	for i, t := range in.Targets {
-		field := fmt.Sprintf("Targets.%d.", i)
-		if t.Port < 1 || t.Port > 65535 {
-			return refuse(lb.Range, field+"Port", fmt.Sprintf("%d is outside 1-65535", t.Port), "give a port within it")
+	for i, t := range targets {
+		field := fmt.Sprintf("%s.%d.", name, i)
+		if err := checkPort(field+"Port", t.Port); err != nil {
+			return err
 		}
 		if err := checkWeight(field+"Weight", t.Weight); err != nil {
 			return err
 		}
-		for _, earlier := range in.Targets[:i] {
+		for _, earlier := range targets[:i] {
 			if earlier.InstanceId == t.InstanceId && earlier.Port == t.Port {
 				return refuse(lb.Duplicate, field+"Port", fmt.Sprintf("%s port %d is named twice", clip(t.InstanceId, 40), t.Port), "name each target once")
 			}
 		}
+	}
+	return nil
+}
+
+func checkPort(field string, port int64) error {
+	if port < 1 || port > 65535 {
+		return refuse(lb.Range, field, fmt.Sprintf("%d is outside 1-65535", port), "choose a port within")
 	}
 	return nil
 }
@@ -100,49 +117,77 @@ func registerTargets(c *Call, in *targetsIn) (*done, error) {
 	if err := in.check(); err != nil {
 		return nil, err
 	}
-	return nil, in.edit(c, func(tx *store.Tx, targets *[]lb.Target) error {
-		st := tx.State()
-		network := st.Balancers[lb.BalancerID(in.LoadBalancerId)].VPC
-		for i, t := range in.Targets {
-			field := fmt.Sprintf("Targets.%d.", i)
-			instance := st.Instances[lb.InstanceID(t.InstanceId)]
-			switch {
-			case instance == nil || instance.State == lb.Terminating:
-				return refuse(lb.NotFound, field+"InstanceId", fmt.Sprintf("there is no instance %q", clip(t.InstanceId, 40)), "DescribeInstances lists them")
-			case instance.VPC != network:
-				return refuse(lb.Invalid, field+"InstanceId", fmt.Sprintf("%s is in %s, the load balancer in %s", t.InstanceId, instance.VPC, network), "both must be in one VPC")
-			case t.find(*targets) >= 0:
-				return refuse(lb.Duplicate, field+"Port", fmt.Sprintf("%s port %d is bound already", t.InstanceId, t.Port), "ModifyTargetWeight changes its weight")
-			case len(*targets) >= c.Quotas.TargetsPerListener:
-				return refuse(lb.LimitExceeded, "Targets", fmt.Sprintf("a listener or rule has at most %s", count(c.Quotas.TargetsPerListener, "target")), "unbind one")
-			}
-			weight := defaultWeight
-			setInt(&weight, t.Weight)
-			*targets = append(*targets, lb.Target{Num: tx.NextNum(), Instance: instance.ID, Port: uint16(t.Port), Weight: weight, Registered: c.Now().UTC()})
-		}
-		return nil
+	return nil, in.edit(c, func(tx *store.Tx, l *lb.Listener, targets *[]lb.Target) error {
+		return c.bindTargets(tx, l, targets, in.Targets, func(i int) string { return fmt.Sprintf("Targets.%d.", i) })
 	})
 }
 
+// bindTargets adds targets that were checked by themselves to a listener or
+// one of its rules. field is how a fault names the i-th, such as "Targets.0.".
+func (c *Call) bindTargets(tx *store.Tx, l *lb.Listener, targets *[]lb.Target, given []targetIn, field func(i int) string) error {
+	st := tx.State()
+	network := st.Balancers[l.Balancer].VPC
+	for i, t := range given {
+		at := field(i)
+		instance := st.Instances[lb.InstanceID(t.InstanceId)]
+		switch {
+		case instance == nil || instance.State == lb.Terminating:
+			return refuse(lb.NotFound, at+"InstanceId", fmt.Sprintf("there is no instance %q", clip(t.InstanceId, 40)), "name one that DescribeInstances lists")
+		case instance.VPC != network:
+			return refuse(lb.Invalid, at+"InstanceId", fmt.Sprintf("%s is in %s, the load balancer in %s", t.InstanceId, instance.VPC, network), "both must be in one VPC")
+		case t.find(*targets) >= 0:
+			return refuse(lb.Duplicate, at+"Port", fmt.Sprintf("%s port %d is bound already", t.InstanceId, t.Port), "leave it out")
+		case len(*targets) >= c.Quotas.TargetsPerListener:
+			return refuse(lb.LimitExceeded, "Targets", fmt.Sprintf("a listener or rule has at most %s", count(c.Quotas.TargetsPerListener, "target")), "unbind one")
+		}
+		if err := soleListener(st, l, instance.ID, uint16(t.Port), at+"Port"); err != nil {
+			return err
+		}
+		weight := defaultWeight
+		setInt(&weight, t.Weight)
+		*targets = append(*targets, lb.Target{Num: tx.NextNum(), Instance: instance.ID, Port: uint16(t.Port), Weight: weight, Registered: c.Now().UTC()})
+	}
+	return nil
+}
+
+// soleListener keeps the published rule that one load balancer reaches a
+// service by at most one layer-4 listener of a protocol: VIP, protocol,
+// service address and service port are unique together.
+func soleListener(st *lb.State, l *lb.Listener, instance lb.InstanceID, port uint16, field string) error {
+	if l.Protocol.Layer7() {
+		return nil
+	}
+	for _, other := range listenersOf(st, l.Balancer) {
+		if other.ID != l.ID && other.Protocol == l.Protocol && slices.ContainsFunc(other.Targets, func(t lb.Target) bool { return t.Instance == instance && t.Port == port }) {
+			return refuse(lb.Duplicate, field, fmt.Sprintf("%s port %d is bound to %s listener %s of this load balancer", instance, port, other.Protocol, other.ID), "bind another port, or unbind it there")
+		}
+	}
+	return nil
+}
+
 // errNotBound has the code that clients take for "already gone".
-func errNotBound(i int, t targetIn) error {
-	return errorf("InvalidParameter", "Targets.%d: %s port %d is not bound here; DescribeTargets lists them", i, clip(t.InstanceId, 40), t.Port)
+func errNotBound(t targetIn) error {
+	return errorf("InvalidParameter", "Targets: %s port %d is not bound here; DescribeTargets lists what is", clip(t.InstanceId, 40), t.Port)
 }
 
 func deregisterTargets(c *Call, in *targetsIn) (*done, error) {
 	if err := in.check(); err != nil {
 		return nil, err
 	}
-	return nil, in.edit(c, func(_ *store.Tx, targets *[]lb.Target) error {
-		for i, t := range in.Targets {
-			at := t.find(*targets)
-			if at < 0 {
-				return errNotBound(i, t)
-			}
-			*targets = slices.Delete(*targets, at, at+1)
-		}
-		return nil
+	return nil, in.edit(c, func(_ *store.Tx, _ *lb.Listener, targets *[]lb.Target) error {
+		return unbindTargets(targets, in.Targets)
 	})
+}
+
+func unbindTargets(targets *[]lb.Target, given []targetIn) error {
+	for _, t := range given {
+		at := t.find(*targets)
+		if at < 0 {
+			return errNotBound(t)
+		}
+		*targets = slices.Delete(*targets, at, at+1)
+	}
+	return nil
 }
 
 type modifyTargetWeightIn struct {
@@ -159,19 +204,24 @@ func modifyTargetWeight(c *Call, in *modifyTargetWeightIn) (*done, error) {
 	if err := checkWeight("Weight", in.Weight); err != nil {
 		return nil, err
 	}
-	return nil, in.edit(c, func(_ *store.Tx, targets *[]lb.Target) error {
-		for i, t := range in.Targets {
-			at := t.find(*targets)
-			if at < 0 {
-				return errNotBound(i, t)
-			}
-			weight := defaultWeight
-			setInt(&weight, in.Weight)
-			setInt(&weight, t.Weight)
-			(*targets)[at].Weight = weight
-		}
-		return nil
+	return nil, in.edit(c, func(_ *store.Tx, _ *lb.Listener, targets *[]lb.Target) error {
+		return weigh(*targets, in.Targets, in.Weight)
 	})
+}
+
+// weigh gives bound targets their weights.
+func weigh(targets []lb.Target, given []targetIn, all *int64) error {
+	for _, t := range given {
+		at := t.find(targets)
+		if at < 0 {
+			return errNotBound(t)
+		}
+		weight := defaultWeight
+		setInt(&weight, all)
+		setInt(&weight, t.Weight)
+		targets[at].Weight = weight
+	}
+	return nil
 }
 
 type modifyTargetPortIn struct {
@@ -185,14 +235,14 @@ func modifyTargetPort(c *Call, in *modifyTargetPortIn) (*done, error) {
 	if err := in.check(); err != nil {
 		return nil, err
 	}
-	if in.NewPort < 1 || in.NewPort > 65535 {
-		return nil, refuse(lb.Range, "NewPort", fmt.Sprintf("%d is outside 1-65535", in.NewPort), "give a port within it")
+	if err := checkPort("NewPort", in.NewPort); err != nil {
+		return nil, err
 	}
-	return nil, in.edit(c, func(tx *store.Tx, targets *[]lb.Target) error {
-		for i, t := range in.Targets {
+	return nil, in.edit(c, func(tx *store.Tx, l *lb.Listener, targets *[]lb.Target) error {
+		for _, t := range in.Targets {
 			at := t.find(*targets)
 			if at < 0 {
-				return errNotBound(i, t)
+				return errNotBound(t)
 			}
 			if t.Port == in.NewPort {
 				continue
@@ -200,6 +250,9 @@ func modifyTargetPort(c *Call, in *modifyTargetPortIn) (*done, error) {
 			moved := targetIn{InstanceId: t.InstanceId, Port: in.NewPort}
 			if moved.find(*targets) >= 0 {
 				return refuse(lb.Duplicate, "NewPort", fmt.Sprintf("%s port %d is bound already", t.InstanceId, in.NewPort), "choose another port")
+			}
+			if err := soleListener(tx.State(), l, lb.InstanceID(t.InstanceId), uint16(in.NewPort), "NewPort"); err != nil {
+				return err
 			}
 			(*targets)[at].Port, (*targets)[at].Num = uint16(in.NewPort), tx.NextNum()
 		}
@@ -209,7 +262,7 @@ func modifyTargetPort(c *Call, in *modifyTargetPortIn) (*done, error) {
 
 type describeTargetsIn struct {
 	listenerChoice
-	_ struct{} `unserved:"Filters"`
+	Filters []Filter `tc:""`
 }
 
 type describeTargetsOut struct {
@@ -237,21 +290,64 @@ type backendOut struct {
 	Zone                                           string
 }
 
+// describeTargets lists what is bound to a load balancer's listeners. Filters
+// keep rules and targets; the entry of a listener stays, also when it is
+// empty, because clients dereference it.
 func describeTargets(c *Call, in *describeTargetsIn) (*describeTargetsOut, error) {
 	st := c.State()
 	listeners, err := in.choose(st)
 	if err != nil {
 		return nil, err
 	}
+	var ofRules, ofTargets []Filter
+	for _, f := range in.Filters {
+		if f.Name == "location-id" {
+			ofRules = append(ofRules, f)
+		} else {
+			ofTargets = append(ofTargets, f)
+		}
+	}
+	kept := func(targets []lb.Target) ([]backendOut, error) {
+		targets, err := filter(c, targets, ofTargets, map[string]func(lb.Target) []string{
+			"private-ip-address": func(t lb.Target) []string { return privateOf(st, t.Instance) },
+		}, nil)
+		return c.showTargets(st, targets), err
+	}
+	if _, err := kept(nil); err != nil { // also when there is nothing to keep
+		return nil, err
+	}
 	out := &describeTargetsOut{}
 	for _, l := range listeners {
-		entry := listenerBackend{ListenerId: string(l.ID), Protocol: string(l.Protocol), Port: int(l.Port), Targets: c.showTargets(st, l.Targets)}
-		for _, r := range l.Rules {
-			entry.Rules = append(entry.Rules, ruleTargets{string(r.ID), r.Domain, r.URL, c.showTargets(st, r.Targets)})
+		entry := listenerBackend{ListenerId: string(l.ID), Protocol: string(l.Protocol), Port: int(l.Port)}
+		rules, err := filter(c, l.Rules, ofRules, map[string]func(lb.Rule) []string{
+			"location-id": func(r lb.Rule) []string { return []string{string(r.ID)} },
+		}, nil)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rules {
+			targets, err := kept(r.Targets)
+			if err != nil {
+				return nil, err
+			}
+			entry.Rules = append(entry.Rules, ruleTargets{string(r.ID), r.Domain, r.URL, targets})
+		}
+		if len(ofRules) == 0 {
+			if entry.Targets, err = kept(l.Targets); err != nil {
+				return nil, err
+			}
 		}
 		out.Listeners = append(out.Listeners, entry)
 	}
 	return out, nil
+}
+
+// privateOf is the instance's private address, if it is there and has one.
+func privateOf(st *lb.State, id lb.InstanceID) []string {
+	if i := st.Instances[id]; i != nil && i.Private.IsValid() {
+		return []string{i.Private.String()}
+	}
+	return nil
 }
 
 func (c *Call) showTargets(st *lb.State, targets []lb.Target) []backendOut {

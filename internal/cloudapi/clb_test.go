@@ -477,7 +477,7 @@ func TestTargets(t *testing.T) {
 		{"ModifyTargetWeight", rule + `"Targets":[{"InstanceId":"ins-a","Port":8080}],"Weight":-1}`, "InvalidParameterValue.Range", "Weight"},
 		{"ModifyTargetPort", rule + `"Targets":[{"InstanceId":"ins-a","Port":8080}],"NewPort":8081}`, "InvalidParameterValue.Duplicate", "8081"},
 		{"ModifyTargetPort", rule + `"Targets":[{"InstanceId":"ins-a","Port":8080}],"NewPort":0}`, "InvalidParameterValue.Range", "NewPort"},
-		{"DescribeTargets", `{"LoadBalancerId":"$lb","Filters":[{"Name":"a","Values":["b"]}]}`, "UnsupportedOperation", "Filters"},
+		{"DescribeTargets", `{"LoadBalancerId":"$lb","Filters":[{"Name":"a","Values":["b"]}]}`, "InvalidParameterValue.InvalidFilter", "a"},
 	} {
 		s.refused(tc.action, s.q(tc.params), tc.code, tc.text)
 	}

@@ -39,15 +39,16 @@ const (
 
 // Ids as clients see them: a prefix, a hyphen and eight characters of a-z0-9.
 type (
-	GroupID    string // sg-xxxxxxxx
-	RuleID     string // a policy rule: pol-xxxxxxxx, stable for life
-	VPCID      string // vpc-xxxxxxxx
-	SubnetID   string // subnet-xxxxxxxx
-	InstanceID string // ins-xxxxxxxx
-	BalancerID string // lb-xxxxxxxx
-	ListenerID string // lbl-xxxxxxxx
-	LocationID string // loc-xxxxxxxx, a layer-7 rule
-	NodeID     string // gateway-1, or the id of the instance that the host runs
+	GroupID       string // sg-xxxxxxxx
+	RuleID        string // a policy rule: pol-xxxxxxxx, stable for life
+	VPCID         string // vpc-xxxxxxxx
+	SubnetID      string // subnet-xxxxxxxx
+	InstanceID    string // ins-xxxxxxxx
+	BalancerID    string // lb-xxxxxxxx
+	ListenerID    string // lbl-xxxxxxxx
+	LocationID    string // loc-xxxxxxxx, a layer-7 rule
+	TargetGroupID string // lbtg-xxxxxxxx
+	NodeID        string // gateway-1, or the id of the instance that the host runs
 )
 
 // Tags are user labels, key to value.
@@ -206,6 +207,7 @@ type Listener struct {
 	Check     HealthCheck
 	Targets   []Target
 	Rules     []Rule // layer 7; in order of creation
+	Stopped   bool   // true: it answers nobody and its targets are not probed
 	Echo      map[string]string
 }
 
@@ -229,6 +231,7 @@ type Target struct {
 	Port       uint16
 	Weight     int // 0–100; 0: no new flows
 	Registered time.Time
+	Group      TargetGroupID // the target group whose member it is; "": bound by itself
 }
 
 // A HealthCheck says how targets are probed. Times are whole seconds.

@@ -173,7 +173,7 @@ func (t *Tracer) probe(l *lb.Listener, c candidate) (policy.Verdict, error) {
 	switch {
 	case balancer == nil || instance == nil:
 		return policy.Verdict{}, fmt.Errorf("target %d of %s has no load balancer or no instance", c.target.Num, l.ID)
-	case !c.check.On:
+	case !c.check.On || l.Stopped:
 		return policy.Verdict{Gate: policy.GateCVM, Action: lb.Accept}, nil
 	case c.check.SourceIPType == 1:
 		return policy.Verdict{Gate: policy.GateCVM, Action: lb.Accept, Reason: policy.SystemRule}, nil
@@ -233,7 +233,7 @@ func (t *Tracer) listenerAt(p lb.Packet) (*lb.LoadBalancer, *lb.Listener) {
 			continue
 		}
 		for _, l := range t.state.Listeners {
-			if l.Balancer == balancer.ID && l.Port == p.DstPort && p.Proto == lb.TCP {
+			if l.Balancer == balancer.ID && l.Port == p.DstPort && p.Proto == lb.TCP && !l.Stopped {
 				return balancer, l
 			}
 		}

@@ -253,3 +253,17 @@ func TestTraceIsDecide(t *testing.T) {
 		}
 	})
 }
+
+// A stopped listener is none, and its targets are not probed.
+func TestStoppedListener(t *testing.T) {
+	state := demo()
+	stopped := *state.Listeners["lbl-1"]
+	stopped.Stopped = true
+	state.Listeners["lbl-1"] = &stopped
+	if w := trace(t, state, to(80)); w.Listener != "" || w.Gate1.Reason != policy.NoListener {
+		t.Errorf("%+v", w)
+	}
+	if v, err := Probe(state, 41); err != nil || v.Action != lb.Accept || v.Reason != policy.ReasonNone {
+		t.Errorf("%+v, %v", v, err)
+	}
+}

@@ -187,7 +187,7 @@ func (r *Ref) Logged(context.Context, Instance, uint16, netip.Addr) (bool, error
 
 func listenerOf(state *lb.State, b lb.BalancerID, port uint16) *lb.Listener {
 	for _, l := range state.Listeners {
-		if l.Balancer == b && l.Port == port {
+		if l.Balancer == b && l.Port == port && !l.Stopped {
 			return l
 		}
 	}

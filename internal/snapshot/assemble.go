@@ -66,6 +66,9 @@ func (a *assembly) run() error {
 	}
 	a.peers()
 	for _, listener := range a.state.Listeners {
+		if listener.Stopped { // as if it were not there: no port, no target, no probe
+			continue
+		}
 		if err := a.listener(listener); err != nil {
 			return err
 		}

@@ -240,3 +240,18 @@ func TestAssembleJoinedHost(t *testing.T) {
 		}
 	}
 }
+
+// A stopped listener leaves no port, no target and so no probe on any node.
+func TestAssembleStoppedListener(t *testing.T) {
+	state := demo()
+	stopped := *state.Listeners["lbl-1"]
+	stopped.Stopped = true
+	state.Listeners["lbl-1"] = &stopped
+	s := assemble(t, state, "gateway-1")
+	if len(s.Listeners) != 2 || len(s.Targets) != 1 || s.Targets[0].Num != 44 || len(s.VIPs) != 2 {
+		t.Errorf("%+v", s)
+	}
+	if h := assemble(t, state, "ins-2"); len(h.Targets) != 0 {
+		t.Errorf("%+v", h.Targets)
+	}
+}

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloudapi
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/sallyport/sallyport/internal/lb"
+)
+
+type describeLoadBalancersDetailIn struct {
+	Paging
+	Fields     []string `tc:""`
+	TargetType string   `tc:"enum=NODE|GROUP"`
+	Filters    []Filter `tc:""`
+}
+
+type describeLoadBalancersDetailOut struct {
+	TotalCount            int
+	LoadBalancerDetailSet []balancerDetail
+}
+
+// balancerDetail is one row of the table that DescribeLoadBalancersDetail
+// makes. Fields that were not asked for are null.
+type balancerDetail struct {
+	LoadBalancerId, LoadBalancerName                        string
+	LoadBalancerType, Address, AddressIPv6                  *string
+	AddressIPVersion, IPv6Mode, Zone, AddressIsp            *string
+	VpcId, CreateTime, ChargeType, ConfigId                 *string
+	Status, ProjectId, Isolation                            *int64
+	NetworkAttributes                                       *json.RawMessage
+	PrepaidAttributes, ExtraInfo, AvailableZoneAffinityInfo *struct{}
+	Tags                                                    []clbTagOut
+	ListenerId, Protocol, LocationId, Domain, Url           *string
+	Port, SniSwitch                                         *int
+	TargetId, TargetAddress, TargetHealth, Domains          *string
+	TargetPort, TargetWeight                                *int
+	SecurityGroup, SlaveZone, Zones, AttributeFlags         []string
+	LoadBalancerPassToTarget, Exclusive                     *int
+	LoadBalancerDomain, Egress, SlaType                     *string
+}
+
+// The fields that make rows finer than one for each load balancer.
+const (
+	listenerFields = "ListenerId Protocol Port SniSwitch"
+	ruleFields     = "LocationId Domain Url Domains"
+	targetFields   = "TargetId TargetAddress TargetPort TargetWeight TargetHealth"
+)
+
+// describeLoadBalancersDetail is everything as one flat table: a row for each
+// load balancer, or for each listener, rule or target of it when Fields asks
+// for theirs.
+func describeLoadBalancersDetail(c *Call, in *describeLoadBalancersDetailIn) (*describeLoadBalancersDetailOut, error) {
+	for i, name := range in.Fields {
+		if _, ok := reflect.TypeFor[balancerDetail]().FieldByName(name); !ok {
+			return nil, refuse(lb.Invalid, fmt.Sprintf("Fields.%d", i), fmt.Sprintf("there is no field %q", clip(name, 40)), "use the names of LoadBalancerDetail's fields")
+		}
+	}
+	st := c.State()
+	var all []*lb.LoadBalancer
+	for _, b := range st.Balancers {
+		all = append(all, b)
+	}
+	all, err := c.filterDetail(st, all, in.Filters)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(all, func(a, b *lb.LoadBalancer) int {
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Num, b.Num))
+	})
+	table := c.newDetailTable(in)
+	for _, b := range all {
+		table.balancer(b)
+	}
+	cut, err := page(table.rows, in.Paging)
+	return &describeLoadBalancersDetailOut{TotalCount: len(table.rows), LoadBalancerDetailSet: cut}, err
+}
+
+func (c *Call) filterDetail(st *lb.State, all []*lb.LoadBalancer, filters []Filter) ([]*lb.LoadBalancer, error) {
+	exact := slices.DeleteFunc(slices.Clone(filters), func(f Filter) bool { return f.Name == "fuzzy-search" })
+	all, err := filter(c, all, exact, map[string]func(*lb.LoadBalancer) []string{
+		"loadbalancer-id": func(b *lb.LoadBalancer) []string { return []string{string(b.ID)} },
+		"project-id":      func(b *lb.LoadBalancer) []string { return []string{fmt.Sprint(projectOf(b))} },
+		"network":         func(b *lb.LoadBalancer) []string { return []string{networkWord(b)} },
+		"vip":             func(b *lb.LoadBalancer) []string { return texts(b.VIPs) },
+		"vpcid":           func(b *lb.LoadBalancer) []string { return []string{string(b.VPC)} },
+		"zone":            func(*lb.LoadBalancer) []string { return []string{c.Zone()} },
+		"target-ip": func(b *lb.LoadBalancer) []string {
+			_, private := backends(st, b.ID)
+			return private
+		},
+	}, func(b *lb.LoadBalancer) lb.Tags { return b.Tags })
+	for _, f := range filters {
+		if f.Name == "fuzzy-search" {
+			all = slices.DeleteFunc(all, func(b *lb.LoadBalancer) bool {
+				return !slices.ContainsFunc(f.Values, func(v string) bool {
+					return slices.ContainsFunc(append(texts(b.VIPs), b.Name), func(s string) bool { return strings.Contains(s, v) })
+				})
+			})
+		}
+	}
+	return all, err
+}
+
+// networkWord is how this action names the type of a load balancer.
+func networkWord(b *lb.LoadBalancer) string {
+	if b.Type == lb.Internal {
+		return "Private"
+	}
+	return "Public"
+}
+
+// A detailTable makes the rows.
+type detailTable struct {
+	*Call
+	health healthView
+	in     *describeLoadBalancersDetailIn
+	fine   int // 0: a row for each load balancer, 1: listener, 2: rule, 3: target
+	rows   []balancerDetail
+}
+
+func (c *Call) newDetailTable(in *describeLoadBalancersDetailIn) *detailTable {
+	t := &detailTable{Call: c, health: c.newHealth(), in: in}
+	for depth, group := range []string{listenerFields, ruleFields, targetFields} {
+		if overlap(in.Fields, strings.Fields(group)) {
+			t.fine = depth + 1
+		}
+	}
+	return t
+}
+
+// balancer adds a load balancer's rows. A listener without rules, or a rule
+// without targets, has a row too.
+func (t *detailTable) balancer(b *lb.LoadBalancer) {
+	listeners := listenersOf(t.health.state, b.ID)
+	if t.fine == 0 || len(listeners) == 0 {
+		t.add(b, nil, nil, nil)
+		return
+	}
+	for _, l := range listeners {
+		if t.fine == 1 || len(l.Rules) == 0 {
+			t.targets(b, l, nil, l.Targets)
+			continue
+		}
+		for i := range l.Rules {
+			t.targets(b, l, &l.Rules[i], l.Rules[i].Targets)
+		}
+	}
+}
+
+func (t *detailTable) targets(b *lb.LoadBalancer, l *lb.Listener, r *lb.Rule, all []lb.Target) {
+	any := false
+	for i := range all {
+		if t.fine == 3 && (t.in.TargetType == "" || (t.in.TargetType == "GROUP") == (all[i].Group != "")) {
+			t.add(b, l, r, &all[i])
+			any = true
+		}
+	}
+	if !any {
+		t.add(b, l, r, nil)
+	}
+}
+
+// add adds one row; l, r and target may be nil.
+func (t *detailTable) add(b *lb.LoadBalancer, l *lb.Listener, r *lb.Rule, target *lb.Target) {
+	shown := t.showBalancer(t.health.state, b)
+	network, zone, isp := networkWord(b), t.Zone(), "BGP"
+	if b.Type == lb.Internal {
+		isp = "INTERNAL"
+	}
+	version, status, isolation, pass, exclusive := "IPv4", int64(1), int64(0), 0, 0
+	if b.PassToTarget {
+		pass = 1
+	}
+	row := balancerDetail{
+		LoadBalancerId: shown.LoadBalancerId, LoadBalancerName: shown.LoadBalancerName, LoadBalancerType: &network,
+		AddressIPVersion: &version, Zone: &zone, AddressIsp: &isp, VpcId: &shown.VpcId, CreateTime: &shown.CreateTime,
+		ChargeType: &shown.ChargeType, ConfigId: &shown.ConfigId, Status: &status, ProjectId: &shown.ProjectId, Isolation: &isolation,
+		NetworkAttributes: &shown.NetworkAttributes, Tags: shown.Tags, SecurityGroup: groupTextsOf(b.Groups), Zones: shown.Zones,
+		AttributeFlags: shown.AttributeFlags, LoadBalancerPassToTarget: &pass, Exclusive: &exclusive,
+		LoadBalancerDomain: &shown.LoadBalancerDomain, Egress: &shown.Egress, SlaType: &shown.SlaType,
+	}
+	if len(b.VIPs) > 0 {
+		address := b.VIPs[0].String()
+		row.Address = &address
+	}
+	check := lb.HealthCheck{}
+	if l != nil {
+		id, protocol, port, sni := string(l.ID), string(l.Protocol), int(l.Port), 0
+		row.ListenerId, row.Protocol, row.Port, row.SniSwitch, check = &id, &protocol, &port, &sni, l.Check
+	}
+	if r != nil {
+		id := string(r.ID)
+		row.LocationId, row.Domain, row.Url, row.Domains, check = &id, &r.Domain, &r.URL, &r.Domain, r.Check
+	}
+	if target != nil {
+		id, port := string(target.Instance), int(target.Port)
+		row.TargetId, row.TargetPort, row.TargetWeight = &id, &port, &target.Weight
+		for _, address := range privateOf(t.health.state, target.Instance) {
+			row.TargetAddress = &address
+		}
+		word, _ := t.health.judge(b, check, *target)
+		row.TargetHealth = &word
+	}
+	row.keepOnly(t.in.Fields)
+	t.rows = append(t.rows, row)
+}
+
+// keepOnly makes every field null that was not asked for; id and name stay.
+func (row *balancerDetail) keepOnly(fields []string) {
+	v := reflect.ValueOf(row).Elem()
+	for i := range v.NumField() {
+		name := v.Type().Field(i).Name
+		if name != "LoadBalancerId" && name != "LoadBalancerName" && !slices.Contains(fields, name) {
+			v.Field(i).SetZero()
+		}
+	}
+}

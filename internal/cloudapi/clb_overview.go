@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloudapi
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/sallyport/sallyport/internal/lb"
+)
+
+func clbListActions() []Action {
+	return []Action{
+		action(serviceCLB, "DescribeQuota", describeQuota),
+		action(serviceCLB, "DescribeResources", describeResources).fails("InvalidParameterValue.InvalidFilter", "InvalidParameterValue.Range"),
+		action(serviceCLB, "DescribeLBListeners", describeLBListeners).fails("InvalidParameterValue.Length"),
+		action(serviceCLB, "DescribeLoadBalancersDetail", describeLoadBalancersDetail).fails("InvalidParameterValue", "InvalidParameterValue.InvalidFilter", "InvalidParameterValue.Range"),
+		action(serviceCLB, "DescribeLoadBalancerOverview", describeLoadBalancerOverview),
+	}
+}
+
+type describeQuotaIn struct{}
+
+type describeQuotaOut struct {
+	QuotaSet []quotaOut
+}
+
+// quotaOut has a null QuotaCurrent where the quota is one object's, not the
+// region's.
+type quotaOut struct {
+	QuotaId      string
+	QuotaCurrent *int
+	QuotaLimit   int
+}
+
+// describeQuota lists the quotas that are enforced.
+func describeQuota(c *Call, _ *describeQuotaIn) (*describeQuotaOut, error) {
+	used := map[lb.BalancerType]int{}
+	for _, b := range c.State().Balancers {
+		used[b.Type]++
+	}
+	public, private := used[lb.Open], used[lb.Internal]
+	return &describeQuotaOut{QuotaSet: []quotaOut{
+		{"TOTAL_OPEN_CLB_QUOTA", &public, c.Quotas.BalancersPerType},
+		{"TOTAL_INTERNAL_CLB_QUOTA", &private, c.Quotas.BalancersPerType},
+		{"TOTAL_LISTENER_QUOTA", nil, c.Quotas.ListenersPerLB},
+		{"TOTAL_LISTENER_RULE_QUOTA", nil, c.Quotas.RulesPerListener},
+		{"TOTAL_TARGET_BIND_QUOTA", nil, c.Quotas.TargetsPerListener},
+	}}, nil
+}
+
+type describeLoadBalancerOverviewIn struct{}
+
+type describeLoadBalancerOverviewOut struct {
+	TotalCount, RunningCount, IsolationCount, WillExpireCount int
+}
+
+// describeLoadBalancerOverview counts load balancers. None is ever isolated or
+// expires: nobody pays for them.
+func describeLoadBalancerOverview(c *Call, _ *describeLoadBalancerOverviewIn) (*describeLoadBalancerOverviewOut, error) {
+	n := len(c.State().Balancers)
+	return &describeLoadBalancerOverviewOut{TotalCount: n, RunningCount: n}, nil
+}
+
+type describeResourcesIn struct {
+	Paging
+	Filters []Filter `tc:""`
+}
+
+type describeResourcesOut struct {
+	TotalCount      int
+	ZoneResourceSet []zoneResource
+}
+
+type zoneResource struct {
+	MasterZone, IPVersion, ZoneRegion, ZoneResourceType, Egress string
+	SlaveZone                                                   *string
+	LocalZone, EdgeZone                                         bool
+	ResourceSet                                                 []zoneISP
+}
+
+type zoneISP struct {
+	Type            []string
+	Isp             string
+	AvailabilitySet []ispAvailability
+	TypeSet         []ispType
+}
+
+type ispAvailability struct{ Type, Availability string }
+
+type ispType struct {
+	Type                string
+	SpecAvailabilitySet []specAvailability
+}
+
+type specAvailability struct{ SpecType, Availability string }
+
+// describeResources lists where load balancers can be made: the region's zone,
+// public ones as long as the VIP pool has a free address, and private ones.
+func describeResources(c *Call, in *describeResourcesIn) (*describeResourcesOut, error) {
+	isp := func(name string, available bool) zoneISP {
+		word := "Unavailable"
+		if available {
+			word = "Available"
+		}
+		return zoneISP{Type: []string{name}, Isp: name, AvailabilitySet: []ispAvailability{{name, word}},
+			TypeSet: []ispType{{name, []specAvailability{{"shared", word}}}}}
+	}
+	_, err := c.pickVIP(c.State(), "")
+	all := []zoneResource{{
+		MasterZone: c.Zone(), IPVersion: "IPv4", ZoneRegion: c.Region, ZoneResourceType: "SHARED",
+		ResourceSet: []zoneISP{isp("BGP", err == nil), isp("INTERNAL", true)},
+	}}
+	all, err = filter(c, all, in.Filters, map[string]func(zoneResource) []string{
+		"master-zone": func(z zoneResource) []string { return []string{z.MasterZone} },
+		"ip-version":  func(z zoneResource) []string { return []string{z.IPVersion} },
+		"isp": func(z zoneResource) []string {
+			var names []string
+			for _, r := range z.ResourceSet {
+				names = append(names, r.Isp)
+			}
+			return names
+		},
+	}, nil)
+	if err != nil {
+		return nil, err
+	}
+	cut, err := page(all, in.Paging)
+	return &describeResourcesOut{TotalCount: len(all), ZoneResourceSet: cut}, err
+}
+
+type backendIn struct {
+	VpcId     string `tc:"required"`
+	PrivateIp string `tc:"required"`
+}
+
+type describeLBListenersIn struct {
+	Backends []backendIn `tc:"required"`
+}
+
+type describeLBListenersOut struct {
+	LoadBalancers []boundBalancer
+}
+
+type boundBalancer struct {
+	LoadBalancerId, Vip, Region string
+	Listeners                   []boundListener
+}
+
+type boundListener struct {
+	ListenerId, Protocol string
+	Port, EndPort        int
+	Rules                []boundRule
+	Targets              []boundTarget
+}
+
+type boundRule struct {
+	LocationId, Domain, Url string
+	Targets                 []boundTarget
+}
+
+// boundTarget has a null VpcId: the vendor's is a number, and VPCs have none.
+type boundTarget struct {
+	Type, PrivateIp string
+	Port            int
+	VpcId           *int
+	Weight          int
+}
+
+// maxBackends is how many addresses one describeLBListeners asks about.
+const maxBackends = 20
+
+// describeLBListeners finds the listeners and rules behind which instances
+// stand, by the private addresses of those.
+func describeLBListeners(c *Call, in *describeLBListenersIn) (*describeLBListenersOut, error) {
+	if n := len(in.Backends); n == 0 || n > maxBackends {
+		return nil, refuse(lb.TooLong, "Backends", fmt.Sprintf("%d backends", n), fmt.Sprintf("give 1 to %d", maxBackends))
+	}
+	st := c.State()
+	wanted := func(targets []lb.Target) []boundTarget {
+		var all []boundTarget
+		for _, t := range targets {
+			i := st.Instances[t.Instance]
+			if i == nil || !slices.Contains(in.Backends, backendIn{string(i.VPC), i.Private.String()}) {
+				continue
+			}
+			all = append(all, boundTarget{Type: "cvm", PrivateIp: i.Private.String(), Port: int(t.Port), Weight: t.Weight})
+		}
+		return all
+	}
+	balancers := map[lb.BalancerID]*boundBalancer{}
+	listeners := make([]*lb.Listener, 0, len(st.Listeners))
+	for _, l := range st.Listeners {
+		listeners = append(listeners, l)
+	}
+	slices.SortFunc(listeners, func(a, b *lb.Listener) int { return cmp.Compare(a.Num, b.Num) })
+	out := &describeLBListenersOut{}
+	for _, l := range listeners {
+		bound := boundListener{ListenerId: string(l.ID), Protocol: string(l.Protocol), Port: int(l.Port), Targets: wanted(l.Targets)}
+		for _, r := range l.Rules {
+			if targets := wanted(r.Targets); len(targets) > 0 {
+				bound.Rules = append(bound.Rules, boundRule{string(r.ID), r.Domain, r.URL, targets})
+			}
+		}
+		if len(bound.Targets)+len(bound.Rules) == 0 {
+			continue
+		}
+		if balancers[l.Balancer] == nil {
+			balancers[l.Balancer] = &boundBalancer{LoadBalancerId: string(l.Balancer), Region: c.Region}
+			if b := st.Balancers[l.Balancer]; b != nil && len(b.VIPs) > 0 {
+				balancers[l.Balancer].Vip = b.VIPs[0].String()
+			}
+		}
+		b := balancers[l.Balancer]
+		b.Listeners = append(b.Listeners, bound)
+	}
+	for _, id := range sortedKeys(balancers) {
+		out.LoadBalancers = append(out.LoadBalancers, *balancers[id])
+	}
+	return out, nil
+}
