@@ -111,7 +111,7 @@ func policyWords(c *policy.Compiled, slot func(policy.RuleRef) (uint32, error)) 
 		if err != nil {
 			return nil, err
 		}
-		w = append(w, pack(s, uint32(r.Action)))
+		w = append(w, pack(s, uint32(r.Action)|uint32(r.Reason)<<8))
 	}
 	w = append(w, tableWords(c.Table)...)
 	for _, i := range c.Src6 {

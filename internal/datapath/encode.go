@@ -112,7 +112,10 @@ func encodeTarget(t *snapshot.Target) GatewayTarget {
 	row := GatewayTarget{Host: rawAddr(t.Host), Service: rawAddr(t.Service.Addr()), ServicePort: t.Service.Port(),
 		Vport: t.VPort, ProbePort: t.ProbePort, Proto: uint8(t.Proto)}
 	if v, ok := firstOf(t.VIPs, t.Service.Addr().Is4()); ok {
-		row.Vip = rawAddr(v)
+		row.Vip, row.Eip = rawAddr(v), rawAddr(v)
+	}
+	if last := len(t.VIPs) - 1; last > 0 && t.VIPs[last].Is4() == t.Service.Addr().Is4() {
+		row.Eip = rawAddr(t.VIPs[last])
 	}
 	row.Public = row.Service
 	if t.Public.IsValid() {
@@ -182,6 +185,9 @@ func (d *Datapath) placePolicy(s *snapshot.Snapshot, hash policy.Hash, dir polic
 		return 0, fmt.Errorf("the snapshot names policy %q and does not hold it", hash)
 	}
 	words, err := policyWords(c, func(r policy.RuleRef) (uint32, error) {
+		if r.Reason == policy.NoGroups {
+			return 0, nil // nothing decided, so nothing is counted
+		}
 		slot, err := d.counters.take(counterName{gate: d.gate, direction: dir, group: r.Group, rule: r.Rule})
 		if err == nil {
 			e.rules[slot] = r

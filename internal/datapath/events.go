@@ -123,7 +123,7 @@ func (d *Datapath) event(e *GatewayEvent) flow.Event {
 	if id, ok := d.names.instances[own]; ok {
 		out.Instance = id
 	}
-	if out.Verdict.Reason == policy.RuleMatched {
+	if out.Verdict.Reason == policy.RuleMatched || out.Verdict.Reason == policy.SystemRule && e.Counter != 0 {
 		if r, ok := d.names.rule(out.Revision, e.Counter); ok {
 			out.Verdict.Group, out.Verdict.Rule, out.Verdict.Pos = r.Group, r.Rule, r.Pos
 		} else if c, ok := d.counters.byslot[e.Counter]; ok {

@@ -140,6 +140,7 @@ type GatewayTarget struct {
 	Service     [4]uint32
 	Public      [4]uint32
 	Vip         [4]uint32
+	Eip         [4]uint32
 	ProbeSource [4]uint32
 	ServicePort uint16
 	Vport       uint16

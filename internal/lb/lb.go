@@ -141,8 +141,8 @@ const (
 type Instance struct {
 	ID      InstanceID
 	Name    string
-	VPC     VPCID
-	Subnet  SubnetID
+	VPC     VPCID    // "": in the basic network
+	Subnet  SubnetID // "" there
 	Private netip.Addr
 	Public  netip.Addr   // zero: no public address
 	Others  []netip.Addr `json:",omitempty"` // further addresses of a machine that joined
@@ -170,9 +170,11 @@ type LoadBalancer struct {
 	Num          uint32 // the kernel's name for it; unique in the region
 	Name         string
 	Type         BalancerType
-	VPC          VPCID
-	Subnet       SubnetID     // "" for a public one
+	Classic      bool         // of the kind that is no longer sold (Forward 0)
+	VPC          VPCID        // "": in the basic network
+	Subnet       SubnetID     // "" for a public one and in the basic network
 	VIPs         []netip.Addr // IPv4 first
+	EIP          netip.Addr   // public address of a private one; zero: none is bound
 	Groups       []GroupID    // gate 1; first has highest priority; empty: every client is admitted
 	PassToTarget bool         // true: gate 2 is skipped for traffic that comes through this load balancer
 	Protected    bool         // true: deleting it is refused
@@ -283,6 +285,7 @@ type State struct {
 	Balancers map[BalancerID]*LoadBalancer
 	Listeners map[ListenerID]*Listener
 	Nodes     map[NodeID]*Node
+	Addresses map[AddressID]*Address
 }
 
 // A Packet is what a gate judges: one packet's addresses as they are at that

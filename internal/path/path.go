@@ -98,7 +98,7 @@ func (t *Tracer) Trace(p lb.Packet) (Way, error) {
 		return w, nil
 	}
 	var err error
-	if w.Gate1, err = t.judge(policy.GateCLB, policy.In, balancer.Groups, p); err != nil || w.Gate1.Action != lb.Accept {
+	if w.Gate1, err = t.gate1(balancer, p); err != nil || w.Gate1.Action != lb.Accept {
 		return w, err
 	}
 	for _, c := range candidates(listener) {
@@ -175,8 +175,9 @@ func (t *Tracer) probe(l *lb.Listener, c candidate) (policy.Verdict, error) {
 		return policy.Verdict{}, fmt.Errorf("target %d of %s has no load balancer or no instance", c.target.Num, l.ID)
 	case !c.check.On || l.Stopped:
 		return policy.Verdict{Gate: policy.GateCVM, Action: lb.Accept}, nil
-	case c.check.SourceIPType == 1:
-		return policy.Verdict{Gate: policy.GateCVM, Action: lb.Accept, Reason: policy.SystemRule}, nil
+	case !balancer.PassToTarget && !balancer.ProbesNeedRule(c.check):
+		number := policy.ProbeRule(c.check)
+		return policy.Verdict{Gate: policy.GateCVM, Action: lb.Accept, Reason: policy.SystemRule, Rule: policy.SystemRuleID(number), Pos: number}, nil
 	}
 	p := lb.Packet{Proto: lb.TCP, Dst: instance.Private, DstPort: c.target.Port}
 	if c.check.Port != 0 {
@@ -229,7 +230,7 @@ func (t *Tracer) instanceAt(a netip.Addr) *lb.Instance {
 // now stands on TCP.
 func (t *Tracer) listenerAt(p lb.Packet) (*lb.LoadBalancer, *lb.Listener) {
 	for _, balancer := range t.state.Balancers {
-		if !slices.Contains(balancer.VIPs, p.Dst) {
+		if !slices.Contains(balancer.Addresses(), p.Dst) {
 			continue
 		}
 		for _, l := range t.state.Listeners {
@@ -251,7 +252,7 @@ func (t *Tracer) ours(a netip.Addr) bool {
 		}
 	}
 	for _, balancer := range t.state.Balancers {
-		if slices.Contains(balancer.VIPs, a) {
+		if slices.Contains(balancer.Addresses(), a) {
 			return true
 		}
 	}
@@ -263,14 +264,32 @@ func (t *Tracer) judge(g policy.Gate, dir policy.Direction, ids []lb.GroupID, p 
 	if len(ids) == 0 {
 		return policy.Verdict{Gate: g, Action: lb.Accept, Reason: policy.NoGroups}, nil
 	}
-	key := fmt.Sprint(dir, ids)
-	c := t.compiled[key]
-	if c == nil {
-		var err error
-		if c, err = policy.Compile(t.resolver.Resolve(ids, dir)); err != nil {
-			return policy.Verdict{}, err
-		}
-		t.compiled[key] = c
+	c, err := t.compile(fmt.Sprint(dir, ids), func() []policy.Group { return t.resolver.Resolve(ids, dir) })
+	if err != nil {
+		return policy.Verdict{}, err
 	}
 	return c.Judge(g, dir, p), nil
+}
+
+// gate1 is gate 1's verdict on what is sent to an address of the balancer.
+func (t *Tracer) gate1(balancer *lb.LoadBalancer, p lb.Packet) (policy.Verdict, error) {
+	if !balancer.Private() || p.Dst == balancer.EIP {
+		return t.judge(policy.GateCLB, policy.In, balancer.Groups, p)
+	}
+	c, err := t.compile("private "+string(balancer.ID), func() []policy.Group { return t.resolver.Gate1(balancer, p.Dst) })
+	if err != nil {
+		return policy.Verdict{}, err
+	}
+	return c.Judge(policy.GateCLB, policy.In, p), nil
+}
+
+func (t *Tracer) compile(key string, groups func() []policy.Group) (*policy.Compiled, error) {
+	if c := t.compiled[key]; c != nil {
+		return c, nil
+	}
+	c, err := policy.Compile(groups())
+	if err == nil {
+		t.compiled[key] = c
+	}
+	return c, err
 }

@@ -38,7 +38,7 @@ func Compile(groups []Group) (*Compiled, error) {
 	for _, group := range groups {
 		for _, r := range group.Rules {
 			rules = append(rules, r)
-			c.Rules = append(c.Rules, RuleRef{group.ID, r.ID, r.Pos, r.Action})
+			c.Rules = append(c.Rules, RuleRef{group.ID, r.ID, r.Pos, r.Action, r.Reason})
 		}
 	}
 	if len(rules) > MaxRules {

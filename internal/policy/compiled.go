@@ -30,6 +30,7 @@ type RuleRef struct {
 	Rule   lb.RuleID
 	Pos    int
 	Action lb.Action
+	Reason Reason `json:",omitempty"` // what a match is told as; zero: RuleMatched
 }
 
 // An Interval runs from Start to the next one's Start (or the end of the space).

@@ -20,7 +20,7 @@ func Decide(g Gate, dir Direction, groups []Group, p lb.Packet) Verdict {
 	for _, group := range groups {
 		for _, r := range group.Rules {
 			if matches(r, Peer(dir, p), p) {
-				return Verdict{g, r.Action, RuleMatched, group.ID, r.ID, r.Pos}
+				return RuleRef{group.ID, r.ID, r.Pos, r.Action, r.Reason}.verdict(g)
 			}
 		}
 	}

@@ -13,15 +13,25 @@ import (
 )
 
 // Judge is Decide on the compiled form: the same verdict at a cost that does
-// not grow with the rules. A Compiled stands for at least one bound group, so
-// its reason is RuleMatched or NoMatch.
+// not grow with the rules. A Compiled stands for at least one group, so its
+// reason is NoMatch or that of a rule.
 func (c *Compiled) Judge(g Gate, dir Direction, p lb.Packet) Verdict {
 	ordinal, ok := c.Lookup(Peer(dir, p), p.Proto, p.DstPort)
 	if !ok {
 		return Verdict{Gate: g, Action: lb.Drop, Reason: NoMatch}
 	}
-	r := c.Rules[ordinal]
-	return Verdict{g, r.Action, RuleMatched, r.Group, r.Rule, r.Pos}
+	return c.Rules[ordinal].verdict(g)
+}
+
+// verdict is what a match of the rule says.
+func (r RuleRef) verdict(g Gate) Verdict {
+	switch r.Reason {
+	case ReasonNone:
+		return Verdict{g, r.Action, RuleMatched, r.Group, r.Rule, r.Pos}
+	case NoGroups:
+		return Verdict{Gate: g, Action: r.Action, Reason: NoGroups}
+	}
+	return Verdict{g, r.Action, r.Reason, "", r.Rule, r.Pos}
 }
 
 // Lookup finds the ordinal of the rule that decides for a peer, protocol and
@@ -81,6 +91,9 @@ func (c *Compiled) ContentHash() Hash {
 		text(string(r.Rule))
 		number(r.Pos)
 		number(int(r.Action))
+		if r.Reason != ReasonNone { // as before for rules of groups, whose hashes nodes keep
+			number(int(r.Reason))
+		}
 	}
 	flush()
 	for _, intervals := range [][]Interval{c.Src4, c.Ports} {

@@ -53,7 +53,7 @@ const (
 	RuleMatched                  // a rule matched: its action
 	NoMatch                      // no rule of any bound group matched: drop
 	PassToTarget                 // the load balancer vouches: gate 2 is skipped
-	SystemRule                   // a numbered system rule: accept
+	SystemRule                   // a numbered system rule: its action
 	Established                  // belongs to a tracked flow: accept
 	NoListener                   // a VIP's port without listener
 	NoTarget                     // a listener without targets
@@ -68,7 +68,7 @@ const (
 	FlowRefused                  // reply of a flow that has since been refused
 	Hairpin                      // a client would be its own target
 	TunnelFailed                 // the kernel could not add or remove the outer headers
-	ProxyAway                     // layer 7, and the proxy is not listening: the client tries again
+	ProxyAway                    // layer 7, and the proxy is not listening: the client tries again
 	Observed                     // gate 2 only observes this machine: passed, and the verdict says what would have dropped it
 	reasonCount
 )
@@ -103,8 +103,8 @@ type Verdict struct {
 	Action lb.Action
 	Reason Reason
 	Group  lb.GroupID // "" unless Reason is RuleMatched
-	Rule   lb.RuleID  // "" unless Reason is RuleMatched
-	Pos    int        // 1-based place in Group at this revision; 0 if no rule matched
+	Rule   lb.RuleID  // "" unless Reason is RuleMatched, or SystemRule of gate 1
+	Pos    int        // 1-based place in Group at this revision, or the system rule's number; 0 if no rule matched
 }
 
 // A Group is a security group made ready to be judged: one direction of it,
@@ -123,4 +123,5 @@ type Rule struct {
 	Proto  lb.Proto
 	Ports  []lb.PortRange // empty: every port
 	Peers  []netip.Prefix // IPv4 and IPv6 prefixes
+	Reason Reason         // what a match is told as; zero: RuleMatched
 }

@@ -25,6 +25,9 @@ func (c *Compiled) Validate() error {
 		if r.Action != lb.Accept && r.Action != lb.Drop {
 			return fmt.Errorf("rule %d has no action", i)
 		}
+		if r.Reason != ReasonNone && r.Reason != SystemRule && r.Reason != NoGroups {
+			return fmt.Errorf("rule %d is told as %v", i, r.Reason)
+		}
 	}
 	for _, cell := range c.Table {
 		if int(cell) > len(c.Rules) {

@@ -62,7 +62,7 @@ type assembly struct {
 
 func (a *assembly) run() error {
 	for _, balancer := range a.state.Balancers {
-		a.out.VIPs = append(a.out.VIPs, balancer.VIPs...)
+		a.out.VIPs = append(a.out.VIPs, balancer.Addresses()...)
 	}
 	a.peers()
 	for _, listener := range a.state.Listeners {
@@ -122,13 +122,25 @@ func (a *assembly) listener(l *lb.Listener) error {
 	if a.self.Role != lb.RoleGateway {
 		return nil
 	}
-	gate1, err := a.policy(balancer.Groups, policy.In)
-	if err != nil {
-		return fmt.Errorf("gate 1 of %s: %w", balancer.ID, err)
+	return a.doors(balancer, out)
+}
+
+// doors adds a listener as clients find it: on the VIPs, and on the EIP.
+func (a *assembly) doors(balancer *lb.LoadBalancer, l Listener) error {
+	add := func(addresses []netip.Addr) error {
+		gate1, err := a.policy(a.resolver.Gate1(balancer, addresses[0]))
+		if err != nil {
+			return fmt.Errorf("gate 1 of %s: %w", balancer.ID, err)
+		}
+		l.VIPs, l.Gate1 = addresses, gate1
+		a.out.Listeners = append(a.out.Listeners, l)
+		return nil
 	}
-	out.Gate1 = gate1
-	a.out.Listeners = append(a.out.Listeners, out)
-	return nil
+	if err := add(balancer.VIPs); err != nil || !balancer.EIP.IsValid() {
+		return err
+	}
+	l.Num = EIPNum(l.Num)
+	return add([]netip.Addr{balancer.EIP})
 }
 
 // targets adds the rows of those targets that this node serves and returns
@@ -150,10 +162,10 @@ func (a *assembly) targets(balancer *lb.LoadBalancer, l *lb.Listener, location l
 		row := Target{
 			Num: t.Num, ID: TargetID{balancer.ID, l.ID, location, t.Instance, t.Port},
 			Host: host.Address, Service: netip.AddrPortFrom(instance.Private, t.Port), Public: instance.Public,
-			VIPs: balancer.VIPs, VPort: l.Port, Proto: lb.TCP,
+			VIPs: balancer.Addresses(), VPort: l.Port, Proto: lb.TCP,
 			PassToTarget: balancer.PassToTarget, ViaGateway: l.Protocol.Layer7(),
 		}
-		a.probe(&row, check)
+		a.probe(&row, balancer, check)
 		a.out.Targets = append(a.out.Targets, row)
 	}
 	slices.SortFunc(refs, func(x, y TargetRef) int { return cmp.Compare(x.Num, y.Num) })
@@ -161,7 +173,7 @@ func (a *assembly) targets(balancer *lb.LoadBalancer, l *lb.Listener, location l
 }
 
 // probe fills in what probes of the target look like; nothing if it has none.
-func (a *assembly) probe(t *Target, check lb.HealthCheck) {
+func (a *assembly) probe(t *Target, balancer *lb.LoadBalancer, check lb.HealthCheck) {
 	if !check.On {
 		return
 	}
@@ -170,26 +182,25 @@ func (a *assembly) probe(t *Target, check lb.HealthCheck) {
 		t.ProbePort = uint16(check.Port)
 	}
 	if check.SourceIPType == 0 {
-		for _, vip := range t.VIPs {
+		for _, vip := range balancer.VIPs {
 			if vip.Is4() == t.Service.Addr().Is4() {
-				t.ProbeSource = vip
+				t.ProbeSource, t.ProbeExempt = vip, !balancer.ProbesNeedRule(check)
 				return
 			}
 		}
 		return
 	}
-	gateway := a.self
-	if gateway.Role != lb.RoleGateway {
-		if len(a.gateways) == 0 {
-			return
-		}
-		gateway = a.gateways[0]
+	num := uint32(0)
+	if a.self.Role == lb.RoleGateway {
+		num = a.self.Num
 	}
-	t.ProbeSource, t.ProbeExempt = ProbeAddress(gateway.Num), true
+	t.ProbeSource, t.ProbeExempt = ProbeAddress(num), true
 }
 
 // ProbeAddress is the address in 100.64.0.0/16 from which a gateway probes
-// when a check asks for that; num is the gateway's node number.
+// when a check asks for that; num is the gateway's node number. 0 is none's:
+// hosts read it as all of them, so that a gateway may come or go without a
+// change to their rows.
 func ProbeAddress(num uint32) netip.Addr {
 	return netip.AddrFrom4([4]byte{100, 64, byte(num >> 8), byte(num)})
 }
@@ -211,8 +222,8 @@ func (a *assembly) instance() error {
 		}
 	}
 	var err error
-	if out.Ingress, err = a.policy(i.Groups, policy.In); err == nil {
-		out.Egress, err = a.policy(i.Groups, policy.Out)
+	if out.Ingress, err = a.policy(a.resolver.Resolve(i.Groups, policy.In)); err == nil {
+		out.Egress, err = a.policy(a.resolver.Resolve(i.Groups, policy.Out))
 	}
 	if err != nil {
 		return fmt.Errorf("gate 2 of %s: %w", i.ID, err)
@@ -222,11 +233,11 @@ func (a *assembly) instance() error {
 }
 
 // policy adds the compiled form of the groups; "" when there is none.
-func (a *assembly) policy(ids []lb.GroupID, dir policy.Direction) (policy.Hash, error) {
-	if len(ids) == 0 {
+func (a *assembly) policy(groups []policy.Group) (policy.Hash, error) {
+	if len(groups) == 0 {
 		return "", nil
 	}
-	c, err := a.compile(a.resolver.Resolve(ids, dir))
+	c, err := a.compile(groups)
 	if err != nil {
 		return "", err
 	}

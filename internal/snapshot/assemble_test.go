@@ -119,11 +119,13 @@ func TestAssembleHost(t *testing.T) {
 	want := &Snapshot{
 		Revision: 7, Node: "ins-1", Role: lb.RoleHost,
 		Policies:  map[policy.Hash]*policy.Compiled{in.Hash: in, out.Hash: out},
-		Targets:   []Target{gateway.Targets[0], gateway.Targets[2]}, // both ends have the same rows
+		Targets:   []Target{gateway.Targets[0], gateway.Targets[2]},
 		Instances: []Instance{{"ins-1", []netip.Addr{addr("10.200.0.5"), addr("192.0.2.65")}, in.Hash, out.Hash, false}},
 		Peers:     []Peer{{"gateway-1", 0x102, addr("192.0.2.129"), testKeys(0x102, 12)}},
 		VIPs:      []netip.Addr{addr("192.0.2.1"), addr("192.0.2.2")},
 	}
+	// Both ends have the same rows, but for whose probes a host knows: every gateway's.
+	want.Targets[1].ProbeSource = addr("100.64.0.0")
 	if !reflect.DeepEqual(s, want) {
 		t.Errorf("got  %+v\nwant %+v", s, want)
 	}

@@ -75,7 +75,7 @@ func keyOf(groups []policy.Group) [32]byte {
 		for _, r := range group.Rules {
 			text(string(r.ID))
 			number(r.Pos)
-			b = append(b, byte(r.Action), byte(r.Proto))
+			b = append(b, byte(r.Action), byte(r.Proto), byte(r.Reason))
 			number(len(r.Ports))
 			for _, p := range r.Ports {
 				b = binary.LittleEndian.AppendUint16(b, p.First)

@@ -24,11 +24,13 @@ type Snapshot struct {
 	Targets   []Target                         // gateway: of all its listeners; host: of its instance
 	Instances []Instance                       // host only
 	Peers     []Peer                           // gateway: the hosts; host: the gateways
-	VIPs      []netip.Addr                     // gateway: every VIP it owns; host: every VIP of the region (anti-spoofing)
+	VIPs      []netip.Addr                     // gateway: every address of a load balancer that it owns; host: every one of the region (anti-spoofing)
 }
 
 // A Listener is a port of a VIP. Targets of layer-4 listeners stand in Ring
-// order on every gateway alike.
+// order on every gateway alike. What a private load balancer has on its EIP is
+// a Listener of its own, with EIPNum for its number: other clients may come
+// there, so the two share no verdict.
 type Listener struct {
 	Num         uint32
 	ID          lb.ListenerID
@@ -68,15 +70,19 @@ type Target struct {
 	Host         netip.Addr     // where the host ends the tunnel
 	Service      netip.AddrPort // the instance's own address and service port
 	Public       netip.Addr     // the instance's public address; zero: it has none
-	VIPs         []netip.Addr   // of the load balancer
+	VIPs         []netip.Addr   // of the load balancer, then its EIP
 	VPort        uint16         // the listener's port
 	Proto        lb.Proto
 	PassToTarget bool
 	ViaGateway   bool       // replies return through the gateway (layer 7); false: directly
 	ProbePort    uint16     // destination port of probes; the service port unless CheckPort says otherwise
 	ProbeExempt  bool       // probes from ProbeSource are a system rule at gate 2
-	ProbeSource  netip.Addr // where probes come from: the VIP, or the gateway's address in 100.64.0.0/16
+	ProbeSource  netip.Addr // where probes come from: the VIP, or the gateway's address in 100.64.0.0/16; on a host 100.64.0.0 stands for every gateway's
 }
+
+// EIPNum is the kernel's name for the listener num where it stands on the EIP.
+// The control plane hands out no number that has this bit.
+func EIPNum(num uint32) uint32 { return num | 1<<31 }
 
 // Owns reports whether addr is the target's own: a client who comes from there
 // would meet itself.

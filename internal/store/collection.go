@@ -49,6 +49,8 @@ var (
 		func(s *lb.State) *map[lb.ListenerID]*lb.Listener { return &s.Listeners }}
 	nodes = &collection[lb.NodeID, lb.Node]{"node",
 		func(s *lb.State) *map[lb.NodeID]*lb.Node { return &s.Nodes }}
+	addresses = &collection[lb.AddressID, lb.Address]{"address",
+		func(s *lb.State) *map[lb.AddressID]*lb.Address { return &s.Addresses }}
 )
 
 // An anyCollection is a collection of whatever kind.
@@ -61,7 +63,7 @@ type anyCollection interface {
 
 // collections lists every kind of object.
 func collections() []anyCollection {
-	return []anyCollection{groups, vpcs, subnets, instances, balancers, listeners, nodes}
+	return []anyCollection{groups, vpcs, subnets, instances, balancers, listeners, nodes, addresses}
 }
 
 func (c *collection[K, V]) name() string { return c.kind }

@@ -77,6 +77,9 @@ func (tx *Tx) PutListener(l *lb.Listener) { put(tx, listeners, l.ID, l) }
 // PutNode writes n, whole, under its ID.
 func (tx *Tx) PutNode(n *lb.Node) { put(tx, nodes, n.ID, n) }
 
+// PutAddress writes a, whole, under its ID.
+func (tx *Tx) PutAddress(a *lb.Address) { put(tx, addresses, a.ID, a) }
+
 // DeleteGroup removes a group. Like every Delete it does nothing when there
 // is no such object, and does not look at what still refers to it.
 func (tx *Tx) DeleteGroup(id lb.GroupID) { remove(tx, groups, id) }
@@ -98,6 +101,9 @@ func (tx *Tx) DeleteListener(id lb.ListenerID) { remove(tx, listeners, id) }
 
 // DeleteNode removes a node.
 func (tx *Tx) DeleteNode(id lb.NodeID) { remove(tx, nodes, id) }
+
+// DeleteAddress removes an elastic address.
+func (tx *Tx) DeleteAddress(id lb.AddressID) { remove(tx, addresses, id) }
 
 // PutTask records the result of an asynchronous action for 24 hours.
 func (tx *Tx) PutTask(t Task) {

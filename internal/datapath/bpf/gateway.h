@@ -192,9 +192,9 @@ INLINE int judge_client(const struct packet *p, const struct listener *l, struct
 		return 1;
 	}
 	__u64 rule = judge(l->policy, ntohl(p->src), (__u32)p->proto << 16 | port_of(p));
-	v->reason = rule ? REASON_RULE : REASON_NO_MATCH;
+	v->reason = told_as(rule);
 	v->counter = rule ? (__u32)rule : l->implicit;
-	return rule >> 32 == ACCEPT;
+	return accepts(rule);
 }
 
 /* keep_target gives the flow's own target while that exists, else 0. */

@@ -8,7 +8,7 @@
  *   2  IPv6 source intervals (low)
  *   3… source intervals: start (low), class (high)
  *   …  port intervals: start (low), class (high)
- *   …  rules: counter slot (low), action (high)
+ *   …  rules: counter slot (low), action (8 bits above), what a match is told as (8 more; 0: REASON_RULE)
  *   …  table: four 16-bit cells a word, ordinal+1 or 0
  *   …  IPv6 source intervals: two words of start, one of class */
 #pragma once
@@ -39,8 +39,8 @@ INLINE __u32 search(__u32 base, __u32 count, __u32 value)
 	return (__u32)(word(base) >> 32);
 }
 
-/* judge gives the rule that decides: action in the high half, counter slot in
- * the low one, or 0 when no rule matches. peer is in host byte order, key is
+/* judge gives the rule that decides: action and reason in the high half, counter
+ * slot in the low one, or 0 when no rule matches. peer is in host byte order, key is
  * protocol << 16 | port. */
 __attribute__((noinline)) __u64 judge(__u32 policy, __u32 peer, __u32 key)
 {

@@ -80,7 +80,8 @@ struct target {
 	__be32 service[4];
 	__be32 public[4]; /* the instance's other address; the service's again if it has none */
 	__be32 vip[4];
-	__be32 probe_source[4];
+	__be32 eip[4];    /* the load balancer's other address; the VIP again if it has none */
+	__be32 probe_source[4]; /* 100.64.0.0 stands for every gateway's */
 	__u16 service_port;
 	__u16 vport;
 	__u16 probe_port;

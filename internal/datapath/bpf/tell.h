@@ -21,6 +21,10 @@ struct verdict {
 
 enum { ACCEPT = 1, DROP = 2 };
 
+/* What a rule's word says (see judge.h); 0 is none that matches. */
+INLINE int accepts(__u64 rule) { return (rule >> 32 & 0xff) == ACCEPT; }
+INLINE __u8 told_as(__u64 rule) { return !rule ? REASON_NO_MATCH : rule >> 40 ? rule >> 40 : REASON_RULE; }
+
 INLINE void count_reason(__u32 reason)
 {
 	__u64 *n = bpf_map_lookup_elem(&reasons, &reason);

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lb
+
+import (
+	"net/netip"
+	"time"
+)
+
+// ProbesChanged is the day from which private classic load balancers probe
+// from addresses that need no rule, and no longer from their VIP:
+// 2016-12-05T00:00:00+08:00. A load balancer made at that very moment is a new
+// one.
+func ProbesChanged() time.Time { return time.Date(2016, 12, 4, 16, 0, 0, 0, time.UTC) }
+
+// Private reports whether only the load balancer's own network reaches its VIP.
+func (b *LoadBalancer) Private() bool { return b.Type == Internal }
+
+// Basic reports whether the load balancer stands in the basic network, outside
+// any VPC.
+func (b *LoadBalancer) Basic() bool { return b.VPC == "" }
+
+// Basic reports whether the instance stands in the basic network, outside any
+// VPC.
+func (i *Instance) Basic() bool { return i.VPC == "" && !i.Joined }
+
+// Addresses are all that clients can dial: the VIPs, then the EIP if one is
+// bound.
+func (b *LoadBalancer) Addresses() []netip.Addr {
+	if !b.EIP.IsValid() {
+		return b.VIPs
+	}
+	return append(append(make([]netip.Addr, 0, len(b.VIPs)+1), b.VIPs...), b.EIP)
+}
+
+// BindsGroups reports whether this kind of load balancer can have security
+// groups of its own: private classic ones and private ones in the basic
+// network cannot. The switch PassToTarget stands and falls with it there.
+func (b *LoadBalancer) BindsGroups() bool { return !b.Private() || !b.Classic && !b.Basic() }
+
+// ProbesNeedRule reports whether gate 2 judges the probes of a check by rules.
+// It does where they come from the VIP of a public load balancer or of a
+// private one in a VPC, of classic private ones only when made before
+// ProbesChanged. All others are admitted by a system rule.
+func (b *LoadBalancer) ProbesNeedRule(check HealthCheck) bool {
+	switch {
+	case check.SourceIPType == 1:
+		return false
+	case !b.Private():
+		return true
+	case b.Basic():
+		return false
+	}
+	return !b.Classic || b.Created.Before(ProbesChanged())
+}
+
+// An AddressID is eip-xxxxxxxx, an elastic public address as clients see it.
+type AddressID string
+
+// An Address is an elastic public address (EIP): it belongs to the account and
+// is bound to a private load balancer, or to nothing.
+type Address struct {
+	ID       AddressID
+	Name     string
+	IP       netip.Addr
+	Balancer BalancerID // "": not bound
+	Created  time.Time
+	Tags     Tags
+	Echo     map[string]string // InternetChargeType, …: stored and returned, without effect
+}
+
+// Networks are the ranges that make up a load balancer's own network: those of
+// its VPC, or the basic network's.
+func (s *State) Networks(b *LoadBalancer) []netip.Prefix {
+	if b.Basic() {
+		return []netip.Prefix{BasicNetwork()}
+	}
+	if v := s.VPCs[b.VPC]; v != nil {
+		return v.Ranges()
+	}
+	return nil
+}
+
+// BasicNetwork is the one network of all instances and private load balancers
+// outside any VPC.
+func BasicNetwork() netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 255, 0, 0}), 16)
+}
+
+// Ranges are all address ranges of the VPC, its own first.
+func (v *VPC) Ranges() []netip.Prefix { return []netip.Prefix{v.Cidr} }
