@@ -37,9 +37,11 @@ type NodeStatus struct {
 type Facts struct {
 	now    func() time.Time
 	events *ring
+	past   *chronicle
 
 	mu    sync.Mutex
 	nodes map[lb.NodeID]*nodeFacts
+	state *lb.State // the newest followed
 }
 
 // nodeFacts is one node's part of Facts.
@@ -50,6 +52,10 @@ type nodeFacts struct {
 	ahead    string // it came with a revision that the server does not follow
 	counters map[counterKey]flow.Counter
 	health   map[uint32]flow.Health
+	requests map[flow.Requests]flow.Requests // by their keys
+	strips   map[uint32][]turn               // by target, oldest first
+	toldAt   time.Time                       // when counters were told last; zero: never
+	unseen   uint64                          // verdicts that the kernel did not tell, as of then
 }
 
 // A counterKey says which counter of a node is meant.
@@ -66,7 +72,8 @@ func keyOf(c flow.Counter) counterKey {
 }
 
 func newFacts(now func() time.Time) *Facts {
-	return &Facts{now: now, events: newRing(uint64(now().UnixMicro())), nodes: map[lb.NodeID]*nodeFacts{}}
+	return &Facts{now: now, events: newRing(uint64(now().UnixMicro())), nodes: map[lb.NodeID]*nodeFacts{},
+		past: newChronicle(now), state: &lb.State{}}
 }
 
 // Nodes lists every node of the state, by name; also those that have never
@@ -132,10 +139,12 @@ func (f *Facts) Newest() uint64 { return f.events.newest() }
 func (f *Facts) follow(state *lb.State) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.state = state
 	for id, n := range state.Nodes {
 		have := f.nodes[id]
 		if have == nil {
-			have = &nodeFacts{counters: map[counterKey]flow.Counter{}, health: map[uint32]flow.Health{}}
+			have = &nodeFacts{counters: map[counterKey]flow.Counter{}, health: map[uint32]flow.Health{},
+				requests: map[flow.Requests]flow.Requests{}, strips: map[uint32][]turn{}}
 			f.nodes[id] = have
 		}
 		have.status.ID, have.status.Role, have.status.Instance, have.status.Address = id, n.Role, n.Instance, n.Address
@@ -159,13 +168,10 @@ func (f *Facts) change(id lb.NodeID, edit func(n *nodeFacts)) {
 // report takes in what a node told.
 func (f *Facts) report(id lb.NodeID, r report) {
 	f.events.add(r.events, r.lost)
+	f.chronicleEvents(r.events, r.lost)
 	f.change(id, func(n *nodeFacts) {
-		if r.countersAll {
-			clear(n.counters)
-		}
-		for _, c := range r.counters {
-			n.counters[keyOf(c)] = c
-		}
+		f.takeCounts(n, r)
+		n.turns(r, f.now())
 		if r.healthAll {
 			clear(n.health)
 		}
@@ -182,4 +188,34 @@ func (f *Facts) report(id lb.NodeID, r report) {
 			n.warning = r.warning
 		}
 	})
+}
+
+// takeCounts takes in counters, and notes for the charts how much they have
+// grown.
+func (f *Facts) takeCounts(n *nodeFacts, r report) {
+	if r.reasons == nil && r.rss == 0 && !r.countersAll && !r.requestsAll && len(r.counters) == 0 && len(r.requests) == 0 {
+		return // a message between, without counters
+	}
+	now := f.now()
+	f.chronicleCounters(n, n.counters, r.counters, now)
+	f.chronicleRequests(n, n.requests, r.requests, now)
+	if r.reasons != nil {
+		if !n.toldAt.IsZero() {
+			f.past.spread(SeriesKey{Metric: MetricUntold}, growth(n.unseen, r.reasons.Lost, true), n.toldAt, now)
+		}
+		n.unseen = r.reasons.Lost
+	}
+	n.toldAt = now
+	if r.countersAll {
+		clear(n.counters)
+	}
+	for _, c := range r.counters {
+		n.counters[keyOf(c)] = c
+	}
+	if r.requestsAll {
+		clear(n.requests)
+	}
+	for _, c := range r.requests {
+		n.requests[c.Key()] = c
+	}
 }

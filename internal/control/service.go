@@ -174,6 +174,8 @@ type report struct {
 	lost        uint64
 	counters    []flow.Counter
 	countersAll bool
+	requests    []flow.Requests
+	requestsAll bool
 	health      []flow.Health
 	healthAll   bool
 	reasons     *flow.Reasons
@@ -185,7 +187,7 @@ type report struct {
 // decodeReport reads a Facts message. Whose facts they are is said by the
 // certificate, whatever the node wrote into them.
 func decodeReport(id lb.NodeID, f *wire.Facts) (report, error) {
-	r := report{lost: f.EventsLost, countersAll: f.CountersAll, healthAll: f.HealthAll,
+	r := report{lost: f.EventsLost, countersAll: f.CountersAll, requestsAll: f.RequestsAll, healthAll: f.HealthAll,
 		rss: f.Rss, warning: f.Warning, warningSet: f.WarningSet}
 	var err error
 	if r.events, err = decodeAll[flow.Event](f.Events); err != nil {
@@ -193,6 +195,9 @@ func decodeReport(id lb.NodeID, f *wire.Facts) (report, error) {
 	}
 	if r.counters, err = decodeAll[flow.Counter](f.Counters); err != nil {
 		return r, fmt.Errorf("counters: %w", err)
+	}
+	if r.requests, err = decodeAll[flow.Requests](f.Requests); err != nil {
+		return r, fmt.Errorf("requests: %w", err)
 	}
 	if r.health, err = decodeAll[flow.Health](f.Health); err != nil {
 		return r, fmt.Errorf("health: %w", err)
@@ -209,6 +214,9 @@ func decodeReport(id lb.NodeID, f *wire.Facts) (report, error) {
 	}
 	for i := range r.counters {
 		r.counters[i].Node = id
+	}
+	for i := range r.requests {
+		r.requests[i].Node = id
 	}
 	for i := range r.health {
 		r.health[i].Node = id
