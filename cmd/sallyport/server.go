@@ -168,7 +168,7 @@ func openServer(ctx context.Context, o serverOptions, log *slog.Logger) (_ *serv
 		return nil, err
 	}
 	api := cloudapi.New(cloudapi.Options{
-		Store: s.store, Facts: s.control.Facts(), Tokens: s.control, Compile: s.control.Compile, Region: o.region,
+		Store: s.store, Facts: s.control.Facts(), History: s.control.Facts(), Tokens: s.control, Compile: s.control.Compile, Region: o.region,
 		Keys:    func(id string) (string, bool) { return key.SecretKey, id == key.SecretID },
 		VIPPool: vips, EIPPool: eips, Logger: log,
 	})

@@ -22,6 +22,7 @@ func sallyportActions() []Action {
 		action(serviceSallyport, "DescribeStatus", describeStatus),
 		action(serviceSallyport, "DescribeVerdicts", describeVerdicts).fails("InvalidParameterValue", "InvalidParameterValue.InvalidFilter", "UnsupportedOperation"),
 		action(serviceSallyport, "DescribeRuleCounters", describeRuleCounters).fails("ResourceNotFound"),
+		action(serviceSallyport, "DescribeSeries", describeSeries).fails("InvalidParameterCombination", "InvalidParameterValue", "ResourceNotFound", "UnsupportedOperation"),
 		action(serviceSallyport, "DescribeHosts", describeHosts).fails("InvalidParameterValue"),
 		action(serviceSallyport, "CreateNodeToken", createNodeToken).fails("InvalidParameterCombination", "InvalidParameterValue", "ResourceNotFound", "UnsupportedOperation"),
 		action(serviceSallyport, "ExplainPath", explainPath).fails("InvalidInstanceId.NotFound", "InvalidParameter.LBIdNotFound", "InvalidParameterCombination", "InvalidParameterValue"),

@@ -40,6 +40,7 @@ const (
 type Options struct {
 	Store   *store.Store
 	Facts   Facts
+	History History // nil: nothing over time is known
 	Tokens  TokenMaker
 	Region  string // the one region served, such as "local"; its zone is Region-1
 	Keys    func(secretID string) (secretKey string, ok bool)
