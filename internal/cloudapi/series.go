@@ -100,7 +100,7 @@ type seriesWindow struct {
 
 func describeSeries(c *Call, in *describeSeriesIn) (*describeSeriesOut, error) {
 	if c.History == nil {
-		return nil, errorf("UnsupportedOperation", "this server has no nodes to hear from")
+		return nil, errorf("UnsupportedOperation", "Metric: this server has no nodes to hear from; start it with nodes")
 	}
 	w, err := in.window()
 	if err == nil {
@@ -156,11 +156,11 @@ func (in *describeSeriesIn) window() (seriesWindow, error) {
 	unit := int64(control.SeriesStep / time.Second)
 	switch most := int64(control.SeriesSteps) * unit; {
 	case step < unit || step > most || step%unit != 0:
-		return seriesWindow{}, refuse(lb.Range, "Step", fmt.Sprintf("%d is no multiple of %d from %d to %d", step, unit, unit, most), "")
+		return seriesWindow{}, refuse(lb.Range, "Step", fmt.Sprintf("%d is no multiple of %d from %d to %d", step, unit, unit, most), "use 60")
 	case points < 1 || points > most/step:
 		return seriesWindow{}, refuse(lb.Range, "Points", fmt.Sprintf("%d is outside 1-%d", points, most/step), "an hour is kept: Step times Points is at most 3600")
 	case limit < 1 || limit > maxSeriesOut:
-		return seriesWindow{}, refuse(lb.Range, "Limit", fmt.Sprintf("%d is outside 1-%d", limit, maxSeriesOut), "")
+		return seriesWindow{}, refuse(lb.Range, "Limit", fmt.Sprintf("%d is outside 1-%d", limit, maxSeriesOut), "Others adds up what is beyond it")
 	}
 	return seriesWindow{time.Duration(step) * time.Second, int(points), int(limit)}, nil
 }
@@ -213,7 +213,7 @@ func (in *describeSeriesIn) exists(st *lb.State) error {
 		{"SecurityGroupId", in.SecurityGroupId, st.Groups[lb.GroupID(in.SecurityGroupId)] != nil},
 	} {
 		if f.id != "" && !f.there {
-			return refuse(lb.NotFound, f.field, fmt.Sprintf("there is no %q", clip(f.id, 40)), "")
+			return refuse(lb.NotFound, f.field, fmt.Sprintf("there is no %q", clip(f.id, 40)), "list what there is, or leave it out")
 		}
 	}
 	return nil
