@@ -43,26 +43,32 @@ func newCallCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		client, err := conn.client()
-		if err != nil {
-			return err
-		}
-		began := time.Now()
-		var answer json.RawMessage
-		if err := client.Do(cmd.Context(), args[0], ver, args[1], params, &answer); err != nil {
-			return err
-		}
-		if err := printJSON(cmd, answer); err != nil || !*wait {
-			return err
-		}
-		nodes, err := waitInForce(cmd.Context(), client)
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintf(cmd.ErrOrStderr(), "in force on %s after %d ms\n", count(nodes, "node"), time.Since(began).Milliseconds())
-		return err
+		return callAction(cmd, conn, args[0], ver, args[1], params, *wait)
 	}
 	return cmd
+}
+
+// callAction sends one request, prints its answer, and waits until it is in
+// force where that is asked for.
+func callAction(cmd *cobra.Command, conn *connection, service, version, action string, params json.RawMessage, wait bool) error {
+	client, err := conn.client()
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	var answer json.RawMessage
+	if err := client.Do(cmd.Context(), service, version, action, params, &answer); err != nil {
+		return err
+	}
+	if err := printJSON(cmd, answer); err != nil || !wait {
+		return err
+	}
+	nodes, err := waitInForce(cmd.Context(), client)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(cmd.ErrOrStderr(), "in force on %s after %d ms\n", count(nodes, "node"), time.Since(began).Milliseconds())
+	return err
 }
 
 func parameters(in io.Reader, args []string) (json.RawMessage, error) {

@@ -50,6 +50,7 @@ UnknownParameter, other actions InvalidAction. "A|B" after a field lists the val
 	slices.SortStableFunc(actions, func(a, b Action) int {
 		return cmp.Or(cmp.Compare(a.Service.Name, b.Service.Name), cmp.Compare(a.Name, b.Name))
 	})
+	statuses(&b, actions)
 	b.WriteString("\n## Stored and returned without effect\n\n")
 	for _, a := range actions {
 		f := lists{}
@@ -67,8 +68,69 @@ UnknownParameter, other actions InvalidAction. "A|B" after a field lists the val
 		f := lists{}
 		f.walk("", a.fields)
 		f.write(&b)
+		fmt.Fprintf(&b, "- Codes: %s\n", strings.Join(a.Codes(), ", "))
 	}
 	return b.Bytes()
+}
+
+// vendorActions are the actions that clients may expect here, by service.
+func vendorActions() [][2]string {
+	text, err := os.ReadFile("testdata/vendor-actions.txt")
+	if err != nil {
+		panic(err)
+	}
+	var actions [][2]string
+	for line := range strings.Lines(string(text)) {
+		if service, name, ok := strings.Cut(strings.TrimSpace(line), " "); ok && service != "#" {
+			actions = append(actions, [2]string{service, name})
+		}
+	}
+	return actions
+}
+
+// statuses says of each action of the vendor and of ours whether it is served,
+// partly (and what is missing) or not.
+func statuses(b *bytes.Buffer, actions []Action) {
+	b.WriteString("\n## What is served\n\n| action | served | missing |\n|---|---|---|\n")
+	all := vendorActions()
+	served := map[string]*Action{}
+	for i, a := range actions {
+		served[a.Name] = &actions[i]
+		if name := [2]string{a.Service.Name, a.Name}; !slices.Contains(all, name) {
+			all = append(all, name)
+		}
+	}
+	slices.SortFunc(all, func(x, y [2]string) int { return cmp.Or(cmp.Compare(x[0], y[0]), cmp.Compare(x[1], y[1])) })
+	for _, name := range all {
+		status, missing := "no", ""
+		if a := served[name[1]]; a != nil {
+			lacks := a.fields.refusedNames("")
+			a.fields.eachField("", func(path string, f *field) {
+				if f.only != nil {
+					path, _ = shown(path, f)
+					lacks = append(lacks, path+" other than "+strings.Join(f.only, ", "))
+				}
+			})
+			status, missing = "yes", strings.Join(lacks, "; ")
+			if missing != "" {
+				status = "partly"
+			}
+		}
+		fmt.Fprintf(b, "| %s %s | %s | %s |\n", name[0], name[1], status, missing)
+	}
+}
+
+// Every action that is ours is listed as the vendor's or belongs to our own service.
+func TestVendorActions(t *testing.T) {
+	all := vendorActions()
+	if len(all) < 100 || !slices.IsSortedFunc(all, func(x, y [2]string) int { return cmp.Or(cmp.Compare(x[0], y[0]), cmp.Compare(x[1], y[1])) }) {
+		t.Errorf("%d actions, or not in order", len(all))
+	}
+	for _, name := range all {
+		if a, ok := Find(name[1]); ok && a.Service.Name != name[0] {
+			t.Errorf("%s is served as an action of %s, not of %s", name[1], a.Service.Name, name[0])
+		}
+	}
 }
 
 // lists are an action's fields by what is done with them.
@@ -89,8 +151,8 @@ func (l *lists) add(at string, f *field) {
 		v, name = v.elem, name+"[]"
 	}
 	text := fmt.Sprintf("%s (%v", name, v.kind)
-	if f.only != nil {
-		text += ": " + strings.Join(f.only, "|")
+	if rules := f.rules(); rules != "" {
+		text += ": " + rules
 	}
 	text += ")"
 	switch {
