@@ -52,7 +52,8 @@ type loadBalancerOut struct {
 	SecureGroups                                                                   []lb.GroupID
 	TargetRegionInfo                                                               regionInfo
 	MasterZone                                                                     zoneOut
-	BackupZoneSet, SnatIps, AttributeFlags, ClusterIds                             []string
+	BackupZoneSet, SnatIps                                                         []none
+	AttributeFlags, ClusterIds                                                     []string
 	NetworkAttributes                                                              json.RawMessage
 	ChargeType                                                                     string
 	LoadBalancerPassToTarget                                                       bool

@@ -239,9 +239,11 @@ type listenerOut struct {
 	MaxConn, MaxCps                                                         int
 	Scheduler                                                               *string
 	HealthCheck                                                             *healthCheckOut
-	Certificate, TargetGroup, IdleConnectTimeout                            *string
+	Certificate, TargetGroup                                                *none
+	IdleConnectTimeout                                                      *int64
 	Rules                                                                   []ruleOut
-	TargetGroupList, AttrFlags                                              []string
+	TargetGroupList                                                         []none
+	AttrFlags                                                               []string
 	Toa, DeregisterTargetRst                                                bool
 }
 

@@ -330,8 +330,8 @@ type ruleOut struct {
 	DefaultServer, Http2                                                    bool
 	SessionExpireTime                                                       int
 	HealthCheck                                                             *healthCheckOut
-	Certificate, TargetGroup, RewriteTarget                                 *string
-	TargetGroupList                                                         []string
+	Certificate, TargetGroup, RewriteTarget                                 *none
+	TargetGroupList                                                         []none
 }
 
 func showRule(l *lb.Listener, r *lb.Rule) ruleOut {

@@ -156,7 +156,7 @@ type modifyInstancesIn struct {
 	InstanceIds    []string `tc:"required"`
 	InstanceName   *string  `tc:""`
 	SecurityGroups []string `tc:""`
-	_              struct{} `unserved:"UserData CamRoleName HostName DisableApiTermination CamRoleType AutoReboot"`
+	_              struct{} `unserved:"UserData CamRoleName HostName DisableApiTermination CamRoleType AutoReboot EnableJumboFrame"`
 }
 
 // modifyInstancesAttribute renames instances or replaces their whole ordered

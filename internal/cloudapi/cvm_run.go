@@ -19,7 +19,7 @@ const maxInstancesPerCall = 100
 type placementIn struct {
 	Zone      string   `tc:""`
 	ProjectId *int64   `tc:""`
-	_         struct{} `unserved:"HostIds HostId HostIps DedicatedClusterId RackId PartitionId"`
+	_         struct{} `unserved:"HostIds HostId HostIps DedicatedClusterId RackId PartitionId DedicatedResourcePackTenancy DedicatedResourcePackIds"`
 }
 
 type prepaidIn struct {

@@ -26,6 +26,10 @@ func encode(res any) (json.RawMessage, error) {
 	return bytes.TrimSpace(b.Bytes()), nil
 }
 
+// A none is a structure that clients know and that nothing here has: a pointer
+// to it is answered as null, a list of it as [].
+type none struct{}
+
 func fillLists(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Pointer:

@@ -49,6 +49,19 @@ func serveTLS(t *testing.T, b *bench) (address, caFile string) {
 	return web.Listener.Addr().String(), caFile
 }
 
+// nodeSDKFolder is where the SDK of the lock file is or will be installed.
+func nodeSDKFolder() (string, error) {
+	lock, err := os.ReadFile("testdata/node/package-lock.json")
+	if err != nil {
+		return "", err
+	}
+	root, err := os.UserCacheDir()
+	if err != nil { // no home
+		root = os.TempDir()
+	}
+	return filepath.Join(root, "sallyport-test", fmt.Sprintf("node-sdk-%x", sha256.Sum256(lock))[:25]), nil
+}
+
 // nodeSDK installs the official Node SDK at the versions of the lock file,
 // once per lock file and machine, and returns the folder of node_modules.
 func nodeSDK(t *testing.T) string {
@@ -58,19 +71,14 @@ func nodeSDK(t *testing.T) string {
 			t.Skipf("%s is not installed (Debian: apt-get install nodejs npm)", program)
 		}
 	}
-	lock, err := os.ReadFile("testdata/node/package-lock.json")
+	dir, err := nodeSDKFolder()
 	if err != nil {
 		t.Fatal(err)
 	}
-	root, err := os.UserCacheDir()
-	if err != nil { // no home
-		root = t.TempDir()
-	}
-	root = filepath.Join(root, "sallyport-test")
-	dir := filepath.Join(root, fmt.Sprintf("node-sdk-%x", sha256.Sum256(lock))[:25])
 	if _, err := os.Stat(dir); err == nil {
 		return dir
 	}
+	root := filepath.Dir(dir)
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -45,8 +45,9 @@ func (b *bench) refusals(rows []refusal) {
 // The rows that ran and the codes that handlers answered, as "Action Code".
 var seen = struct {
 	sync.Mutex
-	rows, answers, faults map[string]string // value: where or what
-}{rows: map[string]string{}, answers: map[string]string{}, faults: map[string]string{}}
+	rows, answers, faults map[string]string          // value: where or what
+	bodies                map[string]map[string]bool // answers without error by action
+}{rows: map[string]string{}, answers: map[string]string{}, faults: map[string]string{}, bodies: map[string]map[string]bool{}}
 
 func sawRow(action, code string) {
 	seen.Lock()
@@ -62,10 +63,30 @@ func watch(s *Server) {
 			out, err := a.run(c, in)
 			if err != nil {
 				sawAnswer(a, err)
+			} else {
+				sawBody(a, out)
 			}
 			return out, err
 		}
 		s.actions[key] = &watched
+	}
+}
+
+// mostBodies bounds what is kept of each action.
+const mostBodies = 300
+
+func sawBody(a *Action, out any) {
+	body, err := encode(out)
+	if err != nil {
+		return
+	}
+	seen.Lock()
+	defer seen.Unlock()
+	if seen.bodies[a.Name] == nil {
+		seen.bodies[a.Name] = map[string]bool{}
+	}
+	if len(seen.bodies[a.Name]) < mostBodies {
+		seen.bodies[a.Name][string(body)] = true
 	}
 }
 
@@ -138,11 +159,12 @@ func compareRows() int {
 	for what, fault := range seen.faults {
 		faults = append(faults, what+": "+fault)
 	}
+	faults = append(faults, answerFaults()...)
 	if len(faults) == 0 {
 		return 0
 	}
 	slices.Sort(faults)
-	fmt.Printf("--- FAIL: rows of error cases\n    %s\nFAIL\n", strings.Join(faults, "\n    "))
+	fmt.Printf("--- FAIL: what the tests saw of errors and answers\n    %s\nFAIL\n", strings.Join(faults, "\n    "))
 	if path := os.Getenv("SALLYPORT_ANSWERS"); path != "" { // for who declares many at once
 		text, _ := json.Marshal(slices.Sorted(maps.Keys(seen.answers)))
 		_ = os.WriteFile(path, text, 0o644)

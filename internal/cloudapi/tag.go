@@ -107,6 +107,7 @@ type describeTagsIn struct {
 	ResourcePrefix string   `tc:"required"`
 	ResourceIds    []string `tc:"required"`
 	ResourceRegion string   `tc:"required"`
+	_              struct{} `unserved:"Category"`
 	Paging
 }
 
@@ -162,8 +163,9 @@ func describeResourceTags(c *Call, in *describeTagsIn) (*describeTagsOut, error)
 }
 
 type tagObject struct {
-	TagKey   string `tc:"required"`
-	TagValue string `tc:""`
+	TagKey   string   `tc:"required"`
+	TagValue string   `tc:""`
+	_        struct{} `unserved:"Category"`
 }
 
 type tagKeyObject struct {
