@@ -106,7 +106,7 @@ type Datapath struct {
 	instances *table[GatewayAddressKey, HostInstanceRow, HostInstance]        // nil on a gateway
 	counters  *counters
 	names     *names
-	peers     map[GatewayAddressKey]GatewayPeer
+	peers     *peerTable
 	vips      map[GatewayAddressKey]bool
 	dead      map[uint32]bool
 	pending   *pending
@@ -123,7 +123,7 @@ type Datapath struct {
 type pending struct {
 	revision lb.Revision
 	vips     map[GatewayAddressKey]bool
-	peers    map[GatewayAddressKey]GatewayPeer
+	peers    map[GatewayAddressKey]peer
 	targets  map[uint32]bool
 }
 
@@ -205,7 +205,7 @@ func (d *Datapath) load() error {
 	}
 	spec.Maps["arena"].MaxEntries = set.arena
 	for name, m := range spec.Maps {
-		if name == "gateway_flows_1" || name == "host_flows_1" {
+		if name == "gateway_flows_2" || name == "host_flows_2" {
 			m.MaxEntries = set.buckets
 		}
 	}
@@ -482,8 +482,12 @@ func (d *Datapath) beginGrace() {
 	d.grace = over
 	go func() {
 		defer close(over)
-		if _, _, e := unix.Syscall(unix.SYS_MEMBARRIER, membarrierGlobal, 0, 0); e != 0 {
-			d.log.Error("membarrier failed: rows may be reused early", "error", e)
-		}
+		d.waitGrace()
 	}()
+}
+
+func (d *Datapath) waitGrace() {
+	if _, _, e := unix.Syscall(unix.SYS_MEMBARRIER, membarrierGlobal, 0, 0); e != 0 {
+		d.log.Error("membarrier failed: rows may be reused early", "error", e)
+	}
 }

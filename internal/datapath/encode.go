@@ -16,7 +16,7 @@ type encoded struct {
 	listeners map[GatewayListenerKey]GatewayListener
 	targets   map[uint32]GatewayTarget
 	instances map[GatewayAddressKey]HostInstance
-	peers     map[GatewayAddressKey]GatewayPeer
+	peers     map[GatewayAddressKey]peer
 	vips      map[GatewayAddressKey]bool
 	rules     map[uint32]policy.RuleRef // by counter slot
 	placed    map[placement]uint32
@@ -35,7 +35,7 @@ func (d *Datapath) encode(s *snapshot.Snapshot) (*encoded, error) {
 	d.arena.retain(d.live())
 	clear(d.counters.wanted)
 	e := &encoded{map[GatewayListenerKey]GatewayListener{}, map[uint32]GatewayTarget{}, map[GatewayAddressKey]HostInstance{},
-		map[GatewayAddressKey]GatewayPeer{}, map[GatewayAddressKey]bool{}, map[uint32]policy.RuleRef{}, map[placement]uint32{}}
+		map[GatewayAddressKey]peer{}, map[GatewayAddressKey]bool{}, map[uint32]policy.RuleRef{}, map[placement]uint32{}}
 	for _, l := range s.Listeners {
 		if err := d.encodeListener(s, &l, e); err != nil {
 			return nil, fmt.Errorf("listener %s: %w", l.ID, err)
@@ -50,7 +50,7 @@ func (d *Datapath) encode(s *snapshot.Snapshot) (*encoded, error) {
 		}
 	}
 	for _, p := range s.Peers {
-		e.peers[GatewayAddressKey{Addr: rawAddr(p.Addr)}] = GatewayPeer{Key: p.Keys, Num: p.Num}
+		e.peers[GatewayAddressKey{Addr: rawAddr(p.Addr)}] = peer{GatewayPeer{Key: p.Keys}, p.Num}
 	}
 	for _, v := range s.VIPs {
 		e.vips[GatewayAddressKey{Addr: rawAddr(v)}] = true

@@ -84,6 +84,11 @@ type GatewayGatewayBucket struct {
 	}
 }
 
+type GatewayIndexBucket struct {
+	_     structs.HostLayout
+	Entry [8]uint64
+}
+
 type GatewayListener struct {
 	_        structs.HostLayout
 	From     uint32
@@ -116,11 +121,20 @@ type GatewayListenerRow struct {
 type GatewayPeer struct {
 	_       structs.HostLayout
 	Key     [2]uint64
-	Num     uint32
 	Ifindex uint32
 	Mac     [6]uint8
 	OwnMac  [6]uint8
 	Pad     uint32
+	_       [4]byte
+}
+
+type GatewayPeerRow struct {
+	_     structs.HostLayout
+	Key   GatewayAddressKey
+	Num   uint32
+	Which uint32
+	V     [2]GatewayPeer
+	Pad   [5]uint64
 }
 
 type GatewayRevisions struct {
@@ -150,10 +164,16 @@ type GatewayTarget struct {
 }
 
 type GatewayTargetRow struct {
-	_   structs.HostLayout
-	Num uint32
-	Pad uint32
-	V   [2]GatewayTarget
+	_    structs.HostLayout
+	Num  uint32
+	Dead uint32
+	V    [2]GatewayTarget
+}
+
+type GatewayTick struct {
+	_       structs.HostLayout
+	Jiffies uint64
+	Ns      uint64
 }
 
 // Names of all BPF objects in the ELF.
@@ -162,13 +182,14 @@ type GatewayTargetRow struct {
 const (
 	GatewayMapArena          = "arena"
 	GatewayMapBudgets        = "budgets"
+	GatewayMapClock          = "clock"
 	GatewayMapCounterNames   = "counter_names"
 	GatewayMapCounters       = "counters"
-	GatewayMapDead           = "dead"
 	GatewayMapEvents         = "events"
-	GatewayMapGatewayFlows1  = "gateway_flows_1"
+	GatewayMapGatewayFlows2  = "gateway_flows_2"
 	GatewayMapListenerIndex  = "listener_index"
 	GatewayMapListeners      = "listeners"
+	GatewayMapPeerIndex      = "peer_index"
 	GatewayMapPeers          = "peers"
 	GatewayMapReasons        = "reasons"
 	GatewayMapRevisions      = "revisions"
@@ -250,13 +271,14 @@ type GatewayProgramSpecs struct {
 type GatewayMapSpecs struct {
 	Arena         *ebpf.MapSpec `ebpf:"arena"`
 	Budgets       *ebpf.MapSpec `ebpf:"budgets"`
+	Clock         *ebpf.MapSpec `ebpf:"clock"`
 	CounterNames  *ebpf.MapSpec `ebpf:"counter_names"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
-	Dead          *ebpf.MapSpec `ebpf:"dead"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
-	GatewayFlows1 *ebpf.MapSpec `ebpf:"gateway_flows_1"`
+	GatewayFlows2 *ebpf.MapSpec `ebpf:"gateway_flows_2"`
 	ListenerIndex *ebpf.MapSpec `ebpf:"listener_index"`
 	Listeners     *ebpf.MapSpec `ebpf:"listeners"`
+	PeerIndex     *ebpf.MapSpec `ebpf:"peer_index"`
 	Peers         *ebpf.MapSpec `ebpf:"peers"`
 	Reasons       *ebpf.MapSpec `ebpf:"reasons"`
 	Revisions     *ebpf.MapSpec `ebpf:"revisions"`
@@ -310,13 +332,14 @@ func (o *GatewayObjects) Close() error {
 type GatewayMaps struct {
 	Arena         *ebpf.Map `ebpf:"arena"`
 	Budgets       *ebpf.Map `ebpf:"budgets"`
+	Clock         *ebpf.Map `ebpf:"clock"`
 	CounterNames  *ebpf.Map `ebpf:"counter_names"`
 	Counters      *ebpf.Map `ebpf:"counters"`
-	Dead          *ebpf.Map `ebpf:"dead"`
 	Events        *ebpf.Map `ebpf:"events"`
-	GatewayFlows1 *ebpf.Map `ebpf:"gateway_flows_1"`
+	GatewayFlows2 *ebpf.Map `ebpf:"gateway_flows_2"`
 	ListenerIndex *ebpf.Map `ebpf:"listener_index"`
 	Listeners     *ebpf.Map `ebpf:"listeners"`
+	PeerIndex     *ebpf.Map `ebpf:"peer_index"`
 	Peers         *ebpf.Map `ebpf:"peers"`
 	Reasons       *ebpf.Map `ebpf:"reasons"`
 	Revisions     *ebpf.Map `ebpf:"revisions"`
@@ -329,13 +352,14 @@ func (m *GatewayMaps) Close() error {
 	return _GatewayClose(
 		m.Arena,
 		m.Budgets,
+		m.Clock,
 		m.CounterNames,
 		m.Counters,
-		m.Dead,
 		m.Events,
-		m.GatewayFlows1,
+		m.GatewayFlows2,
 		m.ListenerIndex,
 		m.Listeners,
+		m.PeerIndex,
 		m.Peers,
 		m.Reasons,
 		m.Revisions,

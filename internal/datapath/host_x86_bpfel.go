@@ -65,8 +65,13 @@ type HostHostBucket struct {
 		Target     uint32
 		Counter    uint32
 		Seen       uint32
-		Pad2       [3]uint32
+		Pad2       [4]uint32
 	}
+}
+
+type HostIndexBucket struct {
+	_     structs.HostLayout
+	Entry [8]uint64
 }
 
 type HostInstance struct {
@@ -87,14 +92,21 @@ type HostInstanceRow struct {
 	V   [2]HostInstance
 }
 
-type HostPeer struct {
-	_       structs.HostLayout
-	Key     [2]uint64
-	Num     uint32
-	Ifindex uint32
-	Mac     [6]uint8
-	OwnMac  [6]uint8
-	Pad     uint32
+type HostPeerRow struct {
+	_     structs.HostLayout
+	Key   HostAddressKey
+	Num   uint32
+	Which uint32
+	V     [2]struct {
+		_       structs.HostLayout
+		Key     [2]uint64
+		Ifindex uint32
+		Mac     [6]uint8
+		OwnMac  [6]uint8
+		Pad     uint32
+		_       [4]byte
+	}
+	Pad [5]uint64
 }
 
 type HostRevisions struct {
@@ -107,10 +119,10 @@ type HostRevisions struct {
 }
 
 type HostTargetRow struct {
-	_   structs.HostLayout
-	Num uint32
-	Pad uint32
-	V   [2]struct {
+	_    structs.HostLayout
+	Num  uint32
+	Dead uint32
+	V    [2]struct {
 		_           structs.HostLayout
 		From        uint32
 		Present     uint32
@@ -128,18 +140,26 @@ type HostTargetRow struct {
 	}
 }
 
+type HostTick struct {
+	_       structs.HostLayout
+	Jiffies uint64
+	Ns      uint64
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	HostMapArena          = "arena"
 	HostMapBudgets        = "budgets"
+	HostMapClock          = "clock"
 	HostMapCounterNames   = "counter_names"
 	HostMapCounters       = "counters"
 	HostMapEvents         = "events"
-	HostMapHostFlows1     = "host_flows_1"
+	HostMapHostFlows2     = "host_flows_2"
 	HostMapInstanceIndex  = "instance_index"
 	HostMapInstances      = "instances"
+	HostMapPeerIndex      = "peer_index"
 	HostMapPeers          = "peers"
 	HostMapReasons        = "reasons"
 	HostMapRevisions      = "revisions"
@@ -215,12 +235,14 @@ type HostProgramSpecs struct {
 type HostMapSpecs struct {
 	Arena         *ebpf.MapSpec `ebpf:"arena"`
 	Budgets       *ebpf.MapSpec `ebpf:"budgets"`
+	Clock         *ebpf.MapSpec `ebpf:"clock"`
 	CounterNames  *ebpf.MapSpec `ebpf:"counter_names"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
-	HostFlows1    *ebpf.MapSpec `ebpf:"host_flows_1"`
+	HostFlows2    *ebpf.MapSpec `ebpf:"host_flows_2"`
 	InstanceIndex *ebpf.MapSpec `ebpf:"instance_index"`
 	Instances     *ebpf.MapSpec `ebpf:"instances"`
+	PeerIndex     *ebpf.MapSpec `ebpf:"peer_index"`
 	Peers         *ebpf.MapSpec `ebpf:"peers"`
 	Reasons       *ebpf.MapSpec `ebpf:"reasons"`
 	Revisions     *ebpf.MapSpec `ebpf:"revisions"`
@@ -270,12 +292,14 @@ func (o *HostObjects) Close() error {
 type HostMaps struct {
 	Arena         *ebpf.Map `ebpf:"arena"`
 	Budgets       *ebpf.Map `ebpf:"budgets"`
+	Clock         *ebpf.Map `ebpf:"clock"`
 	CounterNames  *ebpf.Map `ebpf:"counter_names"`
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Events        *ebpf.Map `ebpf:"events"`
-	HostFlows1    *ebpf.Map `ebpf:"host_flows_1"`
+	HostFlows2    *ebpf.Map `ebpf:"host_flows_2"`
 	InstanceIndex *ebpf.Map `ebpf:"instance_index"`
 	Instances     *ebpf.Map `ebpf:"instances"`
+	PeerIndex     *ebpf.Map `ebpf:"peer_index"`
 	Peers         *ebpf.Map `ebpf:"peers"`
 	Reasons       *ebpf.Map `ebpf:"reasons"`
 	Revisions     *ebpf.Map `ebpf:"revisions"`
@@ -288,12 +312,14 @@ func (m *HostMaps) Close() error {
 	return _HostClose(
 		m.Arena,
 		m.Budgets,
+		m.Clock,
 		m.CounterNames,
 		m.Counters,
 		m.Events,
-		m.HostFlows1,
+		m.HostFlows2,
 		m.InstanceIndex,
 		m.Instances,
+		m.PeerIndex,
 		m.Peers,
 		m.Reasons,
 		m.Revisions,

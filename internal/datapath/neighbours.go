@@ -65,12 +65,11 @@ func (n *neighbours) resolve(peer GatewayAddressKey) nexthop {
 }
 
 // putPeer writes a peer with its next hop.
-func (d *Datapath) putPeer(k GatewayAddressKey, p GatewayPeer, hop nexthop) error {
+func (d *Datapath) putPeer(k GatewayAddressKey, p peer, hop nexthop) error {
 	p.Ifindex, p.Mac, p.OwnMac = hop.ifindex, hop.mac, hop.own
-	if err := d.maps["peers"].Put(k, p); err != nil {
+	if err := d.peers.put(k, p); err != nil {
 		return fmt.Errorf("peer %v: %w", addrOf(k.Addr, 4), err)
 	}
-	d.peers[k] = p
 	return nil
 }
 
@@ -92,10 +91,11 @@ func (d *Datapath) keepResolving() {
 func (d *Datapath) resolveAll() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for k, p := range d.peers {
-		if d.maps == nil {
-			return
-		}
+	if d.maps == nil {
+		return
+	}
+	for k := range d.peers.at {
+		p, _ := d.peers.get(k)
 		hop := d.hops.resolve(k)
 		if hop == (nexthop{p.Ifindex, p.Mac, p.OwnMac}) {
 			continue

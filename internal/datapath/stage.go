@@ -17,33 +17,24 @@ import (
 // takeOver maps the tables and reads back what is in force, so that this
 // process goes on where the last one stopped.
 func (d *Datapath) takeOver() error {
-	var err error
-	mustMap := func(memory []byte, e error) {
-		if e != nil {
-			err = errors.Join(err, e)
-			return
-		}
-		d.memory = append(d.memory, memory)
-	}
-	revisions, memory, e := mapRows[GatewayRevisions](d.maps["revisions"])
-	mustMap(memory, e)
-	words, memory, e := mapRows[uint64](d.maps["arena"])
-	mustMap(memory, e)
-	targets, memory, e := mapRows[GatewayTargetRow](d.maps["targets"])
-	mustMap(memory, e)
-	if err != nil {
+	revisions, err1 := mapped[GatewayRevisions](d, "revisions")
+	words, err2 := mapped[uint64](d, "arena")
+	targets, err3 := mapped[GatewayTargetRow](d, "targets")
+	byNum, err4 := openIndex[uint32](d, "target_index")
+	if err := errors.Join(err1, err2, err3, err4, d.openPeers()); err != nil {
 		return err
 	}
 	d.revisions = &revisions[0]
 	d.revisions.HashKey = d.key
 	d.arena = &arena{words: words}
-	d.targets = &table[uint32, GatewayTargetRow, GatewayTarget]{name: "targets", index: d.maps["target_index"], rows: targets,
+	d.targets = &table[uint32, GatewayTargetRow, GatewayTarget]{name: "targets", index: byNum, rows: targets,
 		key:      func(r *GatewayTargetRow) *uint32 { return &r.Num },
 		versions: func(r *GatewayTargetRow) *[2]GatewayTarget { return &r.V },
 		refs:     func(*GatewayTarget) []uint32 { return nil }}
 	d.counters = &counters{values: d.maps["counters"], names: d.maps["counter_names"], live: d.liveCounters}
 	d.names = newNames()
-	if err := errors.Join(d.targets.load(), d.counters.load(), d.takeOverRole(), d.takeOverSets()); err != nil {
+	d.targets.load()
+	if err := errors.Join(d.counters.load(), d.takeOverRole(), d.takeOverSets()); err != nil {
 		return err
 	}
 	return d.arena.load(d.live())
@@ -52,53 +43,46 @@ func (d *Datapath) takeOver() error {
 // takeOverRole does the same for the tables that only one role has.
 func (d *Datapath) takeOverRole() error {
 	if d.opts.Role == lb.RoleGateway {
-		rows, memory, err := mapRows[GatewayListenerRow](d.maps["listeners"])
-		if err != nil {
+		rows, err1 := mapped[GatewayListenerRow](d, "listeners")
+		x, err2 := openIndex[GatewayListenerKey](d, "listener_index")
+		if err := errors.Join(err1, err2); err != nil {
 			return err
 		}
-		d.memory = append(d.memory, memory)
-		d.listeners = &table[GatewayListenerKey, GatewayListenerRow, GatewayListener]{name: "listeners", index: d.maps["listener_index"], rows: rows,
+		d.listeners = &table[GatewayListenerKey, GatewayListenerRow, GatewayListener]{name: "listeners", index: x, rows: rows,
 			key:      func(r *GatewayListenerRow) *GatewayListenerKey { return &r.Key },
 			versions: func(r *GatewayListenerRow) *[2]GatewayListener { return &r.V },
 			refs:     func(v *GatewayListener) []uint32 { return nonzero(v.Policy, v.Ring) }}
-		return d.listeners.load()
+		d.listeners.load()
+		return nil
 	}
-	rows, memory, err := mapRows[HostInstanceRow](d.maps["instances"])
-	if err != nil {
+	rows, err1 := mapped[HostInstanceRow](d, "instances")
+	x, err2 := openIndex[GatewayAddressKey](d, "instance_index")
+	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
-	d.memory = append(d.memory, memory)
-	d.instances = &table[GatewayAddressKey, HostInstanceRow, HostInstance]{name: "instances", index: d.maps["instance_index"], rows: rows,
+	d.instances = &table[GatewayAddressKey, HostInstanceRow, HostInstance]{name: "instances", index: x, rows: rows,
 		key:      func(r *HostInstanceRow) *GatewayAddressKey { return (*GatewayAddressKey)(&r.Key) },
 		versions: func(r *HostInstanceRow) *[2]HostInstance { return &r.V },
 		refs:     func(v *HostInstance) []uint32 { return nonzero(v.Ingress, v.Egress) }}
-	return d.instances.load()
+	d.instances.load()
+	return nil
 }
 
 // takeOverSets reads back the sets that are not versioned.
 func (d *Datapath) takeOverSets() error {
-	d.peers, d.vips = map[GatewayAddressKey]GatewayPeer{}, map[GatewayAddressKey]bool{}
+	d.vips = map[GatewayAddressKey]bool{}
 	var k GatewayAddressKey
-	var p GatewayPeer
-	it := d.maps["peers"].Iterate()
-	for it.Next(&k, &p) {
-		d.peers[k] = p
-	}
 	var one uint32
 	vips := d.maps["vips"].Iterate()
 	for vips.Next(&k, &one) {
 		d.vips[k] = true
 	}
-	err := errors.Join(it.Err(), vips.Err())
-	if dead := d.maps["dead"]; dead != nil {
-		var num uint32
-		all := dead.Iterate()
-		for all.Next(&num, &one) {
+	for num, row := range d.targets.at {
+		if d.targets.rows[row].Dead != 0 {
 			d.dead[num] = true
 		}
-		err = errors.Join(err, all.Err())
 	}
-	return err
+	return vips.Err()
 }
 
 func nonzero(offsets ...uint32) (out []uint32) {
@@ -144,6 +128,7 @@ func (d *Datapath) Stage(ctx context.Context, s *snapshot.Snapshot) error {
 	if err := d.afterGrace(ctx); err != nil {
 		return err
 	}
+	d.peers.release()
 	want, err := d.encode(s)
 	if err != nil {
 		return err
@@ -186,20 +171,22 @@ func (d *Datapath) openWindow(ctx context.Context, committed, rev uint32) error 
 			}
 		}
 	}
-	var errs []error
-	errs = append(errs, d.targets.sweep(committed))
+	d.targets.sweep(committed)
 	if d.listeners != nil {
-		errs = append(errs, d.listeners.sweep(committed))
+		d.listeners.sweep(committed)
 	}
 	if d.instances != nil {
-		errs = append(errs, d.instances.sweep(committed))
+		d.instances.sweep(committed)
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 func (d *Datapath) write(rev, committed uint32, want *encoded) error {
 	if err := d.targets.stage(rev, committed, want.targets); err != nil {
 		return err
+	}
+	for num := range d.dead { // health may be told before the target
+		d.markDead(num)
 	}
 	if d.listeners != nil {
 		return d.listeners.stage(rev, committed, want.listeners)
@@ -211,8 +198,8 @@ func (d *Datapath) write(rev, committed uint32, want *encoded) error {
 // commit.
 func (d *Datapath) addPeers(s *snapshot.Snapshot, want *encoded) error {
 	for k, p := range want.peers {
-		old, known := d.peers[k]
-		if known && old.Key == p.Key && old.Num == p.Num {
+		old, known := d.peers.get(k)
+		if known && old.Key == p.Key && old.num == p.num {
 			continue
 		}
 		if err := d.putPeer(k, p, d.hops.resolve(k)); err != nil {
@@ -252,19 +239,17 @@ func (d *Datapath) Commit(_ context.Context, r lb.Revision) error {
 	if d.revisions.Oldest > uint32(r) || d.revisions.Oldest == 0 {
 		atomic.StoreUint32(&d.revisions.Oldest, before)
 	}
-	d.beginGrace()
 	d.settling = time.AfterFunc(settleAfter, d.settle)
 	var errs []error
-	for k := range d.peers {
+	for k := range d.peers.at {
 		if _, ok := p.peers[k]; !ok {
-			errs = append(errs, d.maps["peers"].Delete(k))
-			delete(d.peers, k)
+			d.peers.remove(k)
 		}
 	}
 	for num := range d.dead {
 		if !p.targets[num] {
 			delete(d.dead, num)
-			errs = append(errs, d.maps["dead"].Delete(num))
+			d.markDead(num)
 		}
 	}
 	for k := range d.vips {
@@ -273,6 +258,7 @@ func (d *Datapath) Commit(_ context.Context, r lb.Revision) error {
 			delete(d.vips, k)
 		}
 	}
+	d.beginGrace() // after the last thing was taken away
 	return errors.Join(errs...)
 }
 
@@ -300,13 +286,27 @@ func (d *Datapath) SetHealth(target uint32, alive bool) error {
 	if d.maps == nil {
 		return errClosed
 	}
-	if d.opts.Role != lb.RoleGateway || d.dead[target] == !alive {
+	if d.opts.Role != lb.RoleGateway {
 		return nil
 	}
 	if alive {
 		delete(d.dead, target)
-		return d.maps["dead"].Delete(target)
+	} else {
+		d.dead[target] = true
 	}
-	d.dead[target] = true
-	return d.maps["dead"].Put(target, uint32(1))
+	d.markDead(target)
+	return nil
+}
+
+// markDead writes into a target's row what probes found, if it has one.
+func (d *Datapath) markDead(num uint32) {
+	row, ok := d.targets.at[num]
+	if !ok {
+		return
+	}
+	dead := uint32(0)
+	if d.dead[num] {
+		dead = 1
+	}
+	atomic.StoreUint32(&d.targets.rows[row].Dead, dead)
 }

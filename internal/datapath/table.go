@@ -3,7 +3,6 @@
 package datapath
 
 import (
-	"errors"
 	"fmt"
 	"sync/atomic"
 	"unsafe"
@@ -43,7 +42,7 @@ type version struct {
 // one store that commits it.
 type table[K comparable, R any, V any] struct {
 	name     string
-	index    *ebpf.Map
+	index    index[K]
 	rows     []R
 	key      func(*R) *K
 	versions func(*R) *[2]V
@@ -53,26 +52,22 @@ type table[K comparable, R any, V any] struct {
 }
 
 // load reads back what an earlier process left, so that staging can go on.
-func (t *table[K, R, V]) load() error {
-	t.at = map[K]uint32{}
+func (t *table[K, R, V]) load() {
 	used := make([]bool, len(t.rows))
-	var k K
-	var i uint32
-	it := t.index.Iterate()
-	for it.Next(&k, &i) {
-		if int(i) < len(t.rows) && *t.key(&t.rows[i]) == k && !used[i] {
-			t.at[k], used[i] = i, true
+	t.at = t.index.load(func(row uint32) *K {
+		if int(row) >= len(t.rows) {
+			return nil
 		}
-	}
-	if err := it.Err(); err != nil {
-		return fmt.Errorf("read %s: %w", t.name, err)
+		return t.key(&t.rows[row])
+	})
+	for _, row := range t.at {
+		used[row] = true
 	}
 	for i := len(t.rows) - 1; i >= 0; i-- {
 		if !used[i] {
 			t.free = append(t.free, uint32(i))
 		}
 	}
-	return nil
 }
 
 func head[V any](v *V) *version { return (*version)(unsafe.Pointer(v)) }
@@ -142,8 +137,8 @@ func (t *table[K, R, V]) stage(rev, committed uint32, want map[K]V) error {
 			row = t.free[len(t.free)-1]
 			*t.key(&t.rows[row]) = k
 			t.put(row, rev, committed, &v, true)
-			if err := t.index.Put(k, row); err != nil {
-				*t.versions(&t.rows[row]) = [2]V{}
+			if err := t.index.put(&k, row); err != nil {
+				t.clear(row)
 				return fmt.Errorf("%s: %w", t.name, err)
 			}
 			t.free = t.free[:len(t.free)-1]
@@ -167,22 +162,25 @@ func (t *table[K, R, V]) stage(rev, committed uint32, want map[K]V) error {
 
 // sweep frees rows that have been absent since a committed revision. It is
 // called after a grace period.
-func (t *table[K, R, V]) sweep(committed uint32) error {
-	var errs []error
+func (t *table[K, R, V]) sweep(committed uint32) {
 	for k, row := range t.at {
 		newest, _ := t.newest(row)
 		if head(newest).Present != 0 || head(newest).From > committed {
 			continue
 		}
-		if err := t.index.Delete(k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			errs = append(errs, fmt.Errorf("%s: %w", t.name, err))
-			continue
-		}
-		*t.versions(&t.rows[row]) = [2]V{}
+		t.index.remove(&k, row)
+		t.clear(row)
 		delete(t.at, k)
 		t.free = append(t.free, row)
 	}
-	return errors.Join(errs...)
+}
+
+// clear empties a row that nobody is led to. Somebody may still compare its
+// key, so that goes last.
+func (t *table[K, R, V]) clear(row uint32) {
+	var empty R
+	*t.versions(&t.rows[row]) = [2]V{}
+	t.rows[row] = empty
 }
 
 // each calls fn for every version that may be read.

@@ -94,7 +94,7 @@ func (b *bench) next() (flow.Event, error) {
 // forget empties the flow table.
 func (b *bench) forget(t testing.TB) {
 	t.Helper()
-	for _, name := range []string{"gateway_flows_1", "host_flows_1"} {
+	for _, name := range []string{"gateway_flows_2", "host_flows_2"} {
 		m := b.maps[name]
 		if m == nil {
 			continue

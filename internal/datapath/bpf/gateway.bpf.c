@@ -15,7 +15,7 @@ volatile const __u8 proxied; /* the node's own proxy listens on VIPs */
  * known, else by way of the kernel's own lookup. */
 INLINE int send(struct __sk_buff *skb, const struct packet *p, const struct hop *hop, struct verdict *v)
 {
-	if (encapsulate(skb, p, hop->host.addr[0], hop->peer, v->revision, v->target))
+	if (encapsulate(skb, hop->host, hop->peer, hop->flow, v->revision, v->target))
 		return drop(skb, p, v, REASON_TUNNEL_FAILED);
 	return leave(skb, hop->peer);
 }
@@ -70,6 +70,7 @@ int gateway(struct __sk_buff *skb)
 	}
 	if (skb->protocol != htons(ETH_P_IP) || !r)
 		return TCX_NEXT;
+	v.now = now_ns();
 	v.revision = READ_ONCE(r->revision);
 	if (parse_ip(skb, ETH_HLEN, &p) != PARSED) {
 		__builtin_memset(&p, 0, sizeof(p));
@@ -100,6 +101,7 @@ int gateway_out(struct __sk_buff *skb)
 	struct revisions *r = current_revisions();
 	if ((skb->mark & mark_mask) != mark_target || skb->protocol != htons(ETH_P_IP) || !r)
 		return TCX_NEXT;
+	v.now = now_ns();
 	v.revision = READ_ONCE(r->revision);
 	v.target = skb->mark & ~mark_mask;
 	if (parse_ip(skb, ETH_HLEN, &p) != PARSED) {
@@ -109,8 +111,9 @@ int gateway_out(struct __sk_buff *skb)
 	struct target *t = find_target(v.target, v.revision);
 	if (!t || t->service[0] != p.dst)
 		return drop(skb, &p, &v, REASON_UNKNOWN_TARGET);
-	hop.host.addr[0] = t->host[0];
-	hop.peer = bpf_map_lookup_elem(&peers, &hop.host);
+	hop.host = t->host[0];
+	hop.flow = flow_port(&p);
+	hop.peer = find_peer(hop.host);
 	if (!hop.peer)
 		return drop(skb, &p, &v, REASON_UNKNOWN_TARGET);
 	skb->mark = 0;
@@ -125,47 +128,18 @@ INLINE int drop_early(const struct packet *p, struct verdict *v, __u32 length)
 	return XDP_DROP;
 }
 
-/* parse_plain reads a TCP segment without IP options, in memory that the
- * driver handed over. Everything else is left to the other hook. */
-INLINE int parse_plain(void *data, void *end, struct packet *p)
-{
-	struct ethhdr *eth = data;
-	struct iphdr *ip = (void *)(eth + 1);
-	__u8 *t = (void *)(ip + 1);
-	if ((void *)(t + 20) > end || eth->proto != htons(ETH_P_IP) || ip->ver_ihl != 0x45 || ip->protocol != IPPROTO_TCP ||
-	    ip->frag_off & htons(0x3fff))
-		return 0;
-	__u32 total = ntohs(ip->tot_len), header = (t[12] >> 4) * 4;
-	if (header < 20 || total < sizeof(*ip) + header || (void *)ip + total > end)
-		return 0;
-	__builtin_memset(p, 0, sizeof(*p));
-	p->src = ip->saddr;
-	p->dst = ip->daddr;
-	p->proto = IPPROTO_TCP;
-	p->l3 = ETH_HLEN;
-	p->l4 = ETH_HLEN + sizeof(*ip);
-	p->src_port = t[0] << 8 | t[1];
-	p->dst_port = t[2] << 8 | t[3];
-	p->tcp_header = header;
-	p->tcp_flags = t[13];
-	return 1;
-}
-
 /* push_tunnel puts the tunnel's headers in front of the frame. */
-INLINE int push_tunnel(struct xdp_md *ctx, __u32 length, const struct packet *p, const struct hop *hop, const struct verdict *v)
+INLINE int push_tunnel(struct xdp_md *ctx, __u32 length, const struct hop *hop, const struct verdict *v)
 {
-	struct tunnel_header h;
-	fill_header(&h, p, length - ETH_HLEN, hop->host.addr[0], hop->peer, v->revision, v->target);
-	if (bpf_xdp_adjust_head(ctx, -(int)sizeof(h)))
+	if (bpf_xdp_adjust_head(ctx, -(int)sizeof(struct tunnel_header)))
 		return -1;
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	struct ethhdr *eth = data;
-	if (data + sizeof(*eth) + sizeof(h) > end)
+	struct tunnel_header *h = (void *)(eth + 1);
+	if ((void *)(h + 1) > end)
 		return -1;
-	__builtin_memcpy(eth->dst, hop->peer->mac, 6);
-	__builtin_memcpy(eth->src, hop->peer->own_mac, 6);
-	eth->proto = htons(ETH_P_IP);
-	__builtin_memcpy(eth + 1, &h, sizeof(h));
+	fill_link(eth, hop->peer);
+	fill_header(h, length - ETH_HLEN, hop->host, hop->peer, hop->flow, v->revision, v->target);
 	return 0;
 }
 
@@ -178,14 +152,16 @@ int gateway_xdp(struct xdp_md *ctx)
 	struct verdict v = { .gate = GATE_CLB, .direction = DIRECTION_IN };
 	struct revisions *r = current_revisions();
 	__u64 length = end - data;
-	if (!r || !parse_plain(data, end, &p))
+	struct ethhdr *eth = data;
+	if (!r || (void *)(eth + 1) > end || eth->proto != htons(ETH_P_IP) || parse_plain(data, end, length, ETH_HLEN, &p) != PARSED || p.proto != IPPROTO_TCP)
 		return XDP_PASS;
+	v.now = now_ns();
 	v.revision = READ_ONCE(r->revision);
 	switch (receive(&p, length, &v, &hop, 1)) {
 	case OUTCOME_DROP:
 		return drop_early(&p, &v, length);
 	case OUTCOME_TUNNEL:
-		if (push_tunnel(ctx, length, &p, &hop, &v)) {
+		if (push_tunnel(ctx, length, &hop, &v)) {
 			v.reason = REASON_TUNNEL_FAILED;
 			return drop_early(&p, &v, length);
 		}

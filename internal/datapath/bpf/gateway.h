@@ -10,11 +10,10 @@
 #include "tell.h"
 #include "tunnel.h"
 
-HASH(listener_index, struct listener_key, __u32, 4096);
+INDEX(listener_index, 4096);
 MAPPED(listeners, struct listener_row, 4096);
-/* Targets that probes found dead. A fact, not a policy: not versioned. */
-HASH(dead, __u32, __u32, 16384);
-ARRAY(gateway_flows_1, struct gateway_bucket, 32768);
+/* Mapped for its alignment: a bucket is one cache line. */
+MAPPED(gateway_flows_2, struct gateway_bucket, 32768);
 
 /* What a flow table knows of one flow, copied out of its slot. */
 struct found {
@@ -28,14 +27,10 @@ struct found {
 
 INLINE struct listener *find_listener(const struct packet *p, __u32 revision)
 {
-	struct listener_key key = { .addr = { p->dst }, .port = p->dst_port, .proto = p->proto };
-	__u32 *index = bpf_map_lookup_elem(&listener_index, &key);
-	if (!index)
-		return 0;
-	__u32 i = *index;
+	__u64 hash = place(p->dst, 0, (__u32)p->proto << 16 | p->dst_port);
+	__u32 i = row_of(listener_index, hash) - 1;
 	struct listener_row *row = bpf_map_lookup_elem(&listeners, &i);
-	/* A reused index or row may name another listener for an instant. */
-	if (!row || row->key.addr[0] != key.addr[0] || row->key.port != key.port || row->key.proto != key.proto)
+	if (!row || row->key.addr[0] != p->dst || row->key.port != p->dst_port || row->key.proto != p->proto)
 		return 0;
 	int n = newest(row, revision);
 	struct listener *l = n < 0 ? 0 : n ? &row->v[1] : &row->v[0];
@@ -59,19 +54,21 @@ INLINE int look(struct gateway_flow *s, const struct packet *p, __u32 listener, 
 	barrier();
 	if (!seq || seq & 1 || !same_flow(s, p, listener))
 		return 0;
-	f->slot = s;
 	f->seq = seq;
 	f->revision = s->revision;
 	f->target = s->target;
 	f->counter = s->counter;
 	f->seen = s->seen;
-	return unchanged(&s->seq, seq);
+	if (!unchanged(&s->seq, seq))
+		return 0;
+	f->slot = s;
+	return 1;
 }
 
 INLINE struct gateway_bucket *bucket(__u32 i)
 {
 	i &= flow_mask;
-	return bpf_map_lookup_elem(&gateway_flows_1, &i);
+	return bpf_map_lookup_elem(&gateway_flows_2, &i);
 }
 
 INLINE int find_flow(const struct packet *p, __u32 listener, __u64 hash, struct found *f)
@@ -146,10 +143,11 @@ enum { UNUSABLE = 0, LAST_RESORT = 1, USABLE = 2 };
  * functions of their own, so that the verifier walks them once. */
 __attribute__((noinline)) __u32 usable(__u32 num, __be32 client, __u32 revision)
 {
-	struct target *t = find_target(num, revision);
+	struct target_row *row = find_target_row(num);
+	struct target *t = row ? target_at(row, revision) : 0;
 	if (!t || t->service[0] == client || t->public[0] == client)
 		return UNUSABLE;
-	return bpf_map_lookup_elem(&dead, &num) ? LAST_RESORT : USABLE;
+	return READ_ONCE(row->dead) ? LAST_RESORT : USABLE;
 }
 
 /* choose takes the ring's entry for the hash, and walks on past dead targets
@@ -163,9 +161,11 @@ __attribute__((noinline)) __u32 choose(__u32 ring, __u32 ring_len, __u64 hash, _
 	__u32 first = 0;
 	if (!ring_len)
 		return 0;
-	__u32 roster = ring_entry(ring, ring_len);
+	__u32 roster = 0;
 	for (__u32 i = 0; i < CANDIDATES + ROSTER; i++) {
 		__u32 at = (__u32)(hash >> 16) % ring_len;
+		if (i == CANDIDATES)
+			roster = ring_entry(ring, ring_len);
 		if (i >= CANDIDATES) {
 			if (i - CANDIDATES >= roster)
 				break;
@@ -197,14 +197,6 @@ INLINE int judge_client(const struct packet *p, const struct listener *l, struct
 	return accepts(rule);
 }
 
-/* keep_target gives the flow's own target while that exists, else 0. */
-INLINE __u32 keep_target(const struct found *f, __u32 revision)
-{
-	if (!f->slot || !f->target)
-		return 0;
-	return find_target(f->target, revision) ? f->target : 0;
-}
-
 /* What is to be done with a packet that arrived. */
 enum outcome {
 	OUTCOME_STACK,  /* not ours to judge: the gateway's own traffic */
@@ -216,7 +208,8 @@ enum outcome {
 
 /* Where a tunnelled packet goes. */
 struct hop {
-	struct address_key host;
+	__be32 host;
+	__u32 flow; /* hash of the flow, for the outer source port */
 	struct peer *peer;
 };
 
@@ -226,46 +219,46 @@ INLINE enum outcome because(struct verdict *v, __u8 reason)
 	return OUTCOME_DROP;
 }
 
-/* admit looks the flow up, judges it when it must, and chooses its target.
+/* admit judges the flow when it must, and chooses its target.
  * early says that the hook before the stack asks: it takes only what it can
  * send straight out, and leaves the rest to the other hook unbooked. */
-INLINE enum outcome admit(const struct packet *p, __u32 length, const struct listener *l, struct verdict *v, struct hop *hop, int early)
+INLINE enum outcome admit(const struct packet *p, __u32 length, const struct listener *l, struct verdict *v, struct hop *hop, __u64 hash, struct found *f, int early)
 {
-	__u64 hash = flow_hash(p, l->num);
-	__u32 now = now_units(), target = 0;
-	struct found f = {};
-	int tracked = find_flow(p, l->num, hash, &f) && !(f.seen & SEEN_CLOSING && begins(p));
-	int current = tracked && f.revision == v->revision;
+	__u32 now = units(v->now), target = 0;
+	int tracked = f->slot && !(f->seen & SEEN_CLOSING && begins(p));
+	int current = tracked && f->revision == v->revision;
 	int layer7 = l->flags & LISTENER_LAYER7;
-	v->counter = tracked ? f.counter : 0;
-	v->reason = REASON_ESTABLISHED;
+	v->counter = tracked ? f->counter : 0;
 	if (!current && !judge_client(p, l, v)) {
-		forget(&f);
+		forget(f);
 		return OUTCOME_DROP;
 	}
 	if (early && layer7)
 		return OUTCOME_LATER;
 	if (!layer7) {
-		target = tracked ? keep_target(&f, v->revision) : 0;
-		if (!target)
-			target = choose(l->ring, l->ring_len, hash, p->src, v->revision);
-		struct target *t = target ? find_target(target, v->revision) : 0;
+		/* A flow keeps its target while that exists. */
+		struct target *t = 0;
+		if (tracked && f->target)
+			t = find_target(target = f->target, v->revision);
+		if (!t && (target = choose(l->ring, l->ring_len, hash, p->src, v->revision)))
+			t = find_target(target, v->revision);
 		if (!t)
 			return because(v, target ? REASON_UNKNOWN_TARGET : l->ring_len ? REASON_HAIRPIN_SELF : REASON_NO_TARGET);
-		hop->host.addr[0] = t->host[0];
-		hop->peer = bpf_map_lookup_elem(&peers, &hop->host);
+		hop->host = t->host[0];
+		hop->flow = (__u32)(hash >> 32);
+		hop->peer = find_peer(hop->host);
 		if (!hop->peer)
 			return because(v, REASON_UNKNOWN_TARGET);
 		if (early && !hop->peer->ifindex)
 			return OUTCOME_LATER;
 	}
-	__u32 seen = now | (f.seen & SEEN_CLOSING);
+	__u32 seen = now | (f->seen & SEEN_CLOSING);
 	if (p->tcp_flags & (TCP_FIN | TCP_RST))
 		seen |= SEEN_CLOSING;
 	else if (!tracked)
 		seen = now;
-	if (!current || target != f.target || seen != f.seen) {
-		struct gateway_flow *slot = f.slot ? f.slot : victim(hash, now);
+	if (!current || target != f->target || seen != f->seen) {
+		struct gateway_flow *slot = f->slot ? f->slot : victim(hash, now);
 		if (slot)
 			remember(slot, p, l->num, v->revision, target, v->counter, seen);
 	}
@@ -274,24 +267,44 @@ INLINE enum outcome admit(const struct packet *p, __u32 length, const struct lis
 	return layer7 ? OUTCOME_LOCAL : OUTCOME_TUNNEL;
 }
 
-/* receive says what becomes of a packet from outside the tunnel. */
-INLINE enum outcome receive(const struct packet *p, __u32 length, struct verdict *v, struct hop *hop, int early)
+/* strange says why a packet that has no flow at this revision is not looked at
+ * further, or that it is none of ours. */
+INLINE enum outcome strange(const struct packet *p, const struct listener *l, struct verdict *v)
 {
-	struct address_key src = { .addr = { p->src } }, dst = { .addr = { p->dst } };
+	struct address_key dst = { .addr = { p->dst } }, src = { .addr = { p->src } };
 	if (bpf_map_lookup_elem(&vips, &src))
 		return because(v, REASON_SPOOFED);
-	if (!bpf_map_lookup_elem(&vips, &dst))
+	if (!l && !bpf_map_lookup_elem(&vips, &dst))
 		return OUTCOME_STACK;
 	/* From an address of ours a client would be taken for our prober, or the gateway itself. */
-	if (reserved(p->src) || p->src == own_address)
+	if (ours(p->src) || p->src == own_address)
 		return because(v, REASON_SPOOFED);
 	if (p->fragment)
 		return because(v, REASON_FRAGMENT);
 	if (p->proto != IPPROTO_TCP)
 		return because(v, REASON_UNSUPPORTED);
-	struct listener *l = find_listener(p, v->revision);
+	return l ? OUTCOME_TUNNEL : because(v, REASON_NO_LISTENER);
+}
+
+/* receive says what becomes of a packet from outside the tunnel. */
+INLINE enum outcome receive(const struct packet *p, __u32 length, struct verdict *v, struct hop *hop, int early)
+{
+	struct listener *l = p->fragment ? 0 : find_listener(p, v->revision);
+	struct found f = {};
+	__u64 hash = 0;
+	if (l) {
+		hash = flow_hash(p, l->num);
+		find_flow(p, l->num, hash, &f);
+	}
+	/* Who came in at this revision was looked at then. */
+	if (!f.slot || f.revision != v->revision) {
+		enum outcome o = strange(p, l, v);
+		if (o != OUTCOME_TUNNEL)
+			return o;
+	}
 	if (!l)
-		return because(v, REASON_NO_LISTENER);
+		return OUTCOME_STACK;
 	v->listener = l->num;
-	return admit(p, length, l, v, hop, early);
+	v->reason = REASON_ESTABLISHED;
+	return admit(p, length, l, v, hop, hash, &f, early);
 }

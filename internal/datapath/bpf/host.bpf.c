@@ -164,7 +164,7 @@ INLINE int from_gateway(struct __sk_buff *skb, struct packet *p, const struct re
 	int dialled_service = p->dst == t->service[0] && (p->dst_port == t->service_port || p->dst_port == t->probe_port);
 	if (!dialled_vip && !dialled_service)
 		return drop(skb, p, v, REASON_UNKNOWN_TARGET);
-	__u32 now = now_units();
+	__u32 now = units(v->now);
 	struct track k = { .t = { .remote = p->src, .local = t->service[0], .remote_port = p->src_port,
 				  .local_port = dialled_vip ? t->service_port : p->dst_port, .proto = p->proto } };
 	struct host_flow want = { .opener = DIRECTION_IN, .revision = v->revision, .target = v->target, .gateway = gateway,
@@ -296,7 +296,7 @@ INLINE int is_dhcp(const struct packet *p, int in)
 INLINE int direct(struct __sk_buff *skb, struct packet *p, struct verdict *v)
 {
 	int in = v->direction == DIRECTION_IN;
-	__u32 now = now_units();
+	__u32 now = units(v->now);
 	struct track k = {};
 	struct instance *i = find_instance(in ? p->dst : p->src, v->revision);
 	if (!i)
@@ -320,7 +320,9 @@ INLINE int direct(struct __sk_buff *skb, struct packet *p, struct verdict *v)
 	find(&k, now);
 	/* Who was dialled may answer; what they begin themselves is another flow. */
 	int turned = k.slot && k.was.opener != v->direction && asks(p);
-	if (in && reserved(p->src) && (!k.slot || k.was.opener != DIRECTION_OUT || turned))
+	/* What came in at this revision was looked at then. */
+	int current = k.slot && !turned && k.was.revision == v->revision && k.was.state != FLOW_REFUSED && !(k.was.flags & FLOW_TUNNELLED);
+	if (in && !current && (!k.slot || k.was.opener != DIRECTION_OUT || turned) && reserved(p->src))
 		return give_up(skb, p, v, REASON_SPOOFED);
 	if (k.slot && k.was.flags & FLOW_TUNNELLED && k.was.state != FLOW_CLOSING && k.was.state != FLOW_HALF)
 		return give_up(skb, p, v, REASON_TUPLE_COLLISION);
@@ -365,11 +367,10 @@ INLINE int reply(struct __sk_buff *skb, struct packet *p, struct track *k, struc
 		return verdict;
 	lower_mss(skb, p);
 	if (k->was.flags & FLOW_VIA_GATEWAY) {
-		struct address_key gateway = { .addr = { k->was.gateway } };
-		struct peer *peer = bpf_map_lookup_elem(&peers, &gateway);
+		struct peer *peer = find_peer(k->was.gateway);
 		if (!peer)
 			return drop(skb, p, v, REASON_UNKNOWN_GATEWAY);
-		if (encapsulate(skb, p, gateway.addr[0], peer, v->revision, k->was.target))
+		if (encapsulate(skb, k->was.gateway, peer, flow_port(p), v->revision, k->was.target))
 			return drop(skb, p, v, REASON_TUNNEL_FAILED);
 		return leave(skb, peer);
 	}
@@ -384,6 +385,7 @@ INLINE int open_packet(struct __sk_buff *skb, struct packet *p, struct verdict *
 {
 	__builtin_memset(p, 0, sizeof(*p));
 	v->gate = GATE_CVM;
+	v->now = now_ns();
 	*answer = TCX_NEXT;
 	if (skb->protocol == htons(ETH_P_ARP))
 		return 0; /* system rule: address resolution */
@@ -430,11 +432,10 @@ int host_out(struct __sk_buff *skb)
 	int answer;
 	if (!open_packet(skb, &p, &v, r, &answer))
 		return answer;
-	struct address_key dst = { .addr = { p.dst } };
 	/* What reply put into the tunnel comes by here once more. */
-	if (p.src == own_address && p.proto == IPPROTO_UDP && p.dst_port == tunnel_port && bpf_map_lookup_elem(&peers, &dst))
+	if (p.src == own_address && p.proto == IPPROTO_UDP && p.dst_port == tunnel_port && find_peer(p.dst))
 		return TCX_NEXT;
-	__u32 now = now_units();
+	__u32 now = units(v.now);
 	struct track k = {};
 	name_flow(&p, DIRECTION_OUT, &k.t);
 	if (!p.fragment && find(&k, now) && k.was.flags & FLOW_TUNNELLED && !(opens(&p) && k.was.state == FLOW_CLOSING))

@@ -6,9 +6,9 @@
 #include "slot.h"
 #include "tunnel.h"
 
-HASH(instance_index, struct address_key, __u32, 1024);
+INDEX(instance_index, 1024);
 MAPPED(instances, struct instance_row, 1024);
-ARRAY(host_flows_1, struct host_bucket, 16384);
+MAPPED(host_flows_2, struct host_bucket, 16384);
 
 enum { DHCP_SERVER = 67, DHCP_CLIENT = 68 };
 
@@ -30,11 +30,8 @@ struct track {
 
 INLINE struct instance *find_instance(__be32 addr, __u32 revision)
 {
-	struct address_key key = { .addr = { addr } };
-	__u32 *index = bpf_map_lookup_elem(&instance_index, &key);
-	if (!index)
-		return 0;
-	__u32 i = *index;
+	__u64 hash = place(addr, 0, 0);
+	__u32 i = row_of(instance_index, hash) - 1;
 	struct instance_row *row = bpf_map_lookup_elem(&instances, &i);
 	if (!row || row->key.addr[0] != addr)
 		return 0;
@@ -80,7 +77,7 @@ INLINE __u32 candidate(__u64 hash, int i)
 INLINE struct host_flow *slot_at(__u32 i)
 {
 	__u32 bucket = (i >> 1) & flow_mask;
-	struct host_bucket *b = bpf_map_lookup_elem(&host_flows_1, &bucket);
+	struct host_bucket *b = bpf_map_lookup_elem(&host_flows_2, &bucket);
 	return b ? &b->slot[i & 1] : 0;
 }
 

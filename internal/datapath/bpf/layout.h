@@ -8,7 +8,7 @@
 
 /* Raise when a flow slot or the hash that places it changes: the number is in
  * the maps' pinned names, and a new program reads the map of the former one. */
-enum { FLOW_LAYOUT = 1 };
+enum { FLOW_LAYOUT = 2 };
 
 /* Set by the loader before the programs are loaded. */
 volatile const __be32 own_address;   /* where this node ends the tunnel */
@@ -91,7 +91,7 @@ struct target {
 
 struct target_row {
 	__u32 num;
-	__u32 pad;
+	__u32 dead; /* probes found it so: a fact, not a policy, and not versioned */
 	struct target v[2];
 };
 
@@ -118,11 +118,19 @@ struct instance_row {
 
 struct peer {
 	__u64 key[2]; /* the first is sent, both are accepted; 0: none */
-	__u32 num;
 	__u32 ifindex; /* with the MACs: send straight out; 0: let the kernel resolve the neighbour */
 	__u8 mac[6];
 	__u8 own_mac[6];
 	__u32 pad;
+};
+
+/* The loader writes the version that is not read and then names it. */
+struct peer_row {
+	struct address_key key;
+	__u32 num;
+	__u32 which;
+	struct peer v[2];
+	__u64 pad[5];
 };
 
 struct counter {
@@ -198,7 +206,7 @@ struct host_flow {
 	__u32 target;
 	__u32 counter;
 	__u32 seen; /* units of 2^30 ns */
-	__u32 pad2[3];
+	__u32 pad2[4];
 };
 
 struct host_bucket {
@@ -232,6 +240,13 @@ struct event {
 /* Keeps the type in the debugging information, from which Go reads it. */
 const struct event *event_type __attribute__((unused));
 
+/* The coarse clock as last read on this CPU: asking for it costs as much as a
+ * hash lookup, and it only moves when jiffies do. */
+struct tick {
+	__u64 jiffies;
+	__u64 ns;
+};
+
 struct event_budget {
 	__u64 second;
 	__u64 spent;
@@ -248,6 +263,13 @@ struct event_budget {
 #define PERCPU(name_, value_, entries_) \
 	struct { __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); __uint(max_entries, entries_); __uint(pinning, LIBBPF_PIN_BY_NAME); \
 		 __type(key, __u32); __type(value, value_); } name_ SEC(".maps")
+/* From keys to rows: two candidate buckets of one cache line for each key. Half
+ * of the entries at most are taken. */
+struct index_bucket {
+	__u64 entry[8]; /* hash of the key in the high half, row + 1 in the low one; 0: none */
+};
+#define INDEX_BUCKETS(rows) ((rows) / 4)
+#define INDEX(name_, rows_) MAPPED(name_, struct index_bucket, INDEX_BUCKETS(rows_))
 #define HASH(name_, key_, value_, entries_) \
 	struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, entries_); __uint(map_flags, BPF_F_NO_PREALLOC); \
 		 __uint(pinning, LIBBPF_PIN_BY_NAME); __type(key, key_); __type(value, value_); } name_ SEC(".maps")
@@ -255,14 +277,16 @@ struct event_budget {
 MAPPED(revisions, struct revisions, 1);
 /* Policies and Maglev tables, placed by the loader; see judge.h for a policy's words. */
 MAPPED(arena, __u64, 1);
-HASH(target_index, __u32, __u32, 16384);
+INDEX(target_index, 16384);
 MAPPED(targets, struct target_row, 16384);
 HASH(vips, struct address_key, __u32, 4096);
-HASH(peers, struct address_key, struct peer, 4096);
+INDEX(peer_index, 4096);
+MAPPED(peers, struct peer_row, 4096);
 PERCPU(counters, struct counter, 16384);
 HASH(counter_names, __u32, struct counter_name, 16384);
 PERCPU(reasons, __u64, 64);
 PERCPU(budgets, struct event_budget, 1);
+PERCPU(clock, struct tick, 1);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -270,13 +294,18 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } events SEC(".maps");
 
-/* reserved says that an address is the load balancer's own: a VIP, or one of
- * ours in 100.64.0.0/16 (probes) and 100.127.0.0/16 (pools). */
+/* ours says that an address is one of 100.64.0.0/16 (probes) or 100.127.0.0/16 (pools). */
+INLINE int ours(__be32 addr)
+{
+	__be32 net = addr & htonl(0xffff0000);
+	return net == htonl(0x64400000) || net == htonl(0x647f0000);
+}
+
+/* reserved says that an address is the load balancer's own: a VIP or one of ours. */
 INLINE int reserved(__be32 addr)
 {
 	struct address_key key = { .addr = { addr } };
-	__be32 net = addr & htonl(0xffff0000);
-	return net == htonl(0x64400000) || net == htonl(0x647f0000) || bpf_map_lookup_elem(&vips, &key) != 0;
+	return ours(addr) || bpf_map_lookup_elem(&vips, &key) != 0;
 }
 
 /* newest gives the version of a row to read at revision: 0, 1, or -1 for none. */

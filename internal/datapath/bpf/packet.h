@@ -17,13 +17,52 @@ struct packet {
 	__u8 fragment; /* any fragment, the first included */
 };
 
-enum parsed { PARSED = 0, NOT_IPV4 = 1, BROKEN = 2 };
+enum parsed { PARSED = 0, NOT_PLAIN = 1, BROKEN = 2 };
+
+INLINE int is_fragment(const struct iphdr *ip) { return (ip->frag_off & htons(0x3fff)) != 0; }
+
+/* parse_plain reads a TCP or UDP packet without IP options that is no fragment,
+ * straight from memory: frame's first length bytes, of which those before end
+ * are at hand. Everything else is somebody else's to read: NOT_PLAIN. */
+INLINE enum parsed parse_plain(void *frame, void *end, __u32 length, __u32 l3, struct packet *p)
+{
+	struct iphdr *ip = frame + l3;
+	__u8 *t = (void *)(ip + 1);
+	if ((void *)(t + 20) > end || ip->ver_ihl != 0x45 || is_fragment(ip))
+		return NOT_PLAIN;
+	__u32 total = ntohs(ip->tot_len);
+	if (l3 + total > length || total < sizeof(*ip) + 8)
+		return NOT_PLAIN;
+	p->tcp_header = 0;
+	p->tcp_flags = 0;
+	if (ip->protocol == IPPROTO_TCP) {
+		__u32 header = (t[12] >> 4) * 4;
+		if (header < 20 || total < sizeof(*ip) + header)
+			return NOT_PLAIN;
+		p->tcp_header = header;
+		p->tcp_flags = t[13];
+	} else if (ip->protocol != IPPROTO_UDP) {
+		return NOT_PLAIN;
+	}
+	p->src = ip->saddr;
+	p->dst = ip->daddr;
+	p->src_port = ntohs(*(__be16 *)t);
+	p->dst_port = ntohs(*(__be16 *)(t + 2));
+	p->l3 = l3;
+	p->l4 = l3 + sizeof(*ip);
+	p->proto = ip->protocol;
+	p->icmp_type = 0;
+	p->fragment = 0;
+	return PARSED;
+}
 
 /* parse_ip reads the IPv4 packet at offset l3. A fragment is parsed up to its
  * addresses only. */
 INLINE enum parsed parse_ip(struct __sk_buff *skb, __u32 l3, struct packet *p)
 {
 	struct iphdr ip;
+	if (parse_plain((void *)(long)skb->data, (void *)(long)skb->data_end, skb->len, l3, p) == PARSED)
+		return PARSED;
 	if (bpf_skb_load_bytes(skb, l3, &ip, sizeof(ip)))
 		return BROKEN;
 	__u32 ihl = (ip.ver_ihl & 15) * 4;
@@ -35,7 +74,7 @@ INLINE enum parsed parse_ip(struct __sk_buff *skb, __u32 l3, struct packet *p)
 	p->proto = ip.protocol;
 	p->l3 = l3;
 	p->l4 = l3 + ihl;
-	p->fragment = (ip.frag_off & htons(0x3fff)) != 0;
+	p->fragment = is_fragment(&ip);
 	if (p->fragment)
 		return PARSED;
 	__u32 payload = ntohs(ip.tot_len) - ihl;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Reading rows that both ends of the tunnel have. */
 #pragma once
-#include "layout.h"
+#include "index.h"
 
 INLINE struct revisions *current_revisions(void)
 {
@@ -9,17 +9,25 @@ INLINE struct revisions *current_revisions(void)
 	return bpf_map_lookup_elem(&revisions, &zero);
 }
 
-/* find_target gives the row of a target at a revision, 0 when it has none. */
-INLINE struct target *find_target(__u32 num, __u32 revision)
+INLINE struct target_row *find_target_row(__u32 num)
 {
-	__u32 *index = bpf_map_lookup_elem(&target_index, &num);
-	if (!index)
-		return 0;
-	__u32 i = *index;
+	__u64 hash = place(num, 0, 0);
+	__u32 i = row_of(target_index, hash) - 1;
 	struct target_row *row = bpf_map_lookup_elem(&targets, &i);
-	if (!row || row->num != num)
-		return 0;
+	return row && row->num == num ? row : 0;
+}
+
+/* target_at gives what a row says at a revision, 0 when it says nothing. */
+INLINE struct target *target_at(struct target_row *row, __u32 revision)
+{
 	int n = newest(row, revision);
 	struct target *t = n < 0 ? 0 : n ? &row->v[1] : &row->v[0];
 	return t && t->present ? t : 0;
+}
+
+/* find_target gives the target of a number at a revision, 0 when there is none. */
+INLINE struct target *find_target(__u32 num, __u32 revision)
+{
+	struct target_row *row = find_target_row(num);
+	return row ? target_at(row, revision) : 0;
 }

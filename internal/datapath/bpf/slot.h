@@ -7,7 +7,7 @@
 
 #define UNIT_SHIFT 30 /* time in flow slots runs in units of 2^30 ns, about a second */
 
-INLINE __u32 now_units(void) { return (__u32)(bpf_ktime_get_coarse_ns() >> UNIT_SHIFT); }
+INLINE __u32 units(__u64 ns) { return (__u32)(ns >> UNIT_SHIFT); }
 
 /* claim makes the slot ours when its seq is still the one we read. */
 INLINE int claim(__u32 *seq, __u32 read)

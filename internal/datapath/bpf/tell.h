@@ -7,6 +7,7 @@
 
 /* What is known about one packet's judgement, gathered on its way. */
 struct verdict {
+	__u64 now; /* coarse monotonic ns, read once for the packet */
 	__u32 revision;
 	__u32 stamped;
 	__u32 counter;
@@ -25,6 +26,22 @@ enum { ACCEPT = 1, DROP = 2 };
 INLINE int accepts(__u64 rule) { return (rule >> 32 & 0xff) == ACCEPT; }
 INLINE __u8 told_as(__u64 rule) { return !rule ? REASON_NO_MATCH : rule >> 40 ? rule >> 40 : REASON_RULE; }
 
+/* now_ns is the coarse monotonic clock, asked for only when jiffies moved. */
+INLINE __u64 now_ns(void)
+{
+	__u32 zero = 0;
+	__u64 jiffies = bpf_jiffies64();
+	struct tick *t = bpf_map_lookup_elem(&clock, &zero);
+	if (!t)
+		return bpf_ktime_get_coarse_ns();
+	if (t->jiffies != jiffies) {
+		t->ns = bpf_ktime_get_coarse_ns();
+		barrier(); /* whoever interrupts us here reads the clock for himself */
+		t->jiffies = jiffies;
+	}
+	return t->ns;
+}
+
 INLINE void count_reason(__u32 reason)
 {
 	__u64 *n = bpf_map_lookup_elem(&reasons, &reason);
@@ -33,15 +50,16 @@ INLINE void count_reason(__u32 reason)
 }
 
 /* count_rule books a packet on the rule that let it in or refused it. */
-INLINE void count_rule(__u32 slot, __u32 bytes, int new_flow)
+INLINE void count_rule(const struct verdict *v, __u32 bytes, int new_flow)
 {
 	struct counter *c;
+	__u32 slot = v->counter;
 	if (!slot || !(c = bpf_map_lookup_elem(&counters, &slot)))
 		return;
 	c->packets++;
 	c->bytes += bytes;
 	c->new_flows += new_flow;
-	c->last = bpf_ktime_get_coarse_ns();
+	c->last = v->now;
 }
 
 INLINE int may_tell(__u64 now)
@@ -64,7 +82,7 @@ INLINE int may_tell(__u64 now)
 
 INLINE void tell(const struct packet *p, const struct verdict *v, __u32 length)
 {
-	__u64 now = bpf_ktime_get_coarse_ns();
+	__u64 now = v->now;
 	if (!may_tell(now))
 		return;
 	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
@@ -106,7 +124,7 @@ INLINE void refused(const struct packet *p, struct verdict *v, __u8 reason, __u3
 	if (reason != REASON_RULE && reason != REASON_NO_MATCH && reason != REASON_FLOW_REFUSED)
 		v->counter = 0;
 	count_reason(reason);
-	count_rule(v->counter, length, 0);
+	count_rule(v, length, 0);
 	tell(p, v, length);
 }
 
@@ -123,7 +141,7 @@ INLINE void admitted(const struct packet *p, struct verdict *v, __u32 length, in
 {
 	v->action = v->observed ? DROP : ACCEPT;
 	count_reason(v->observed ? REASON_OBSERVED : v->reason);
-	count_rule(v->counter, length, new_flow && !v->observed);
+	count_rule(v, length, new_flow && !v->observed);
 	if (new_flow || v->observed)
 		tell(p, v, length);
 }

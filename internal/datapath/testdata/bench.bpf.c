@@ -32,9 +32,8 @@ INLINE int aim(struct __sk_buff *skb)
 SEC("tcx/ingress")
 int bench_tc_base(struct __sk_buff *skb)
 {
-	struct peer peer = {};
-	struct packet p = { .l3 = ETH_HLEN };
-	if (aim(skb) || encapsulate(skb, &p, 0, &peer, 0, 0))
+	if (aim(skb) || bpf_skb_adjust_room(skb, sizeof(struct tunnel_header), BPF_ADJ_ROOM_MAC,
+					    BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP))
 		return TC_ACT_SHOT;
 	return restore(skb);
 }
@@ -51,10 +50,11 @@ int bench_tc(struct __sk_buff *skb)
 	struct revisions *r = current_revisions();
 	if (!r || aim(skb) || parse_ip(skb, ETH_HLEN, &p) != PARSED)
 		return TC_ACT_OK;
+	v.now = now_ns();
 	v.revision = READ_ONCE(r->revision);
 	if (receive(&p, skb->len, &v, &hop, 0) == OUTCOME_DROP)
 		return drop(skb, &p, &v, v.reason);
-	if (!hop.peer || encapsulate(skb, &p, hop.host.addr[0], hop.peer, v.revision, v.target))
+	if (!hop.peer || encapsulate(skb, hop.host, hop.peer, hop.flow, v.revision, v.target))
 		return TCX_NEXT;
 	return restore(skb);
 }
@@ -84,12 +84,7 @@ INLINE int restore_early(struct xdp_md *ctx)
 SEC("xdp")
 int bench_xdp_base(struct xdp_md *ctx)
 {
-	struct packet p = {};
-	struct peer peer = {};
-	struct hop hop = { .peer = &peer };
-	struct verdict v = {};
-	__u64 length = (void *)(long)ctx->data_end - (void *)(long)ctx->data;
-	if (aim_early(ctx) || push_tunnel(ctx, length, &p, &hop, &v))
+	if (aim_early(ctx) || bpf_xdp_adjust_head(ctx, -(int)sizeof(struct tunnel_header)))
 		return XDP_PASS;
 	return restore_early(ctx);
 }
@@ -109,12 +104,13 @@ int bench_xdp(struct xdp_md *ctx)
 	if (!r || aim_early(ctx))
 		return XDP_PASS;
 	data = (void *)(long)ctx->data, end = (void *)(long)ctx->data_end;
-	if (!parse_plain(data, end, &p))
+	if (parse_plain(data, end, length, ETH_HLEN, &p) != PARSED)
 		return XDP_PASS;
+	v.now = now_ns();
 	v.revision = READ_ONCE(r->revision);
 	if (receive(&p, length, &v, &hop, 0) == OUTCOME_DROP)
 		return drop_early(&p, &v, length);
-	if (!hop.peer || push_tunnel(ctx, length, &p, &hop, &v))
+	if (!hop.peer || push_tunnel(ctx, length, &hop, &v))
 		return XDP_PASS;
 	return restore_early(ctx);
 }
