@@ -173,9 +173,7 @@ type balancerData struct {
 	Listeners []listener
 	T         tally
 	Selected  string
-	Chart     chart
-	Probes    chart
-	Refusals  []ranking
+	Traffic   traffic
 }
 
 func (v *visit) balancerData() (balancerData, error) {
@@ -206,10 +204,22 @@ func (v *visit) balancerBasic() error {
 	if err != nil {
 		return err
 	}
-	d.Chart = v.history.flows("New flows and refusals, last 10 minutes", v.Now(), func(k seriesKey) bool { return k.balancer == d.B.LoadBalancerId && !k.probe })
-	d.Probes = v.history.probes(d.B.LoadBalancerId, v.Now())
-	d.Refusals = v.history.refusals(v.Now(), func(k seriesKey) bool { return k.balancer == d.B.LoadBalancerId && !k.probe })
+	if d.Traffic, err = v.balancerTraffic("clb/"+d.B.LoadBalancerId, d.B.LoadBalancerId); err != nil {
+		return err
+	}
 	return v.show(200, "clb-basic", "clb", d.B.LoadBalancerName, d)
+}
+
+// balancerTraffic are the charts of one load balancer.
+func (v *visit) balancerTraffic(path, id string) (traffic, error) {
+	t, err := v.trafficOf(path, func() (chart, error) { return v.requests(id) }, func() (chart, error) { return v.flowsByGate(id) },
+		func() (chart, error) { return v.byRule("Refusals by rule", "refusals", "LoadBalancerId", id) })
+	if err != nil {
+		return t, err
+	}
+	probes, err := v.probes("LoadBalancerId", id)
+	t.Strip = &probes
+	return t, err
 }
 
 func (v *visit) balancerListeners() error {

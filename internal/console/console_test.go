@@ -40,6 +40,8 @@ type facts struct {
 	health   map[uint32][]flow.Health
 	counters []flow.Counter
 	events   []flow.Event
+	past     []control.Series
+	strips   map[uint32][]control.HealthMark
 	changed  chan struct{}
 }
 
@@ -71,6 +73,28 @@ func (f *facts) Events(ctx context.Context, after uint64, limit int) ([]flow.Eve
 	}
 }
 
+func (f *facts) Since() time.Time { return time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC) }
+func (f *facts) Series(match func(control.SeriesKey) bool, _ time.Duration, points int) []control.Series {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []control.Series
+	for _, s := range f.past {
+		if match(s.SeriesKey) {
+			values := make([]uint64, points)
+			copy(values[max(0, points-len(s.Values)):], s.Values)
+			all = append(all, control.Series{SeriesKey: s.SeriesKey, Values: values})
+		}
+	}
+	return all
+}
+func (f *facts) Strip(target uint32, _ time.Duration, points int) []control.HealthMark {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	marks := make([]control.HealthMark, points)
+	copy(marks[max(0, points-len(f.strips[target])):], f.strips[target])
+	return marks
+}
+
 // tell adds verdicts.
 func (f *facts) tell(events ...flow.Event) {
 	f.mu.Lock()
@@ -99,7 +123,7 @@ func newDesk(t testing.TB) *desk {
 	var mu sync.Mutex
 	clock := func() time.Time { mu.Lock(); defer mu.Unlock(); return *d.clock }
 	keys := func(id string) (string, bool) { return testKey, id == testID }
-	d.api = cloudapi.New(cloudapi.Options{Store: store.NewMemory(), Facts: d.facts, Region: "local", Keys: keys, Now: clock,
+	d.api = cloudapi.New(cloudapi.Options{Store: store.NewMemory(), Facts: d.facts, History: d.facts, Region: "local", Keys: keys, Now: clock,
 		VIPPool: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/26")}, EIPPool: []netip.Prefix{netip.MustParsePrefix("192.0.2.64/26")}})
 	var err error
 	if d.Console, err = New(Options{API: d.api, Keys: keys, Region: "local", Docs: docs.Pages(), Now: clock}); err != nil {
@@ -268,6 +292,7 @@ func (d *desk) report(w world) {
 	edge := st.Groups[lb.GroupID(w.edge)]
 	f.counters = []flow.Counter{{Node: "gateway-1", Gate: policy.GateCLB, Group: edge.ID, Rule: edge.Ingress[0].ID, Direction: policy.In, Packets: 12345, NewFlows: 77,
 		LastHit: d.clock.Add(-3 * time.Minute), Baseline: d.clock.Add(-time.Hour)}}
+	f.remember(w, edge)
 	f.mu.Unlock()
 	event := func(i int, gate policy.Gate, v policy.Verdict, src, dst string) flow.Event {
 		v.Gate = gate
@@ -291,6 +316,44 @@ func (d *desk) report(w world) {
 		}
 	}
 	f.tell(events...)
+}
+
+// remember makes an hour of the past, to be seen in charts.
+func (f *facts) remember(w world, edge *lb.SecurityGroup) {
+	wave := func(high, every int) []uint64 {
+		values := make([]uint64, 50)
+		for i := range values {
+			values[i] = uint64(high * (10 + i%every) / 20)
+		}
+		return values
+	}
+	b := lb.BalancerID(w.balancer)
+	requests := control.SeriesKey{Metric: control.MetricRequests, Balancer: b, Listener: lb.ListenerID(w.listener), Location: lb.LocationID(w.location)}
+	for class, high := range map[int]int{2: 90, 3: 12, 4: 25, 5: 9} {
+		requests.Class = class
+		f.past = append(f.past, control.Series{SeriesKey: requests, Values: wave(high, 3+class)})
+	}
+	for i, key := range []control.SeriesKey{
+		{Metric: control.MetricFlows, Gate: policy.GateCLB, Balancer: b}, {Metric: control.MetricFlows, Gate: policy.GateCVM, Balancer: b, Instance: lb.InstanceID(w.ins1), Direction: policy.In},
+		{Metric: control.MetricRefusals, Gate: policy.GateCLB, Direction: policy.In, Reason: policy.RuleMatched, Group: edge.ID, Rule: edge.Ingress[1].ID, Balancer: b},
+		{Metric: control.MetricRefusals, Gate: policy.GateCVM, Direction: policy.In, Reason: policy.NoMatch, Balancer: b, Instance: lb.InstanceID(w.ins1)},
+		{Metric: control.MetricRefusals, FromCounters: true, Gate: policy.GateCLB, Direction: policy.In, Group: edge.ID, Rule: edge.Ingress[1].ID},
+		{Metric: control.MetricRefusals, FromCounters: true, Gate: policy.GateCVM, Direction: policy.In, Object: w.ins1},
+		{Metric: control.MetricRefusals, FromCounters: true, Gate: policy.GateCLB, Direction: policy.In, Group: edge.ID, Rule: "pol-gone"},
+		{Metric: control.MetricFlows, FromCounters: true, Gate: policy.GateCLB, Direction: policy.In, Group: edge.ID, Rule: edge.Ingress[0].ID},
+	} {
+		f.past = append(f.past, control.Series{SeriesKey: key, Values: wave(40-4*i, 4+i)})
+	}
+	f.strips = map[uint32][]control.HealthMark{}
+	for num, h := range f.health {
+		for i := range 50 {
+			mark := control.MarkAlive
+			if h[0].State == flow.HealthDead && i > 20 || i%17 == 3 {
+				mark = control.MarkDead
+			}
+			f.strips[num] = append(f.strips[num], mark)
+		}
+	}
 }
 
 // settle waits until the history has read all that was told.

@@ -18,8 +18,7 @@ type dashboardData struct {
 	GroupTotal      int
 	InstanceTotal   int
 	T               tally
-	Flows           chart
-	Refusals        []ranking
+	Traffic         traffic
 	Clb, Cvm        rate
 }
 
@@ -89,8 +88,10 @@ func (v *visit) dashboard() error {
 	if _, d.InstanceTotal, err = v.instances(m{"Limit": 1}); err != nil {
 		return err
 	}
-	client := func(k seriesKey) bool { return !k.probe }
-	d.Flows, d.Refusals = v.history.flows("New flows and refusals, last 10 minutes", v.Now(), client), v.history.refusals(v.Now(), client)
+	if d.Traffic, err = v.trafficOf("", func() (chart, error) { return v.requests("") }, func() (chart, error) { return v.flowsByGate("") },
+		func() (chart, error) { return v.byRule("Refusals by rule", "refusals", "", "") }); err != nil {
+		return err
+	}
 	d.Clb = v.history.rate(v.Now(), func(k seriesKey) bool { return k.gate == "clb" })
 	d.Cvm = v.history.rate(v.Now(), func(k seriesKey) bool { return k.gate == "cvm" && !k.probe })
 	return v.show(200, "dashboard", "home", "Overview", d)

@@ -14,23 +14,21 @@ import (
 	"github.com/sallyport/sallyport/internal/cloudapi"
 )
 
-// The history's size: ten minutes in steps of five seconds, for so many
-// different verdicts; what comes beyond is counted without its details.
+// The history's size: the newest steps of five seconds, for so many ways
+// through the gates; what comes beyond is counted without its details.
 const (
 	stepSize    = 5 * time.Second
-	steps       = 120
+	steps       = 4
 	maxSeries   = 4000
 	maxNetworks = 40 // client networks kept for each load balancer
-	maxSampled  = 200
 	maxRecent   = 5000
 )
 
 // A seriesKey is what verdicts are counted by.
 type seriesKey struct {
-	gate, action, reason, balancer, instance, group, rule, direction string
+	gate, action, balancer, listener, instance string
 
-	position int
-	probe    bool // a load balancer's own, not a client's
+	probe bool // a load balancer's own, not a client's
 }
 
 // A ring counts by step; a slot counts only for the step it names.
@@ -54,27 +52,28 @@ func (r *ring) at(step int64) int {
 	return 0
 }
 
+// perSecond is the rate over the last two whole steps.
+func (r *ring) perSecond(now time.Time) float64 {
+	last := stepOf(now) - 1
+	return float64(r.at(last)+r.at(last-1)) / (2 * stepSize.Seconds())
+}
+
 // A network is where clients of a load balancer came from lately.
 type network struct {
 	Prefix            string
 	Admitted, Refused int
 	Sample            string // one client's address
+	Rate              rate   // lately; only of those that clients returns
 	last              time.Time
+	admitted, refused ring
 }
 
-// A sample is the health of a load balancer's targets at one step.
-type sample struct {
-	step int64
-	tally
-}
-
-// A history counts verdicts for charts. It is no record: it begins with the
+// A history counts verdicts for the picture's rates. It is no record: it begins with the
 // process and forgets after ten minutes.
 type history struct {
 	mu       sync.Mutex
 	series   map[seriesKey]*ring
 	networks map[string]map[string]*network
-	health   map[string][]sample
 	vips     map[string][]string // of each load balancer that a verdict has named
 	recent   []verdict           // oldest first, at most maxRecent
 	changed  uint64              // grows with every verdict
@@ -83,15 +82,11 @@ type history struct {
 }
 
 func newHistory() *history {
-	return &history{series: map[seriesKey]*ring{}, networks: map[string]map[string]*network{}, health: map[string][]sample{}, vips: map[string][]string{}}
+	return &history{series: map[seriesKey]*ring{}, networks: map[string]map[string]*network{}, vips: map[string][]string{}}
 }
 
-// follow reads every verdict by the same action that everybody has, and
-// samples health while somebody is logged in.
+// follow reads every verdict by the same action that everybody has.
 func (h *history) follow(ctx context.Context, c *Console) {
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	wg.Go(func() { h.sampleHealth(ctx, c) })
 	cursor := int64(0)
 	for ctx.Err() == nil {
 		var out struct {
@@ -126,18 +121,6 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-func (h *history) sampleHealth(ctx context.Context, c *Console) {
-	for ctx.Err() == nil {
-		if c.sessions.any() {
-			var s status
-			if c.call(ctx, ourVersion, "DescribeStatus", nil, &s) == nil {
-				h.sample(c.Now(), s)
-			}
-		}
-		pause(ctx, stepSize)
-	}
-}
-
 // learn finds out the VIPs of load balancers that verdicts name for the first
 // time: what comes from there to gate 2 is a probe.
 func (h *history) learn(ctx context.Context, c *Console, verdicts []verdict) {
@@ -167,24 +150,6 @@ func (h *history) know(balancers []balancer) {
 	}
 }
 
-func (h *history) sample(now time.Time, s status) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	tallies := s.tallies()
-	for id := range h.health {
-		if _, ok := tallies[id]; !ok {
-			delete(h.health, id)
-		}
-	}
-	for id, t := range tallies {
-		if h.health[id] == nil && len(h.health) >= maxSampled {
-			continue
-		}
-		all := append(h.health[id], sample{stepOf(now), t})
-		h.health[id] = all[max(0, len(all)-steps):]
-	}
-}
-
 func stepOf(t time.Time) int64 { return t.Unix() / int64(stepSize/time.Second) }
 
 func (h *history) take(verdicts []verdict, lost uint64) {
@@ -201,10 +166,12 @@ func (h *history) take(verdicts []verdict, lost uint64) {
 			continue
 		}
 		source := addressOf(v.Source)
-		key := seriesKey{gate: v.Gate, action: v.Action, reason: v.Reason, balancer: v.LoadBalancerId, instance: v.InstanceId, group: v.SecurityGroupId,
-			rule: v.PolicyId, direction: v.Direction, position: v.PolicyPosition, probe: v.Gate == "cvm" && (contains(h.vips[v.LoadBalancerId], source) || v.Reason == "system_rule")}
+		key := seriesKey{gate: v.Gate, action: v.Action, balancer: v.LoadBalancerId, listener: v.ListenerId, instance: v.InstanceId, probe: v.Gate == "cvm" && (contains(h.vips[v.LoadBalancerId], source) || v.Reason == "system_rule")}
 		r := h.series[key]
 		if r == nil {
+			if len(h.series) >= maxSeries {
+				h.sweep(stepOf(at))
+			}
 			if len(h.series) >= maxSeries {
 				key = seriesKey{gate: v.Gate, action: v.Action}
 				r = h.series[key]
@@ -218,6 +185,15 @@ func (h *history) take(verdicts []verdict, lost uint64) {
 		h.changed++
 		if v.Gate == "clb" && v.LoadBalancerId != "" {
 			h.client(v, source, at)
+		}
+	}
+}
+
+// sweep makes room: what has been still for as long as is kept goes.
+func (h *history) sweep(now int64) {
+	for key, r := range h.series {
+		if slices.Max(r.step[:]) <= now-steps {
+			delete(h.series, key)
 		}
 	}
 }
@@ -278,13 +254,15 @@ func (h *history) client(v verdict, source string, at time.Time) {
 	n.last, n.Sample = at, source
 	if v.Action == "ACCEPT" {
 		n.Admitted++
+		n.admitted.add(stepOf(at))
 	} else {
 		n.Refused++
+		n.refused.add(stepOf(at))
 	}
 }
 
 // clients are the newest networks of a load balancer's clients.
-func (h *history) clients(balancer string, limit int) []network {
+func (h *history) clients(balancer string, now time.Time, limit int) []network {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var all []network
@@ -292,7 +270,11 @@ func (h *history) clients(balancer string, limit int) []network {
 		all = append(all, *n)
 	}
 	slices.SortFunc(all, func(a, b network) int { return cmp.Or(b.last.Compare(a.last), cmp.Compare(a.Prefix, b.Prefix)) })
-	return all[:min(limit, len(all))]
+	all = all[:min(limit, len(all))]
+	for i := range all {
+		all[i].Rate = rate{all[i].admitted.perSecond(now), all[i].refused.perSecond(now)}
+	}
+	return all
 }
 
 // A rate is verdicts per second over the last seconds.
@@ -306,12 +288,11 @@ func (h *history) rate(now time.Time, match func(seriesKey) bool) rate {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var r rate
-	last := stepOf(now) - 1
 	for key, s := range h.series {
 		if !match(key) {
 			continue
 		}
-		n := float64(s.at(last)+s.at(last-1)) / (2 * stepSize.Seconds())
+		n := s.perSecond(now)
 		if key.action == "ACCEPT" {
 			r.Admitted += n
 		} else {
@@ -326,44 +307,4 @@ func (h *history) version() uint64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.changed
-}
-
-// A ranking is a rule and how much it refused.
-type ranking struct {
-	Group, Rule, Label string
-	Direction          string // "" for none
-	Position, Count    int
-	Width              int // of the longest bar, in percent
-}
-
-// refusals ranks what refused most in the last ten minutes.
-func (h *history) refusals(now time.Time, match func(seriesKey) bool) []ranking {
-	h.mu.Lock()
-	sums := map[ranking]int{}
-	for key, s := range h.series {
-		if key.action == "ACCEPT" || !match(key) {
-			continue
-		}
-		n := 0
-		for step := stepOf(now) - steps + 1; step <= stepOf(now); step++ {
-			n += s.at(step)
-		}
-		if n > 0 {
-			sums[ranking{Group: key.group, Rule: key.rule, Direction: key.direction, Position: key.position, Label: reasonWord(key.reason)}] += n
-		}
-	}
-	h.mu.Unlock()
-	var all []ranking
-	for r, n := range sums {
-		r.Count = n
-		all = append(all, r)
-	}
-	slices.SortFunc(all, func(a, b ranking) int {
-		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Group, b.Group), cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Label, b.Label))
-	})
-	all = all[:min(len(all), 8)]
-	for i := range all {
-		all[i].Width = max(1, 100*all[i].Count/all[0].Count)
-	}
-	return all
 }

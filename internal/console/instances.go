@@ -69,8 +69,7 @@ type instanceData struct {
 	Groups  []group
 	Behind  []targetStatus
 	Nodes   []node
-	Flows   chart
-	Refused []ranking
+	Traffic traffic
 }
 
 func (v *visit) instanceBasic() error {
@@ -95,7 +94,16 @@ func (v *visit) instanceBasic() error {
 	if at >= 0 {
 		d.Nodes = s.Nodes[at : at+1]
 	}
-	own := func(k seriesKey) bool { return k.gate == "cvm" && k.instance == i.InstanceId && !k.probe }
-	d.Flows, d.Refused = v.history.flows("New flows and refusals at this gate, last 10 minutes", v.Now(), own), v.history.refusals(v.Now(), own)
+	if d.Traffic, err = v.trafficOf("cvm/"+i.InstanceId, func() (chart, error) { return v.flowsOfInstance(i.InstanceId) },
+		func() (chart, error) { return v.byRule("Refusals by rule", "refusals", "InstanceId", i.InstanceId) }); err != nil {
+		return err
+	}
+	if len(d.Behind) > 0 {
+		probes, err := v.probes("InstanceId", i.InstanceId)
+		if err != nil {
+			return err
+		}
+		d.Traffic.Strip = &probes
+	}
 	return v.show(200, "cvm-basic", "cvm", i.InstanceName, d)
 }

@@ -105,8 +105,8 @@ func TestIdsAreUnique(t *testing.T) {
 	w := d.build()
 	var out struct{ ListenerIds []string }
 	d.do(clbVersion, "CreateListener", m{"LoadBalancerId": w.balancer, "Ports": []int{81, 82}, "Protocol": "TCP"}, &out)
-	for _, l := range out.ListenerIds {
-		d.do(clbVersion, "RegisterTargets", m{"LoadBalancerId": w.balancer, "ListenerId": l, "Targets": []m{{"InstanceId": w.ins1, "Port": 8080}}}, nil)
+	for i, l := range out.ListenerIds {
+		d.do(clbVersion, "RegisterTargets", m{"LoadBalancerId": w.balancer, "ListenerId": l, "Targets": []m{{"InstanceId": w.ins1, "Port": 8081 + i}}}, nil)
 	}
 	for _, path := range w.pages() {
 		seen := map[string]bool{}

@@ -137,7 +137,6 @@ func TestHistory(t *testing.T) {
 		return verdict{Time: now.Add(-ago).Format(time.RFC3339Nano), Gate: gate, Action: action, Reason: "rule", SecurityGroupId: group, PolicyPosition: 1,
 			LoadBalancerId: "lb-1", Source: source, InstanceId: "ins-1"}
 	}
-	h.sample(now, status{Targets: []targetStatus{{LoadBalancerId: "lb-1", Health: "Alive"}, {LoadBalancerId: "lb-1", Health: "Dead"}}})
 	h.know([]balancer{{LoadBalancerId: "lb-1", LoadBalancerVips: []string{"192.0.2.1"}}})
 	var all []verdict
 	for range 20 {
@@ -145,27 +144,17 @@ func TestHistory(t *testing.T) {
 	}
 	all = append(all, verdictAt(time.Minute, "clb", "DROP", "sg-1", "198.51.100.7:1"), verdictAt(time.Hour, "clb", "DROP", "sg-3", "198.51.100.7:1"), verdict{Time: "never"})
 	h.take(all, 0)
-	any := func(seriesKey) bool { return true }
 	if r := h.rate(now, func(k seriesKey) bool { return k.gate == "clb" }); r.Admitted != 2 || r.Refused != 0 || !r.Moving() {
 		t.Errorf("rate %+v, want 2 admitted in a second", r)
 	}
 	if r := h.rate(now, func(k seriesKey) bool { return !k.probe && k.gate == "cvm" }); r.Admitted != 0 {
 		t.Errorf("probes from the VIP count as clients: %+v", r)
 	}
-	if r := h.refusals(now, any); len(r) != 1 || r[0].Group != "sg-1" || r[0].Count != 1 || r[0].Width != 100 {
-		t.Errorf("refusals %+v, want that of the last ten minutes", r)
-	}
-	if c := h.clients("lb-1", 5); len(c) != 2 || c[0].Prefix != "203.0.113.0/24" || c[0].Admitted != 20 || c[1].Refused != 2 {
+	if c := h.clients("lb-1", now, 5); len(c) != 2 || c[0].Prefix != "203.0.113.0/24" || c[0].Admitted != 20 || c[1].Refused != 2 || c[0].Rate.Admitted != 2 {
 		t.Errorf("clients %+v", c)
 	}
-	if c := h.probes("lb-1", now); c.Empty || c.Max != 2 || !strings.Contains(c.Said(), "at most 2 targets") {
-		t.Errorf("probes %+v", c)
-	}
-	if c := h.flows("", now, any); c.Empty || c.Series[0].Total != 40 || c.Series[1].Total != 1 || !strings.Contains(c.Said(), "40 allowed, 1 refused") {
-		t.Errorf("flows %+v", c)
-	}
-	if c := h.flows("", now.Add(time.Hour), any); !c.Empty || c.Said() != "nothing yet" {
-		t.Errorf("an hour later %+v", c)
+	if r := h.rate(now.Add(time.Minute), func(seriesKey) bool { return true }); r.Moving() {
+		t.Errorf("a minute later %+v", r)
 	}
 	h.take(make([]verdict, 2*maxRecent), 0)
 	if found, _ := h.newest(3*maxRecent, func(verdict) bool { return true }); len(found) != maxRecent {
@@ -184,11 +173,12 @@ func TestProbesAreNoClients(t *testing.T) {
 	}
 	d.facts.tell(events...)
 	d.settle()
-	from := func(probe bool) int {
-		return d.history.flows("", *d.clock, func(k seriesKey) bool { return k.gate == "cvm" && k.action == "ACCEPT" && k.probe == probe }).Series[0].Total
+	from := func(probe bool) float64 {
+		at := d.clock.Add(stepSize)
+		return d.history.rate(at, func(k seriesKey) bool { return k.gate == "cvm" && k.action == "ACCEPT" && k.probe == probe }).Admitted
 	}
-	if from(true) != 10 || from(false) != 0 {
-		t.Errorf("%d probes and %d clients are counted, want 10 and none", from(true), from(false))
+	if from(true) != 1 || from(false) != 0 {
+		t.Errorf("%v probes and %v clients are counted in a second, want 1 and none", from(true), from(false))
 	}
 }
 
@@ -216,15 +206,20 @@ func TestHistoryIsBounded(t *testing.T) {
 	h, now := newHistory(), time.Now()
 	var all []verdict
 	for i := range 3 * maxSeries {
-		all = append(all, verdict{Time: now.Format(time.RFC3339Nano), Gate: "clb", Action: "DROP", Reason: "rule", SecurityGroupId: fmt.Sprint("sg-", i),
+		all = append(all, verdict{Time: now.Format(time.RFC3339Nano), Gate: "clb", Action: "DROP", Reason: "rule", ListenerId: fmt.Sprint("lbl-", i),
 			LoadBalancerId: "lb-1", Source: fmt.Sprintf("10.%d.%d.1:1", i>>8&255, i&255)})
 	}
 	h.take(all, 0)
 	if len(h.series) > maxSeries+1 || len(h.networks["lb-1"]) > maxNetworks {
 		t.Errorf("%d series and %d networks are kept", len(h.series), len(h.networks["lb-1"]))
 	}
-	if c := h.flows("", now, func(seriesKey) bool { return true }); c.Series[1].Total != len(all) {
-		t.Errorf("%d refusals are counted, want all %d", c.Series[1].Total, len(all))
+	if r := h.rate(now.Add(stepSize), func(seriesKey) bool { return true }); int(r.Refused*10+.5) != len(all) {
+		t.Errorf("%v refusals in a second are counted, want a tenth of %d", r.Refused, len(all))
+	}
+	later := now.Add(time.Minute)
+	h.take([]verdict{{Time: later.Format(time.RFC3339Nano), Gate: "cvm", Action: "DROP", ListenerId: "lbl-later"}}, 0)
+	if len(h.series) != 1 {
+		t.Errorf("%d series after a minute of silence, want the new one", len(h.series))
 	}
 }
 

@@ -63,12 +63,10 @@ type picture struct {
 
 type pictureData struct {
 	balancerData
-	Pic      picture
-	F        form
-	Asked    bool
-	Now      explained
-	Chart    chart
-	Refusals []ranking
+	Pic   picture
+	F     form
+	Asked bool
+	Now   explained
 }
 
 func (v *visit) balancerPicture() error {
@@ -97,8 +95,9 @@ func (v *visit) balancerPicture() error {
 			d.Asked = false
 		}
 	}
-	own := func(k seriesKey) bool { return k.balancer == d.B.LoadBalancerId && !k.probe }
-	d.Chart, d.Refusals = v.history.flows("New flows and refusals, last 10 minutes", v.Now(), own), v.history.refusals(v.Now(), own)
+	if d.Traffic, err = v.balancerTraffic("clb/"+d.B.LoadBalancerId+"/picture", d.B.LoadBalancerId); err != nil {
+		return err
+	}
 	d.Pic = v.draw(d)
 	return v.show(d.F.status(), "clb-picture", "clb", d.B.LoadBalancerName+": picture", d)
 }
@@ -187,7 +186,7 @@ func (v *visit) clientBoxes(d pictureData) []box {
 		all = append(all, box{Title: d.Now.Source, Text: "your question", Class: class,
 			Href: base + "&" + query("address", d.Now.Source), Said: "Client " + d.Now.Source})
 	}
-	for _, n := range v.history.clients(d.B.LoadBalancerId, 5) {
+	for _, n := range v.history.clients(d.B.LoadBalancerId, v.Now(), 5) {
 		all = append(all, box{Title: n.Prefix, Text: fmt.Sprintf("%d allowed, %d refused", n.Admitted, n.Refused),
 			Href: Root + "clb/" + d.B.LoadBalancerId + "/picture?" + query("source", n.Sample, "port", d.F.V("port")), Said: "Ask about a client of " + n.Prefix})
 	}

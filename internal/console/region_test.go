@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sallyport/sallyport/internal/control"
 	"github.com/sallyport/sallyport/internal/flow"
 	"github.com/sallyport/sallyport/internal/lb"
 	"github.com/sallyport/sallyport/internal/policy"
@@ -57,11 +58,12 @@ func TestRefusalsLeadToTheirRules(t *testing.T) {
 	d.login()
 	w := d.build()
 	d.settle()
-	d.facts.tell(flow.Event{Time: *d.clock, Node: "host", Direction: policy.Out, Proto: lb.TCP, Instance: lb.InstanceID(w.ins1),
-		Verdict: policy.Verdict{Gate: policy.GateCVM, Action: lb.Drop, Reason: policy.RuleMatched, Group: lb.GroupID(w.host), Rule: "pol-out", Pos: 1}})
-	d.settle()
+	d.do(vpcVersion, "CreateSecurityGroupPolicies", m{"SecurityGroupId": w.host, "SecurityGroupPolicySet": m{"Egress": []m{{"Protocol": "ALL", "Action": "DROP"}}}}, nil)
+	rule := d.api.Store.State().Groups[lb.GroupID(w.host)].Egress[0].ID
+	d.facts.past = append(d.facts.past, control.Series{Values: []uint64{3}, SeriesKey: control.SeriesKey{Metric: control.MetricRefusals, Gate: policy.GateCVM, Direction: policy.Out,
+		Reason: policy.RuleMatched, Group: lb.GroupID(w.host), Rule: rule, Instance: lb.InstanceID(w.ins1)}})
 	d.open("cvm/"+w.ins1, 200)
-	d.says(`href="/console/sg/` + w.host + `?dir=out#rule-pol-out"`)
+	d.says(`href="/console/sg/` + w.host + `?dir=out#rule-` + string(rule) + `">cvm-web outbound rule 1</a>`)
 }
 
 // A load balancer with many targets makes no page of half a megabyte; who is
@@ -82,6 +84,9 @@ func TestManyTargetsFit(t *testing.T) {
 		d.do(clbVersion, "CreateListener", m{"LoadBalancerId": w.balancer, "Ports": []int{1000 + i}, "Protocol": "TCP"}, &out)
 		last = out.ListenerIds[0]
 		for at := 0; at < len(targets); at += 20 {
+			for _, t := range targets[at : at+20] {
+				t["Port"] = 8000 + i // a service stands behind one layer-4 listener of a load balancer
+			}
 			d.do(clbVersion, "RegisterTargets", m{"LoadBalancerId": w.balancer, "ListenerId": last, "Targets": targets[at : at+20]}, nil)
 		}
 	}

@@ -42,6 +42,7 @@ type rulePageData struct {
 	Seen    string // the rules' ids, for telling what changed
 	Rows    []ruleRow
 	Bound   binding
+	Traffic traffic
 	Moved   string // the button that was pressed, which keeps the focus
 	F       form
 }
@@ -70,6 +71,14 @@ func (v *visit) showRules(f form, marks map[string]string) error {
 	for i, r := range set.list(dir) {
 		d.Rows = append(d.Rows, ruleRow{N: i + 1, R: r, L: lineOf(r), Sees: bound.sees(dir, r), Hits: counters[dir+"/"+r.PolicyId],
 			Mark: marks[r.PolicyId], First: i == 0, Last: i == len(set.list(dir))-1, Ticked: f.Has("rule", r.PolicyId)})
+	}
+	if d.Traffic, err = v.trafficOf("sg/"+g.SecurityGroupId, func() (chart, error) {
+		return v.byRule("New flows by rule", "flows", "SecurityGroupId", g.SecurityGroupId)
+	},
+		func() (chart, error) {
+			return v.byRule("Refusals by rule", "refusals", "SecurityGroupId", g.SecurityGroupId)
+		}); err != nil {
+		return err
 	}
 	status := f.status()
 	if marks != nil {

@@ -240,7 +240,9 @@ async function refresh(topic) {
       if (!fresh || !concerned || part.contains(document.activeElement) || part.innerHTML === fresh.innerHTML) continue;
       const scrolled = part.querySelector(".scroll");
       const left = scrolled ? scrolled.scrollLeft : 0;
+      const open = [...part.querySelectorAll("details")].map((one) => one.open);
       part.replaceChildren(...fresh.childNodes);
+      part.querySelectorAll("details").forEach((one, i) => { one.open = open[i] === true; });
       if (left) part.querySelector(".scroll").scrollLeft = left;
     }
   } catch {
