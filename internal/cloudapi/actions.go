@@ -12,6 +12,7 @@ func Actions() []Action {
 		clbActions(),
 		clbBatchActions(),
 		clbListActions(),
+		targetGroupActions(),
 		vpcActions(),
 		cvmActions(),
 		tagActions(),

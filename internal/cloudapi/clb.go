@@ -82,13 +82,18 @@ func changeListener(st *lb.State, balancer, id string) (*lb.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
+	return copyListener(l), nil
+}
+
+// copyListener is a deep copy of what writers change.
+func copyListener(l *lb.Listener) *lb.Listener {
 	c := *l
 	c.Targets = slices.Clone(l.Targets)
 	c.Rules = slices.Clone(l.Rules)
 	for i := range c.Rules {
 		c.Rules[i].Targets = slices.Clone(c.Rules[i].Targets)
 	}
-	return &c, nil
+	return &c
 }
 
 // changeHTTPListener is changeListener for what only layer 7 has.

@@ -17,7 +17,7 @@ type createListenerIn struct {
 	ListenerNames  []string       `tc:""`
 	HealthCheck    *healthCheckIn `tc:""`
 	Scheduler      string         `tc:"only=WRR"`
-	TargetType     string         `tc:"only=NODE"`
+	TargetType     string         `tc:"only=NODE|TARGETGROUP|TARGETGROUP-V2"`
 	SessionType    string         `tc:"only=NORMAL"`
 	_              struct{}       `unserved:"Certificate SessionExpireTime SniSwitch KeepaliveEnable EndPort DeregisterTargetRst MultiCertInfo MaxConn MaxCps IdleConnectTimeout ProxyProtocol SnatEnable FullEndPorts H2cSwitch SslCloseSwitch DataCompressMode RescheduleTargetZeroWeight RescheduleUnhealthy RescheduleExpandTarget RescheduleStartTime RescheduleInterval"`
 }
@@ -42,6 +42,10 @@ func createListener(c *Call, in *createListenerIn) (*createListenerOut, error) {
 	if err != nil {
 		return nil, err
 	}
+	from := targetType(in.TargetType)
+	if err := checkListenerFrom(from, proto); err != nil {
+		return nil, err
+	}
 	var ids []string
 	err = c.Update(func(tx *store.Tx) error {
 		ids = nil
@@ -50,7 +54,7 @@ func createListener(c *Call, in *createListenerIn) (*createListenerOut, error) {
 			return err
 		}
 		for i, port := range in.Ports {
-			l := &lb.Listener{Balancer: b.ID, Protocol: proto, Created: c.Now().UTC(), Check: check}
+			l := &lb.Listener{Balancer: b.ID, Protocol: proto, Created: c.Now().UTC(), Check: check, From: from}
 			if !proto.Layer7() {
 				l.Scheduler = "WRR"
 			}
@@ -128,7 +132,7 @@ type modifyListenerIn struct {
 	ListenerName   *string        `tc:""`
 	HealthCheck    *healthCheckIn `tc:""`
 	Scheduler      string         `tc:"only=WRR"`
-	TargetType     string         `tc:"only=NODE"`
+	TargetType     string         `tc:"only=NODE|TARGETGROUP|TARGETGROUP-V2"`
 	SessionType    string         `tc:"only=NORMAL"`
 	_              struct{}       `unserved:"SessionExpireTime Certificate SniSwitch KeepaliveEnable DeregisterTargetRst MultiCertInfo MaxConn MaxCps IdleConnectTimeout ProxyProtocol SnatEnable DataCompressMode RescheduleTargetZeroWeight RescheduleUnhealthy RescheduleExpandTarget RescheduleStartTime RescheduleInterval"`
 }
@@ -148,7 +152,16 @@ func modifyListener(c *Call, in *modifyListenerIn) (*done, error) {
 		if in.HealthCheck != nil && l.Protocol.Layer7() {
 			return errLayer7Check()
 		}
+		if in.TargetType != "" {
+			if err := changeFrom(l, targetType(in.TargetType)); err != nil {
+				return err
+			}
+		}
+		before := l.Check
 		if err := in.HealthCheck.apply(&l.Check, l.Protocol); err != nil {
+			return err
+		}
+		if err := keepsCheck(l.From, before, l.Check); err != nil {
 			return err
 		}
 		tx.PutListener(l)
@@ -239,30 +252,32 @@ type listenerOut struct {
 	MaxConn, MaxCps                                                         int
 	Scheduler                                                               *string
 	HealthCheck                                                             *healthCheckOut
-	Certificate, TargetGroup                                                *none
+	Certificate                                                             *none
 	IdleConnectTimeout                                                      *int64
+	TargetGroup                                                             *basicGroup
+	TargetGroupList                                                         []basicGroup
 	Rules                                                                   []ruleOut
-	TargetGroupList                                                         []none
 	AttrFlags                                                               []string
 	Toa, DeregisterTargetRst                                                bool
 }
 
 func describeListeners(c *Call, in *describeListenersIn) (*describeListenersOut, error) {
-	listeners, err := in.choose(c.State())
+	st := c.State()
+	listeners, err := in.choose(st)
 	if err != nil {
 		return nil, err
 	}
 	out := &describeListenersOut{TotalCount: len(listeners)}
 	for _, l := range listeners {
-		out.Listeners = append(out.Listeners, showListener(l))
+		out.Listeners = append(out.Listeners, showListener(st, l))
 	}
 	return out, nil
 }
 
-func showListener(l *lb.Listener) listenerOut {
+func showListener(st *lb.State, l *lb.Listener) listenerOut {
 	out := listenerOut{
 		ListenerId: string(l.ID), ListenerName: l.Name, Protocol: string(l.Protocol), CreateTime: stamp(l.Created),
-		TargetType: "NODE", SessionType: "NORMAL", Port: int(l.Port), MaxConn: -1, MaxCps: -1,
+		TargetType: l.From.Name(), SessionType: "NORMAL", Port: int(l.Port), MaxConn: -1, MaxCps: -1,
 	}
 	if !l.Protocol.Layer7() {
 		out.Scheduler, out.HealthCheck = &l.Scheduler, showCheck(l.Check)
@@ -270,8 +285,9 @@ func showListener(l *lb.Listener) listenerOut {
 	if l.Stopped {
 		out.AttrFlags = append(out.AttrFlags, flagStop)
 	}
+	out.TargetGroup, out.TargetGroupList = showGroup(st, l.Group)
 	for i := range l.Rules {
-		out.Rules = append(out.Rules, showRule(l, &l.Rules[i]))
+		out.Rules = append(out.Rules, showRule(st, l, &l.Rules[i]))
 	}
 	return out
 }

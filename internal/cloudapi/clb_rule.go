@@ -16,7 +16,7 @@ type ruleIn struct {
 	HealthCheck   *healthCheckIn `tc:""`
 	Scheduler     string         `tc:"only=WRR"`
 	ForwardType   string         `tc:"only=HTTP"`
-	TargetType    string         `tc:"only=NODE"`
+	TargetType    string         `tc:"only=NODE|TARGETGROUP|TARGETGROUP-V2"`
 	DefaultServer bool           `tc:""`
 	_             struct{}       `unserved:"Domains SessionExpireTime Certificate Http2 TrpcCallee TrpcFunc Quic MultiCertInfo CookieName OAuth"`
 }
@@ -71,7 +71,7 @@ func createRule(c *Call, in *createRuleIn) (*createRuleOut, error) {
 
 // rule checks a new rule against the listener's others.
 func (in *ruleIn) rule(l *lb.Listener, field string) (lb.Rule, error) {
-	r := lb.Rule{Domain: in.Domain, URL: in.Url, Scheduler: "WRR", Check: lb.DefaultCheck(l.Protocol)}
+	r := lb.Rule{Domain: in.Domain, URL: in.Url, Scheduler: "WRR", Check: lb.DefaultCheck(l.Protocol), From: targetType(in.TargetType)}
 	if err := lb.ValidateDomain(field+"Domain", r.Domain); err != nil {
 		return r, err
 	}
@@ -172,7 +172,11 @@ func modifyRule(c *Call, in *modifyRuleIn) (*done, error) {
 			}
 			r.URL = in.Url
 		}
+		before := r.Check
 		if err := in.HealthCheck.apply(&r.Check, l.Protocol); err != nil {
+			return err
+		}
+		if err := keepsCheck(r.From, before, r.Check); err != nil {
 			return err
 		}
 		tx.PutListener(l)
@@ -330,13 +334,15 @@ type ruleOut struct {
 	DefaultServer, Http2                                                    bool
 	SessionExpireTime                                                       int
 	HealthCheck                                                             *healthCheckOut
-	Certificate, TargetGroup, RewriteTarget                                 *none
-	TargetGroupList                                                         []none
+	Certificate, RewriteTarget                                              *none
+	TargetGroup                                                             *basicGroup
+	TargetGroupList                                                         []basicGroup
 }
 
-func showRule(l *lb.Listener, r *lb.Rule) ruleOut {
+func showRule(st *lb.State, l *lb.Listener, r *lb.Rule) ruleOut {
+	group, groups := showGroup(st, r.Group)
 	return ruleOut{
-		LocationId: string(r.ID), Domain: r.Domain, Url: r.URL, Scheduler: r.Scheduler, ForwardType: "HTTP", TargetType: "NODE",
+		LocationId: string(r.ID), Domain: r.Domain, Url: r.URL, Scheduler: r.Scheduler, ForwardType: "HTTP", TargetType: r.From.Name(), TargetGroup: group, TargetGroupList: groups,
 		ListenerId: string(l.ID), CreateTime: stamp(r.Created), BeAutoCreated: false, Domains: []string{r.Domain},
 		DefaultServer: r.Default, Http2: false, HealthCheck: showCheck(r.Check),
 	}

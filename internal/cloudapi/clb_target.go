@@ -52,10 +52,13 @@ func placeTargets(l *lb.Listener, location, domain, url string) (*[]lb.Target, e
 		if location != "" || domain != "" || url != "" {
 			return nil, errorf("InvalidParameter.LocationNotFound", "LocationId: %s is a %s listener, which has no rules; leave out LocationId, Domain and Url", l.ID, l.Protocol)
 		}
-		return &l.Targets, nil
+		return &l.Targets, boundByThemselves(groupPlace{l, nil})
 	}
 	r, err := findRule(l, location, domain, url)
 	if err != nil {
+		return nil, err
+	}
+	if err := boundByThemselves(groupPlace{l, r}); err != nil {
 		return nil, err
 	}
 	return &r.Targets, nil

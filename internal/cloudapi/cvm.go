@@ -202,6 +202,7 @@ func terminateInstances(c *Call, in *terminateInstancesIn) (*done, error) {
 				tx.PutListener(l)
 			}
 		}
+		leaveTargetGroups(tx, i.ID)
 		tx.DeleteInstance(i.ID)
 		return nil
 	})

@@ -41,6 +41,18 @@ func taggables() []taggable {
 				b.Tags = tags
 				tx.PutBalancer(&b)
 			}},
+		{"clb", "targetgroup",
+			func(st *lb.State, id string) (lb.Tags, bool) {
+				if g := st.TargetGroups[lb.TargetGroupID(id)]; g != nil {
+					return g.Tags, true
+				}
+				return nil, false
+			},
+			func(tx *store.Tx, id string, tags lb.Tags) {
+				g := *tx.State().TargetGroups[lb.TargetGroupID(id)]
+				g.Tags = tags
+				tx.PutTargetGroup(&g)
+			}},
 		{"cvm", "instance",
 			func(st *lb.State, id string) (lb.Tags, bool) {
 				if i := st.Instances[lb.InstanceID(id)]; i != nil {
@@ -99,7 +111,7 @@ func findTaggable(field, service, prefix string) (taggable, error) {
 		}
 	}
 	return taggable{}, refuse(lb.Unsupported, field, fmt.Sprintf("resources %s/%s have no tags here", clip(service, 40), clip(prefix, 40)),
-		"served: clb/clb, cvm/instance, cvm/sg, vpc/vpc, vpc/subnet")
+		"served: clb/clb, clb/targetgroup, cvm/instance, cvm/sg, vpc/vpc, vpc/subnet")
 }
 
 type describeTagsIn struct {

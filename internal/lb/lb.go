@@ -208,8 +208,10 @@ type Listener struct {
 	Scheduler string // "WRR"; layer 4 only
 	Check     HealthCheck
 	Targets   []Target
-	Rules     []Rule // layer 7; in order of creation
-	Stopped   bool   // true: it answers nobody and its targets are not probed
+	Rules     []Rule        // layer 7; in order of creation
+	Stopped   bool          // true: it answers nobody and its targets are not probed
+	From      TargetType    // layer 4 only
+	Group     TargetGroupID // whose members Targets are; "": none is associated
 	Echo      map[string]string
 }
 
@@ -223,6 +225,8 @@ type Rule struct {
 	Scheduler string
 	Check     HealthCheck
 	Targets   []Target
+	From      TargetType
+	Group     TargetGroupID // whose members Targets are; "": none is associated
 	Echo      map[string]string
 }
 
@@ -277,15 +281,16 @@ type Node struct {
 // State is the whole desired state of one region at one revision. A State
 // handed out is never changed: writers make a new one.
 type State struct {
-	Revision  Revision
-	Groups    map[GroupID]*SecurityGroup
-	VPCs      map[VPCID]*VPC
-	Subnets   map[SubnetID]*Subnet
-	Instances map[InstanceID]*Instance
-	Balancers map[BalancerID]*LoadBalancer
-	Listeners map[ListenerID]*Listener
-	Nodes     map[NodeID]*Node
-	Addresses map[AddressID]*Address
+	Revision     Revision
+	Groups       map[GroupID]*SecurityGroup
+	VPCs         map[VPCID]*VPC
+	Subnets      map[SubnetID]*Subnet
+	Instances    map[InstanceID]*Instance
+	Balancers    map[BalancerID]*LoadBalancer
+	Listeners    map[ListenerID]*Listener
+	Nodes        map[NodeID]*Node
+	TargetGroups map[TargetGroupID]*TargetGroup
+	Addresses    map[AddressID]*Address
 }
 
 // A Packet is what a gate judges: one packet's addresses as they are at that

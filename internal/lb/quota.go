@@ -16,6 +16,7 @@ type Quotas struct {
 	RulesPerListener   int // layer 7
 	TargetsPerListener int // of a layer-4 listener or a layer-7 rule
 	BalancersPerType   int
+	TargetGroups       int
 }
 
 // DefaultQuotas are the published limits.
@@ -24,6 +25,6 @@ func DefaultQuotas() Quotas {
 		Groups: 50, RulesPerDirection: 100, ExpandedRules: 2000,
 		GroupsPerInstance: 5, InstancesPerGroup: 2000, References: 10,
 		GroupsPerBalancer: 5, RulesOnBalancer: 512,
-		ListenersPerLB: 50, RulesPerListener: 50, TargetsPerListener: 100, BalancersPerType: 100,
+		ListenersPerLB: 50, RulesPerListener: 50, TargetsPerListener: 100, BalancersPerType: 100, TargetGroups: 100,
 	}
 }

@@ -47,6 +47,8 @@ var (
 		func(s *lb.State) *map[lb.BalancerID]*lb.LoadBalancer { return &s.Balancers }}
 	listeners = &collection[lb.ListenerID, lb.Listener]{"listener",
 		func(s *lb.State) *map[lb.ListenerID]*lb.Listener { return &s.Listeners }}
+	targetGroups = &collection[lb.TargetGroupID, lb.TargetGroup]{"targetgroup",
+		func(s *lb.State) *map[lb.TargetGroupID]*lb.TargetGroup { return &s.TargetGroups }}
 	nodes = &collection[lb.NodeID, lb.Node]{"node",
 		func(s *lb.State) *map[lb.NodeID]*lb.Node { return &s.Nodes }}
 	addresses = &collection[lb.AddressID, lb.Address]{"address",
@@ -63,7 +65,7 @@ type anyCollection interface {
 
 // collections lists every kind of object.
 func collections() []anyCollection {
-	return []anyCollection{groups, vpcs, subnets, instances, balancers, listeners, nodes, addresses}
+	return []anyCollection{groups, vpcs, subnets, instances, balancers, listeners, targetGroups, nodes, addresses}
 }
 
 func (c *collection[K, V]) name() string { return c.kind }

@@ -84,6 +84,9 @@ func everything(tx *Tx) {
 	tx.PutListener(&lb.Listener{ID: "lbl-1", Num: tx.NextNum(), Balancer: "lb-1", Protocol: lb.ListenHTTP, Port: 80, Created: when,
 		Check: lb.HealthCheck{On: true, HTTPCode: 31},
 		Rules: []lb.Rule{{ID: "loc-1", Domain: "*.example.com", URL: "/", Targets: []lb.Target{{Num: tx.NextNum(), Instance: "ins-1", Port: 8080, Weight: 10, Registered: when}}}}})
+	weight := 5
+	tx.PutTargetGroup(&lb.TargetGroup{ID: "lbtg-1", VPC: "vpc-1", Type: lb.TargetGroupV2, Protocol: lb.ListenHTTP, Port: 80, Weight: &weight, Check: lb.HealthCheck{On: true},
+		Members: []lb.Member{{Instance: "ins-1", Port: 8080, Registered: when}}, Created: when, Tags: tags})
 	tx.PutNode(&lb.Node{ID: "gateway-1", Num: tx.NextNum(), Role: lb.RoleGateway, Address: netip.MustParseAddr("192.0.2.129"), Created: when})
 }
 

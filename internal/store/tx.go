@@ -74,6 +74,9 @@ func (tx *Tx) PutBalancer(b *lb.LoadBalancer) { put(tx, balancers, b.ID, b) }
 // PutListener writes l, whole, under its ID.
 func (tx *Tx) PutListener(l *lb.Listener) { put(tx, listeners, l.ID, l) }
 
+// PutTargetGroup writes g, whole, under its ID. It changes no listener.
+func (tx *Tx) PutTargetGroup(g *lb.TargetGroup) { put(tx, targetGroups, g.ID, g) }
+
 // PutNode writes n, whole, under its ID.
 func (tx *Tx) PutNode(n *lb.Node) { put(tx, nodes, n.ID, n) }
 
@@ -98,6 +101,9 @@ func (tx *Tx) DeleteBalancer(id lb.BalancerID) { remove(tx, balancers, id) }
 
 // DeleteListener removes a listener.
 func (tx *Tx) DeleteListener(id lb.ListenerID) { remove(tx, listeners, id) }
+
+// DeleteTargetGroup removes a target group.
+func (tx *Tx) DeleteTargetGroup(id lb.TargetGroupID) { remove(tx, targetGroups, id) }
 
 // DeleteNode removes a node.
 func (tx *Tx) DeleteNode(id lb.NodeID) { remove(tx, nodes, id) }
