@@ -34,7 +34,7 @@ func targetGroupActions() []Action {
 // groupCheckIn is the health check of a v2 target group, which has names of
 // its own for the same things.
 type groupCheckIn struct {
-	HealthSwitch    *bool    `tc:""`
+	HealthSwitch    *bool    `tc:"required"`
 	Protocol        *string  `tc:""`
 	Port            *int64   `tc:""`
 	Timeout         *int64   `tc:""`

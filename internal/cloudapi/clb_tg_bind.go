@@ -14,7 +14,7 @@ import (
 type associationIn struct {
 	LoadBalancerId string `tc:"required"`
 	TargetGroupId  string `tc:"required"`
-	ListenerId     string `tc:"required"`
+	ListenerId     string `tc:""`
 	LocationId     string `tc:""`
 	Weight         *int64 `tc:"only=10"` // the default: a listener or rule has one group
 }
@@ -53,6 +53,9 @@ func (p groupPlace) name() string {
 
 // place finds what an association names, as a copy to edit and put.
 func (in *associationIn) place(st *lb.State, field string) (groupPlace, error) {
+	if in.ListenerId == "" {
+		return groupPlace{}, refuse(lb.Missing, field+"ListenerId", "no listener is named", "give the id of one of the load balancer's")
+	}
 	l, err := changeListener(st, in.LoadBalancerId, in.ListenerId)
 	if err != nil {
 		return groupPlace{}, err
