@@ -9,11 +9,13 @@ import "slices"
 func Actions() []Action {
 	return slices.Concat(
 		sallyportActions(),
+		importActions(),
 		clbActions(),
 		clbBatchActions(),
 		clbListActions(),
 		targetGroupActions(),
 		vpcActions(),
+		eipActions(),
 		cvmActions(),
 		tagActions(),
 	)

@@ -20,10 +20,12 @@ type internetAccessible struct {
 }
 
 type createLoadBalancerIn struct {
-	LoadBalancerType         string              `tc:"required,only=OPEN"`
+	LoadBalancerType         string              `tc:"required,only=OPEN|INTERNAL"`
 	Forward                  *int64              `tc:"only=1"`
 	LoadBalancerName         string              `tc:""`
 	VpcId                    string              `tc:""`
+	SubnetId                 string              `tc:""`
+	EipAddressId             string              `tc:""`
 	AddressIPVersion         string              `tc:"only=IPV4|ipv4"`
 	Number                   *int64              `tc:""`
 	MasterZoneId             string              `tc:""`
@@ -35,7 +37,7 @@ type createLoadBalancerIn struct {
 	ProjectId                *int64              `tc:"echo"`
 	InternetAccessible       *internetAccessible `tc:"echo"`
 	LBChargeType             *string             `tc:"echo"`
-	_                        struct{}            `unserved:"SubnetId VipIsp BandwidthPackageId ExclusiveCluster SlaType ClusterIds SnatPro SnatIps ClusterTag SlaveZoneId EipAddressId DynamicVip Egress LBChargePrepaid AccessLogTopicId AdvancedRoute AvailableZoneAffinityInfo"`
+	_                        struct{}            `unserved:"VipIsp BandwidthPackageId ExclusiveCluster SlaType ClusterIds SnatPro SnatIps ClusterTag SlaveZoneId DynamicVip Egress LBChargePrepaid AccessLogTopicId AdvancedRoute AvailableZoneAffinityInfo"`
 }
 
 type createLoadBalancerOut struct {
@@ -79,7 +81,7 @@ func createLoadBalancer(c *Call, in *createLoadBalancerIn) (*createLoadBalancerO
 
 func (c *Call) checkCreate(in *createLoadBalancerIn) (number int64, err error) {
 	if in.LoadBalancerType == "" {
-		return 0, refuse(lb.Missing, "LoadBalancerType", "no type is given", "use OPEN")
+		return 0, refuse(lb.Missing, "LoadBalancerType", "no type is given", "use OPEN or INTERNAL")
 	}
 	if err := checkBalancerName(in.LoadBalancerName); err != nil {
 		return 0, err
@@ -102,6 +104,9 @@ func (c *Call) checkCreate(in *createLoadBalancerIn) (number int64, err error) {
 	if in.Vip != "" && number > 1 {
 		return 0, refuse(lb.Coexist, "Vip", "one VIP cannot serve several load balancers", "leave out Number or Vip")
 	}
+	if in.EipAddressId != "" && number > 1 {
+		return 0, refuse(lb.Coexist, "EipAddressId", "one EIP cannot serve several load balancers", "leave out Number or EipAddressId")
+	}
 	return number, nil
 }
 
@@ -120,33 +125,24 @@ func checkBalancerName(name string) error {
 }
 
 func (c *Call) newBalancer(tx *store.Tx, in *createLoadBalancerIn) (*lb.LoadBalancer, error) {
-	st := tx.State()
-	if len(st.Balancers) >= c.Quotas.BalancersPerType {
-		return nil, refuse(lb.LimitExceeded, "", fmt.Sprintf("the region has its %s", count(c.Quotas.BalancersPerType, "load balancer")), "delete one")
-	}
-	network, err := c.balancerVPC(tx, in.VpcId)
-	if err != nil {
-		return nil, err
-	}
-	vip, err := c.pickVIP(st, in.Vip)
-	if err != nil {
-		return nil, err
-	}
 	tags, err := tagsOf(in.Tags)
 	if err != nil {
 		return nil, err
 	}
 	b := &lb.LoadBalancer{
-		ID: newID("lb-", st.Balancers), Num: tx.NextNum(), Name: in.LoadBalancerName, Type: lb.Open, VPC: network,
-		VIPs: []netip.Addr{vip}, PassToTarget: in.LoadBalancerPassToTarget, Created: c.Now().UTC(), Tags: tags, Echo: c.Echo,
+		ID: newID("lb-", tx.State().Balancers), Type: lb.BalancerType(in.LoadBalancerType),
+		PassToTarget: in.LoadBalancerPassToTarget, Created: c.Now().UTC(), Tags: tags, Echo: c.Echo,
 	}
-	taken := b.Name == ""
-	for _, other := range st.Balancers {
-		taken = taken || other.Name == b.Name
+	if err := c.place(tx, b, in.VpcId, in.SubnetId, in.Vip); err != nil {
+		return nil, err
 	}
-	if taken { // a name in use gets another one instead, as published
-		b.Name = string(b.ID)
+	if in.EipAddressId != "" {
+		if err := associate(tx, b, "EipAddressId", "EipAddressId", in.EipAddressId); err != nil {
+			return nil, err
+		}
 	}
+	nameBalancer(tx.State(), b, in.LoadBalancerName)
+	b.Num = tx.NextNum()
 	return b, nil
 }
 
@@ -162,12 +158,7 @@ func (c *Call) balancerVPC(tx *store.Tx, id string) (lb.VPCID, error) {
 }
 
 func (c *Call) pickVIP(st *lb.State, wanted string) (netip.Addr, error) {
-	taken := map[netip.Addr]bool{}
-	for _, b := range st.Balancers {
-		for _, vip := range b.VIPs {
-			taken[vip] = true
-		}
-	}
+	taken := usedAddresses(st)
 	if wanted == "" {
 		vip, ok := freeAddr(c.VIPPool, taken)
 		if !ok {
@@ -253,6 +244,9 @@ func modifyLoadBalancerAttributes(c *Call, in *modifyLoadBalancerAttributesIn) (
 		}
 		if in.LoadBalancerPassToTarget != nil {
 			b.PassToTarget = *in.LoadBalancerPassToTarget
+			if err := checkPassToTarget(b); err != nil {
+				return err
+			}
 		}
 		if in.DeleteProtect != nil {
 			b.Protected = *in.DeleteProtect
@@ -306,6 +300,7 @@ func deleteLoadBalancer(c *Call, in *deleteLoadBalancerIn) (*done, error) {
 			if bound >= riskyTargets && !in.ForceDelete {
 				return errorf("FailedOperation.TargetNumCheckRisk", "load balancer %s has %s; unbind them or set ForceDelete", id, count(bound, "target"))
 			}
+			disassociate(tx, b.ID)
 			tx.DeleteBalancer(b.ID)
 		}
 		return nil

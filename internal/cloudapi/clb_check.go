@@ -62,6 +62,14 @@ func (in *healthCheckIn) apply(h *lb.HealthCheck, p lb.ListenerProtocol) error {
 	return nil
 }
 
+// probeFrom gives a new check the server's SourceIpType where its author says
+// nothing.
+func (c *Call) probeFrom(h *lb.HealthCheck, in *healthCheckIn) {
+	if h.Type != "" && (in == nil || in.SourceIpType == nil) {
+		h.SourceIPType = c.SourceIPType
+	}
+}
+
 // setInt bounds what is stored; validation names what is out of range.
 func setInt(to *int, given *int64) {
 	if given != nil {

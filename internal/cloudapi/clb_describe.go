@@ -16,7 +16,7 @@ import (
 type describeLoadBalancersIn struct {
 	LoadBalancerIds   []string `tc:""`
 	LoadBalancerType  string   `tc:""`
-	Forward           *int64   `tc:"only=1"`
+	Forward           *int64   `tc:"only=1|0|-1"` // -1: both
 	LoadBalancerName  string   `tc:""`
 	LoadBalancerVips  []string `tc:""`
 	BackendPublicIps  []string `tc:""`
@@ -107,6 +107,7 @@ func (in *describeLoadBalancersIn) matches(st *lb.State, b *lb.LoadBalancer) boo
 	switch {
 	case len(in.LoadBalancerIds) > 0 && !slices.Contains(in.LoadBalancerIds, string(b.ID)),
 		in.LoadBalancerType != "" && in.LoadBalancerType != string(b.Type),
+		in.Forward != nil && *in.Forward != -1 && (*in.Forward == 0) != b.Classic,
 		!strings.Contains(b.Name, in.LoadBalancerName),
 		len(in.LoadBalancerVips) > 0 && !overlap(in.LoadBalancerVips, vips),
 		in.ProjectId != nil && *in.ProjectId != projectOf(b),
@@ -173,6 +174,9 @@ func (c *Call) showBalancer(st *lb.State, b *lb.LoadBalancer) loadBalancerOut {
 		ChargeType:        chargeType(b), LoadBalancerPassToTarget: b.PassToTarget,
 	}
 	out.AttributeFlags = attributeFlags(st, b)
+	if b.Classic {
+		out.Forward = 0
+	}
 	for _, key := range sortedKeys(b.Tags) {
 		out.Tags = append(out.Tags, clbTagOut{key, b.Tags[key]})
 	}

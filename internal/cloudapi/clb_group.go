@@ -38,6 +38,10 @@ func setLoadBalancerSecurityGroups(c *Call, in *setLoadBalancerSecurityGroupsIn)
 func (c *Call) bind(st *lb.State, b *lb.LoadBalancer, id, field string) error {
 	group := lb.GroupID(id)
 	switch {
+	case c.SeedMode && b.Private():
+		return refuse(lb.Invalid, field, fmt.Sprintf("%s is private, and in seed mode only public load balancers can have security groups", b.ID), "bind groups to its instances, or start the server without --seed-mode")
+	case !b.BindsGroups():
+		return refuse(lb.Invalid, field, fmt.Sprintf("%s is a private load balancer of a kind that cannot have security groups (classic, or in the basic network)", b.ID), "bind groups to its instances")
 	case st.Groups[group] == nil:
 		return refuse(lb.NotFound, field, fmt.Sprintf("there is no security group %q", clip(id, 40)), "DescribeSecurityGroups lists them")
 	case slices.Contains(b.Groups, group):

@@ -46,6 +46,7 @@ func createListener(c *Call, in *createListenerIn) (*createListenerOut, error) {
 	if err := checkListenerFrom(from, proto); err != nil {
 		return nil, err
 	}
+	c.probeFrom(&check, in.HealthCheck)
 	var ids []string
 	err = c.Update(func(tx *store.Tx) error {
 		ids = nil

@@ -55,6 +55,7 @@ func createRule(c *Call, in *createRuleIn) (*createRuleOut, error) {
 			}
 			r.ID, r.Created = newID("loc-", taken), c.Now().UTC()
 			taken[r.ID] = true
+			c.probeFrom(&r.Check, in.Rules[i].HealthCheck)
 			l.Rules = append(l.Rules, r)
 			if in.Rules[i].DefaultServer || len(l.Rules) == 1 {
 				setDefault(l, r.Domain)

@@ -137,7 +137,7 @@ func (c *Call) bindTargets(tx *store.Tx, l *lb.Listener, targets *[]lb.Target, g
 		case instance == nil || instance.State == lb.Terminating:
 			return refuse(lb.NotFound, at+"InstanceId", fmt.Sprintf("there is no instance %q", clip(t.InstanceId, 40)), "name one that DescribeInstances lists")
 		case instance.VPC != network:
-			return refuse(lb.Invalid, at+"InstanceId", fmt.Sprintf("%s is in %s, the load balancer in %s", t.InstanceId, instance.VPC, network), "both must be in one VPC")
+			return refuse(lb.Invalid, at+"InstanceId", fmt.Sprintf("%s is in %s, the load balancer in %s", t.InstanceId, networkText(instance.VPC), networkText(network)), "both must be in one network")
 		case t.find(*targets) >= 0:
 			return refuse(lb.Duplicate, at+"Port", fmt.Sprintf("%s port %d is bound already", t.InstanceId, t.Port), "leave it out")
 		case len(*targets) >= c.Quotas.TargetsPerListener:

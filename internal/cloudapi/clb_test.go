@@ -133,8 +133,8 @@ func TestCreateLoadBalancer(t *testing.T) {
 	for _, tc := range []struct{ params, code, text string }{
 		{`{}`, "MissingParameter", "LoadBalancerType"},
 		{`{"LoadBalancerType":""}`, "MissingParameter", "LoadBalancerType"},
-		{`{"LoadBalancerType":"INTERNAL","VpcId":"vpc-1","SubnetId":"subnet-1"}`, "UnsupportedOperation", `"INTERNAL"`},
-		{`{"LoadBalancerType":"OPEN","SubnetId":"subnet-1"}`, "UnsupportedOperation", "SubnetId"},
+		{`{"LoadBalancerType":"ANYCAST"}`, "UnsupportedOperation", `"ANYCAST"`},
+		{`{"LoadBalancerType":"OPEN","SubnetId":"subnet-1"}`, "InvalidParameterValue", "SubnetId"},
 		{`{"LoadBalancerType":"OPEN","Forward":2}`, "UnsupportedOperation", "Forward"},
 		{`{"LoadBalancerType":"OPEN","AddressIPVersion":"IPv6FullChain"}`, "UnsupportedOperation", "AddressIPVersion"},
 		{`{"LoadBalancerType":"OPEN","SnatPro":true}`, "UnsupportedOperation", "SnatPro"},
@@ -164,7 +164,7 @@ func TestCreateLoadBalancer(t *testing.T) {
 	small.refused("CreateLoadBalancer", `{"LoadBalancerType":"OPEN"}`, "ResourceInsufficient", "VIP pool")
 	small.refused("CreateLoadBalancer", `{"LoadBalancerType":"OPEN","Number":2}`, "ResourceInsufficient", "VIP pool")
 	small.Quotas.BalancersPerType = 2
-	small.refused("CreateLoadBalancer", `{"LoadBalancerType":"OPEN"}`, "LimitExceeded", "2 load balancers")
+	small.refused("CreateLoadBalancer", `{"LoadBalancerType":"OPEN"}`, "LimitExceeded", "2 public load balancers")
 }
 
 func TestDescribeLoadBalancers(t *testing.T) {
@@ -466,7 +466,7 @@ func TestTargets(t *testing.T) {
 		{"RegisterTargets", rule + `"Targets":[{"InstanceId":"ins-a","Port":1},{"InstanceId":"ins-a","Port":1}]}`, "InvalidParameterValue.Duplicate", "named twice"},
 		{"RegisterTargets", rule + `"Targets":[{"InstanceId":"ins-a","Port":8080}]}`, "InvalidParameterValue.Duplicate", "bound already"},
 		{"RegisterTargets", rule + `"Targets":[{"InstanceId":"ins-none","Port":1}]}`, "InvalidParameterValue", "ins-none"},
-		{"RegisterTargets", rule + `"Targets":[{"InstanceId":"ins-far","Port":1}]}`, "InvalidParameterValue", "one VPC"},
+		{"RegisterTargets", rule + `"Targets":[{"InstanceId":"ins-far","Port":1}]}`, "InvalidParameterValue", "one network"},
 		{"RegisterTargets", rule + `"Targets":[{"InstanceId":"ins-a","Port":1,"Type":"ENI"}]}`, "UnsupportedOperation", "ENI"},
 		{"RegisterTargets", rule + `"Targets":[{"InstanceId":"ins-a","Port":1,"EniIp":"10.0.0.1"}]}`, "UnsupportedOperation", "EniIp"},
 		{"RegisterTargets", `{"LoadBalancerId":"$lb","ListenerId":"$http","Targets":[{"InstanceId":"ins-a","Port":1}]}`, "MissingParameter", "LocationId"},

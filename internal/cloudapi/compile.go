@@ -23,7 +23,7 @@ func (c *Call) checkCompiles(before, after *lb.State) error {
 	var affected []binding
 	add := func(object string, old, now []lb.GroupID, dirs ...policy.Direction) {
 		if len(now) > 0 && (!slices.Equal(old, now) || slices.ContainsFunc(now, func(id lb.GroupID) bool { return changed[id] })) {
-			affected = append(affected, binding{object, old, now, dirs})
+			affected = append(affected, binding{object, old, now, dirs, nil})
 		}
 	}
 	for id, b := range after.Balancers {
@@ -32,6 +32,9 @@ func (c *Call) checkCompiles(before, after *lb.State) error {
 			old = was.Groups
 		}
 		add("load balancer "+string(id), old, b.Groups, policy.In)
+		if n := len(affected); b.Private() && n > 0 && affected[n-1].object == "load balancer "+string(id) {
+			affected[n-1].private = b
+		}
 	}
 	for id, i := range after.Instances {
 		var old []lb.GroupID
@@ -57,6 +60,7 @@ type binding struct {
 	object   string // "load balancer lb-…"
 	old, now []lb.GroupID
 	dirs     []policy.Direction // that are judged there
+	private  *lb.LoadBalancer   // whose VIP keeps other networks out; nil for all others
 }
 
 // changedGroups are the groups whose resolved rules may have changed.
@@ -102,10 +106,15 @@ type door struct {
 
 func (d *door) check(b binding, dir policy.Direction) error {
 	key := fmt.Sprint(dir, b.now)
+	groups := d.after.Resolve(b.now, dir)
+	if b.private != nil {
+		key = b.object
+		groups = d.after.Gate1(b.private, b.private.VIPs[0])
+	}
 	if d.passed[key] {
 		return nil
 	}
-	_, err := d.c.Compile(d.after.Resolve(b.now, dir))
+	_, err := d.c.Compile(groups)
 	if err == nil {
 		d.passed[key] = true
 		return nil

@@ -23,6 +23,9 @@ func usedAddresses(st *lb.State) map[netip.Addr]bool {
 			used[vip] = true
 		}
 	}
+	for _, a := range st.Addresses {
+		used[a.IP] = true
+	}
 	return used
 }
 

@@ -163,6 +163,11 @@ func (in *runInstancesIn) make(c *Call, tx *store.Tx, tags lb.Tags, out *runInst
 	if err != nil {
 		return err
 	}
+	return in.makeIn(c, tx, subnet, tags, out)
+}
+
+// makeIn is make in a subnet that is known, or in the basic network.
+func (in *runInstancesIn) makeIn(c *Call, tx *store.Tx, subnet *lb.Subnet, tags lb.Tags, out *runInstancesOut) error {
 	groups, err := in.groups(c, tx)
 	if err != nil {
 		return err

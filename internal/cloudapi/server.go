@@ -47,6 +47,11 @@ type Options struct {
 	VIPPool []netip.Prefix // public load balancers take their VIPs from here
 	EIPPool []netip.Prefix // instances take their public addresses from here
 	Quotas  lb.Quotas      // zero: lb.DefaultQuotas
+	// SeedMode refuses to bind groups to private load balancers, as documents
+	// of 2019 said.
+	SeedMode bool
+	// SourceIPType is that of health checks whose author says nothing: 0 or 1.
+	SourceIPType int
 	// Compile tells whether groups fit into the kernel; nil: policy.Compile.
 	// One that remembers is better, because every write asks it.
 	Compile func([]policy.Group) (*policy.Compiled, error)

@@ -82,9 +82,9 @@ func (s *State) Networks(b *LoadBalancer) []netip.Prefix {
 }
 
 // BasicNetwork is the one network of all instances and private load balancers
-// outside any VPC.
+// outside any VPC. It lies where no VPC can: in the range of RFC 2544.
 func BasicNetwork() netip.Prefix {
-	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 255, 0, 0}), 16)
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 18, 0, 0}), 16)
 }
 
 // Ranges are all address ranges of the VPC, its own first.

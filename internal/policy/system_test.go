@@ -79,7 +79,7 @@ func TestGate1(t *testing.T) {
 		{"inside, group", &bound, vip, "10.200.3.4", ruled},
 		{"outside, group", &bound, vip, "203.0.113.9", kept},
 		{"the Internet on the EIP, group", &bound, eip, "203.0.113.9", ruled},
-		{"basic, inside", &basic, vip, "10.255.0.9", open},
+		{"basic, inside", &basic, vip, "198.18.0.9", open},
 		{"basic, from a VPC", &basic, vip, "10.200.3.4", kept},
 	} {
 		groups := NewResolver(state).Gate1(row.b, row.dialled)
