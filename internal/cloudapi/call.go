@@ -44,7 +44,7 @@ func (c *Call) Update(fn func(tx *store.Tx) error) error {
 		if err := fn(tx); err != nil {
 			return err
 		}
-		if err := c.checkCompiles(&before, tx.State()); err != nil {
+		if err := c.checkCompiles(tx, &before); err != nil {
 			return err
 		}
 		if c.Service == serviceCLB {

@@ -6,10 +6,12 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/sallyport/sallyport/internal/lb"
 	"github.com/sallyport/sallyport/internal/policy"
+	"github.com/sallyport/sallyport/internal/store"
 )
 
 // checkCompiles refuses a change after which the groups of some load balancer
@@ -18,34 +20,11 @@ import (
 // looked at: whose binding changed, whose groups' rules changed, and whose
 // groups name one that instances joined or left. What did not fit before may
 // change, because some changes repair it.
-func (c *Call) checkCompiles(before, after *lb.State) error {
-	changed := changedGroups(before, after)
-	var affected []binding
-	add := func(object string, old, now []lb.GroupID, dirs ...policy.Direction) {
-		if len(now) > 0 && (!slices.Equal(old, now) || slices.ContainsFunc(now, func(id lb.GroupID) bool { return changed[id] })) {
-			affected = append(affected, binding{object, old, now, dirs, nil})
-		}
-	}
-	for id, b := range after.Balancers {
-		var old []lb.GroupID
-		if was := before.Balancers[id]; was != nil {
-			old = was.Groups
-		}
-		add("load balancer "+string(id), old, b.Groups, policy.In)
-		if n := len(affected); b.Private() && n > 0 && affected[n-1].object == "load balancer "+string(id) {
-			affected[n-1].private = b
-		}
-	}
-	for id, i := range after.Instances {
-		var old []lb.GroupID
-		if was := before.Instances[id]; was != nil {
-			old = was.Groups
-		}
-		add("instance "+string(id), old, i.Groups, policy.In, policy.Out)
-	}
-	slices.SortFunc(affected, func(x, y binding) int { return -cmp.Compare(x.object, y.object) }) // load balancers first
+func (c *Call) checkCompiles(tx *store.Tx, before *lb.State) error {
+	after := tx.State()
+	changed := changedGroups(tx, before)
 	d := door{c: c, before: policy.NewResolver(before), after: policy.NewResolver(after), passed: map[string]bool{}}
-	for _, b := range affected {
+	for _, b := range affected(tx, before, changed) {
 		for _, dir := range b.dirs {
 			if err := d.check(b, dir); err != nil {
 				return err
@@ -53,6 +32,55 @@ func (c *Call) checkCompiles(before, after *lb.State) error {
 		}
 	}
 	return nil
+}
+
+// affected are the objects whose groups or whose groups' rules have changed,
+// load balancers first. Only who is bound to a changed group is looked at: a
+// change must not cost more because there are more objects.
+func affected(tx *store.Tx, before *lb.State, changed []lb.GroupID) []binding {
+	after := tx.State()
+	found := map[string]binding{}
+	balancer := func(id lb.BalancerID, always bool) {
+		b, was := after.Balancers[id], before.Balancers[id]
+		if b == nil || len(b.Groups) == 0 || !always && was != nil && slices.Equal(was.Groups, b.Groups) {
+			return
+		}
+		var old []lb.GroupID
+		if was != nil {
+			old = was.Groups
+		}
+		door := binding{"load balancer " + string(id), old, b.Groups, []policy.Direction{policy.In}, nil}
+		if b.Private() {
+			door.private = b
+		}
+		found[string(id)] = door
+	}
+	instance := func(id lb.InstanceID, always bool) {
+		i, was := after.Instances[id], before.Instances[id]
+		if i == nil || len(i.Groups) == 0 || !always && was != nil && slices.Equal(was.Groups, i.Groups) {
+			return
+		}
+		var old []lb.GroupID
+		if was != nil {
+			old = was.Groups
+		}
+		found[string(id)] = binding{"instance " + string(id), old, i.Groups, []policy.Direction{policy.In, policy.Out}, nil}
+	}
+	for _, id := range tx.TouchedBalancers() {
+		balancer(id, false)
+	}
+	for _, id := range tx.TouchedInstances() {
+		instance(id, false)
+	}
+	for _, g := range changed {
+		for _, id := range tx.Index().Balancers(g) {
+			balancer(id, true)
+		}
+		for _, id := range tx.Index().Instances(g) {
+			instance(id, true)
+		}
+	}
+	return slices.SortedFunc(maps.Values(found), func(x, y binding) int { return -cmp.Compare(x.object, y.object) })
 }
 
 // A binding is an object with the groups it had and has.
@@ -63,38 +91,34 @@ type binding struct {
 	private  *lb.LoadBalancer   // whose VIP keeps other networks out; nil for all others
 }
 
-// changedGroups are the groups whose resolved rules may have changed.
-func changedGroups(before, after *lb.State) map[lb.GroupID]bool {
+// changedGroups are the groups whose resolved rules may have changed: those
+// that the transaction touched, and those that name a group which an instance
+// joined or left.
+func changedGroups(tx *store.Tx, before *lb.State) []lb.GroupID {
+	after := tx.State()
 	changed := map[lb.GroupID]bool{}
-	for id, g := range after.Groups {
-		if before.Groups[id] != g {
+	for _, id := range tx.TouchedGroups() {
+		if before.Groups[id] != after.Groups[id] {
 			changed[id] = true
 		}
 	}
-	members := map[lb.GroupID]bool{} // groups that instances joined or left
-	moved := func(from, to map[lb.InstanceID]*lb.Instance) {
-		for id, i := range from {
-			other := to[id]
-			if other == i || other != nil && other.Private == i.Private && slices.Equal(other.Groups, i.Groups) {
+	for _, id := range tx.TouchedInstances() {
+		was, is := before.Instances[id], after.Instances[id]
+		if was != nil && is != nil && was.Private == is.Private && slices.Equal(was.Groups, is.Groups) {
+			continue
+		}
+		for _, i := range []*lb.Instance{was, is} {
+			if i == nil {
 				continue
 			}
-			for _, g := range i.Groups {
-				members[g] = true
+			for _, joined := range i.Groups {
+				for _, naming := range tx.Index().Naming(joined) {
+					changed[naming] = true
+				}
 			}
 		}
 	}
-	moved(before.Instances, after.Instances)
-	moved(after.Instances, before.Instances)
-	if len(members) == 0 {
-		return changed
-	}
-	for id, g := range after.Groups {
-		names := func(r lb.PolicyRule) bool { return members[r.PeerGroup] }
-		if slices.ContainsFunc(g.Ingress, names) || slices.ContainsFunc(g.Egress, names) {
-			changed[id] = true
-		}
-	}
-	return changed
+	return sortedKeys(changed)
 }
 
 // A door compiles what a transaction would store.

@@ -59,8 +59,8 @@ var (
 type anyCollection interface {
 	name() string
 	clone(s *lb.State)
-	set(s *lb.State, id string, raw []byte) error
-	remove(s *lb.State, id string)
+	set(s *lb.State, x *Index, id string, raw []byte) error
+	remove(s *lb.State, x *Index, id string)
 }
 
 // collections lists every kind of object.
@@ -78,16 +78,32 @@ func (c *collection[K, V]) clone(s *lb.State) {
 	}
 }
 
-func (c *collection[K, V]) set(s *lb.State, id string, raw []byte) error {
+func (c *collection[K, V]) set(s *lb.State, x *Index, id string, raw []byte) error {
 	v := new(V)
 	if err := decode(raw, v); err != nil {
 		return fmt.Errorf("%s %s: %w", c.kind, id, err)
 	}
+	c.index(x, id, (*c.of(s))[K(id)], v)
 	(*c.of(s))[K(id)] = v
 	return nil
 }
 
-func (c *collection[K, V]) remove(s *lb.State, id string) { delete(*c.of(s), K(id)) }
+func (c *collection[K, V]) remove(s *lb.State, x *Index, id string) {
+	c.index(x, id, (*c.of(s))[K(id)], nil)
+	delete(*c.of(s), K(id))
+}
+
+// index moves the references of an object; old and now may be nil.
+func (c *collection[K, V]) index(x *Index, id string, old, now *V) {
+	var was, is []reference
+	if old != nil {
+		was = x.references(old)
+	}
+	if now != nil {
+		is = x.references(now)
+	}
+	x.move(id, was, is)
+}
 
 // emptyView is the state before the first write; its maps exist.
 func emptyView() *view {
@@ -95,30 +111,32 @@ func emptyView() *view {
 	for _, c := range collections() {
 		c.clone(s)
 	}
-	return &view{state: s}
+	return &view{state: s, index: &Index{}}
 }
 
 // A draft is the next state in the making: it shares all objects with the
 // view it began from, and all maps until one is changed.
 type draft struct {
 	state *lb.State
+	index *Index
 	num   uint32
 	owned map[string]bool // kinds whose map belongs to the draft
 }
 
 func newDraft(v *view) *draft {
 	s := *v.state
-	return &draft{state: &s, num: v.num, owned: map[string]bool{}}
+	x := *v.index
+	return &draft{state: &s, index: &x, num: v.num, owned: map[string]bool{}}
 }
 
 func (d *draft) set(c anyCollection, id string, raw []byte) error {
 	d.own(c)
-	return c.set(d.state, id, raw)
+	return c.set(d.state, d.index, id, raw)
 }
 
 func (d *draft) remove(c anyCollection, id string) {
 	d.own(c)
-	c.remove(d.state, id)
+	c.remove(d.state, d.index, id)
 }
 
 func (d *draft) own(c anyCollection) {

@@ -316,9 +316,9 @@ func (f *fold) object(key string) (c anyCollection, id string, ok bool) {
 // view is the state folded so far. When only tasks or tokens were written, it
 // is the very state it began from.
 func (f *fold) view() *view {
-	v := &view{state: f.draft.state, num: f.draft.num, guard: f.guard}
+	v := &view{state: f.draft.state, index: f.draft.index, num: f.draft.num, guard: f.guard}
 	if v.state.Revision == f.base.state.Revision && len(f.draft.owned) == 0 {
-		v.state = f.base.state
+		v.state, v.index = f.base.state, f.base.index
 	}
 	return v
 }

@@ -16,6 +16,7 @@ type memory struct {
 	mu    sync.Mutex
 	guard int64
 	items map[string]auxItem
+	swept time.Time // when items whose term is over were looked for
 }
 
 type auxItem struct {
@@ -47,9 +48,12 @@ func (m *memory) keep(aux []change) {
 		return
 	}
 	now := m.now()
-	for key, item := range m.items {
-		if !now.Before(item.until) {
-			delete(m.items, key)
+	if now.Sub(m.swept) >= time.Minute { // not at every write: that costs what all items cost
+		m.swept = now
+		for key, item := range m.items {
+			if !now.Before(item.until) {
+				delete(m.items, key)
+			}
 		}
 	}
 	for _, c := range aux {

@@ -49,7 +49,7 @@ func TestRaise(t *testing.T) {
 func TestRaiseAtTheEnd(t *testing.T) {
 	v := *emptyView().state
 	v.Revision = math.MaxUint32 - 2
-	s := newStore(newMemory(nil), &view{state: &v})
+	s := newStore(newMemory(nil), &view{state: &v, index: &Index{}})
 	defer s.Close()
 	if err := s.Raise(t.Context(), math.MaxUint32); !errors.Is(err, errCounter) {
 		t.Errorf("past the last: %v", err)

@@ -62,6 +62,7 @@ type Store struct {
 // immutable.
 type view struct {
 	state *lb.State
+	index *Index // of state
 	num   uint32 // the last number NextNum gave out
 	guard int64  // version of the guard key; 0: never written
 }

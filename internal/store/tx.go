@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/sallyport/sallyport/internal/lb"
 )
@@ -43,6 +44,29 @@ func newTx(ctx context.Context, b backend, base *view) *Tx {
 // Revision is that of the state before them. It is immutable for the caller,
 // but later changes of this transaction appear in it.
 func (tx *Tx) State() *lb.State { return tx.draft.state }
+
+// Index answers who refers to what in State.
+func (tx *Tx) Index() *Index { return tx.draft.index }
+
+// TouchedGroups are the groups that this transaction has put or deleted so
+// far, in order of the first time.
+func (tx *Tx) TouchedGroups() []lb.GroupID { return touched(tx, groups) }
+
+// TouchedInstances is TouchedGroups for instances.
+func (tx *Tx) TouchedInstances() []lb.InstanceID { return touched(tx, instances) }
+
+// TouchedBalancers is TouchedGroups for load balancers.
+func (tx *Tx) TouchedBalancers() []lb.BalancerID { return touched(tx, balancers) }
+
+func touched[K ~string, V any](tx *Tx, c *collection[K, V]) []K {
+	var found []K
+	for _, key := range tx.order {
+		if id, ok := strings.CutPrefix(key, objectKey(c.kind, "")); ok {
+			found = append(found, K(id))
+		}
+	}
+	return found
+}
 
 // NextNum returns a number for a load balancer, listener, target or node:
 // unique in the region, never reused, from 1 and below 2^24. When the numbers
@@ -164,11 +188,11 @@ func (tx *Tx) finish() (write, *view) {
 	if !changed && len(w.aux) == 0 {
 		return w, nil
 	}
-	next := &view{state: tx.base.state, num: w.num}
+	next := &view{state: tx.base.state, index: tx.base.index, num: w.num}
 	if changed {
 		w.revision = max(w.revision+1, tx.floor)
 		tx.draft.state.Revision = w.revision
-		next.state = tx.draft.state
+		next.state, next.index = tx.draft.state, tx.draft.index
 	}
 	return w, next
 }

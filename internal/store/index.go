@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/sallyport/sallyport/internal/lb"
+)
+
+// An Index answers who refers to what in a state, without a look at every
+// object: what a change costs must not grow with the number of others. It is
+// immutable; the next state's shares all but the parts that changed.
+type Index struct {
+	instances relation // group → instances that bind it
+	balancers relation // group → load balancers that bind it
+	naming    relation // group → groups with a rule that names it
+	listeners relation // load balancer → its listeners
+	serving   relation // instance → listeners with it as a target
+}
+
+// Instances are the instances that bind the group, sorted.
+func (x *Index) Instances(g lb.GroupID) []lb.InstanceID { return ids[lb.InstanceID](&x.instances, g) }
+
+// Balancers are the load balancers that bind the group, sorted.
+func (x *Index) Balancers(g lb.GroupID) []lb.BalancerID { return ids[lb.BalancerID](&x.balancers, g) }
+
+// Naming are the groups with a rule that names the group, sorted.
+func (x *Index) Naming(g lb.GroupID) []lb.GroupID { return ids[lb.GroupID](&x.naming, g) }
+
+// Listeners are the listeners of the load balancer, sorted.
+func (x *Index) Listeners(b lb.BalancerID) []lb.ListenerID {
+	return ids[lb.ListenerID](&x.listeners, b)
+}
+
+// Serving are the listeners that have the instance as a target, sorted.
+func (x *Index) Serving(i lb.InstanceID) []lb.ListenerID { return ids[lb.ListenerID](&x.serving, i) }
+
+func ids[V, K ~string](r *relation, key K) []V {
+	found := r.get(string(key))
+	out := make([]V, len(found))
+	for i, id := range found {
+		out[i] = V(id)
+	}
+	return out
+}
+
+// shards is into how many maps a relation is cut: a change copies one.
+const shards = 256
+
+// A relation is a set of pairs, found by the first. The lists are sorted and
+// immutable, and so are the maps once their Index is published.
+type relation [shards]map[string][]string
+
+func shardOf(key string) int {
+	h := uint32(2166136261) // FNV-1a
+	for i := range len(key) {
+		h = (h ^ uint32(key[i])) * 16777619
+	}
+	return int(h % shards)
+}
+
+func (r *relation) get(key string) []string { return r[shardOf(key)][key] }
+
+func (r *relation) add(key, id string) {
+	list := r.get(key)
+	if at, there := slices.BinarySearch(list, id); !there {
+		r.set(key, slices.Insert(slices.Clone(list), at, id))
+	}
+}
+
+func (r *relation) drop(key, id string) {
+	list := r.get(key)
+	if at, there := slices.BinarySearch(list, id); there {
+		r.set(key, slices.Delete(slices.Clone(list), at, at+1))
+	}
+}
+
+func (r *relation) set(key string, list []string) {
+	n := shardOf(key)
+	m := maps.Clone(r[n])
+	if m == nil {
+		m = map[string][]string{}
+	}
+	if m[key] = list; len(list) == 0 {
+		delete(m, key)
+	}
+	r[n] = m
+}
+
+// A reference is one pair of one relation: to is what is referred to.
+type reference struct {
+	in *relation
+	to string
+}
+
+// move replaces the references of one object.
+func (x *Index) move(id string, old, now []reference) {
+	for _, ref := range old {
+		if !slices.Contains(now, ref) {
+			ref.in.drop(ref.to, id)
+		}
+	}
+	for _, ref := range now {
+		if !slices.Contains(old, ref) {
+			ref.in.add(ref.to, id)
+		}
+	}
+}
+
+// references are those of one object; kinds that are not named here have none
+// that anybody asks for.
+func (x *Index) references(object any) []reference {
+	switch v := object.(type) {
+	case *lb.SecurityGroup:
+		return groupReferences(x, v)
+	case *lb.Instance:
+		return bound(&x.instances, v.Groups)
+	case *lb.LoadBalancer:
+		return bound(&x.balancers, v.Groups)
+	case *lb.Listener:
+		return listenerReferences(x, v)
+	}
+	return nil
+}
+
+func groupReferences(x *Index, g *lb.SecurityGroup) []reference {
+	var refs []reference
+	for _, rules := range [...][]lb.PolicyRule{g.Ingress, g.Egress} {
+		for _, r := range rules {
+			if r.PeerGroup != "" {
+				refs = append(refs, reference{&x.naming, string(r.PeerGroup)})
+			}
+		}
+	}
+	return refs
+}
+
+func bound(in *relation, groups []lb.GroupID) []reference {
+	var refs []reference
+	for _, g := range groups {
+		refs = append(refs, reference{in, string(g)})
+	}
+	return refs
+}
+
+func listenerReferences(x *Index, l *lb.Listener) []reference {
+	refs := []reference{{&x.listeners, string(l.Balancer)}}
+	add := func(targets []lb.Target) {
+		for _, t := range targets {
+			refs = append(refs, reference{&x.serving, string(t.Instance)})
+		}
+	}
+	add(l.Targets)
+	for _, r := range l.Rules {
+		add(r.Targets)
+	}
+	return refs
+}
