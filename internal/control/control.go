@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -45,6 +46,18 @@ type Options struct {
 	DataDir string           // required; keeps the CA, open join tokens and the tunnel secret, mode 0600
 	Logger  *slog.Logger     // nil: silent
 	Now     func() time.Time // nil: time.Now
+	Address string           // HOST:PORT that join tokens carry, by which machines reach the node listener; "": none
+	// Admit makes or follows the instance of a machine of somebody's own, in
+	// the transaction that enrols or attaches it; nil: no such machine joins.
+	Admit func(tx *store.Tx, m Machine) error
+}
+
+// A Machine is what a host of somebody's own says of itself.
+type Machine struct {
+	Instance lb.InstanceID
+	Name     string       // the instance's, when it is new
+	Address  netip.Addr   // where the tunnel ends, and its first address
+	Others   []netip.Addr // its further ones
 }
 
 // A Control is the server's side of the node stream. Make it with New.
@@ -55,11 +68,15 @@ type Control struct {
 	authority *authority
 	tokens    *tokens
 	secret    []byte
+	revoked   *revocations
 	encoder   *encoder
+	address   string
+	admit     func(tx *store.Tx, m Machine) error
 	facts     *Facts
 	stall     time.Duration  // stallLimit; tests have less patience
 	wg        sync.WaitGroup // everything that works for a session or Serve
 	rising    rise
+	began     time.Time // when New made it
 
 	mu       sync.Mutex
 	closing  bool // no more sessions
@@ -73,7 +90,7 @@ type Control struct {
 // New opens or makes the CA, the tunnel secret and the list of join tokens in
 // o.DataDir.
 func New(o Options) (*Control, error) {
-	c := &Control{store: o.Store, log: o.Logger, now: o.Now, stall: stallLimit, sessions: map[lb.NodeID]*session{},
+	c := &Control{store: o.Store, log: o.Logger, now: o.Now, address: o.Address, admit: o.Admit, stall: stallLimit, sessions: map[lb.NodeID]*session{},
 		rising: rise{left: store.MaxRaise}, arrived: map[lb.Revision]time.Time{}, progress: make(chan struct{})}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
@@ -91,10 +108,14 @@ func New(o Options) (*Control, error) {
 	if c.tokens, err = openTokens(o.DataDir, c.now); err != nil {
 		return nil, fmt.Errorf("join tokens: %w", err)
 	}
+	if c.revoked, err = openRevocations(o.DataDir); err != nil {
+		return nil, fmt.Errorf("revoked certificates: %w", err)
+	}
 	if c.secret, err = openSecret(o.DataDir); err != nil {
 		return nil, fmt.Errorf("tunnel secret: %w", err)
 	}
 	c.encoder = newEncoder(c.secret)
+	c.began = c.now()
 	c.facts = newFacts(c.now)
 	c.facts.follow(o.Store.State())
 	return c, nil
@@ -107,17 +128,6 @@ func (c *Control) Facts() *Facts { return c.facts }
 // the API compiled before it stored it is not compiled again for the nodes.
 func (c *Control) Compile(groups []policy.Group) (*policy.Compiled, error) {
 	return c.encoder.compiler.Compile(groups)
-}
-
-// CreateToken makes a join token for one node: it can be used once, within
-// ten minutes. A host's token names the instance it runs, which must exist by
-// the time it joins; a gateway's names none.
-func (c *Control) CreateToken(_ context.Context, role lb.NodeRole, name lb.NodeID, instance lb.InstanceID) (string, error) {
-	id := identity{Name: name, Role: role, Instance: instance}
-	if err := id.validate(); err != nil {
-		return "", err
-	}
-	return c.tokens.create(id, c.authority.cert.Raw)
 }
 
 func (id identity) validate() error {

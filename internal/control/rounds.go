@@ -4,11 +4,9 @@ package control
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/sallyport/sallyport/internal/lb"
-	"github.com/sallyport/sallyport/internal/store"
 	"github.com/sallyport/sallyport/internal/wire"
 )
 
@@ -217,6 +215,9 @@ func (c *Control) remove(s *session) {
 	if c.sessions[s.Name] == s {
 		delete(c.sessions, s.Name)
 		c.facts.change(s.Name, func(n *nodeFacts) { n.status.Connected, n.status.Since = false, c.now() })
+		if !c.closing {
+			c.advance(s.Instance, hasLeft)
+		}
 	}
 	c.moved()
 	c.log.Info("node detached", "node", s.Name)
@@ -268,26 +269,5 @@ func (c *Control) committed(s *session, r lb.Revision, now time.Time) {
 	if s.carries == 0 || r < s.carries || c.closing {
 		return
 	}
-	if i := c.store.State().Instances[s.Instance]; i != nil && i.State == lb.Pending {
-		c.wg.Go(func() { c.running(s.Instance) })
-	}
-}
-
-// running moves an instance from Pending to Running.
-func (c *Control) running(id lb.InstanceID) {
-	ctx, cancel := context.WithTimeout(context.Background(), writeLimit)
-	defer cancel()
-	_, err := c.store.Update(ctx, func(tx *store.Tx) error {
-		i := tx.State().Instances[id]
-		if i == nil || i.State != lb.Pending {
-			return nil
-		}
-		next := *i
-		next.State = lb.Running
-		tx.PutInstance(&next)
-		return nil
-	})
-	if err != nil && !errors.Is(err, store.ErrClosed) {
-		c.log.Error("instance not marked running", "instance", id, "error", err)
-	}
+	c.advance(s.Instance, inForce)
 }

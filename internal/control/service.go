@@ -17,7 +17,6 @@ import (
 
 	"github.com/sallyport/sallyport/internal/flow"
 	"github.com/sallyport/sallyport/internal/lb"
-	"github.com/sallyport/sallyport/internal/store"
 	"github.com/sallyport/sallyport/internal/wire"
 )
 
@@ -27,31 +26,9 @@ type service struct {
 	c *Control
 }
 
-// Enroll trades a join token for a certificate. The node's record is written
-// first, so that a node never has a certificate for a place that is refused.
-func (sv *service) Enroll(ctx context.Context, r *wire.EnrollRequest) (*wire.EnrollReply, error) {
-	address, err := netip.ParseAddr(r.Address)
-	if err != nil {
-		return nil, status.Errorf(codes.InvalidArgument, "address: %v", err)
-	}
-	id, err := sv.c.tokens.redeem(r.Token)
-	if err != nil {
-		return nil, status.Error(codes.PermissionDenied, err.Error())
-	}
-	cert, err := sv.c.authority.issueNode(r.Request, id)
-	if err != nil {
-		return nil, status.Error(codes.InvalidArgument, err.Error())
-	}
-	if err := sv.c.register(ctx, id, address); err != nil {
-		return nil, refusal(err)
-	}
-	sv.c.log.Info("node enrolled", "node", id.Name, "role", id.Role, "address", address)
-	return &wire.EnrollReply{Certificate: cert, Authority: sv.c.authority.cert.Raw}, nil
-}
-
 // Attach serves one node's stream until either side ends it.
 func (sv *service) Attach(stream wire.Control_AttachServer) error {
-	id, err := certified(stream.Context())
+	id, fingerprint, err := certified(stream.Context())
 	if err != nil {
 		return err
 	}
@@ -64,12 +41,17 @@ func (sv *service) Attach(stream wire.Control_AttachServer) error {
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
-	if err := sv.c.register(stream.Context(), id, address); err != nil {
+	others, err := parseAddresses(hello.Others)
+	if err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	if err := sv.c.recognise(stream.Context(), id, fingerprint, address, others); err != nil {
 		return refusal(err)
 	}
 	ctx, stop := context.WithCancelCause(stream.Context())
 	defer stop(nil)
 	s := newSession(id, hello, stop)
+	s.fingerprint = fingerprint
 	if s.ahead, err = sv.c.follow(ctx, id.Name, s.least); err != nil {
 		return refusal(err)
 	}
@@ -83,22 +65,23 @@ func (sv *service) Attach(stream wire.Control_AttachServer) error {
 	return refusal(context.Cause(ctx))
 }
 
-// certified is who the client certificate of a call says it is.
-func certified(ctx context.Context) (identity, error) {
+// certified is who the client certificate of a call says it is, and the
+// certificate's fingerprint.
+func certified(ctx context.Context) (id identity, fingerprint string, err error) {
 	denied := status.Error(codes.Unauthenticated, "attaching needs the certificate that enrolment gives")
 	p, ok := peer.FromContext(ctx)
 	if !ok {
-		return identity{}, denied
+		return identity{}, "", denied
 	}
 	info, ok := p.AuthInfo.(credentials.TLSInfo)
 	if !ok || len(info.State.VerifiedChains) == 0 {
-		return identity{}, denied
+		return identity{}, "", denied
 	}
-	id, err := identityOf(info.State.VerifiedChains[0][0])
-	if err != nil {
-		return identity{}, status.Error(codes.Unauthenticated, err.Error())
+	cert := info.State.VerifiedChains[0][0]
+	if id, err = identityOf(cert); err != nil {
+		return identity{}, "", status.Error(codes.Unauthenticated, err.Error())
 	}
-	return id, nil
+	return id, fingerprintOf(cert.Raw), nil
 }
 
 // checkHello holds a Hello against the certificate it came with.
@@ -118,34 +101,16 @@ func checkHello(hello *wire.Hello, id identity) (netip.Addr, error) {
 // refusal is how a stream's end looks to the node.
 func refusal(err error) error {
 	switch {
-	case errors.Is(err, errRemoved):
+	case errors.Is(err, errRemoved), errors.Is(err, errForgotten), errors.Is(err, errSuperseded):
 		return status.Error(codes.PermissionDenied, err.Error())
+	case errors.As(err, &refused{}):
+		return status.Error(codes.FailedPrecondition, err.Error())
 	case errors.Is(err, errReplaced), errors.Is(err, errStalled):
 		return status.Error(codes.Aborted, err.Error())
 	case errors.Is(err, context.Canceled), errors.Is(err, io.EOF):
 		return nil
 	}
 	return status.Error(codes.Unavailable, err.Error())
-}
-
-// register makes the store's record of a node, or follows its address. A host
-// whose instance does not exist is refused: that is also how one is shut out.
-func (c *Control) register(ctx context.Context, id identity, address netip.Addr) error {
-	_, err := c.store.Update(ctx, func(tx *store.Tx) error {
-		if id.Role == lb.RoleHost && tx.State().Instances[id.Instance] == nil {
-			return errRemoved
-		}
-		record := lb.Node{Created: c.now()}
-		if old := tx.State().Nodes[id.Name]; old != nil {
-			record = *old
-		} else {
-			record.Num = tx.NextNum()
-		}
-		record.ID, record.Role, record.Instance, record.Address = id.Name, id.Role, id.Instance, address
-		tx.PutNode(&record) // writes nothing when nothing differs
-		return nil
-	})
-	return err
 }
 
 // receive takes in what a node says until its stream ends.

@@ -23,18 +23,21 @@ const (
 )
 
 var (
-	errClosing  = errors.New("the server is stopping")
-	errReplaced = errors.New("the node has attached again")
-	errStalled  = errors.New("the node does not read its stream")
-	errRemoved  = errors.New("the node's instance no longer exists")
+	errClosing    = errors.New("the server is stopping")
+	errReplaced   = errors.New("the node has attached again")
+	errStalled    = errors.New("the node does not read its stream")
+	errRemoved    = errors.New("the node's instance no longer exists")
+	errForgotten  = errors.New("the server knows this node no longer: to have it back, make a token with `sallyport node token` and join again")
+	errSuperseded = errors.New("another machine has joined under this node's name since: its certificate is the valid one")
 )
 
 // A session is one node's stream. Its fields are guarded by Control.mu,
 // except those marked.
 type session struct {
 	identity
-	stop context.CancelCauseFunc // ends the stream; any goroutine
-	wake chan struct{}           // room for one: the queue has grown
+	fingerprint string                  // of its certificate; never changes
+	stop        context.CancelCauseFunc // ends the stream; any goroutine
+	wake        chan struct{}           // room for one: the queue has grown
 
 	queue     []outgoing
 	offered   lb.Revision // newest put in the queue to be staged

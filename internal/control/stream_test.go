@@ -114,11 +114,11 @@ func group(id lb.GroupID, n int) *lb.SecurityGroup {
 
 func (r *region) token(role lb.NodeRole, name lb.NodeID, instance lb.InstanceID) string {
 	r.t.Helper()
-	token, err := r.CreateToken(context.Background(), role, name, instance)
+	token, err := r.CreateToken(context.Background(), TokenRequest{Role: role, Name: name, Instance: instance})
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	return token
+	return token.Text
 }
 
 // An agent is a real node with a fake data plane.

@@ -15,20 +15,22 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/lb"
 	"github.com/sallyport/sallyport/internal/wire"
 )
 
 const (
 	tokensFile = "tokens.json"
-	tokenLife  = 10 * time.Minute
+	tokenLife  = 10 * time.Minute // unless whoever makes it says otherwise
+	tokenLimit = 24 * time.Hour
 )
 
 // errToken is all that a stranger learns: not whether the token never was,
 // was used, or has expired.
 var errToken = errors.New("the join token is unknown, used or expired: make a new one")
 
-// tokens are the join tokens that may still be used: each once, for ten
-// minutes. Only hashes of their secrets are kept.
+// tokens are the join tokens that may still be used: each once, for a while.
+// Only hashes of their secrets are kept.
 type tokens struct {
 	path string
 	now  func() time.Time
@@ -41,6 +43,8 @@ type tokens struct {
 type invitation struct {
 	identity
 	Expires time.Time
+	Joins   bool   `json:",omitempty"` // the instance comes into being with the machine
+	Title   string `json:",omitempty"` // and has this name
 }
 
 func openTokens(dir string, now func() time.Time) (*tokens, error) {
@@ -58,30 +62,44 @@ func openTokens(dir string, now func() time.Time) (*tokens, error) {
 	return t, nil
 }
 
-// create makes a token for id. authority is the CA's certificate, DER.
-func (t *tokens) create(id identity, authority []byte) (string, error) {
+// create makes a token for what invited says. authority is the CA's
+// certificate, DER; server is where the token says that the server is.
+func (t *tokens) create(invited invitation, authority []byte, server string) (wire.Token, error) {
 	secret := make([]byte, 16)
 	if _, err := rand.Read(secret); err != nil {
-		return "", err
+		return wire.Token{}, err
 	}
-	token := wire.Token{Secret: hex.EncodeToString(secret), Authority: wire.AuthorityHash(authority)}
+	token := wire.Token{Secret: hex.EncodeToString(secret), Authority: wire.AuthorityHash(authority), Server: server}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.expire()
-	t.open[hashSecret(token.Secret)] = invitation{identity: id, Expires: t.now().Add(tokenLife)}
+	key := hashSecret(token.Secret)
+	t.open[key] = invited
 	if err := t.save(); err != nil {
-		delete(t.open, hashSecret(token.Secret))
-		return "", err
+		delete(t.open, key)
+		return wire.Token{}, err
 	}
-	return token.String(), nil
+	return token, nil
+}
+
+// names are those that open invitations hold.
+func (t *tokens) names() map[lb.NodeID]bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.expire()
+	all := map[lb.NodeID]bool{}
+	for _, invited := range t.open {
+		all[invited.Name] = true
+	}
+	return all
 }
 
 // redeem uses a token up. It is gone from disk before anything is issued, so
 // a crash can lose a token but never serve it twice.
-func (t *tokens) redeem(text string) (identity, error) {
+func (t *tokens) redeem(text string) (invitation, error) {
 	token, err := wire.ParseToken(text)
 	if err != nil {
-		return identity{}, err
+		return invitation{}, err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -89,10 +107,23 @@ func (t *tokens) redeem(text string) (identity, error) {
 	key := hashSecret(token.Secret)
 	invited, ok := t.open[key]
 	if !ok {
-		return identity{}, errToken
+		return invitation{}, errToken
 	}
 	delete(t.open, key)
-	return invited.identity, t.save()
+	return invited, t.save()
+}
+
+// giveBack makes a token usable again that was redeemed for nothing: the
+// machine was refused for a reason that can be mended.
+func (t *tokens) giveBack(text string, invited invitation) {
+	token, err := wire.ParseToken(text)
+	if err != nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.open[hashSecret(token.Secret)] = invited
+	_ = t.save() // if that fails, a restart forgets the token: another can be made
 }
 
 func (t *tokens) expire() {

@@ -25,16 +25,20 @@ func TestTokenLife(t *testing.T) {
 		return all
 	}
 	id := identity{Name: "ins-aaaaaaaa", Role: lb.RoleHost, Instance: "ins-aaaaaaaa"}
-	first, err := open().create(id, []byte("the CA"))
-	if err != nil {
-		t.Fatal(err)
+	create := func() string {
+		t.Helper()
+		token, err := open().create(invitation{identity: id, Expires: now.Add(tokenLife)}, []byte("the CA"), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token.String()
 	}
-	second, err := open().create(id, []byte("the CA"))
-	if err != nil || first == second {
-		t.Fatalf("%v, %v", second, err)
+	first, second := create(), create()
+	if first == second {
+		t.Fatal("two tokens are alike")
 	}
 	now = now.Add(tokenLife - time.Second)
-	if got, err := open().redeem(first); err != nil || got != id {
+	if got, err := open().redeem(first); err != nil || got.identity != id {
 		t.Errorf("within its life: %v, %v", got, err)
 	}
 	if _, err := open().redeem(first); !errors.Is(err, errToken) {

@@ -10,8 +10,8 @@ import (
 	"github.com/sallyport/sallyport/internal/store"
 )
 
-// upkeep offers refused snapshots again and rotates tunnel keys, until ctx
-// ends.
+// upkeep offers refused snapshots again, rotates tunnel keys and notices who
+// is gone, until ctx ends.
 func (c *Control) upkeep(ctx context.Context) {
 	tick := time.NewTicker(upkeepEvery)
 	defer tick.Stop()
@@ -23,6 +23,10 @@ func (c *Control) upkeep(ctx context.Context) {
 		}
 		for _, s := range c.due() {
 			c.catchUp(s)
+		}
+		c.noticeAbsent()
+		if err := c.removeOrphans(ctx); err != nil && ctx.Err() == nil {
+			c.log.Error("removing nodes that are gone", "error", err)
 		}
 		if err := c.rotateKeys(ctx); err != nil && ctx.Err() == nil {
 			c.log.Error("tunnel keys not rotated", "error", err)
@@ -56,14 +60,21 @@ func (c *Control) rotateKeys(ctx context.Context) error {
 	})
 }
 
-// removeOrphans forgets hosts whose instance is gone and ends their streams.
+// removeOrphans forgets hosts whose instance is gone, and ends the streams of
+// nodes that were forgotten or whose place another machine has taken.
 func (c *Control) removeOrphans(ctx context.Context) error {
 	state := c.store.State()
 	orphan := func(n *lb.Node) bool { return n.Role == lb.RoleHost && state.Instances[n.Instance] == nil }
 	c.mu.Lock()
 	for _, s := range c.sessions {
-		if s.Role == lb.RoleHost && state.Instances[s.Instance] == nil {
+		n := state.Nodes[s.Name]
+		switch {
+		case s.Role == lb.RoleHost && state.Instances[s.Instance] == nil:
 			s.stop(errRemoved)
+		case n == nil:
+			s.stop(errForgotten)
+		case n.Certificate != "" && n.Certificate != s.fingerprint:
+			s.stop(errSuperseded)
 		}
 	}
 	c.mu.Unlock()

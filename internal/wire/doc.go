@@ -11,12 +11,16 @@
 //	                the snapshot in force; a Stage brings those it lacks. After
 //	                an Ack with an error the server assumes nothing and sends
 //	                every blob again.
+//	2 (2026-11-23)  EnrollRequest and Hello tell the machine's other addresses. A
+//	                node is known by the certificate it enrolled with last: any
+//	                other, and one of a node that was forgotten, answers
+//	                PermissionDenied. A token may carry the server's address.
 package wire
 
 //go:generate ./generate.sh
 
 // Protocol is the newest entry of the ledger that this program speaks.
-const Protocol = 1
+const Protocol = 2
 
 // ServerName is the name that every server's certificate carries and every
 // node demands, whatever address it dialled.

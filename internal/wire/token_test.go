@@ -15,6 +15,11 @@ func TestToken(t *testing.T) {
 	if err != nil || got != want {
 		t.Fatalf("ParseToken(%q) = %v, %v", want, got, err)
 	}
+	want.Server = "198.51.100.1:7781"
+	if got, err := ParseToken(want.String()); err != nil || got != want {
+		t.Errorf("with the server's address: %v, %v", got, err)
+	}
+	want.Server = ""
 	for _, bad := range []string{
 		"", "sp1", "sp1..", "sp2" + want.String()[3:], want.String() + ".x",
 		"sp1.zz" + want.Secret[2:] + "." + want.Authority,

@@ -77,6 +77,7 @@ type EnrollRequest struct {
 	Token         string                 `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
 	Request       []byte                 `protobuf:"bytes,3,opt,name=request,proto3" json:"request,omitempty"` // PKCS #10, DER; only its public key is used
 	Address       string                 `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"` // where the tunnel ends
+	Others        []string               `protobuf:"bytes,5,rep,name=others,proto3" json:"others,omitempty"`   // further addresses of a machine of its own
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -137,6 +138,13 @@ func (x *EnrollRequest) GetAddress() string {
 		return x.Address
 	}
 	return ""
+}
+
+func (x *EnrollRequest) GetOthers() []string {
+	if x != nil {
+		return x.Others
+	}
+	return nil
 }
 
 type EnrollReply struct {
@@ -538,6 +546,7 @@ type Hello struct {
 	Version       string                 `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`    // of the node's program, for people
 	Revision      uint32                 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"` // in force by this process; 0: none
 	Have          []string               `protobuf:"bytes,6,rep,name=have,proto3" json:"have,omitempty"`          // hashes of the blobs it holds
+	Others        []string               `protobuf:"bytes,8,rep,name=others,proto3" json:"others,omitempty"`      // further addresses of a machine of its own
 	Kernel        uint32                 `protobuf:"varint,7,opt,name=kernel,proto3" json:"kernel,omitempty"`     // the revision that the kernel enforces, maybe for a former process; nothing older is taken
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -611,6 +620,13 @@ func (x *Hello) GetRevision() uint32 {
 func (x *Hello) GetHave() []string {
 	if x != nil {
 		return x.Have
+	}
+	return nil
+}
+
+func (x *Hello) GetOthers() []string {
+	if x != nil {
+		return x.Others
 	}
 	return nil
 }
@@ -822,12 +838,13 @@ var File_wire_proto protoreflect.FileDescriptor
 const file_wire_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
-	"wire.proto\x12\x0esallyport.wire\"u\n" +
+	"wire.proto\x12\x0esallyport.wire\"\x8d\x01\n" +
 	"\rEnrollRequest\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\x12\x18\n" +
 	"\arequest\x18\x03 \x01(\fR\arequest\x12\x18\n" +
-	"\aaddress\x18\x04 \x01(\tR\aaddress\"M\n" +
+	"\aaddress\x18\x04 \x01(\tR\aaddress\x12\x16\n" +
+	"\x06others\x18\x05 \x03(\tR\x06others\"M\n" +
 	"\vEnrollReply\x12 \n" +
 	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12\x1c\n" +
 	"\tauthority\x18\x02 \x01(\fR\tauthority\"x\n" +
@@ -848,7 +865,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x05hello\x18\x01 \x01(\v2\x15.sallyport.wire.HelloH\x00R\x05hello\x12'\n" +
 	"\x03ack\x18\x02 \x01(\v2\x13.sallyport.wire.AckH\x00R\x03ack\x12-\n" +
 	"\x05facts\x18\x03 \x01(\v2\x15.sallyport.wire.FactsH\x00R\x05factsB\x06\n" +
-	"\x04kind\"\xb3\x01\n" +
+	"\x04kind\"\xcb\x01\n" +
 	"\x05Hello\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -856,6 +873,7 @@ const file_wire_proto_rawDesc = "" +
 	"\aversion\x18\x04 \x01(\tR\aversion\x12\x1a\n" +
 	"\brevision\x18\x05 \x01(\rR\brevision\x12\x12\n" +
 	"\x04have\x18\x06 \x03(\tR\x04have\x12\x16\n" +
+	"\x06others\x18\b \x03(\tR\x06others\x12\x16\n" +
 	"\x06kernel\x18\a \x01(\rR\x06kernel\"d\n" +
 	"\x03Ack\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\rR\brevision\x12+\n" +
