@@ -2,7 +2,7 @@
 
 // Command sallyport-node is the agent of a gateway or a host: it holds a gate
 // in the kernel and does what its server says. Exit codes: 0 done, 1 error,
-// 2 usage.
+// 2 usage, 3 the server says no.
 package main
 
 import (
@@ -19,12 +19,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/internal/datapath"
+	"github.com/sallyport/sallyport/internal/node"
 )
 
 // Exit codes besides 0.
 const (
 	exitError = 1
 	exitUsage = 2
+	exitNo    = 3
 )
 
 // A usageError is a mistake in the command line, not in what it asked for.
@@ -52,6 +54,9 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	if errors.As(err, &usage) || strings.HasPrefix(err.Error(), "unknown command") {
 		return exitUsage
 	}
+	if errors.Is(err, node.ErrRefused) {
+		return exitNo
+	}
 	return exitError
 }
 
@@ -62,12 +67,14 @@ func newRoot() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(newRunCommand(), newDoctorCommand(), newDetachCommand(), newVersionCommand(), newPassAllCommand())
+	root.AddCommand(newJoinCommand(), newRunCommand(), newLeaveCommand(), newDoctorCommand(), newDetachCommand(), newVersionCommand(), newPassAllCommand())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
 	})
 	for _, cmd := range root.Commands() {
-		cmd.Args = noArgs
+		if cmd.Args == nil {
+			cmd.Args = noArgs
+		}
 	}
 	return root
 }

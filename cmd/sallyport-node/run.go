@@ -11,9 +11,9 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"path/filepath"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/internal/datapath"
@@ -30,16 +30,30 @@ const (
 // runFlags are what the command line of `run` says.
 type runFlags struct {
 	name, role, server, data, device, address, tokenFile, pin, metrics, attach string
+
+	metricsSaid bool
+	arp         bool
+	joined      bool // what is not said comes from the config that `join` wrote
 }
 
 func newRunCommand() *cobra.Command {
 	f := &runFlags{}
 	cmd := &cobra.Command{
 		Use: "run", Short: "Hold a gate until stopped; what is in force in the kernel stays after that",
+		Long: "Run holds the gate of a machine that has joined. Flags stand above what `join` wrote down; without --name the\n" +
+			"machine must have joined.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := f.settings()
+			f.metricsSaid = cmd.Flags().Changed("metrics")
+			if f.name == "" {
+				c, err := readConfig(f.data)
+				if err != nil {
+					return err
+				}
+				f.fill(c)
+			}
+			s, err := f.settings(cmd.Context())
 			if err != nil {
-				return usageError{err}
+				return err
 			}
 			return serve(cmd.Context(), s, cmd.ErrOrStderr())
 		},
@@ -48,7 +62,7 @@ func newRunCommand() *cobra.Command {
 	flags.StringVar(&f.name, "name", "", "the node's name; a host's is its instance's id")
 	flags.StringVar(&f.role, "role", "", "gateway or host")
 	flags.StringVar(&f.server, "server", "", "the server's address for nodes, ADDRESS:PORT")
-	flags.StringVar(&f.data, "data", "", "folder for the certificate and the last good snapshot")
+	flags.StringVar(&f.data, "data", dataDir, "folder for the certificate and the last good snapshot, and for what `join` wrote down")
 	flags.StringVar(&f.device, "device", "", "interface that faces the network")
 	flags.StringVar(&f.address, "address", "", "this machine's IPv4 address where the tunnel ends")
 	flags.StringVar(&f.tokenFile, "token-file", "", "file with the join token; needed on the first start only")
@@ -66,13 +80,39 @@ type settings struct {
 	control netip.AddrPort
 	metrics string
 	attach  datapath.Attach
+	arp     bool
+	observe bool   // refuse nothing until the first snapshot is in force
+	joined  bool   // a machine of somebody's own
+	place   *place // to be watched; nil: the address was said
 }
 
-func (f *runFlags) settings() (settings, error) {
+func (f *runFlags) settings(ctx context.Context) (settings, error) {
+	s, err := f.checked()
+	if err != nil {
+		return settings{}, usageError{err}
+	}
+	if !f.joined {
+		return s, nil
+	}
+	p, err := find(ctx, f.device, f.address, f.data)
+	if err != nil {
+		return settings{}, err
+	}
+	s.node.Address, s.node.Others = p.address, p.others
+	if f.address == "" {
+		s.place = &p
+	}
+	s.arp, s.joined = f.arp, true
+	s.observe = s.node.Role == lb.RoleHost && node.Observes(f.data)
+	return s, nil
+}
+
+// checked are the settings that the flags alone say.
+func (f *runFlags) checked() (settings, error) {
 	for _, need := range []struct{ flag, value string }{
 		{"name", f.name}, {"role", f.role}, {"server", f.server}, {"data", f.data}, {"device", f.device}, {"address", f.address},
 	} {
-		if need.value == "" {
+		if need.value == "" && !(f.joined && need.flag == "address") {
 			return settings{}, fmt.Errorf("run needs --%s", need.flag)
 		}
 	}
@@ -81,7 +121,7 @@ func (f *runFlags) settings() (settings, error) {
 		return settings{}, fmt.Errorf("--role %q is neither gateway nor host", f.role)
 	}
 	address, err := netip.ParseAddr(f.address)
-	if err != nil || !address.Is4() {
+	if (err != nil || !address.Is4()) && !(f.joined && f.address == "") {
 		return settings{}, fmt.Errorf("--address %q is not an IPv4 address", f.address)
 	}
 	server, err := netip.ParseAddrPort(f.server)
@@ -96,9 +136,7 @@ func (f *runFlags) settings() (settings, error) {
 	if s.attach, err = chooseAttach(f.attach, role, f.device); err != nil {
 		return settings{}, err
 	}
-	if s.pin == "" {
-		s.pin = filepath.Join(pinRoot, f.name)
-	}
+	s.pin = pinOf(f.pin, f.name)
 	return s, nil
 }
 
@@ -142,7 +180,34 @@ func serve(ctx context.Context, s settings, logs io.Writer) error {
 		return err
 	}
 	defer stopMetrics()
-	return n.Run(ctx)
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil { // no systemd: nothing happens
+		log.Warn("the service manager was not told that the gate stands", "error", err)
+	}
+	return runUntilMoved(ctx, n, s.place)
+}
+
+// runUntilMoved runs the node until ctx ends or the machine has other
+// addresses, which is errMoved.
+func runUntilMoved(ctx context.Context, n *node.Node, p *place) error {
+	if p == nil {
+		return n.Run(ctx)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		if err := p.watch(ctx); err != nil {
+			cancel(err)
+		}
+	}()
+	err := n.Run(ctx)
+	cancel(nil)
+	<-watched
+	if cause := context.Cause(ctx); err == nil && errors.Is(cause, errMoved) {
+		return cause
+	}
+	return err
 }
 
 // serveMetrics serves h on address until stop is called.

@@ -39,11 +39,14 @@ func open(ctx context.Context, s settings, log *slog.Logger) (*parts, error) {
 		addGate = p.openGateway(ctx, s, log)
 	}
 	gate, err := datapath.Open(datapath.Options{Node: s.node.Name, Role: s.node.Role, Device: s.device, PinDir: s.pin,
-		Address: s.node.Address, Control: s.control, Attach: s.attach, Proxied: s.node.Role == lb.RoleGateway, Log: log})
+		Address: s.node.Address, Control: s.control, Attach: s.attach, Proxied: s.node.Role == lb.RoleGateway, ARP: s.arp, Observe: s.observe, Log: log})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("attach to %s: %w", s.device, err), p.close())
 	}
 	p.kernel, p.appliers = gate, []node.Applier{gate}
+	if s.joined && s.node.Role == lb.RoleHost {
+		p.appliers = append(p.appliers, node.NewMark(s.node.DataDir, log))
+	}
 	p.closers = append([]func() error{gate.Close}, p.closers...)
 	if err := addGate(gate); err != nil {
 		return nil, errors.Join(err, p.close())
@@ -70,6 +73,14 @@ func (p *parts) openGateway(ctx context.Context, s settings, log *slog.Logger) (
 	return func(gate *datapath.Datapath) error {
 		tell = newTeller(ctx, gate, p.health, gate.Revision() != 0, log)
 		p.appliers = append(p.appliers, web, tell, prober)
+		if s.arp {
+			heralds, err := node.NewAnnouncer(s.device, log)
+			if err != nil {
+				return err
+			}
+			p.appliers = append(p.appliers, heralds)
+			p.closers = append(p.closers, heralds.Close)
+		}
 		return node.PolicyRoute(s.device)
 	}
 }

@@ -121,10 +121,12 @@ type hostInstance struct {
 	InstanceId, InstanceName      string
 	PrivateAddress, PublicAddress string
 	State                         string
+	Joined                        bool
 }
 
-// gone reports whether the instance's host is to be removed.
-func (i hostInstance) gone() bool { return i.State == "TERMINATING" }
+// gone reports whether the lab is to have no host for the instance: it goes,
+// or it is a machine of somebody's own.
+func (i hostInstance) gone() bool { return i.State == "TERMINATING" || i.Joined }
 
 func (h hostsAnswer) has(id string) bool {
 	return slices.ContainsFunc(h.Instances, func(i hostInstance) bool { return i.InstanceId == id && !i.gone() })

@@ -69,7 +69,7 @@ func newRoot() *cobra.Command {
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(
 		newUpCommand(), newServerCommand(), newLabCommand(), newLabHostCommand(),
-		newStatusCommand(), newVerdictsCommand(), newAPICommand(), newCallCommand(), newCACommand(), newVersionCommand(),
+		newStatusCommand(), newNodeCommand(), newVerdictsCommand(), newAPICommand(), newCallCommand(), newCACommand(), newVersionCommand(),
 	)
 	mindUsage(root)
 	return root

@@ -50,6 +50,7 @@ type serverOptions struct {
 	listen     string
 	listenFD   int
 	nodeListen string
+	nodeAddr   string
 	region     string
 	vips, eips []string
 	etcd       []string
@@ -71,6 +72,9 @@ func newServerCommand() *cobra.Command {
 			if err := o.transport.check(); err != nil {
 				return usageError{err}
 			}
+			if err := checkNodeAddress(o.nodeAddr); err != nil {
+				return usageError{err}
+			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
 			return serve(ctx, o, cmd.ErrOrStderr())
@@ -81,6 +85,7 @@ func newServerCommand() *cobra.Command {
 	f.StringVar(&o.listen, "listen", "127.0.0.1:7780", "address of the API, /metrics and /healthz")
 	f.IntVar(&o.listenFD, "listen-fd", -1, "number of an inherited file descriptor that listens for the API; --listen then only says its address")
 	f.StringVar(&o.nodeListen, "node-listen", "0.0.0.0:7781", "address for nodes")
+	f.StringVar(&o.nodeAddr, "node-address", "", "HOST:PORT by which machines reach --node-listen, for join tokens (default: its own, or this machine's address on the way out)")
 	f.StringVar(&o.region, "region", "local", "name of the region; its zone is NAME-1")
 	f.StringArrayVar(&o.vips, "vip-pool", []string{"192.0.2.0/26"}, "addresses for public load balancers; may be repeated")
 	f.StringArrayVar(&o.eips, "eip-pool", []string{"192.0.2.64/26"}, "public addresses for instances; may be repeated")
@@ -164,10 +169,12 @@ func openServer(ctx context.Context, o serverOptions, log *slog.Logger) (_ *serv
 	if s.store, err = store.Open(ctx, store.Options{DataDir: o.data, Endpoints: o.etcd, Log: log}); err != nil {
 		return nil, fmt.Errorf("the store: %w", err)
 	}
-	if s.control, err = control.New(control.Options{Store: s.store, DataDir: controlDir(o.data), Logger: log}); err != nil {
+	var api *cloudapi.Server
+	if s.control, err = control.New(control.Options{Store: s.store, DataDir: controlDir(o.data), Logger: log, Address: nodeAddress(o.nodeAddr, s.nodes.Addr()),
+		Admit: func(tx *store.Tx, m control.Machine) error { return api.Admit(tx, m) }}); err != nil {
 		return nil, err
 	}
-	api := cloudapi.New(cloudapi.Options{
+	api = cloudapi.New(cloudapi.Options{
 		Store: s.store, Facts: s.control.Facts(), History: s.control.Facts(), Tokens: s.control, Compile: s.control.Compile, Region: o.region,
 		Keys:    func(id string) (string, bool) { return key.SecretKey, id == key.SecretID },
 		VIPPool: vips, EIPPool: eips, Logger: log,

@@ -28,6 +28,7 @@ type statusNode struct {
 	Revision                        uint64 // in force
 	LagMs                           float64
 	Error                           string
+	Gate                            string // host: enforce, or observe until a group is bound
 }
 
 type statusTarget struct {
@@ -74,6 +75,21 @@ func newStatusCommand() *cobra.Command {
 	return cmd
 }
 
+// state is a node's health in words.
+func (n statusNode) state() string {
+	state := "connected"
+	if !n.Connected {
+		state = "not connected"
+	}
+	if n.Gate == "observe" {
+		state += ", only observes until a group is bound"
+	}
+	if n.Error != "" {
+		state += ": " + n.Error
+	}
+	return state
+}
+
 // print writes the headline first: what is wrong, or that nothing is.
 func (s statusAnswer) print(out io.Writer) error {
 	inForce, sick := 0, 0
@@ -97,14 +113,7 @@ func (s statusAnswer) print(out io.Writer) error {
 		fmt.Fprintln(table, "\nNODE\tROLE\tADDRESS\tREVISION\tLAG\tSTATE")
 	}
 	for _, n := range s.Nodes {
-		state := "connected"
-		if !n.Connected {
-			state = "not connected"
-		}
-		if n.Error != "" {
-			state += ": " + n.Error
-		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%.0f ms\t%s\n", n.Name, n.Role, n.Address, n.Revision, n.LagMs, state)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%.0f ms\t%s\n", n.Name, n.Role, n.Address, n.Revision, n.LagMs, n.state())
 	}
 	if len(s.Targets) > 0 {
 		fmt.Fprintln(table, "\nTARGET\tPORT\tLOAD BALANCER\tLISTENER\tHEALTH\tWHY")

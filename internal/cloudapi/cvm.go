@@ -115,10 +115,13 @@ func associateSecurityGroups(c *Call, in *associateIn) (*done, error) {
 	}
 	return &done{}, editInstances(c, in.InstanceIds, func(tx *store.Tx, i *lb.Instance) error {
 		g, err := cvmGroup(tx.State(), "SecurityGroupIds.0", id)
-		if err != nil || slices.Contains(i.Groups, g.ID) {
+		if err != nil || slices.Contains(i.Groups, g.ID) && !i.Observe {
 			return err
 		}
-		i.Groups = append(i.Groups, g.ID)
+		if !slices.Contains(i.Groups, g.ID) {
+			i.Groups = append(i.Groups, g.ID)
+		}
+		i.Observe = false // the first binding of a machine that joined closes its gate
 		if err := c.checkGroupCount("SecurityGroupIds", i.Groups); err != nil {
 			return err
 		}
@@ -183,6 +186,7 @@ func modifyInstancesAttribute(c *Call, in *modifyInstancesIn) (*done, error) {
 		if i.Groups, err = c.groupList(tx.State(), "SecurityGroups", in.SecurityGroups); err != nil {
 			return err
 		}
+		i.Observe = false
 		tx.PutInstance(i)
 		return c.checkMembers(tx.State(), i.Groups)
 	})
@@ -197,13 +201,7 @@ type terminateInstancesIn struct {
 // terminateInstances removes instances, also from behind their listeners.
 func terminateInstances(c *Call, in *terminateInstancesIn) (*done, error) {
 	return &done{}, editInstances(c, in.InstanceIds, func(tx *store.Tx, i *lb.Instance) error {
-		for _, id := range sortedKeys(tx.State().Listeners) {
-			if l, changed := withoutTargets(tx.State().Listeners[id], i.ID); changed {
-				tx.PutListener(l)
-			}
-		}
-		leaveTargetGroups(tx, i.ID)
-		tx.DeleteInstance(i.ID)
+		removeInstance(tx, i)
 		return nil
 	})
 }

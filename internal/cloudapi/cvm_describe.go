@@ -74,7 +74,7 @@ func (c *Call) instanceOut(i *lb.Instance) instanceOut {
 		CPU: 1, Memory: 1, RestrictState: "NORMAL",
 		InstanceChargeType: echoed(i.Echo, "InstanceChargeType", "POSTPAID_BY_HOUR"), RenewFlag: "NOTIFY_AND_MANUAL_RENEW",
 		SystemDisk:         diskToOut(echoed(i.Echo, "SystemDisk", diskIn{}), i.ID),
-		PrivateIpAddresses: []string{i.Private.String()}, PublicIpAddresses: publicAddresses(i),
+		PrivateIpAddresses: privateAddresses(i), PublicIpAddresses: publicAddresses(i),
 		InternetAccessible: internetOut{
 			InternetChargeType:      echoed(i.Echo, "InternetAccessible.InternetChargeType", "TRAFFIC_POSTPAID_BY_HOUR"),
 			InternetMaxBandwidthOut: echoed(i.Echo, "InternetAccessible.InternetMaxBandwidthOut", int64(0)),
@@ -110,6 +110,15 @@ func diskToOut(d diskIn, id lb.InstanceID) diskOut {
 		out.DiskSize = *d.DiskSize
 	}
 	return out
+}
+
+// privateAddresses are all of a machine that joined, the tunnel's first.
+func privateAddresses(i *lb.Instance) []string {
+	all := []string{i.Private.String()}
+	for _, a := range i.Others {
+		all = append(all, a.String())
+	}
+	return all
 }
 
 func publicAddresses(i *lb.Instance) []string {

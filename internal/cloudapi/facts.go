@@ -7,7 +7,6 @@ import (
 
 	"github.com/sallyport/sallyport/internal/control"
 	"github.com/sallyport/sallyport/internal/flow"
-	"github.com/sallyport/sallyport/internal/lb"
 )
 
 // Facts are what nodes have reported. Facts of nodes that have not reported
@@ -26,7 +25,9 @@ type Facts interface {
 	Events(ctx context.Context, after uint64, max int) (events []flow.Event, next, lost uint64)
 }
 
-// A TokenMaker makes the tokens that nodes enrol with, once each.
+// A TokenMaker makes the tokens that nodes enrol with, once each, and shuts
+// out those that are forgotten.
 type TokenMaker interface {
-	CreateToken(ctx context.Context, role lb.NodeRole, name lb.NodeID, instance lb.InstanceID) (string, error)
+	CreateToken(ctx context.Context, r control.TokenRequest) (control.JoinToken, error)
+	Revoke(ctx context.Context, fingerprint string) error // of a certificate; durable when it returns nil
 }

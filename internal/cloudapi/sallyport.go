@@ -24,7 +24,9 @@ func sallyportActions() []Action {
 		action(serviceSallyport, "DescribeRuleCounters", describeRuleCounters).fails("ResourceNotFound"),
 		action(serviceSallyport, "DescribeSeries", describeSeries).fails("InvalidParameterCombination", "InvalidParameterValue", "ResourceNotFound", "UnsupportedOperation"),
 		action(serviceSallyport, "DescribeHosts", describeHosts).fails("InvalidParameterValue"),
-		action(serviceSallyport, "CreateNodeToken", createNodeToken).fails("InvalidParameterCombination", "InvalidParameterValue", "ResourceNotFound", "UnsupportedOperation"),
+		action(serviceSallyport, "CreateNodeToken", createNodeToken).fails("InvalidInstanceName.TooLong", "InvalidParameterCombination", "InvalidParameterValue", "ResourceInUse", "ResourceNotFound", "UnsupportedOperation"),
+		action(serviceSallyport, "ForgetNode", forgetNode).fails("ResourceNotFound", "UnsupportedOperation"),
+		action(serviceSallyport, "DescribeEffectiveRules", describeEffectiveRules).fails("InvalidInstanceId.NotFound", "InvalidParameter.LBIdNotFound", "InvalidParameterCombination"),
 		action(serviceSallyport, "ExplainPath", explainPath).fails("InvalidInstanceId.NotFound", "InvalidParameter.LBIdNotFound", "InvalidParameterCombination", "InvalidParameterValue"),
 		action(serviceSallyport, "SearchSecurityGroups", searchSecurityGroups),
 		action(serviceSallyport, "SetSecurityGroupPolicies", setSecurityGroupPolicies).fails("InvalidParameterValue", "ResourceNotFound", "UnsupportedOperation.VersionMismatch"),
@@ -47,6 +49,7 @@ type nodeOut struct {
 	Revision                        lb.Revision
 	LagMs                           float64
 	Error                           string
+	Gate                            string // host: "enforce", or "observe" until the first group is bound; "" on a gateway
 }
 
 type targetStatus struct {
@@ -85,7 +88,7 @@ func (c *Call) nodes(st *lb.State) []nodeOut {
 	if c.Facts == nil {
 		for _, id := range sortedKeys(st.Nodes) {
 			n := st.Nodes[id]
-			all = append(all, nodeOut{Name: string(id), Role: string(n.Role), InstanceId: string(n.Instance), Address: addrText(n.Address)})
+			all = append(all, nodeOut{Name: string(id), Role: string(n.Role), InstanceId: string(n.Instance), Address: addrText(n.Address), Gate: gateOf(st, n.Instance)})
 		}
 		return all
 	}
@@ -93,9 +96,21 @@ func (c *Call) nodes(st *lb.State) []nodeOut {
 		all = append(all, nodeOut{
 			Name: string(n.ID), Role: string(n.Role), InstanceId: string(n.Instance), Address: addrText(n.Address), Connected: n.Connected,
 			Revision: n.Committed, LagMs: float64(n.Lag.Microseconds()) / 1000, Error: n.Err,
+			Gate: gateOf(st, n.Instance),
 		})
 	}
 	return all
+}
+
+// gateOf is what gate 2 of an instance does with what it refuses.
+func gateOf(st *lb.State, id lb.InstanceID) string {
+	switch i := st.Instances[id]; {
+	case i == nil:
+		return ""
+	case i.Observe:
+		return "observe"
+	}
+	return "enforce"
 }
 
 // addrText is "" for no address.
@@ -138,6 +153,7 @@ type describeVerdictsOut struct {
 // verdictOut is one verdict on real traffic. Text says it in one line.
 type verdictOut struct {
 	Time, Node, Gate, Action, Reason, SecurityGroupId, PolicyId string
+	Observed                                                    bool // the machine is only observed: Action is what would have been
 	PolicyPosition                                              int
 	Revision, StampedRevision                                   lb.Revision
 	Protocol, Source, Destination, Direction                    string
@@ -205,7 +221,7 @@ func verdictFilters() map[string]func(verdictOut) []string {
 func showVerdict(e flow.Event) verdictOut {
 	v := verdictOut{
 		Time: e.Time.UTC().Format(time.RFC3339Nano), Node: string(e.Node), Gate: e.Verdict.Gate.String(),
-		Action: e.Verdict.Action.String(), Reason: e.Verdict.Reason.String(),
+		Observed: e.Observed, Action: e.Verdict.Action.String(), Reason: e.Verdict.Reason.String(),
 		SecurityGroupId: string(e.Verdict.Group), PolicyId: string(e.Verdict.Rule), PolicyPosition: e.Verdict.Pos,
 		Revision: e.Revision, StampedRevision: e.Stamped, Protocol: e.Proto.String(),
 		Source: e.Src.String(), Destination: e.Dst.String(), Direction: directionWord(e.Direction),
@@ -247,8 +263,12 @@ func verdictLine(v verdictOut) string {
 	if v.Gate == policy.GateCLB.String() || object == "" {
 		object = cmp.Or(v.LoadBalancerId, v.InstanceId, "-")
 	}
+	action := v.Action
+	if v.Observed {
+		action = "would " + action
+	}
 	line := fmt.Sprintf("%s %s gate %s %s %s: %s %s > %s at %s revision %d",
-		v.Time, v.Action, v.Gate, object, v.Direction, v.Protocol, v.Source, v.Destination, v.Node, v.Revision)
+		v.Time, action, v.Gate, object, v.Direction, v.Protocol, v.Source, v.Destination, v.Node, v.Revision)
 	if v.StampedRevision != 0 {
 		line += fmt.Sprintf(" (the gateway judged at %d)", v.StampedRevision)
 	}
@@ -343,6 +363,8 @@ type describeHostsOut struct {
 
 type hostOut struct {
 	InstanceId, InstanceName, PrivateAddress, PublicAddress, State string
+	Joined                                                         bool   // a machine of somebody's own: nobody here makes or powers it
+	Gate                                                           string // "enforce" or "observe"
 }
 
 // describeHosts lists the instances that need a host, waiting until the state
@@ -365,39 +387,8 @@ func describeHosts(c *Call, in *describeHostsIn) (*describeHostsOut, error) {
 	for _, id := range sortedKeys(st.Instances) {
 		i := st.Instances[id]
 		h := hostOut{InstanceId: string(id), InstanceName: i.Name, PrivateAddress: addrText(i.Private),
-			PublicAddress: addrText(i.Public), State: string(i.State)}
+			PublicAddress: addrText(i.Public), State: string(i.State), Joined: i.Joined, Gate: gateOf(st, id)}
 		out.Instances = append(out.Instances, h)
 	}
 	return out, nil
-}
-
-type createNodeTokenIn struct {
-	Role       string `tc:"required"`
-	Name       string `tc:"required"`
-	InstanceId string `tc:""`
-}
-
-type createNodeTokenOut struct {
-	Token string
-}
-
-// createNodeToken makes the token that one node enrols with, once.
-func createNodeToken(c *Call, in *createNodeTokenIn) (*createNodeTokenOut, error) {
-	role := lb.NodeRole(in.Role)
-	switch {
-	case role != lb.RoleGateway && role != lb.RoleHost:
-		return nil, refuse(lb.Invalid, "Role", fmt.Sprintf("%q is not a role", clip(in.Role, 40)), "use gateway or host")
-	case in.Name == "":
-		return nil, refuse(lb.Invalid, "Name", "a node has a name", "give one")
-	case role == lb.RoleGateway && in.InstanceId != "":
-		return nil, refuse(lb.Coexist, "InstanceId", "a gateway runs no instance", "leave it out")
-	case role == lb.RoleHost && in.Name != in.InstanceId:
-		return nil, refuse(lb.Invalid, "Name", "a host has its instance's id as its name", "give the same text as Name and InstanceId")
-	case role == lb.RoleHost && c.State().Instances[lb.InstanceID(in.InstanceId)] == nil:
-		return nil, refuse(lb.NotFound, "InstanceId", fmt.Sprintf("there is no instance %q", clip(in.InstanceId, 40)), "DescribeInstances lists them")
-	case c.Tokens == nil:
-		return nil, errorf("UnsupportedOperation", "Name: this server takes in no nodes; start it with a node address")
-	}
-	token, err := c.Tokens.CreateToken(c.ctx, role, lb.NodeID(in.Name), lb.InstanceID(in.InstanceId))
-	return &createNodeTokenOut{Token: token}, err
 }

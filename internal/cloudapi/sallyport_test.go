@@ -27,7 +27,7 @@ func TestDescribeStatus(t *testing.T) {
 	facts.health = map[uint32][]flow.Health{num: {{State: flow.HealthDead, Kind: "refused", Text: "connection refused"}}}
 	var got describeStatusOut
 	s.must("DescribeStatus", `{}`, &got)
-	if got.Revision != s.Store.State().Revision || !slices.Equal(got.Nodes, []nodeOut{{"gateway-1", "gateway", "", "192.0.2.129", true, 7, 84.5, "slow"}}) {
+	if got.Revision != s.Store.State().Revision || !slices.Equal(got.Nodes, []nodeOut{{"gateway-1", "gateway", "", "192.0.2.129", true, 7, 84.5, "slow", ""}}) {
 		t.Errorf("got %+v", got)
 	}
 	if x := got.Targets; len(x) != 2 || x[0].LocationId != s.rule || x[0].Health != "Unknown" || x[1].ListenerId != s.tcp || x[1].HealthReason.Kind != "refused" {
@@ -142,37 +142,8 @@ func TestDescribeHostsWaits(t *testing.T) {
 	b.seed(func(tx *store.Tx) {
 		tx.PutInstance(&lb.Instance{ID: "ins-a", Name: "web", Private: netip.MustParseAddr("10.200.0.2"), Public: netip.MustParseAddr("192.0.2.65"), State: lb.Pending})
 	})
-	if err := json.Unmarshal(<-answer, &got); err != nil || got.Revision != 1 || !slices.Equal(got.Instances, []hostOut{{"ins-a", "web", "10.200.0.2", "192.0.2.65", "PENDING"}}) {
+	if err := json.Unmarshal(<-answer, &got); err != nil || got.Revision != 1 || !slices.Equal(got.Instances, []hostOut{{"ins-a", "web", "10.200.0.2", "192.0.2.65", "PENDING", false, "enforce"}}) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	b.refused("DescribeHosts", `{"WaitSeconds":-1}`, "InvalidParameterValue", "WaitSeconds")
-}
-
-type tokens struct{ made []string }
-
-func (k *tokens) CreateToken(_ context.Context, role lb.NodeRole, name lb.NodeID, instance lb.InstanceID) (string, error) {
-	k.made = append(k.made, string(role)+" "+string(name)+" "+string(instance))
-	return "token", nil
-}
-
-func TestCreateNodeToken(t *testing.T) {
-	maker := &tokens{}
-	b := newBench(t, func(o *Options) { o.Tokens = maker })
-	b.seed(func(tx *store.Tx) { tx.PutInstance(&lb.Instance{ID: "ins-a"}) })
-	var got createNodeTokenOut
-	b.must("CreateNodeToken", `{"Role":"gateway","Name":"gateway-1"}`, &got)
-	b.must("CreateNodeToken", `{"Role":"host","Name":"ins-a","InstanceId":"ins-a"}`, &got)
-	if got.Token != "token" || !slices.Equal(maker.made, []string{"gateway gateway-1 ", "host ins-a ins-a"}) {
-		t.Errorf("token %q, made %q", got.Token, maker.made)
-	}
-	for params, want := range map[string][2]string{
-		`{"Role":"router","Name":"r"}`:                              {"InvalidParameterValue", "router"},
-		`{"Role":"gateway","Name":""}`:                              {"InvalidParameterValue", "Name"},
-		`{"Role":"gateway","Name":"g","InstanceId":"ins-a"}`:        {"InvalidParameterCombination", "InstanceId"},
-		`{"Role":"host","Name":"x","InstanceId":"ins-a"}`:           {"InvalidParameterValue", "Name"},
-		`{"Role":"host","Name":"ins-none","InstanceId":"ins-none"}`: {"ResourceNotFound", "ins-none"},
-	} {
-		b.refused("CreateNodeToken", params, want[0], want[1])
-	}
-	newBench(t).refused("CreateNodeToken", `{"Role":"gateway","Name":"g"}`, "UnsupportedOperation", "no nodes")
 }

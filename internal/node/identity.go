@@ -10,11 +10,11 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -91,7 +91,7 @@ var errStranger = errors.New("the server is not the one that made the join token
 // final reports whether trying again cannot help.
 func final(err error) bool {
 	switch status.Code(err) {
-	case codes.PermissionDenied, codes.InvalidArgument, codes.Unauthenticated, codes.Unimplemented:
+	case codes.PermissionDenied, codes.InvalidArgument, codes.Unauthenticated, codes.Unimplemented, codes.FailedPrecondition:
 		return true
 	}
 	return errors.Is(err, errStranger)
@@ -99,19 +99,32 @@ func final(err error) bool {
 
 // enrol trades the token for a certificate and keeps it.
 func (n *Node) enrol(ctx context.Context, token wire.Token, path string) (*identity, error) {
+	id, raw, err := enrol(ctx, n.o.Server, token, n.o.Address, n.o.Others)
+	if err != nil {
+		return nil, err
+	}
+	if name := id.certificate.Leaf.Subject.CommonName; name != string(n.o.Name) {
+		return nil, status.Errorf(codes.InvalidArgument, "the join token is for node %q, not for %q", name, n.o.Name)
+	}
+	n.log.Info("enrolled", "server", n.o.Server)
+	return id, writeFile(path, raw)
+}
+
+// enrol trades a token for an identity; raw is its form on disk. The server is
+// known by the hash in the token before anything secret is said.
+func enrol(ctx context.Context, server string, token wire.Token, address netip.Addr, others []netip.Addr) (id *identity, raw []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, enrolLimit)
 	defer cancel()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	request, err := x509.CreateCertificateRequest(rand.Reader,
-		&x509.CertificateRequest{Subject: pkix.Name{CommonName: string(n.o.Name)}}, key)
+	request, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	stranger := false
-	conn, err := dial(n.o.Server, &tls.Config{
+	conn, err := dial(server, &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		// The usual check needs a CA we do not have yet: ours compares the
 		// CA's hash with the token's and then checks the chain.
@@ -123,31 +136,32 @@ func (n *Node) enrol(ctx context.Context, token wire.Token, path string) (*ident
 		},
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer conn.Close()
+	token.Server = "" // for whoever joins, not for the server
 	reply, err := wire.NewControlClient(conn).Enroll(ctx, &wire.EnrollRequest{
-		Protocol: wire.Protocol, Token: token.String(), Request: request, Address: n.o.Address.String()})
+		Protocol: wire.Protocol, Token: token.String(), Request: request, Address: address.String(), Others: texts(others)})
 	conn.Close() // ends the handshakes that write stranger
 	if stranger {
-		return nil, errStranger
+		return nil, nil, errStranger
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	raw, err := encodeIdentity(key, reply)
-	if err != nil {
-		return nil, err
+	if raw, err = encodeIdentity(key, reply); err != nil {
+		return nil, nil, err
 	}
-	id, err := parseIdentity(raw)
-	if err != nil {
-		return nil, err
+	id, err = parseIdentity(raw)
+	return id, raw, err
+}
+
+func texts(all []netip.Addr) []string {
+	var out []string
+	for _, a := range all {
+		out = append(out, a.String())
 	}
-	if name := id.certificate.Leaf.Subject.CommonName; name != string(n.o.Name) {
-		return nil, status.Errorf(codes.InvalidArgument, "the join token is for node %q, not for %q", name, n.o.Name)
-	}
-	n.log.Info("enrolled", "server", n.o.Server)
-	return id, writeFile(path, raw)
+	return out
 }
 
 // verifyByHash accepts a server whose chain ends in the CA of that hash and

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// A place is where a machine stands in its network.
+type place struct {
+	device  string
+	address netip.Addr   // where the tunnel ends
+	others  []netip.Addr // the device's further addresses
+}
+
+// wayTo finds the interface that leads to the server, and its addresses.
+func wayTo(server netip.Addr) (place, error) {
+	routes, err := netlink.RouteGet(server.AsSlice())
+	if err != nil || len(routes) == 0 {
+		return place{}, fmt.Errorf("no route to the server at %v: %w", server, err)
+	}
+	link, err := netlink.LinkByIndex(routes[0].LinkIndex)
+	if err != nil {
+		return place{}, err
+	}
+	if link.Attrs().Flags&net.FlagLoopback != 0 {
+		return place{}, errors.New("the server is on this very machine: say with --device which interface faces the network")
+	}
+	p, err := standing(link.Attrs().Name)
+	if source, ok := netip.AddrFromSlice(routes[0].Src); err == nil && ok {
+		p.prefer(source.Unmap())
+	}
+	return p, err
+}
+
+// standing is what an interface has for addresses, its first one chosen.
+func standing(device string) (place, error) {
+	link, err := netlink.LinkByName(device)
+	if err != nil {
+		return place{}, fmt.Errorf("interface %s: %w", device, err)
+	}
+	all, err := netlink.AddrList(link, netlink.FAMILY_V4)
+	if err != nil {
+		return place{}, fmt.Errorf("addresses of %s: %w", device, err)
+	}
+	p := place{device: device}
+	for _, a := range all {
+		addr, ok := netip.AddrFromSlice(a.IP)
+		if addr = addr.Unmap(); !ok || !addr.Is4() || a.Scope != int(netlink.SCOPE_UNIVERSE) && a.Scope != int(netlink.SCOPE_LINK) || addr.IsLinkLocalUnicast() {
+			continue
+		}
+		if !p.address.IsValid() && a.Flags&unix.IFA_F_SECONDARY == 0 {
+			p.address = addr
+		} else {
+			p.others = append(p.others, addr)
+		}
+	}
+	slices.SortFunc(p.others, netip.Addr.Compare)
+	if !p.address.IsValid() {
+		return place{}, fmt.Errorf("interface %s has no IPv4 address: the tunnel needs one", device)
+	}
+	return p, nil
+}
+
+// prefer makes a the address where the tunnel ends, if the device has it.
+func (p *place) prefer(a netip.Addr) {
+	if at := slices.Index(p.others, a); at >= 0 {
+		p.others[at], p.address = p.address, a
+		slices.SortFunc(p.others, netip.Addr.Compare)
+	}
+}
+
+func (p place) equal(q place) bool { return p.address == q.address && slices.Equal(p.others, q.others) }
+
+// How long `run` waits for its interface and a first address, and how often it
+// looks whether they are still the same.
+const (
+	placeLimit = 60 * time.Second
+	placeEvery = 2 * time.Second
+)
+
+// lastFile keeps the last known address: at boot the gate stands before the
+// network is up, when the device has none yet.
+const lastFile = "address"
+
+// find is where this machine stands, for a run whose command line or config
+// says the address only if it is to be that one. Without an address it waits,
+// unless an earlier run knew one.
+func find(ctx context.Context, device, address, dir string) (place, error) {
+	deadline := time.Now().Add(placeLimit)
+	for {
+		p, err := standing(device)
+		if said, perr := netip.ParseAddr(address); address != "" && perr == nil {
+			if p.prefer(said); p.address != said {
+				p.others, p.address = nil, said // of another device, or not there yet
+			}
+			return place{device, p.address, p.others}, nil
+		}
+		if err == nil {
+			return p, os.WriteFile(filepath.Join(dir, lastFile), []byte(p.address.String()+"\n"), 0o600)
+		}
+		if last, ok := lastKnown(dir); ok {
+			if _, err := net.InterfaceByName(device); err == nil {
+				return place{device: device, address: last}, nil
+			}
+		}
+		if ctx.Err() != nil || time.Now().After(deadline) {
+			return place{}, err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(placeEvery / 10):
+		}
+	}
+}
+
+func lastKnown(dir string) (netip.Addr, bool) {
+	raw, err := os.ReadFile(filepath.Join(dir, lastFile))
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	a, err := netip.ParseAddr(string(raw[:max(len(raw)-1, 0)]))
+	return a, err == nil
+}
+
+// errMoved ends a run whose machine has other addresses now: the next one
+// begins with them.
+var errMoved = errors.New("the machine's addresses have changed; starting again with the new ones")
+
+// watch ends with errMoved when the device's addresses are others than p for
+// two looks in a row, and with nil when ctx ends.
+func (p place) watch(ctx context.Context) error {
+	tick := time.NewTicker(placeEvery)
+	defer tick.Stop()
+	var before place
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		now, err := standing(p.device)
+		if err != nil {
+			continue // between two leases, say: what is in force stays
+		}
+		now.prefer(p.address)
+		if !now.equal(p) && now.equal(before) {
+			return fmt.Errorf("%w: %v, formerly %v", errMoved, now.address, p.address)
+		}
+		before = now
+	}
+}
