@@ -69,7 +69,8 @@ func newRoot() *cobra.Command {
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(
 		newUpCommand(), newServerCommand(), newLabCommand(), newLabHostCommand(),
-		newStatusCommand(), newNodeCommand(), newVerdictsCommand(), newAPICommand(), newCallCommand(), newCACommand(), newVersionCommand(),
+		newStatusCommand(), newNodeCommand(), newVerdictsCommand(), newAPICommand(), newCallCommand(), newExportCommand(), newApplyCommand(),
+		newCACommand(), newVersionCommand(),
 	)
 	mindUsage(root)
 	return root

@@ -18,5 +18,6 @@ func Actions() []Action {
 		eipActions(),
 		cvmActions(),
 		tagActions(),
+		declareActions(),
 	)
 }

@@ -24,13 +24,24 @@ type Call struct {
 	Echo      map[string]string // given echo fields: name → JSON text
 	ctx       context.Context
 	made      []string // load balancers created, for the task's answer
+
+	// Of a call that is a part of another one, see applier.
+	tx     *store.Tx  // of the other call; nil: it has its own
+	ids    []string   // given to the objects that it makes, by prefix, instead of new ones
+	public netip.Addr // given to the instance that it makes
 }
 
 // Context ends when the client goes away.
 func (c *Call) Context() context.Context { return c.ctx }
 
-// State is the newest desired state. It is immutable.
-func (c *Call) State() *lb.State { return c.Store.State() }
+// State is the newest desired state, or that of the transaction which the call
+// is a part of. It is immutable.
+func (c *Call) State() *lb.State {
+	if c.tx != nil {
+		return c.tx.State()
+	}
+	return c.Store.State()
+}
 
 // Update runs fn as one transaction; fn may run again, so it may change only
 // its Tx and variables it sets anew each time. What nodes could not put in
@@ -38,6 +49,9 @@ func (c *Call) State() *lb.State { return c.Store.State() }
 // also records its task under the RequestId, in the same transaction, because
 // clients poll DescribeTaskStatus after each of them.
 func (c *Call) Update(fn func(tx *store.Tx) error) error {
+	if c.tx != nil {
+		return fn(c.tx)
+	}
 	_, err := c.Store.Update(c.ctx, func(tx *store.Tx) error {
 		c.made = nil
 		before := *tx.State() // keeps the maps that later changes replace
@@ -58,6 +72,18 @@ func (c *Call) Update(fn func(tx *store.Tx) error) error {
 // refuse makes an lb.Error, which gets the code of the call's service.
 func refuse(kind lb.Kind, field, fault, hint string) error {
 	return lb.Refuse(kind, field, fault, hint)
+}
+
+// makeID is newID for objects that may be given their id by the call that this
+// one is a part of.
+func makeID[K ~string, V any](c *Call, prefix string, taken map[K]V) K {
+	for i, id := range c.ids {
+		if _, ok := taken[K(id)]; strings.HasPrefix(id, prefix) && !ok {
+			c.ids = slices.Delete(slices.Clone(c.ids), i, i+1)
+			return K(id)
+		}
+	}
+	return newID(prefix, taken)
 }
 
 // newID makes an id that is not in taken: prefix and eight random characters

@@ -130,7 +130,7 @@ func (c *Call) newBalancer(tx *store.Tx, in *createLoadBalancerIn) (*lb.LoadBala
 		return nil, err
 	}
 	b := &lb.LoadBalancer{
-		ID: newID("lb-", tx.State().Balancers), Type: lb.BalancerType(in.LoadBalancerType),
+		ID: makeID(c, "lb-", tx.State().Balancers), Type: lb.BalancerType(in.LoadBalancerType),
 		PassToTarget: in.LoadBalancerPassToTarget, Created: c.Now().UTC(), Tags: tags, Echo: c.Echo,
 	}
 	if err := c.place(tx, b, in.VpcId, in.SubnetId, in.Vip); err != nil {

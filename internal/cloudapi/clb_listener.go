@@ -115,7 +115,7 @@ func (c *Call) addListener(tx *store.Tx, l *lb.Listener, port int64) error {
 			return errorf("InvalidParameter.PortCheckFailed", "Ports: %d is used by listener %s (%s); choose another port", port, other.ID, other.Protocol)
 		}
 	}
-	l.ID, l.Num, l.Port = newID("lbl-", tx.State().Listeners), tx.NextNum(), uint16(port)
+	l.ID, l.Num, l.Port = makeID(c, "lbl-", tx.State().Listeners), tx.NextNum(), uint16(port)
 	tx.PutListener(l)
 	return nil
 }

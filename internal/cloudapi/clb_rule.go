@@ -53,7 +53,7 @@ func createRule(c *Call, in *createRuleIn) (*createRuleOut, error) {
 			if err != nil {
 				return err
 			}
-			r.ID, r.Created = newID("loc-", taken), c.Now().UTC()
+			r.ID, r.Created = makeID(c, "loc-", taken), c.Now().UTC()
 			taken[r.ID] = true
 			c.probeFrom(&r.Check, in.Rules[i].HealthCheck)
 			l.Rules = append(l.Rules, r)

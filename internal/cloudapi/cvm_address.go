@@ -65,8 +65,17 @@ func (p *addressPlan) private(field, wanted string) (netip.Addr, error) {
 	return a, nil
 }
 
-// public takes the lowest free address of the pool.
-func (p *addressPlan) public(pool []netip.Prefix) (netip.Addr, error) {
+// public takes the lowest free address of the pool, or the wanted one.
+func (p *addressPlan) public(pool []netip.Prefix, wanted netip.Addr) (netip.Addr, error) {
+	switch {
+	case wanted.IsValid() && !usable(pool, wanted):
+		return wanted, refuse(lb.Invalid, "PublicIpAddress", wanted.String()+" is not in the pool of public addresses", "leave it out to get a free one")
+	case wanted.IsValid() && p.used[wanted]:
+		return wanted, refuse(lb.Invalid, "PublicIpAddress", wanted.String()+" is in use", "leave it out to get a free one")
+	case wanted.IsValid():
+		p.used[wanted] = true
+		return wanted, nil
+	}
 	a, ok := freeAddr(pool, p.used)
 	if !ok {
 		return a, errorf("ResourceInsufficient", "InternetAccessible.PublicIpAssigned: every address of the public pool is in use; terminate an instance that has one")

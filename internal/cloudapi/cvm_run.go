@@ -176,7 +176,7 @@ func (in *runInstancesIn) makeIn(c *Call, tx *store.Tx, subnet *lb.Subnet, tags 
 	names := instanceNames(in.InstanceName, in.count())
 	for n, name := range names {
 		i := &lb.Instance{
-			ID: newID("ins-", tx.State().Instances), Name: name, VPC: subnet.VPC, Subnet: subnet.ID, Groups: groups,
+			ID: makeID(c, "ins-", tx.State().Instances), Name: name, VPC: subnet.VPC, Subnet: subnet.ID, Groups: groups,
 			State: lb.Pending, Created: c.Now().UTC(), Tags: tags, Echo: c.Echo,
 		}
 		if in.Placement.ProjectId != nil {
@@ -190,7 +190,7 @@ func (in *runInstancesIn) makeIn(c *Call, tx *store.Tx, subnet *lb.Subnet, tags 
 			return err
 		}
 		if in.InternetAccessible.PublicIpAssigned {
-			if i.Public, err = plan.public(c.EIPPool); err != nil {
+			if i.Public, err = plan.public(c.EIPPool, c.public); err != nil {
 				return err
 			}
 		}

@@ -23,7 +23,7 @@ func (c *Call) defaultVPC(tx *store.Tx) *lb.VPC {
 			return st.VPCs[id]
 		}
 	}
-	v := &lb.VPC{ID: newID("vpc-", st.VPCs), Name: "Default-VPC", Cidr: defaultVPCCidr, IsDefault: true, Created: c.Now().UTC()}
+	v := &lb.VPC{ID: makeID(c, "vpc-", st.VPCs), Name: "Default-VPC", Cidr: defaultVPCCidr, IsDefault: true, Created: c.Now().UTC()}
 	tx.PutVPC(v)
 	return v
 }
@@ -38,7 +38,7 @@ func (c *Call) defaultSubnet(tx *store.Tx) *lb.Subnet {
 			return n
 		}
 	}
-	n := &lb.Subnet{ID: newID("subnet-", st.Subnets), VPC: v.ID, Name: "Default-Subnet", Cidr: defaultSubnetCidr,
+	n := &lb.Subnet{ID: makeID(c, "subnet-", st.Subnets), VPC: v.ID, Name: "Default-Subnet", Cidr: defaultSubnetCidr,
 		Zone: c.Zone(), IsDefault: true, Created: c.Now().UTC()}
 	tx.PutSubnet(n)
 	return n

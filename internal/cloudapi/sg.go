@@ -116,7 +116,7 @@ func addGroup(c *Call, tx *store.Tx, g *lb.SecurityGroup) error {
 	if limit := c.Quotas.Groups; len(st.Groups) >= limit {
 		return refuse(lb.LimitExceeded, "", fmt.Sprintf("the region has %d security groups, at most %d are allowed", len(st.Groups), limit), "delete one that is not used")
 	}
-	g.ID = newID("sg-", st.Groups)
+	g.ID = makeID(c, "sg-", st.Groups)
 	g.Created = c.Now().UTC()
 	g.Updated = g.Created
 	for _, d := range directions() {

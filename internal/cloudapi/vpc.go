@@ -84,7 +84,7 @@ func createVpc(c *Call, in *createVpcIn) (*createVpcOut, error) {
 		return nil, err
 	}
 	err = c.Update(func(tx *store.Tx) error {
-		v.ID, v.Created = newID("vpc-", tx.State().VPCs), c.Now().UTC()
+		v.ID, v.Created = makeID(c, "vpc-", tx.State().VPCs), c.Now().UTC()
 		tx.PutVPC(v)
 		return nil
 	})

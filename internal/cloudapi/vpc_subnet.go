@@ -99,7 +99,7 @@ func createSubnet(c *Call, in *createSubnetIn) (*createSubnetOut, error) {
 				return errorf("InvalidParameterValue.SubnetConflict", "CidrBlock: %v overlaps subnet %s (%v); choose a range that is free", n.Cidr, id, other.Cidr)
 			}
 		}
-		n.ID, n.VPC, n.Created = newID("subnet-", st.Subnets), v.ID, c.Now().UTC()
+		n.ID, n.VPC, n.Created = makeID(c, "subnet-", st.Subnets), v.ID, c.Now().UTC()
 		tx.PutSubnet(n)
 		return nil
 	})

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloudapi
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/sallyport/sallyport/internal/lb"
+)
+
+// An exporter writes the state's objects as documents.
+type exporter struct {
+	st    *lb.State
+	names names
+	ids   bool // refer by id always: for comparing
+}
+
+// names counts per kind how many objects have a name: only one that is alone
+// can be referred to by it.
+type names struct {
+	vpcs, subnets, groups, instances, balancers map[string]int
+}
+
+func namesOf(st *lb.State) names {
+	return names{
+		vpcs:      countNames(st.VPCs, func(v *lb.VPC) string { return v.Name }),
+		subnets:   countNames(st.Subnets, func(n *lb.Subnet) string { return n.Name }),
+		groups:    countNames(st.Groups, func(g *lb.SecurityGroup) string { return g.Name }),
+		instances: countNames(st.Instances, func(i *lb.Instance) string { return i.Name }),
+		balancers: countNames(st.Balancers, func(b *lb.LoadBalancer) string { return b.Name }),
+	}
+}
+
+func countNames[K comparable, V any](objects map[K]*V, name func(*V) string) map[string]int {
+	n := make(map[string]int, len(objects))
+	for _, o := range objects {
+		n[name(o)]++
+	}
+	return n
+}
+
+// reference is how documents name an object: by its name where that is enough.
+// A name that could be an id is not.
+func reference[K ~string](x *exporter, counts map[string]int, id K, name string) string {
+	if x.ids || name == "" || counts[name] != 1 || idLike(name) {
+		return string(id)
+	}
+	return name
+}
+
+// inOrder lists objects by name, then id.
+func inOrder[K ~string, V any](objects map[K]*V, name func(*V) string) []*V {
+	keys := sortedKeys(objects)
+	slices.SortStableFunc(keys, func(a, b K) int { return cmp.Compare(name(objects[a]), name(objects[b])) })
+	list := make([]*V, len(keys))
+	for i, k := range keys {
+		list[i] = objects[k]
+	}
+	return list
+}
+
+func each[K ~string, V, D any](objects map[K]*V, name func(*V) string, doc func(*V) D) []D {
+	var docs []D
+	for _, o := range inOrder(objects, name) {
+		docs = append(docs, doc(o))
+	}
+	return docs
+}
+
+func (x *exporter) all() configuration {
+	return configuration{
+		Vpcs:           each(x.st.VPCs, func(v *lb.VPC) string { return v.Name }, x.vpc),
+		Subnets:        each(x.st.Subnets, func(n *lb.Subnet) string { return n.Name }, x.subnet),
+		SecurityGroups: each(x.st.Groups, func(g *lb.SecurityGroup) string { return g.Name }, x.group),
+		Instances:      each(x.st.Instances, func(i *lb.Instance) string { return i.Name }, x.instance),
+		LoadBalancers:  each(x.st.Balancers, func(b *lb.LoadBalancer) string { return b.Name }, x.balancer),
+	}
+}
+
+func (x *exporter) vpcRef(id lb.VPCID) string {
+	if v := x.st.VPCs[id]; v != nil {
+		return reference(x, x.names.vpcs, id, v.Name)
+	}
+	return string(id)
+}
+
+func (x *exporter) groupRef(id lb.GroupID) string {
+	if g := x.st.Groups[id]; g != nil {
+		return reference(x, x.names.groups, id, g.Name)
+	}
+	return string(id)
+}
+
+func (x *exporter) groupRefs(ids []lb.GroupID) []string {
+	refs := make([]string, len(ids))
+	for i, id := range ids {
+		refs[i] = x.groupRef(id)
+	}
+	return refs
+}
+
+func (x *exporter) vpc(v *lb.VPC) vpcDoc {
+	d := vpcDoc{Id: string(v.ID), VpcName: v.Name, CidrBlock: v.Cidr.String(), IsDefault: v.IsDefault, Tags: tagsOut(v.Tags)}
+	fillEcho(&d, v.Echo)
+	return d
+}
+
+func (x *exporter) subnet(n *lb.Subnet) subnetDoc {
+	return subnetDoc{Id: string(n.ID), SubnetName: n.Name, Vpc: x.vpcRef(n.VPC), CidrBlock: n.Cidr.String(), Zone: n.Zone,
+		IsDefault: n.IsDefault, Tags: tagsOut(n.Tags)}
+}
+
+func (x *exporter) group(g *lb.SecurityGroup) groupDoc {
+	d := groupDoc{Id: string(g.ID), GroupName: g.Name, GroupDescription: g.Desc, ProjectId: g.ProjectID, IsDefault: g.IsDefault, Tags: tagsOut(g.Tags)}
+	for _, r := range g.Ingress {
+		d.Ingress = append(d.Ingress, x.policy(r))
+	}
+	for _, r := range g.Egress {
+		d.Egress = append(d.Egress, x.policy(r))
+	}
+	return d
+}
+
+func (x *exporter) policy(r lb.PolicyRule) policyDoc {
+	d := policyDoc{Action: r.Action.String(), Protocol: r.Text.Protocol, Port: r.Text.Port, CidrBlock: r.Text.Cidr,
+		Ipv6CidrBlock: r.Text.Cidr6, PolicyDescription: r.Description}
+	if r.PeerGroup != "" {
+		d.SecurityGroup = x.groupRef(r.PeerGroup)
+	}
+	return d
+}
+
+func (x *exporter) instance(i *lb.Instance) instanceDoc {
+	d := instanceDoc{Id: string(i.ID), InstanceName: i.Name, Vpc: x.vpcRef(i.VPC), PrivateIpAddress: addrText(i.Private),
+		PublicIpAddress: addrText(i.Public), PublicIpAssigned: i.Public.IsValid(), SecurityGroups: x.groupRefs(i.Groups), Tags: tagsOut(i.Tags)}
+	if n := x.st.Subnets[i.Subnet]; n != nil {
+		d.Subnet = reference(x, x.names.subnets, n.ID, n.Name)
+	}
+	return d
+}
+
+func (x *exporter) balancer(b *lb.LoadBalancer) balancerDoc {
+	d := balancerDoc{Id: string(b.ID), LoadBalancerName: b.Name, LoadBalancerType: string(b.Type), Vpc: x.vpcRef(b.VPC),
+		SecurityGroups: x.groupRefs(b.Groups), LoadBalancerPassToTarget: b.PassToTarget, DeleteProtect: b.Protected}
+	if len(b.VIPs) > 0 {
+		d.Vip = b.VIPs[0].String()
+	}
+	for _, k := range sortedKeys(b.Tags) {
+		d.Tags = append(d.Tags, clbTag{TagKey: k, TagValue: b.Tags[k]})
+	}
+	fillEcho(&d, b.Echo)
+	for _, l := range listenersOf(x.st, b.ID) {
+		d.Listeners = append(d.Listeners, x.listener(l))
+	}
+	slices.SortFunc(d.Listeners, func(a, b listenerDoc) int {
+		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Protocol, b.Protocol))
+	})
+	return d
+}
+
+func (x *exporter) listener(l *lb.Listener) listenerDoc {
+	d := listenerDoc{Id: string(l.ID), Protocol: string(l.Protocol), Port: int64(l.Port), ListenerName: l.Name}
+	if l.Protocol.Layer7() {
+		for _, r := range l.Rules {
+			d.Rules = append(d.Rules, ruleDoc{Id: string(r.ID), Domain: r.Domain, Url: r.URL, DefaultServer: r.Default,
+				HealthCheck: checkDoc(r.Check), Scheduler: r.Scheduler, Targets: x.targets(r.Targets)})
+		}
+		return d
+	}
+	d.HealthCheck, d.Scheduler, d.Targets = checkDoc(l.Check), l.Scheduler, x.targets(l.Targets)
+	return d
+}
+
+func (x *exporter) targets(list []lb.Target) []targetDoc {
+	var docs []targetDoc
+	for _, t := range list {
+		weight := int64(t.Weight)
+		d := targetDoc{Instance: string(t.Instance), Port: int64(t.Port), Weight: &weight}
+		if i := x.st.Instances[t.Instance]; i != nil {
+			d.Instance = reference(x, x.names.instances, i.ID, i.Name)
+		}
+		docs = append(docs, d)
+	}
+	return docs
+}
+
+// checkDoc is a health check with every field that its type has.
+func checkDoc(h lb.HealthCheck) *healthCheckIn {
+	number := func(n int) *int64 { v := int64(n); return &v }
+	on := 0
+	if h.On {
+		on = 1
+	}
+	in := &healthCheckIn{HealthSwitch: number(on), CheckType: &h.Type, TimeOut: number(h.TimeOut), IntervalTime: number(h.IntervalTime),
+		HealthNum: number(h.HealthNum), UnHealthNum: number(h.UnHealthNum), SourceIpType: number(h.SourceIPType)}
+	if h.Port != 0 {
+		in.CheckPort = number(h.Port)
+	}
+	if h.HTTPCode != 0 {
+		in.HttpCode, in.HttpCheckPath, in.HttpCheckMethod = number(h.HTTPCode), &h.HTTPPath, &h.HTTPMethod
+		in.HttpCheckDomain, in.HttpVersion = &h.HTTPDomain, &h.HTTPVersion
+	}
+	return in
+}

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloudapi
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/sallyport/sallyport/internal/lb"
+)
+
+func (a *applier) instances() error {
+	for i := range a.in.Instances {
+		if err := a.instance(fmt.Sprintf("Instances.%d.", i), a.in.Instances[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *applier) instance(path string, d instanceDoc) error {
+	var err error
+	if err = a.instanceRefs(path, &d); err != nil {
+		return err
+	}
+	i, id, err := instanceSort().match(a, path, d.Id, d.InstanceName)
+	if err != nil {
+		return err
+	}
+	made := i == nil
+	if made {
+		if id, err = a.runInstance(path, d); err != nil {
+			return err
+		}
+		if d.Id == "" {
+			if err := a.claim(path, string(id)); err != nil {
+				return err
+			}
+		}
+	}
+	have := (&exporter{st: a.st(), ids: true}).instance(a.st().Instances[id])
+	keep(&d.PrivateIpAddress, have.PrivateIpAddress)
+	if d.PublicIpAssigned {
+		keep(&d.PublicIpAddress, have.PublicIpAddress)
+	}
+	d.PublicIpAssigned = d.PublicIpAddress != ""
+	keepEcho(&d, have)
+	changed := unlike(have, d, "Id")
+	if err := fixed(path, "an instance", changed, "Vpc", "Subnet", "PrivateIpAddress", "PublicIpAddress", "PublicIpAssigned"); err != nil {
+		return err
+	}
+	for _, name := range echoNames(d) {
+		if err := fixed(path, "an instance", changed, name); err != nil {
+			return err
+		}
+	}
+	if made {
+		if err := a.create("Instance", d.Id, string(id), d.InstanceName, path); err != nil {
+			return err
+		}
+	} else if len(changed) > 0 {
+		a.note("change", "Instance", string(id), d.InstanceName, path, changed...)
+	}
+	return a.changeInstance(path, id, d, changed)
+}
+
+// instanceRefs resolves what the document refers to.
+func (a *applier) instanceRefs(path string, d *instanceDoc) error {
+	if d.Vpc == "" && d.Subnet == "" {
+		n := a.sub(nil).defaultSubnet(a.tx)
+		d.Vpc, d.Subnet = string(n.VPC), string(n.ID)
+	}
+	_, network, err := vpcSort().find(a, path+"Vpc", d.Vpc)
+	if err != nil {
+		return err
+	}
+	_, subnet, err := subnetSort().find(a, path+"Subnet", d.Subnet)
+	if err != nil {
+		return err
+	}
+	d.Vpc, d.Subnet = string(network), string(subnet)
+	d.SecurityGroups, err = a.groupIDsOf(path+"SecurityGroups", d.SecurityGroups)
+	return err
+}
+
+func (a *applier) runInstance(path string, d instanceDoc) (lb.InstanceID, error) {
+	c := a.sub(echoOf(d), d.Id)
+	if d.PublicIpAddress != "" {
+		var err error
+		if c.public, err = netip.ParseAddr(d.PublicIpAddress); err != nil {
+			return "", refuse(lb.Malformed, path+"PublicIpAddress", fmt.Sprintf("%q is not an address", clip(d.PublicIpAddress, 60)), "leave it out and set PublicIpAssigned")
+		}
+	}
+	in := &runInstancesIn{InstanceName: d.InstanceName, SecurityGroupIds: d.SecurityGroups,
+		VirtualPrivateCloud: privateCloudIn{VpcId: d.Vpc, SubnetId: d.Subnet}}
+	in.InternetAccessible.PublicIpAssigned = d.PublicIpAssigned || d.PublicIpAddress != ""
+	if d.PrivateIpAddress != "" {
+		in.VirtualPrivateCloud.PrivateIpAddresses = []string{d.PrivateIpAddress}
+	}
+	out, err := runInstances(c, in)
+	if err != nil {
+		return "", at(path, "", err)
+	}
+	return lb.InstanceID(out.InstanceIdSet[0]), nil
+}
+
+func (a *applier) changeInstance(path string, id lb.InstanceID, d instanceDoc, changed []string) error {
+	if slices.Contains(changed, "InstanceName") {
+		if _, err := modifyInstancesAttribute(a.sub(nil), &modifyInstancesIn{InstanceIds: []string{string(id)}, InstanceName: &d.InstanceName}); err != nil {
+			return at(path, "", err)
+		}
+	}
+	if slices.Contains(changed, "SecurityGroups") {
+		if len(d.SecurityGroups) == 0 {
+			return refuse(lb.Missing, path+"SecurityGroups", "an instance has at least one group", "name one")
+		}
+		if _, err := modifyInstancesAttribute(a.sub(nil), &modifyInstancesIn{InstanceIds: []string{string(id)}, SecurityGroups: d.SecurityGroups}); err != nil {
+			return at(path, "", err)
+		}
+	}
+	return a.tags(path, "cvm", "instance", string(id), d.Tags)
+}
+
+// prune deletes what has no document. Defaults of the region stay: they are
+// made on first use and cannot be deleted.
+func (a *applier) prune() error {
+	unclaimed := func(id string) bool { _, ok := a.claimed[id]; return !ok }
+	for _, id := range sortedKeys(a.st().Balancers) {
+		if b := a.st().Balancers[id]; unclaimed(string(id)) {
+			if _, err := deleteLoadBalancer(a.sub(nil), &deleteLoadBalancerIn{LoadBalancerIds: []string{string(id)}, ForceDelete: true}); err != nil {
+				return at("LoadBalancers", "LoadBalancerIds.0", err)
+			}
+			a.note("delete", "LoadBalancer", string(id), b.Name, "")
+		}
+	}
+	for _, id := range sortedKeys(a.st().Instances) {
+		if i := a.st().Instances[id]; unclaimed(string(id)) {
+			if _, err := terminateInstances(a.sub(nil), &terminateInstancesIn{InstanceIds: []string{string(id)}}); err != nil {
+				return at("Instances", "InstanceIds.0", err)
+			}
+			a.note("delete", "Instance", string(id), i.Name, "")
+		}
+	}
+	if err := a.pruneGroups(unclaimed); err != nil {
+		return err
+	}
+	for _, id := range sortedKeys(a.st().Subnets) {
+		if n := a.st().Subnets[id]; unclaimed(string(id)) && !n.IsDefault {
+			if _, err := deleteSubnet(a.sub(nil), &deleteSubnetIn{SubnetId: string(id)}); err != nil {
+				return at("Subnets", "SubnetId", err)
+			}
+			a.note("delete", "Subnet", string(id), n.Name, "")
+		}
+	}
+	for _, id := range sortedKeys(a.st().VPCs) {
+		if v := a.st().VPCs[id]; unclaimed(string(id)) && !v.IsDefault {
+			if _, err := deleteVpc(a.sub(nil), &deleteVpcIn{VpcId: string(id)}); err != nil {
+				return at("Vpcs", "VpcId", err)
+			}
+			a.note("delete", "Vpc", string(id), v.Name, "")
+		}
+	}
+	return nil
+}
+
+// pruneGroups empties groups before it deletes them, because they may refer to
+// one another.
+func (a *applier) pruneGroups(unclaimed func(id string) bool) error {
+	var gone []lb.GroupID
+	for _, id := range sortedKeys(a.st().Groups) {
+		if g := a.st().Groups[id]; unclaimed(string(id)) && !g.IsDefault {
+			gone = append(gone, id)
+			if err := editRules(a.sub(nil), string(id), func(g *lb.SecurityGroup) error { g.Ingress, g.Egress = nil, nil; return nil }); err != nil {
+				return at("SecurityGroups", "SecurityGroupId", err)
+			}
+		}
+	}
+	for _, id := range gone {
+		name := a.st().Groups[id].Name
+		if _, err := deleteSecurityGroup(a.sub(nil), &deleteGroupIn{SecurityGroupId: string(id)}); err != nil {
+			return at("SecurityGroups", "SecurityGroupId", err)
+		}
+		a.note("delete", "SecurityGroup", string(id), name, "")
+	}
+	return nil
+}

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloudapi
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// export is what `sallyport export` writes: files by name.
+func (b *bench) export() map[string]string {
+	b.Helper()
+	raw, err := b.Do(context.Background(), serviceSallyport.Version, "DescribeConfiguration", nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	files, err := ExportFiles(raw)
+	if err != nil {
+		b.Fatal(err)
+	}
+	texts := map[string]string{}
+	for name, content := range files {
+		texts[name] = string(content)
+	}
+	return texts
+}
+
+// load reads files as `sallyport apply` does.
+func load(t *testing.T, files map[string]string) *Configuration {
+	t.Helper()
+	c := &Configuration{}
+	for _, name := range sortedKeys(files) {
+		if err := c.Add(name, []byte(files[name])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return c
+}
+
+// apply answers the steps, one line each.
+func (b *bench) apply(files map[string]string, dryRun, prune bool) []string {
+	b.Helper()
+	params, err := load(b.T, files).JSON(dryRun, prune)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var out applyConfigurationOut
+	b.must("ApplyConfiguration", string(params), &out)
+	var lines []string
+	for _, s := range out.Steps {
+		lines = append(lines, strings.TrimSpace(fmt.Sprintf("%s %s %s %s", s.Verb, s.Kind, s.Name, strings.Join(s.Fields, ","))))
+	}
+	return lines
+}
+
+// wealthy makes one of everything that a configuration holds.
+func wealthy(b *bench) {
+	b.Helper()
+	apply := map[string]string{"all.yaml": `
+Vpcs:
+- {VpcName: office, CidrBlock: 10.1.0.0/16, Tags: [{Key: a, Value: b}]}
+Subnets:
+- {SubnetName: desks, Vpc: office, CidrBlock: 10.1.1.0/24}
+SecurityGroups:
+- GroupName: front
+  Ingress:
+  - {Action: ACCEPT, Protocol: TCP, Port: 80, CidrBlock: 0.0.0.0/0, PolicyDescription: the shop}
+  - {Action: DROP, Protocol: ALL, Port: ALL, CidrBlock: 0.0.0.0/0}
+- GroupName: back
+  GroupDescription: "behind: the shop"
+  Ingress:
+  - {Action: ACCEPT, Protocol: tcp, Port: "8080,8090-8099", Ipv6CidrBlock: "2001:db8::/32"}
+  - {Action: ACCEPT, Protocol: tcp, Port: 8080, SecurityGroup: front}
+  Egress:
+  - {Action: ACCEPT, Protocol: ALL, Port: ALL, CidrBlock: 0.0.0.0/0}
+- {GroupName: twin}
+Instances:
+- {InstanceName: web-1, Vpc: office, Subnet: desks, SecurityGroups: [back, twin], PublicIpAssigned: true}
+- {InstanceName: web-2, Vpc: office, Subnet: desks, SecurityGroups: [back], PrivateIpAddress: 10.1.1.77, Tags: [{Key: x, Value: y}]}
+LoadBalancers:
+- LoadBalancerName: shop
+  Vpc: office
+  SecurityGroups: [front]
+  DeleteProtect: true
+  ProjectId: 3
+  Tags: [{TagKey: k, TagValue: v}]
+  Listeners:
+  - Protocol: HTTP
+    Port: 80
+    Rules:
+    - {Domain: a.example.com, Url: /, Targets: [{Instance: web-1, Port: 8080}, {Instance: web-2, Port: 8080, Weight: 0}]}
+    - {Domain: b.example.com, Url: /x, DefaultServer: true, HealthCheck: {HealthSwitch: 0}}
+  - {Protocol: TCP, Port: 443, ListenerName: tls, HealthCheck: {IntervalTime: 9}, Targets: [{Instance: web-2, Port: 8443, Weight: 50}]}
+- {LoadBalancerName: spare, Vpc: office, LoadBalancerPassToTarget: true}
+`}
+	b.apply(apply, false, false)
+	b.must("CreateSecurityGroup", `{"GroupName":"twin","GroupDescription":"the second of that name"}`, nil)
+}
+
+func TestExportAppliesToItself(t *testing.T) {
+	b := newBench(t)
+	wealthy(b)
+	before := b.export()
+	if steps := b.apply(before, true, true); len(steps) > 0 {
+		t.Errorf("applying what is there would change it:\n%s", strings.Join(steps, "\n"))
+	}
+	at := b.Store.State().Revision
+	b.apply(before, false, true)
+	if now := b.Store.State().Revision; now != at {
+		t.Errorf("it wrote revision %d on top of %d", now, at)
+	}
+
+	other := newBench(t)
+	other.apply(before, true, false)
+	if st := other.Store.State(); len(st.Groups)+len(st.VPCs) > 0 || st.Revision != 0 {
+		t.Fatalf("a dry run wrote revision %d", st.Revision)
+	}
+	other.apply(before, false, false)
+	if diff := cmp.Diff(before, other.export()); diff != "" {
+		t.Errorf("the empty system turned out different:\n%s", diff)
+	}
+}
+
+func TestApplyChanges(t *testing.T) {
+	b := newBench(t)
+	wealthy(b)
+	for _, tc := range []struct {
+		name, file string
+		prune      bool
+		want       []string
+	}{
+		{"a rule", "SecurityGroups:\n- {GroupName: front, Ingress: [{Action: ACCEPT, Protocol: TCP, Port: 81, CidrBlock: 0.0.0.0/0}]}",
+			false, []string{"change SecurityGroup front Ingress"}},
+		{"nothing", "SecurityGroups:\n- {GroupName: front, Ingress: [{Action: accept, Protocol: TCP, Port: 81, CidrBlock: 0.0.0.0/0}]}", false, nil},
+		{"groups of an instance", "Instances:\n- {InstanceName: web-2, Vpc: office, Subnet: desks, SecurityGroups: [front, back]}",
+			false, []string{"change Instance web-2 SecurityGroups,Tags"}},
+		{"listeners", `
+LoadBalancers:
+- LoadBalancerName: shop
+  Vpc: office
+  SecurityGroups: [back, front]
+  Listeners:
+  - {Protocol: TCP, Port: 80, Targets: [{Instance: web-2, Port: 8443, Weight: 7}]}
+  - {Protocol: TCP, Port: 443, Targets: [{Instance: web-1, Port: 8443}]}
+`, false, []string{
+			"change LoadBalancer shop SecurityGroups,DeleteProtect,Tags", "delete Listener HTTP:80 of shop",
+			"create Listener TCP:80 of shop", "change Listener TCP:443 of shop ListenerName,HealthCheck",
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			at := b.Store.State().Revision
+			got := b.apply(map[string]string{"a.yaml": tc.file}, false, tc.prune)
+			got = slices.DeleteFunc(got, func(line string) bool { return strings.Contains(line, " Target ") })
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("steps:\n%s", diff)
+			}
+			if now := b.Store.State().Revision; (now == at) != (len(tc.want) == 0) || now > at+1 {
+				t.Errorf("revision %d became %d: one change is one revision", at, now)
+			}
+			if again := b.apply(map[string]string{"a.yaml": tc.file}, true, false); len(again) > 0 {
+				t.Errorf("a second time it would %s", again)
+			}
+		})
+	}
+}
+
+func TestApplyPrunes(t *testing.T) {
+	b := newBench(t)
+	wealthy(b)
+	b.must("ModifyLoadBalancerAttributes", fmt.Sprintf(`{"LoadBalancerId":%q,"DeleteProtect":false}`, b.balancerNamed("shop")), nil)
+	steps := b.apply(map[string]string{"a.yaml": "Vpcs:\n- {VpcName: office, CidrBlock: 10.1.0.0/16}\n"}, false, true)
+	st := b.Store.State()
+	if len(st.Balancers)+len(st.Listeners)+len(st.Instances)+len(st.Groups)+len(st.Subnets) > 0 || len(st.VPCs) != 1 {
+		t.Errorf("after %s there are %d load balancers, %d instances, %d groups, %d subnets, %d VPCs", steps, len(st.Balancers), len(st.Instances), len(st.Groups), len(st.Subnets), len(st.VPCs))
+	}
+}
+
+func (b *bench) balancerNamed(name string) string {
+	b.Helper()
+	for id, l := range b.Store.State().Balancers {
+		if l.Name == name {
+			return string(id)
+		}
+	}
+	b.Fatalf("no load balancer %s", name)
+	return ""
+}
+
+func TestApplyRefuses(t *testing.T) {
+	b := newBench(t)
+	wealthy(b)
+	for _, tc := range []struct{ name, file, code, text, place string }{
+		{"a bad port", "SecurityGroups:\n- GroupName: front\n  Ingress:\n  - {Action: ACCEPT, Protocol: TCP, Port: 80-,\n     CidrBlock: 0.0.0.0/0}\n",
+			"InvalidParameterValue", "SecurityGroups.0.Ingress.0.Port", "a.yaml:4:43"},
+		{"a group that is not", "SecurityGroups:\n- {GroupName: front}\n- {GroupName: new, Ingress: [{Action: ACCEPT, SecurityGroup: nobody}]}\n",
+			"ResourceNotFound", "SecurityGroups.1.Ingress.0.SecurityGroup", "a.yaml:3:62"},
+		{"two of a name", "SecurityGroups:\n- {GroupName: twin}\n", "InvalidParameterValue", "SecurityGroups.0.Id", "a.yaml:2:3"},
+		{"two documents of one", "Vpcs:\n- {VpcName: office, CidrBlock: 10.1.0.0/16}\n- {VpcName: office, CidrBlock: 10.1.0.0/16}\n", "InvalidParameterValue", "Vpcs.1", "a.yaml:3:3"},
+		{"a network that moves", "Vpcs:\n- {VpcName: office, CidrBlock: 10.2.0.0/16}\n", "UnsupportedOperation", "Vpcs.0.CidrBlock", "a.yaml:2:32"},
+		{"an id of another sort", "Vpcs:\n- {Id: sg-12345678, VpcName: x, CidrBlock: 10.2.0.0/16}\n", "InvalidParameterValue", "Vpcs.0.Id", "a.yaml:2:8"},
+		{"a port twice", "LoadBalancers:\n- LoadBalancerName: shop\n  Vpc: office\n  Listeners: [{Protocol: TCP, Port: 7}, {Protocol: TCP, Port: 7}]\n",
+			"InvalidParameter.PortCheckFailed", "LoadBalancers.0.Listeners.1", "a.yaml:4:41"},
+		{"an instance without group", "Instances:\n- {InstanceName: web-1, Vpc: office, Subnet: desks, PublicIpAssigned: true, SecurityGroups: []}\n", "MissingParameter", "Instances.0.SecurityGroups", "a.yaml:2:93"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			b := *b
+			b.T = t
+			c := load(t, map[string]string{"a.yaml": tc.file})
+			for _, dry := range []bool{true, false} {
+				params, err := c.JSON(dry, false)
+				if err != nil {
+					t.Fatal(err)
+				}
+				b.refused("ApplyConfiguration", string(params), tc.code, tc.text)
+			}
+			params, _ := c.JSON(false, false)
+			err := b.try("ApplyConfiguration", string(params), nil)
+			if got := c.Place(asError(err).Message).String(); got != tc.place {
+				t.Errorf("%v is placed at %q, want %q", err, got, tc.place)
+			}
+		})
+	}
+}
+
+// What pruning cannot delete keeps everything.
+func TestPruneRefuses(t *testing.T) {
+	b := newBench(t)
+	wealthy(b)
+	b.refused("ApplyConfiguration", `{"Prune":true}`, "FailedOperation", "LoadBalancers")
+	b.must("ModifyLoadBalancerAttributes", fmt.Sprintf(`{"LoadBalancerId":%q,"DeleteProtect":false}`, b.balancerNamed("shop")), nil)
+	b.refused("ApplyConfiguration", `{"Prune":true,"Instances":[{"InstanceName":"web-2","Vpc":"office","Subnet":"desks","SecurityGroups":["back"]}],
+		"SecurityGroups":[{"GroupName":"back"}]}`, "ResourceInUse", "Subnets")
+}
+
+func TestYAMLFaults(t *testing.T) {
+	for _, tc := range []struct{ name, file, want string }{
+		{"unknown kind", "Groups: []", `f.yaml:1:1: "Groups" is not known here`},
+		{"unknown field", "Vpcs:\n- VpcName: a\n  Cidr: 10.0.0.0/8", `f.yaml:3:3: "Cidr" is not known here`},
+		{"given twice", "Vpcs:\n- VpcName: a\n  VpcName: b", "f.yaml:3:3: VpcName is given twice, first in line 2"},
+		{"missing", "Vpcs:\n- VpcName: a", "f.yaml:2:3: CidrBlock is missing"},
+		{"no list", "Vpcs: {}", "f.yaml:1:7: this is a mapping; want a list"},
+		{"no number", "LoadBalancers:\n- LoadBalancerName: x\n  Listeners: [{Protocol: TCP, Port: http}]", `f.yaml:3:37: "http" is not a whole number`},
+		{"no switch", "LoadBalancers:\n- LoadBalancerName: x\n  DeleteProtect: 1", `f.yaml:3:18: "1" is neither true nor false`},
+		{"a text", "hello", `f.yaml:1:1: "hello" is a single value; want a mapping`},
+		{"no YAML", "Vpcs: [", "f.yaml: "},
+		{"many aliases", "Vpcs:\n- {VpcName: &a x, CidrBlock: *a, DnsServers: &b [*a, *a]}\n- {VpcName: *b, CidrBlock: x}", "this is a list; want a string"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			err := (&Configuration{}).Add("f.yaml", []byte(tc.file))
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want %s", err, tc.want)
+			}
+		})
+	}
+}
+
+// FuzzConfiguration: whatever a file holds, it is read or refused with its
+// place, and what was read is what the server's decoder takes.
+func FuzzConfiguration(f *testing.F) {
+	b := newBench(&testing.T{})
+	wealthy(b)
+	for _, text := range b.export() {
+		f.Add(text)
+	}
+	f.Add("Vpcs: &a\n- {VpcName: x, CidrBlock: y}\n---\nVpcs: []\n")
+	action := b.actions[actionKey{serviceSallyport.Version, "ApplyConfiguration"}]
+	f.Fuzz(func(t *testing.T, text string) {
+		c := &Configuration{}
+		if err := c.Add("f.yaml", []byte(text)); err != nil {
+			if !strings.HasPrefix(err.Error(), "f.yaml") {
+				t.Errorf("%q: no place in %v", text, err)
+			}
+			return
+		}
+		params, err := c.JSON(true, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !json.Valid(params) {
+			t.Fatalf("not JSON: %s", params)
+		}
+		if _, _, err := action.decode(&request{body: params}); err != nil && asError(err).Code == "UnknownParameter" {
+			t.Errorf("%q: the server does not know what was read: %v", text, err)
+		}
+	})
+}

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloudapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// maxNodes bounds the YAML values that one Configuration holds, so that a few
+// lines of aliases cannot become billions of values.
+const maxNodes = 4 << 20
+
+// A Configuration is what files of `sallyport apply` say, with the place of
+// every value in them. The zero Configuration says nothing.
+type Configuration struct {
+	tree   map[string]any
+	places map[string]Place
+	nodes  int
+}
+
+// A Place is where a value stands in a file: line and column begin at 1. The
+// zero Place is nowhere.
+type Place struct {
+	File         string
+	Line, Column int
+}
+
+// String is "file:line:column", "" for nowhere.
+func (p Place) String() string {
+	if p.File == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column)
+}
+
+// Add reads the YAML documents of one file. Their lists are appended to those
+// of earlier files. Unknown names, names given twice and values of a wrong kind
+// are refused with their line and column; then c is good for nothing.
+func (c *Configuration) Add(file string, content []byte) error {
+	if c.tree == nil {
+		c.tree, c.places = map[string]any{}, map[string]Place{}
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(content))
+	for {
+		var doc yaml.Node
+		err := dec.Decode(&doc)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		if len(doc.Content) == 0 || blankNode(doc.Content[0]) {
+			continue
+		}
+		r := yamlReader{c: c, file: file}
+		if err := r.top(doc.Content[0]); err != nil {
+			return err
+		}
+	}
+}
+
+// JSON is the configuration as the parameters of ApplyConfiguration.
+func (c *Configuration) JSON(dryRun, prune bool) (json.RawMessage, error) {
+	body := map[string]any{"DryRun": dryRun, "Prune": prune}
+	for name, list := range c.tree {
+		body[name] = list
+	}
+	return json.Marshal(body)
+}
+
+// Place finds the value that an answer of ApplyConfiguration speaks of: the one
+// its message opens with, or the nearest that holds it.
+func (c *Configuration) Place(message string) Place {
+	path, _, _ := strings.Cut(message, ": ")
+	for {
+		if p, ok := c.places[path]; ok {
+			return p
+		}
+		cut := strings.LastIndexByte(path, '.')
+		if cut < 0 {
+			return Place{}
+		}
+		path = path[:cut]
+	}
+}
+
+type yamlReader struct {
+	c    *Configuration
+	file string
+}
+
+func (r *yamlReader) fault(n *yaml.Node, format string, args ...any) error {
+	return fmt.Errorf("%v: %s", Place{r.file, n.Line, n.Column}, fmt.Sprintf(format, args...))
+}
+
+func blankNode(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
+
+// follow gives what an alias stands for, and counts.
+func (r *yamlReader) follow(n *yaml.Node) (*yaml.Node, error) {
+	if r.c.nodes++; r.c.nodes > maxNodes {
+		return nil, r.fault(n, "more than %d values; split the files or use fewer aliases", maxNodes)
+	}
+	if n.Kind == yaml.AliasNode {
+		return n.Alias, nil
+	}
+	return n, nil
+}
+
+// top appends the lists of one document.
+func (r *yamlReader) top(n *yaml.Node) error {
+	schema := objectOf(reflect.TypeFor[configuration]())
+	return r.entries(schema, n, "", func(f *field, v *yaml.Node) error {
+		list, _ := r.c.tree[f.name].([]any)
+		more, err := r.list(f.value.elem, v, f.name, len(list))
+		r.c.tree[f.name] = append(list, more...)
+		return err
+	})
+}
+
+// entries calls fn for every entry of a mapping that is given.
+func (r *yamlReader) entries(o *object, n *yaml.Node, at string, fn func(f *field, v *yaml.Node) error) error {
+	n, err := r.follow(n)
+	if err != nil {
+		return err
+	}
+	if n.Kind != yaml.MappingNode {
+		return r.fault(n, "%s; want a mapping of names to values", nodeIs(n))
+	}
+	seen := map[string]int{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, v := n.Content[i], n.Content[i+1]
+		f := o.byName[key.Value]
+		switch first, twice := seen[key.Value]; {
+		case key.Kind != yaml.ScalarNode || f == nil:
+			return r.fault(key, "%q is not known here; %s", clip(key.Value, 60), o.guess(at, key.Value))
+		case twice:
+			return r.fault(key, "%s is given twice, first in line %d", key.Value, first)
+		}
+		seen[key.Value] = key.Line
+		if blankNode(v) {
+			continue
+		}
+		if err := fn(f, v); err != nil {
+			return err
+		}
+	}
+	for _, f := range o.fields {
+		if _, ok := seen[f.name]; f.required && !ok {
+			return r.fault(n, "%s is missing; give %s", f.name, article(f.value.kind))
+		}
+	}
+	return nil
+}
+
+func (r *yamlReader) value(v *value, n *yaml.Node, path string) (any, error) {
+	n, err := r.follow(n)
+	if err != nil {
+		return nil, err
+	}
+	r.c.places[path] = Place{r.file, n.Line, n.Column}
+	switch v.kind {
+	case kindObject:
+		tree := map[string]any{}
+		return tree, r.entries(v.obj, n, path+".", func(f *field, n *yaml.Node) error {
+			var err error
+			tree[f.name], err = r.value(f.value, n, path+"."+f.name)
+			return err
+		})
+	case kindList:
+		return r.list(v.elem, n, path, 0)
+	}
+	if n.Kind != yaml.ScalarNode || n.Tag == "!!binary" {
+		return nil, r.fault(n, "%s; want %s", nodeIs(n), article(v.kind))
+	}
+	switch v.kind {
+	case kindInt:
+		if i, err := strconv.ParseInt(n.Value, 10, 64); err == nil && n.Tag == "!!int" {
+			return i, nil
+		}
+		return nil, r.fault(n, "%q is not a whole number", clip(n.Value, 60))
+	case kindBool:
+		if n.Tag == "!!bool" {
+			return strings.EqualFold(n.Value, "true"), nil
+		}
+		return nil, r.fault(n, "%q is neither true nor false", clip(n.Value, 60))
+	}
+	return n.Value, nil // 80 and "80" are the same text
+}
+
+func (r *yamlReader) list(elem *value, n *yaml.Node, path string, first int) ([]any, error) {
+	n, err := r.follow(n)
+	if err != nil {
+		return nil, err
+	}
+	if n.Kind != yaml.SequenceNode {
+		return nil, r.fault(n, "%s; want a list", nodeIs(n))
+	}
+	list := make([]any, 0, len(n.Content))
+	for i, item := range n.Content {
+		v, err := r.value(elem, item, path+"."+strconv.Itoa(first+i))
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, v)
+	}
+	return list, nil
+}
+
+func nodeIs(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "this is a mapping"
+	case yaml.SequenceNode:
+		return "this is a list"
+	}
+	return fmt.Sprintf("%q is a single value", clip(n.Value, 60))
+}
+
+// ConfigurationKinds names the lists of a configuration in the order in which
+// they depend on each other.
+func ConfigurationKinds() []string {
+	var kinds []string
+	for _, f := range objectOf(reflect.TypeFor[configuration]()).fields {
+		kinds = append(kinds, f.name)
+	}
+	return kinds
+}
+
+// ExportFiles writes an answer of DescribeConfiguration as YAML: one file for
+// each kind of object there is, by name, such as "SecurityGroups.yaml". What is
+// empty is left out, so the same state always gives the same bytes.
+func ExportFiles(answer json.RawMessage) (map[string][]byte, error) {
+	tree, err := parseJSON(answer)
+	if err != nil {
+		return nil, err
+	}
+	files := map[string][]byte{}
+	for _, f := range objectOf(reflect.TypeFor[configuration]()).fields {
+		list, _ := tree[f.name].([]any)
+		if len(list) == 0 {
+			continue
+		}
+		var out bytes.Buffer
+		enc := yaml.NewEncoder(&out)
+		enc.SetIndent(2)
+		body := &yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{textNode(f.name), nodeOf(f.value, list)}}
+		if err := enc.Encode(body); err != nil {
+			return nil, err
+		}
+		files[f.name+".yaml"] = out.Bytes()
+	}
+	return files, nil
+}
+
+// nodeOf is a value in YAML, nil when it is empty.
+func nodeOf(v *value, raw any) *yaml.Node {
+	switch raw := raw.(type) {
+	case map[string]any:
+		n := &yaml.Node{Kind: yaml.MappingNode}
+		for _, f := range v.obj.fields {
+			if item := nodeOf(f.value, raw[f.name]); item != nil {
+				n.Content = append(n.Content, textNode(f.name), item)
+			}
+		}
+		return unlessEmpty(n)
+	case []any:
+		n := &yaml.Node{Kind: yaml.SequenceNode}
+		for _, item := range raw {
+			if item := nodeOf(v.elem, item); item != nil {
+				n.Content = append(n.Content, item)
+			}
+		}
+		return unlessEmpty(n)
+	case json.Number:
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: raw.String()}
+	case bool:
+		if raw {
+			return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: "true"}
+		}
+	case string:
+		if raw != "" {
+			return textNode(raw)
+		}
+	}
+	return nil
+}
+
+func unlessEmpty(n *yaml.Node) *yaml.Node {
+	if len(n.Content) == 0 {
+		return nil
+	}
+	return n
+}
+
+func textNode(text string) *yaml.Node {
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}
+}
