@@ -126,7 +126,7 @@ func associateSecurityGroups(c *Call, in *associateIn) (*done, error) {
 			return err
 		}
 		tx.PutInstance(i)
-		return c.checkMembers(tx.State(), i.Groups)
+		return c.checkMembers(tx, i.Groups)
 	})
 }
 
@@ -188,7 +188,7 @@ func modifyInstancesAttribute(c *Call, in *modifyInstancesIn) (*done, error) {
 		}
 		i.Observe = false
 		tx.PutInstance(i)
-		return c.checkMembers(tx.State(), i.Groups)
+		return c.checkMembers(tx, i.Groups)
 	})
 }
 

@@ -6,37 +6,26 @@ import (
 	"slices"
 
 	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/store"
 )
-
-// members counts the instances of every group.
-func members(st *lb.State) map[lb.GroupID]int {
-	n := map[lb.GroupID]int{}
-	for _, i := range st.Instances {
-		for _, id := range i.Groups {
-			n[id]++
-		}
-	}
-	return n
-}
 
 // checkMembers checks that the groups, all bound to one instance, have not got
 // too many instances, nor the instance too many rules.
-func (c *Call) checkMembers(st *lb.State, groups []lb.GroupID) error {
-	n := members(st)
+func (c *Call) checkMembers(tx *store.Tx, groups []lb.GroupID) error {
 	for _, id := range groups {
-		if n[id] > c.Quotas.InstancesPerGroup {
-			return errorf("LimitExceeded.CvmsVifsPerSecGroupLimitExceeded", "SecurityGroupIds: %s would be bound to %d instances; at most %d are allowed", id, n[id], c.Quotas.InstancesPerGroup)
+		if n := len(tx.Index().Instances(id)); n > c.Quotas.InstancesPerGroup {
+			return errorf("LimitExceeded.CvmsVifsPerSecGroupLimitExceeded", "SecurityGroupIds: %s would be bound to %d instances; at most %d are allowed", id, n, c.Quotas.InstancesPerGroup)
 		}
 	}
-	return c.checkExpanded(st, n, groups)
+	return c.checkExpanded(tx, groups)
 }
 
 // checkExpanded counts the rules of an instance's groups together, those that
 // name a group as often as that group has members.
-func (c *Call) checkExpanded(st *lb.State, n map[lb.GroupID]int, groups []lb.GroupID) error {
+func (c *Call) checkExpanded(tx *store.Tx, groups []lb.GroupID) error {
 	rules := 0
 	for _, id := range groups {
-		g := st.Groups[id]
+		g := tx.State().Groups[id]
 		if g == nil {
 			continue
 		}
@@ -44,7 +33,7 @@ func (c *Call) checkExpanded(st *lb.State, n map[lb.GroupID]int, groups []lb.Gro
 			if r.PeerGroup == "" {
 				rules++
 			} else {
-				rules += n[r.PeerGroup]
+				rules += len(tx.Index().Instances(r.PeerGroup))
 			}
 		}
 	}
@@ -56,16 +45,15 @@ func (c *Call) checkExpanded(st *lb.State, n map[lb.GroupID]int, groups []lb.Gro
 
 // checkBound checks the instances that a group is bound to, after its rules
 // have changed.
-func (c *Call) checkBound(st *lb.State, id lb.GroupID) error {
-	n := members(st)
-	if n[id] == 0 {
-		return nil
-	}
-	for _, i := range st.Instances {
-		if slices.Contains(i.Groups, id) {
-			if err := c.checkExpanded(st, n, i.Groups); err != nil {
+func (c *Call) checkBound(tx *store.Tx, id lb.GroupID) error {
+	checked := map[string]bool{} // lists of groups: many instances share one
+	for _, bound := range tx.Index().Instances(id) {
+		groups := tx.State().Instances[bound].Groups
+		if list := listed(groups); !checked[list] {
+			if err := c.checkExpanded(tx, groups); err != nil {
 				return err
 			}
+			checked[list] = true
 		}
 	}
 	return nil

@@ -197,7 +197,7 @@ func (in *runInstancesIn) makeIn(c *Call, tx *store.Tx, subnet *lb.Subnet, tags 
 		tx.PutInstance(i)
 		out.InstanceIdSet = append(out.InstanceIdSet, string(i.ID))
 	}
-	return c.checkMembers(tx.State(), groups)
+	return c.checkMembers(tx, groups)
 }
 
 // subnet is the named one or the default, which is made on first use.

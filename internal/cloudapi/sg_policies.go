@@ -52,7 +52,7 @@ func editRules(c *Call, id string, fn func(g *lb.SecurityGroup) error) error {
 		}
 		g.Version, g.Updated = old.Version+1, now
 		tx.PutGroup(&g)
-		return c.checkBound(tx.State(), g.ID)
+		return c.checkBound(tx, g.ID)
 	})
 }
 
