@@ -103,10 +103,12 @@ func describeLoadBalancers(c *Call, in *describeLoadBalancersIn) (*describeLoadB
 }
 
 func (in *describeLoadBalancersIn) matches(st *lb.State, b *lb.LoadBalancer) bool {
+	if len(in.LoadBalancerIds) > 0 && !slices.Contains(in.LoadBalancerIds, string(b.ID)) {
+		return false
+	}
 	vips := texts(b.VIPs)
 	switch {
-	case len(in.LoadBalancerIds) > 0 && !slices.Contains(in.LoadBalancerIds, string(b.ID)),
-		in.LoadBalancerType != "" && in.LoadBalancerType != string(b.Type),
+	case in.LoadBalancerType != "" && in.LoadBalancerType != string(b.Type),
 		in.Forward != nil && *in.Forward != -1 && (*in.Forward == 0) != b.Classic,
 		!strings.Contains(b.Name, in.LoadBalancerName),
 		len(in.LoadBalancerVips) > 0 && !overlap(in.LoadBalancerVips, vips),

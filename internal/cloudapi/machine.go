@@ -40,7 +40,7 @@ func (s *Server) Admit(tx *store.Tx, m control.Machine) error {
 		ID: m.Instance, Name: cmp.Or(m.Name, "Unnamed"), VPC: c.defaultVPC(tx).ID, Private: m.Address, Others: m.Others,
 		Groups: []lb.GroupID{g.ID}, State: lb.Pending, Created: c.Now().UTC(), Joined: true, Observe: true,
 	})
-	return c.checkMembers(tx.State(), []lb.GroupID{g.ID})
+	return c.checkMembers(tx, []lb.GroupID{g.ID})
 }
 
 // freeFor refuses addresses that something else in the region has.
