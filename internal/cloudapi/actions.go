@@ -14,6 +14,7 @@ func Actions() []Action {
 		clbBatchActions(),
 		clbListActions(),
 		targetGroupActions(),
+		rewriteActions(),
 		vpcActions(),
 		eipActions(),
 		cvmActions(),

@@ -22,11 +22,11 @@ func clbActions() []Action {
 		action(serviceCLB, "CreateListener", createListener).fails("InvalidParameter.LBIdNotFound", "InvalidParameter.PortCheckFailed", "InvalidParameterValue", "InvalidParameterValue.Range", "LimitExceeded"),
 		action(serviceCLB, "DescribeListeners", describeListeners).fails("InvalidParameter.LBIdNotFound"),
 		action(serviceCLB, "ModifyListener", modifyListener).fails("InvalidParameter.LBIdNotFound", "InvalidParameter.ListenerIdNotFound", "InvalidParameterValue", "InvalidParameterValue.Length"),
-		action(serviceCLB, "DeleteListener", deleteListener).fails("InvalidParameter.LBIdNotFound", "InvalidParameter.ListenerIdNotFound"),
-		action(serviceCLB, "DeleteLoadBalancerListeners", deleteLoadBalancerListeners).fails("InvalidParameter.LBIdNotFound", "InvalidParameter.ListenerIdNotFound"),
+		action(serviceCLB, "DeleteListener", deleteListener).fails("FailedOperation", "InvalidParameter.LBIdNotFound", "InvalidParameter.ListenerIdNotFound"),
+		action(serviceCLB, "DeleteLoadBalancerListeners", deleteLoadBalancerListeners).fails("FailedOperation", "InvalidParameter.LBIdNotFound", "InvalidParameter.ListenerIdNotFound"),
 		action(serviceCLB, "CreateRule", createRule).fails("InvalidParameter.LBIdNotFound", "InvalidParameter.ProtocolCheckFailed", "InvalidParameterValue", "InvalidParameterValue.Duplicate", "LimitExceeded"),
 		action(serviceCLB, "ModifyRule", modifyRule).fails("InvalidParameterValue", "InvalidParameter.LBIdNotFound", "InvalidParameter.LocationNotFound", "InvalidParameterValue.Duplicate"),
-		action(serviceCLB, "DeleteRule", deleteRule).fails("InvalidParameter.LBIdNotFound", "InvalidParameter.LocationNotFound", "InvalidParameterValue").
+		action(serviceCLB, "DeleteRule", deleteRule).fails("FailedOperation", "InvalidParameter.LBIdNotFound", "InvalidParameter.LocationNotFound", "InvalidParameterValue").
 			like(`{"LoadBalancerId":"lb-1a2b3c4d","ListenerId":"lbl-1a2b3c4d","LocationIds":["loc-1a2b3c4d"]}`),
 		action(serviceCLB, "ModifyDomain", modifyDomain).fails("InvalidParameter.LBIdNotFound", "InvalidParameterValue", "InvalidParameterValue.Duplicate"),
 		action(serviceCLB, "ModifyDomainAttributes", modifyDomainAttributes).fails("InvalidParameter.LBIdNotFound", "InvalidParameterValue"),

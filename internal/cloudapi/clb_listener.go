@@ -182,7 +182,7 @@ func deleteListener(c *Call, in *deleteListenerIn) (*done, error) {
 			return err
 		}
 		tx.DeleteListener(l.ID)
-		return nil
+		return rewritesHold(tx.State(), l.Balancer, "ListenerId")
 	})
 }
 
@@ -210,7 +210,7 @@ func deleteLoadBalancerListeners(c *Call, in *deleteLoadBalancerListenersIn) (*d
 				tx.DeleteListener(l.ID)
 			}
 		}
-		return nil
+		return rewritesHold(tx.State(), b.ID, "ListenerIds")
 	})
 }
 

@@ -228,7 +228,7 @@ func deleteRule(c *Call, in *deleteRuleIn) (*done, error) {
 			return err
 		}
 		tx.PutListener(l)
-		return nil
+		return rewritesHold(tx.State(), l.Balancer, "LocationIds")
 	})
 }
 
@@ -306,7 +306,7 @@ func modifyDomainAttributes(c *Call, in *modifyDomainAttributesIn) (*done, error
 			return err
 		}
 		tx.PutListener(l)
-		return nil
+		return rewritesHold(tx.State(), l.Balancer, "NewDomain")
 	})
 }
 
@@ -335,7 +335,8 @@ type ruleOut struct {
 	DefaultServer, Http2                                                    bool
 	SessionExpireTime                                                       int
 	HealthCheck                                                             *healthCheckOut
-	Certificate, RewriteTarget                                              *none
+	Certificate                                                             *none
+	RewriteTarget                                                           *rewriteOut
 	TargetGroup                                                             *basicGroup
 	TargetGroupList                                                         []basicGroup
 }
@@ -343,7 +344,7 @@ type ruleOut struct {
 func showRule(st *lb.State, l *lb.Listener, r *lb.Rule) ruleOut {
 	group, groups := showGroup(st, r.Group)
 	return ruleOut{
-		LocationId: string(r.ID), Domain: r.Domain, Url: r.URL, Scheduler: r.Scheduler, ForwardType: "HTTP", TargetType: r.From.Name(), TargetGroup: group, TargetGroupList: groups,
+		LocationId: string(r.ID), Domain: r.Domain, Url: r.URL, Scheduler: r.Scheduler, ForwardType: "HTTP", TargetType: r.From.Name(), TargetGroup: group, TargetGroupList: groups, RewriteTarget: showRewrite(r),
 		ListenerId: string(l.ID), CreateTime: stamp(r.Created), BeAutoCreated: false, Domains: []string{r.Domain},
 		DefaultServer: r.Default, Http2: false, HealthCheck: showCheck(r.Check),
 	}

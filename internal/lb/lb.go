@@ -227,6 +227,7 @@ type Rule struct {
 	Targets   []Target
 	From      TargetType
 	Group     TargetGroupID // whose members Targets are; "": none is associated
+	Rewrite   *Rewrite      // not nil: it redirects, and its targets are neither asked nor probed
 	Echo      map[string]string
 }
 

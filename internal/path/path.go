@@ -206,6 +206,9 @@ func candidates(l *lb.Listener) []candidate {
 		all = append(all, candidate{target, "", l.Check})
 	}
 	for _, r := range l.Rules {
+		if r.Rewrite != nil { // answered by the gateway itself
+			continue
+		}
 		for _, target := range r.Targets {
 			all = append(all, candidate{target, r.ID, r.Check})
 		}

@@ -267,3 +267,15 @@ func TestStoppedListener(t *testing.T) {
 		t.Errorf("%+v, %v", v, err)
 	}
 }
+
+// A rule that redirects leads to no instance.
+func TestRedirectLeadsNowhere(t *testing.T) {
+	state := demo()
+	http := *state.Listeners["lbl-1"]
+	http.Rules = []lb.Rule{http.Rules[0]}
+	http.Rules[0].Rewrite = &lb.Rewrite{Listener: "lbl-1", Location: "loc-2", Code: 302}
+	state.Listeners["lbl-1"] = &http
+	if w := trace(t, state, to(80)); w.Listener != "lbl-1" || w.Gate1.Action != lb.Accept || len(w.Hops) != 0 {
+		t.Errorf("%+v", w)
+	}
+}

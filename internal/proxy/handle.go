@@ -86,6 +86,11 @@ func (p *Proxy) route(w http.ResponseWriter, r *http.Request, v *view, at netip.
 		speak(w, routes.own, http.StatusNotFound, false)
 		return
 	}
+	if match.redirect != nil {
+		w.Header().Set("Location", destination(match.redirect, r, at.Addr()))
+		speak(w, match.tally, match.redirect.Code, false)
+		return
+	}
 	if len(match.wheel.seats) == 0 {
 		speak(w, match.tally, http.StatusServiceUnavailable, false)
 		return

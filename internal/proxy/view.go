@@ -71,10 +71,11 @@ type domain struct {
 
 // A location is a rule: a URL prefix and who serves it.
 type location struct {
-	id    lb.LocationID
-	url   string
-	wheel *wheel
-	tally *tally
+	id       lb.LocationID
+	url      string
+	wheel    *wheel
+	tally    *tally
+	redirect *snapshot.Redirect // nil: the rule has targets
 }
 
 func newRoutes(rules []snapshot.Rule, turns map[lb.LocationID]*wheel) *routes {
@@ -89,7 +90,7 @@ func newRoutes(rules []snapshot.Rule, turns map[lb.LocationID]*wheel) *routes {
 		if table[key] == nil {
 			table[key] = &domain{}
 		}
-		l := &location{id: rule.ID, url: rule.URL, wheel: newWheel(rule.Targets, turns[rule.ID])}
+		l := &location{id: rule.ID, url: rule.URL, wheel: newWheel(rule.Targets, turns[rule.ID]), redirect: rule.Redirect}
 		table[key].locations = append(table[key].locations, l)
 		r.all = append(r.all, l)
 		if r.fallback == nil || rule.Default {

@@ -197,6 +197,9 @@ func listenerOf(state *lb.State, b lb.BalancerID, port uint16) *lb.Listener {
 func targetsOf(l *lb.Listener) []lb.Target {
 	targets := slices.Clone(l.Targets)
 	for _, rule := range l.Rules {
+		if rule.Rewrite != nil {
+			continue
+		}
 		targets = append(targets, rule.Targets...)
 	}
 	return targets

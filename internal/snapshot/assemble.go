@@ -113,11 +113,18 @@ func (a *assembly) listener(l *lb.Listener) error {
 		out.Targets = refs
 	}
 	for _, r := range l.Rules {
+		if r.Rewrite != nil { // nobody asks its targets
+			r.Targets = nil
+		}
 		refs, err := a.targets(balancer, l, r.ID, r.Check, r.Targets)
 		if err != nil {
 			return err
 		}
-		out.Rules = append(out.Rules, Rule{ID: r.ID, Domain: r.Domain, URL: r.URL, Default: r.Default, Targets: refs, Check: r.Check})
+		redirect, err := a.redirect(l, &r)
+		if err != nil {
+			return err
+		}
+		out.Rules = append(out.Rules, Rule{ID: r.ID, Domain: r.Domain, URL: r.URL, Default: r.Default, Targets: refs, Check: r.Check, Redirect: redirect})
 	}
 	if a.self.Role != lb.RoleGateway {
 		return nil

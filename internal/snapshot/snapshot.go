@@ -54,12 +54,22 @@ type TargetRef struct {
 
 // A Rule is a layer-7 rule.
 type Rule struct {
-	ID      lb.LocationID
-	Domain  string
-	URL     string
-	Default bool
-	Targets []TargetRef
-	Check   lb.HealthCheck
+	ID       lb.LocationID
+	Domain   string
+	URL      string
+	Default  bool
+	Targets  []TargetRef
+	Check    lb.HealthCheck
+	Redirect *Redirect `json:",omitempty"` // not nil: answered by the proxy itself
+}
+
+// A Redirect is where a rule sends clients on.
+type Redirect struct {
+	Code   int    // 301, 302 or 307
+	Scheme string // http or https
+	Host   string // "": the one asked for
+	Port   uint16 // 0: the scheme's own
+	URL    string // "": the path and query asked for
 }
 
 // A Target is where a flow of one listener or rule may go. Both ends of the

@@ -144,6 +144,9 @@ func (v *validation) listener(l Listener) error {
 		if err := v.refs(r.Targets); err != nil {
 			return fmt.Errorf("rule %s: %w", r.ID, err)
 		}
+		if err := r.Redirect.validate(); err != nil {
+			return fmt.Errorf("rule %s: %w", r.ID, err)
+		}
 	}
 	return nil
 }
