@@ -302,6 +302,30 @@ func (h *history) rate(now time.Time, match func(seriesKey) bool) rate {
 	return r
 }
 
+// A wayKey is a part of a load balancer's ways.
+type wayKey struct{ gate, listener, instance string }
+
+// ways are the rates of what clients send through a load balancer.
+func (h *history) ways(balancer string, now time.Time) map[wayKey]rate {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := map[wayKey]rate{}
+	for key, s := range h.series {
+		if key.balancer != balancer || key.probe {
+			continue
+		}
+		k := wayKey{key.gate, key.listener, key.instance}
+		r := all[k]
+		if key.action == "ACCEPT" {
+			r.Admitted += s.perSecond(now)
+		} else {
+			r.Refused += s.perSecond(now)
+		}
+		all[k] = r
+	}
+	return all
+}
+
 // version changes whenever a verdict has come in.
 func (h *history) version() uint64 {
 	h.mu.Lock()

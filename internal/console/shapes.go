@@ -146,6 +146,7 @@ type gateVerdict struct {
 	PolicyIndex                                             int
 	Text                                                    string
 	Nearest                                                 []nearRule
+	Same                                                    int `json:"-"` // other targets of which the same is true
 }
 
 type nearRule struct {

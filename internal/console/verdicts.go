@@ -151,6 +151,7 @@ func (v *visit) explainVerdict() error {
 			break
 		}
 	}
+	d.Now.Gates = together(d.Now.Gates, d.V.InstanceId)
 	return v.show(200, "explain", "verdicts", "Why was this "+map[bool]string{true: "allowed", false: "refused"}[d.V.Action == "ACCEPT"]+"?", d)
 }
 
