@@ -9,17 +9,18 @@ import (
 )
 
 type dashboardData struct {
-	Revision        uint32
-	Gateways, Hosts []node
-	Behind          int // connected nodes that have not the newest revision in force
-	Down            int
-	Balancers       []balancerRow // the ones with trouble first
-	BalancerTotal   int
-	GroupTotal      int
-	InstanceTotal   int
-	T               tally
-	Traffic         traffic
-	Clb, Cvm        rate
+	Revision      uint32
+	Nodes         []node // with trouble first
+	MoreNodes     int
+	Behind        int // connected nodes that have not the newest revision in force
+	Down          int
+	Balancers     []balancerRow // the ones with trouble first
+	BalancerTotal int
+	GroupTotal    int
+	InstanceTotal int
+	T             tally
+	Traffic       traffic
+	Clb, Cvm      rate
 }
 
 // overviewRows is how many load balancers the first page lists.
@@ -47,6 +48,35 @@ func (v *visit) worst(tallies map[string]tally) (list []balancer, total int, err
 	return append(list, more...), total, err
 }
 
+// overviewNodes is how many nodes the first page lists.
+const overviewNodes = 30
+
+// troubled lists nodes, those that are away, fail or lag first, then gateways;
+// more is how many are left out.
+func troubled(s status) (list []node, more int) {
+	rank := func(n node) int {
+		switch {
+		case !n.Connected:
+			return 0
+		case n.Error != "":
+			return 1
+		case n.Revision < s.Revision:
+			return 2
+		case n.Role == "gateway":
+			return 3
+		}
+		return 4
+	}
+	list = slices.Clone(s.Nodes)
+	if len(list) > overviewNodes {
+		slices.SortStableFunc(list, func(a, b node) int { return cmp.Compare(rank(a), rank(b)) })
+		more = len(list) - overviewNodes
+		return list[:overviewNodes], more
+	}
+	slices.SortStableFunc(list, func(a, b node) int { return cmp.Compare(b2i(b.Role == "gateway"), b2i(a.Role == "gateway")) })
+	return list, 0
+}
+
 // dashboard is the first page: what is in force, who is ill, what is refused.
 func (v *visit) dashboard() error {
 	s, err := v.status()
@@ -55,11 +85,6 @@ func (v *visit) dashboard() error {
 	}
 	d := dashboardData{Revision: s.Revision}
 	for _, n := range s.Nodes {
-		if n.Role == "gateway" {
-			d.Gateways = append(d.Gateways, n)
-		} else {
-			d.Hosts = append(d.Hosts, n)
-		}
 		switch {
 		case !n.Connected:
 			d.Down++
@@ -67,6 +92,7 @@ func (v *visit) dashboard() error {
 			d.Behind++
 		}
 	}
+	d.Nodes, d.MoreNodes = troubled(s)
 	tallies := s.tallies()
 	var list []balancer
 	if list, d.BalancerTotal, err = v.worst(tallies); err != nil {

@@ -127,18 +127,18 @@ func (v *visit) exposed(id string) ([]string, error) {
 		return nil, err
 	}
 	var all []string
+	seen := map[string]bool{}
 	add := func(l listener, targets []target) {
 		for _, t := range targets {
 			text := fmt.Sprintf("%s (%s), port %d, by listener %s:%d", t.InstanceId, t.InstanceName, t.Port, l.Protocol, l.Port)
-			if !contains(all, text) {
-				all = append(all, text)
+			if !seen[text] {
+				seen[text], all = true, append(all, text)
 			}
 		}
 	}
 	for _, l := range listeners {
-		add(l, l.Targets)
-		for _, r := range l.Rules {
-			add(l, r.Targets)
+		for _, targets := range l.places() {
+			add(l, targets)
 		}
 	}
 	return all, nil
@@ -272,6 +272,7 @@ func (v *visit) passToTarget() error {
 		if q.List, err = v.exposed(b.LoadBalancerId); err != nil {
 			return err
 		}
+		q.List = fewExposed(q.List)
 	}
 	if !v.posted() {
 		return v.confirm("clb", q)
@@ -288,6 +289,14 @@ func (v *visit) passToTarget() error {
 		return err
 	}
 	return v.confirm("clb", q)
+}
+
+// fewExposed names so many ports and counts the others.
+func fewExposed(all []string) []string {
+	if more := len(all) - 2*pageSize; more > 0 {
+		return append(slices.Clone(all[:2*pageSize]), fmt.Sprintf("and %d more", more))
+	}
+	return all
 }
 
 func onlyGate1(b balancer) string {

@@ -2,7 +2,10 @@
 
 package console
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 type instanceListData struct {
 	Instances []instance
@@ -67,7 +70,8 @@ func (v *visit) newInstance() error {
 type instanceData struct {
 	I       instance
 	Groups  []group
-	Behind  []targetStatus
+	Behind  []targetStatus // the ill first
+	More    int            // that are left out
 	Nodes   []node
 	Traffic traffic
 }
@@ -89,6 +93,10 @@ func (v *visit) instanceBasic() error {
 		if t.InstanceId == i.InstanceId {
 			d.Behind = append(d.Behind, t)
 		}
+	}
+	slices.SortStableFunc(d.Behind, func(a, b targetStatus) int { return cmp.Compare(b2i(b.Health == "Dead"), b2i(a.Health == "Dead")) })
+	if d.More = len(d.Behind) - pageSize; d.More > 0 {
+		d.Behind = d.Behind[:pageSize]
 	}
 	at := slices.IndexFunc(s.Nodes, func(n node) bool { return n.InstanceId == i.InstanceId })
 	if at >= 0 {

@@ -92,7 +92,7 @@ func (c *Console) parsePages() (*template.Template, error) {
 		"root": func() string { return Root }, "asset": func(name string) string { return Root + "static/" + c.static.version + "/" + name },
 		"dict": dict, "list": func(v ...string) []string { return v }, "plural": plural, "joined": joined, "contains": contains, "clip": clip,
 		"query": func(pairs ...string) template.URL { return template.URL(query(pairs...)) }, "add": func(a, b int) int { return a + b }, "health": healthWord, "policyWord": policyWord, "gate": gateWord, "reason": reasonWord,
-		"ago": c.ago, "num": num, "rate": perSecond, "focus": focusOf, "services": servicePresets,
+		"ago": c.ago, "num": num, "rate": perSecond, "focus": focusOf, "services": servicePresets, "few": fewExposed,
 	}).ParseFS(pageFiles, "pages/*.html")
 }
 

@@ -48,6 +48,13 @@ type Tracer struct {
 	state    *lb.State
 	resolver *policy.Resolver
 	compiled map[string]*policy.Compiled
+	byTarget map[uint32]bound // made by the first Probe
+}
+
+// bound is a candidate and the listener it stands behind.
+type bound struct {
+	*lb.Listener
+	candidate
 }
 
 // New makes a Tracer for the state, which must not change.
@@ -158,12 +165,16 @@ func (t *Tracer) Outbound(p lb.Packet) (policy.Verdict, error) {
 
 // Probe is the function Probe on the tracer's state.
 func (t *Tracer) Probe(target uint32) (policy.Verdict, error) {
-	for _, l := range t.state.Listeners {
-		for _, c := range candidates(l) {
-			if c.target.Num == target {
-				return t.probe(l, c)
+	if t.byTarget == nil { // a listing probes thousands
+		t.byTarget = map[uint32]bound{}
+		for _, l := range t.state.Listeners {
+			for _, c := range candidates(l) {
+				t.byTarget[c.target.Num] = bound{l, c}
 			}
 		}
+	}
+	if b, ok := t.byTarget[target]; ok {
+		return t.probe(b.Listener, b.candidate)
 	}
 	return policy.Verdict{}, fmt.Errorf("no target has number %d", target)
 }
