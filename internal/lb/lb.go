@@ -292,6 +292,7 @@ type State struct {
 	Nodes        map[NodeID]*Node
 	TargetGroups map[TargetGroupID]*TargetGroup
 	Addresses    map[AddressID]*Address
+	Keys         map[KeyID]*AccessKey
 }
 
 // A Packet is what a gate judges: one packet's addresses as they are at that

@@ -17,6 +17,8 @@ const (
 	prefix      = "/sallyport/v1/"
 	guardKey    = prefix + "rev" // the revision; written by every transaction, last
 	numKey      = prefix + "num" // the last number given out
+	auditNumKey = prefix + "audit" // the number of the audit log's newest line
+	auditPrefix = "/sallyport/audit/"
 	taskPrefix  = "/sallyport/task/"
 	tokenPrefix = "/sallyport/token/"
 )
@@ -53,6 +55,8 @@ var (
 		func(s *lb.State) *map[lb.NodeID]*lb.Node { return &s.Nodes }}
 	addresses = &collection[lb.AddressID, lb.Address]{"address",
 		func(s *lb.State) *map[lb.AddressID]*lb.Address { return &s.Addresses }}
+	keys = &collection[lb.KeyID, lb.AccessKey]{"key",
+		func(s *lb.State) *map[lb.KeyID]*lb.AccessKey { return &s.Keys }}
 )
 
 // An anyCollection is a collection of whatever kind.
@@ -61,11 +65,12 @@ type anyCollection interface {
 	clone(s *lb.State)
 	set(s *lb.State, x *Index, id string, raw []byte) error
 	remove(s *lb.State, x *Index, id string)
+	encoded(s *lb.State, id string) []byte
 }
 
 // collections lists every kind of object.
 func collections() []anyCollection {
-	return []anyCollection{groups, vpcs, subnets, instances, balancers, listeners, targetGroups, nodes, addresses}
+	return []anyCollection{groups, vpcs, subnets, instances, balancers, listeners, targetGroups, nodes, addresses, keys}
 }
 
 func (c *collection[K, V]) name() string { return c.kind }
@@ -86,6 +91,19 @@ func (c *collection[K, V]) set(s *lb.State, x *Index, id string, raw []byte) err
 	c.index(x, id, (*c.of(s))[K(id)], v)
 	(*c.of(s))[K(id)] = v
 	return nil
+}
+
+// encoded is an object as the database holds it, nil when there is none.
+func (c *collection[K, V]) encoded(s *lb.State, id string) []byte {
+	v, ok := (*c.of(s))[K(id)]
+	if !ok {
+		return nil
+	}
+	raw, err := encode(v)
+	if err != nil {
+		return nil // it was decoded from what encode made
+	}
+	return raw
 }
 
 func (c *collection[K, V]) remove(s *lb.State, x *Index, id string) {
@@ -120,13 +138,14 @@ type draft struct {
 	state *lb.State
 	index *Index
 	num   uint32
+	audit uint64
 	owned map[string]bool // kinds whose map belongs to the draft
 }
 
 func newDraft(v *view) *draft {
 	s := *v.state
 	x := *v.index
-	return &draft{state: &s, index: &x, num: v.num, owned: map[string]bool{}}
+	return &draft{state: &s, index: &x, num: v.num, audit: v.audit, owned: map[string]bool{}}
 }
 
 func (d *draft) set(c anyCollection, id string, raw []byte) error {

@@ -115,7 +115,7 @@ func (e *etcd) commit(ctx context.Context, w write) (int64, bool, error) {
 }
 
 func (e *etcd) try(ctx context.Context, w write) (int64, bool, error) {
-	ops := make([]clientv3.Op, 0, len(w.changes)+len(w.aux)+2)
+	ops := make([]clientv3.Op, 0, len(w.changes)+len(w.aux)+4)
 	for _, c := range w.changes {
 		if c.value == nil {
 			ops = append(ops, clientv3.OpDelete(c.key))
@@ -135,6 +135,10 @@ func (e *etcd) try(ctx context.Context, w write) (int64, bool, error) {
 		for key, value := range last {
 			ops = append(ops, clientv3.OpPut(key, string(value), clientv3.WithLease(lease)))
 		}
+	}
+	if w.line != nil {
+		number := w.base.audit + 1
+		ops = append(ops, clientv3.OpPut(auditKey(number), string(w.line)), clientv3.OpPut(auditNumKey, strconv.FormatUint(number, 10)))
 	}
 	if w.num != w.base.num {
 		ops = append(ops, clientv3.OpPut(numKey, strconv.FormatUint(uint64(w.num), 10)))
@@ -284,6 +288,13 @@ func (f *fold) put(key string, value []byte, at int64) error {
 		}
 		f.draft.num = uint32(n)
 		return nil
+	case auditNumKey:
+		n, err := strconv.ParseUint(string(value), 10, 64)
+		if err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+		f.draft.audit = n
+		return nil
 	}
 	if c, id, ok := f.object(key); ok {
 		return f.draft.set(c, id, value)
@@ -297,6 +308,9 @@ func (f *fold) remove(key string) error {
 		return errGuardGone
 	case numKey:
 		f.draft.num = 0
+		return nil
+	case auditNumKey:
+		f.draft.audit = 0
 		return nil
 	}
 	if c, id, ok := f.object(key); ok {
@@ -316,7 +330,7 @@ func (f *fold) object(key string) (c anyCollection, id string, ok bool) {
 // view is the state folded so far. When only tasks or tokens were written, it
 // is the very state it began from.
 func (f *fold) view() *view {
-	v := &view{state: f.draft.state, index: f.draft.index, num: f.draft.num, guard: f.guard}
+	v := &view{state: f.draft.state, index: f.draft.index, num: f.draft.num, audit: f.draft.audit, guard: f.guard}
 	if v.state.Revision == f.base.state.Revision && len(f.draft.owned) == 0 {
 		v.state, v.index = f.base.state, f.base.index
 	}

@@ -4,6 +4,7 @@ package store
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 )
@@ -17,6 +18,7 @@ type memory struct {
 	guard int64
 	items map[string]auxItem
 	swept time.Time // when items whose term is over were looked for
+	log   map[uint64][]byte // the audit log's lines by number
 }
 
 type auxItem struct {
@@ -25,7 +27,7 @@ type auxItem struct {
 }
 
 func newMemory(now func() time.Time) *memory {
-	return &memory{now: now, items: map[string]auxItem{}}
+	return &memory{now: now, items: map[string]auxItem{}, log: map[uint64][]byte{}}
 }
 
 func (m *memory) commit(ctx context.Context, w write) (int64, bool, error) {
@@ -39,6 +41,9 @@ func (m *memory) commit(ctx context.Context, w write) (int64, bool, error) {
 	}
 	m.guard++
 	m.keep(w.aux)
+	if w.line != nil {
+		m.log[w.base.audit+1] = w.line
+	}
 	return m.guard, true, nil
 }
 
@@ -69,6 +74,25 @@ func (m *memory) aux(_ context.Context, key string) ([]byte, bool, error) {
 		return nil, false, nil
 	}
 	return item.value, true, nil
+}
+
+func (m *memory) lines(_ context.Context, from, to uint64) ([][]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all [][]byte
+	for n := from; n < to; n++ {
+		if line, ok := m.log[n]; ok {
+			all = append(all, line)
+		}
+	}
+	return all, nil
+}
+
+func (m *memory) trim(_ context.Context, below uint64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	maps.DeleteFunc(m.log, func(n uint64, _ []byte) bool { return n < below })
+	return nil
 }
 
 func (m *memory) close() error { return nil }

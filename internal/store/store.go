@@ -64,6 +64,7 @@ type view struct {
 	state *lb.State
 	index *Index // of state
 	num   uint32 // the last number NextNum gave out
+	audit uint64 // the number of the audit log's newest line
 	guard int64  // version of the guard key; 0: never written
 }
 
@@ -75,6 +76,10 @@ type backend interface {
 	commit(ctx context.Context, w write) (guard int64, ok bool, err error)
 	// aux reads a task or token.
 	aux(ctx context.Context, key string) (value []byte, ok bool, err error)
+	// lines reads the audit log's lines with numbers in [from, to), in order.
+	lines(ctx context.Context, from, to uint64) ([][]byte, error)
+	// trim removes the audit log's lines with numbers below.
+	trim(ctx context.Context, below uint64) error
 	close() error
 }
 
@@ -85,6 +90,7 @@ type write struct {
 	num      uint32
 	changes  []change
 	aux      []change // kept for keepAux
+	line     []byte   // of the audit log, number base.audit+1; nil: none
 }
 
 // A change sets a key, or removes it when value is nil.
@@ -196,7 +202,10 @@ func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) (lb.Revision,
 		if tx.err != nil {
 			return 0, tx.err
 		}
-		w, next := tx.finish()
+		w, next, err := tx.finish()
+		if err != nil {
+			return 0, err
+		}
 		if next == nil {
 			return base.state.Revision, nil
 		}

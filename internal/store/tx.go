@@ -32,6 +32,7 @@ type Tx struct {
 	write map[string][]byte // nil value: delete
 	order []string          // keys of write, in order of first change
 	aux   []change
+	audit *Audit      // who makes this change; nil: this process itself
 	floor lb.Revision // the revision must become at least this; 0: the next will do
 	err   error       // what methods without an error result ran into
 }
@@ -100,6 +101,9 @@ func (tx *Tx) PutListener(l *lb.Listener) { put(tx, listeners, l.ID, l) }
 
 // PutTargetGroup writes g, whole, under its ID. It changes no listener.
 func (tx *Tx) PutTargetGroup(g *lb.TargetGroup) { put(tx, targetGroups, g.ID, g) }
+
+// PutKey writes k, whole, under its ID.
+func (tx *Tx) PutKey(k *lb.AccessKey) { put(tx, keys, k.ID, k) }
 
 // PutNode writes n, whole, under its ID.
 func (tx *Tx) PutNode(n *lb.Node) { put(tx, nodes, n.ID, n) }
@@ -178,23 +182,31 @@ func (tx *Tx) fail(err error) {
 }
 
 // finish returns the write and the view it leads to, or a nil view when there
-// is nothing to write.
-func (tx *Tx) finish() (write, *view) {
+// is nothing to write. Whatever raises the revision has a line in the audit
+// log, because it is made here.
+func (tx *Tx) finish() (write, *view, error) {
 	w := write{base: tx.base, revision: tx.base.state.Revision, num: tx.draft.num, aux: tx.aux}
 	for _, key := range tx.order {
 		w.changes = append(w.changes, change{key, tx.write[key]})
 	}
 	changed := len(w.changes) > 0 || w.num != tx.base.num || tx.floor > w.revision
-	if !changed && len(w.aux) == 0 {
-		return w, nil
+	if !changed && len(w.aux) == 0 && tx.audit == nil {
+		return w, nil, nil
 	}
-	next := &view{state: tx.base.state, index: tx.base.index, num: w.num}
+	next := &view{state: tx.base.state, index: tx.base.index, num: w.num, audit: tx.base.audit}
 	if changed {
 		w.revision = max(w.revision+1, tx.floor)
 		tx.draft.state.Revision = w.revision
 		next.state, next.index = tx.draft.state, tx.draft.index
 	}
-	return w, next
+	if changed || tx.audit != nil {
+		var err error
+		if w.line, err = tx.auditLine(w); err != nil {
+			return w, nil, err
+		}
+		next.audit++
+	}
+	return w, next, nil
 }
 
 // put stores a decoded copy: what the caller does with v afterwards changes
