@@ -56,6 +56,7 @@ type serverOptions struct {
 	etcd       []string
 	record     string
 	transport  transport
+	access     accessOptions
 }
 
 func newServerCommand() *cobra.Command {
@@ -69,7 +70,7 @@ func newServerCommand() *cobra.Command {
 			if o.data == "" {
 				return usageError{errors.New("server needs --data, the folder where it keeps everything")}
 			}
-			if err := o.transport.check(); err != nil {
+			if err := errors.Join(o.transport.check(), o.access.check()); err != nil {
 				return usageError{err}
 			}
 			if err := checkNodeAddress(o.nodeAddr); err != nil {
@@ -91,6 +92,7 @@ func newServerCommand() *cobra.Command {
 	f.StringArrayVar(&o.eips, "eip-pool", []string{"192.0.2.64/26"}, "public addresses for instances; may be repeated")
 	f.StringSliceVar(&o.etcd, "etcd-endpoints", nil, "external etcd cluster (default: an embedded one in the data folder)")
 	o.transport.flags(cmd)
+	o.access.flags(cmd)
 	f.StringVar(&o.record, "record", lab.ServerRecord, "file to write endpoint and admin key to, for the other commands; empty: none")
 	return cmd
 }
@@ -131,6 +133,8 @@ type server struct {
 	nodes    net.Listener
 	tls      *tls.Config // nil: plain HTTP
 	endpoint string
+	access   accessOptions
+	admin    adminFile
 }
 
 // openServer opens everything; on an error nothing stays open.
@@ -143,7 +147,7 @@ func openServer(ctx context.Context, o serverOptions, log *slog.Logger) (_ *serv
 	if err != nil {
 		return nil, usageError{err}
 	}
-	s := &server{log: log}
+	s := &server{log: log, access: o.access}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -169,6 +173,10 @@ func openServer(ctx context.Context, o serverOptions, log *slog.Logger) (_ *serv
 	if s.store, err = store.Open(ctx, store.Options{DataDir: o.data, Endpoints: o.etcd, Log: log}); err != nil {
 		return nil, fmt.Errorf("the store: %w", err)
 	}
+	vault, err := o.access.vault(o.data, s.store.State())
+	if err != nil {
+		return nil, err
+	}
 	var api *cloudapi.Server
 	if s.control, err = control.New(control.Options{Store: s.store, DataDir: controlDir(o.data), Logger: log, Address: nodeAddress(o.nodeAddr, s.nodes.Addr()),
 		Admit: func(tx *store.Tx, m control.Machine) error { return api.Admit(tx, m) }}); err != nil {
@@ -176,10 +184,12 @@ func openServer(ctx context.Context, o serverOptions, log *slog.Logger) (_ *serv
 	}
 	api = cloudapi.New(cloudapi.Options{
 		Store: s.store, Facts: s.control.Facts(), History: s.control.Facts(), Tokens: s.control, Compile: s.control.Compile, Region: o.region,
-		Keys:    func(id string) (string, bool) { return key.SecretKey, id == key.SecretID },
-		VIPPool: vips, EIPPool: eips, Logger: log,
+		VIPPool: vips, EIPPool: eips, Logger: log, Vault: vault, Rates: o.access.rates,
 	})
-	if err = s.openConsole(api, key, o.region); err != nil {
+	if key, err = adoptAdmin(ctx, api, o.data, key); err != nil {
+		return nil, fmt.Errorf("the admin key: %w", err)
+	}
+	if err = s.openConsole(api, o.region); err != nil {
 		return nil, err
 	}
 	s.handler = s.routes(api)
@@ -197,6 +207,7 @@ func openServer(ctx context.Context, o serverOptions, log *slog.Logger) (_ *serv
 	}
 	key.Endpoint, key.Region = s.endpoint, o.region
 	writeRecord(o.record, key, ca, log)
+	s.admin = adminFile{api: api, path: filepath.Join(o.data, "admin.json"), record: o.record, ca: ca, key: key}
 	return s, nil
 }
 
@@ -307,6 +318,8 @@ func (s *server) run(ctx context.Context) error {
 		failed[1] = s.control.Serve(ctx, s.nodes)
 	})
 	wg.Go(func() { s.console.Run(ctx) })
+	wg.Go(func() { s.trimAudit(ctx) })
+	wg.Go(func() { s.keepAdmin(ctx) })
 	<-ctx.Done()
 	polite, done := context.WithTimeout(context.Background(), time.Second)
 	defer done()

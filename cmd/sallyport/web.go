@@ -11,11 +11,8 @@ import (
 )
 
 // openConsole makes the web console over the API.
-func (s *server) openConsole(api *cloudapi.Server, key connection, region string) (err error) {
-	s.console, err = console.New(console.Options{
-		API: api, Region: region, Docs: docs.Pages(), Logger: s.log,
-		Keys: func(id string) (string, bool) { return key.SecretKey, id == key.SecretID },
-	})
+func (s *server) openConsole(api *cloudapi.Server, region string) (err error) {
+	s.console, err = console.New(console.Options{API: api, Keys: api, Region: region, Docs: docs.Pages(), Logger: s.log})
 	return err
 }
 

@@ -17,8 +17,8 @@ import (
 // Covers: SEED-64
 func TestConsoleAddresses(t *testing.T) {
 	s := &server{}
-	api := cloudapi.New(cloudapi.Options{Store: store.NewMemory(), Region: "local", Keys: func(string) (string, bool) { return "", false }})
-	if err := s.openConsole(api, connection{SecretID: "AKID", SecretKey: "key"}, "local"); err != nil {
+	api := cloudapi.New(cloudapi.Options{Store: store.NewMemory(), Region: "local"})
+	if err := s.openConsole(api, "local"); err != nil {
 		t.Fatal(err)
 	}
 	mux := http.NewServeMux()

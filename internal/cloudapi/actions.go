@@ -7,7 +7,7 @@ import "slices"
 // Actions lists every action that is served. A service's file adds its own
 // list here.
 func Actions() []Action {
-	return slices.Concat(
+	all := slices.Concat(
 		sallyportActions(),
 		importActions(),
 		clbActions(),
@@ -20,5 +20,12 @@ func Actions() []Action {
 		cvmActions(),
 		tagActions(),
 		declareActions(),
+		keyActions(),
+		auditActions(),
 	)
+	needs := accesses()
+	for i := range all {
+		all[i].access = needs[all[i].Name]
+	}
+	return all
 }

@@ -5,6 +5,7 @@ package cloudapi
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -21,8 +22,12 @@ type Call struct {
 	*Action
 	RequestID string
 	Client    netip.Addr        // zero in process
+	Caller    Caller            // who, and from where
+	Key       *lb.AccessKey     // whose role and projects hold; nil: this server itself
 	Echo      map[string]string // given echo fields: name → JSON text
+	raw       *request
 	ctx       context.Context
+	recorded  bool     // whether the audit log has a line of this call
 	made      []string // load balancers created, for the task's answer
 
 	// Of a call that is a part of another one, see applier.
@@ -34,9 +39,20 @@ type Call struct {
 // Context ends when the client goes away.
 func (c *Call) Context() context.Context { return c.ctx }
 
-// State is the newest desired state, or that of the transaction which the call
-// is a part of. It is immutable.
+// State is the newest desired state, as far as the caller may see it, or that
+// of the transaction which the call is a part of. It is immutable. To a key
+// that is scoped, objects of other projects are not there, so what an object
+// names may be missing.
 func (c *Call) State() *lb.State {
+	if c.Key == nil || len(c.Key.Projects) == 0 {
+		return c.Whole()
+	}
+	return narrowed(c.Whole(), c.Key)
+}
+
+// Whole is State with the objects of all projects: for working out what packets
+// meet, not for showing.
+func (c *Call) Whole() *lb.State {
 	if c.tx != nil {
 		return c.tx.State()
 	}
@@ -47,15 +63,22 @@ func (c *Call) State() *lb.State {
 // its Tx and variables it sets anew each time. What nodes could not put in
 // force is refused (see checkCompiles). Every write of the clb service
 // also records its task under the RequestId, in the same transaction, because
-// clients poll DescribeTaskStatus after each of them.
+// clients poll DescribeTaskStatus after each of them. So does the audit log its
+// line.
 func (c *Call) Update(fn func(tx *store.Tx) error) error {
 	if c.tx != nil {
 		return fn(c.tx)
+	}
+	if right := c.Action.access.right; right == toRead || right == toOversee {
+		return fmt.Errorf("%s is declared to %v, and writes", c.Action.Name, right)
 	}
 	_, err := c.Store.Update(c.ctx, func(tx *store.Tx) error {
 		c.made = nil
 		before := *tx.State() // keeps the maps that later changes replace
 		if err := fn(tx); err != nil {
+			return err
+		}
+		if err := c.checkScope(tx); err != nil {
 			return err
 		}
 		if err := c.checkCompiles(tx, &before); err != nil {
@@ -64,8 +87,10 @@ func (c *Call) Update(fn func(tx *store.Tx) error) error {
 		if c.Service == serviceCLB {
 			tx.PutTask(store.Task{ID: c.RequestID, LoadBalancerIDs: c.made, Created: c.Now().UTC()})
 		}
+		tx.SetAudit(c.line())
 		return nil
 	})
+	c.recorded = c.recorded || err == nil
 	return err
 }
 

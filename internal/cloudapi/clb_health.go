@@ -95,7 +95,7 @@ type healthView struct {
 
 func (c *Call) newHealth() healthView {
 	st := c.State()
-	v := healthView{state: st, tracer: path.New(st)}
+	v := healthView{state: st, tracer: path.New(c.Whole())}
 	if c.Facts != nil {
 		v.facts = c.Facts.Health()
 	}

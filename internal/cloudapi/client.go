@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -31,7 +32,7 @@ type Client struct {
 
 // Do runs one action. in becomes the JSON parameters (nil: none); the answer's
 // "Response" is decoded into out, unless that is nil. A refusal by the server
-// is an *Error.
+// is an *Error. What came too soon is repeated for a while.
 func (c *Client) Do(ctx context.Context, service, version, action string, in, out any) error {
 	body := []byte("{}")
 	if in != nil {
@@ -40,6 +41,27 @@ func (c *Client) Do(ctx context.Context, service, version, action string, in, ou
 			return err
 		}
 	}
+	for pause := firstPause; ; pause *= 2 {
+		err := c.once(ctx, service, version, action, body, out)
+		e := (*Error)(nil)
+		if !errors.As(err, &e) || e.Code != "RequestLimitExceeded" || pause > lastPause {
+			return err
+		}
+		select {
+		case <-time.After(pause/2 + rand.N(pause)):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// Pauses before a call that came too soon is repeated.
+const (
+	firstPause = 50 * time.Millisecond
+	lastPause  = 2 * time.Second
+)
+
+func (c *Client) once(ctx context.Context, service, version, action string, body []byte, out any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.Endpoint, bytes.NewReader(body))
 	if err != nil {
 		return err

@@ -36,13 +36,16 @@ func newBench(t *testing.T, change ...func(*Options)) *bench {
 	t.Helper()
 	log := &bytes.Buffer{}
 	o := Options{
-		Store: store.NewMemory(), Region: "local", Keys: vectorKeys, Logger: slog.New(slog.NewJSONHandler(log, nil)),
+		Store: store.NewMemory(), Region: "local", Logger: slog.New(slog.NewJSONHandler(log, nil)),
 		VIPPool: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/26")}, EIPPool: []netip.Prefix{netip.MustParsePrefix("192.0.2.64/26")},
 	}
 	for _, fn := range change {
 		fn(&o)
 	}
 	b := &bench{T: t, Server: New(o), log: log}
+	if _, err := b.Adopt(context.Background(), vectorID, vectorKey, "vector"); err != nil {
+		t.Fatal(err)
+	}
 	watch(b.Server)
 	return b
 }
@@ -323,6 +326,7 @@ func TestOtherForms(t *testing.T) {
 		return v
 	}
 	check("GET v1", httptest.NewRequest(http.MethodGet, "http://clb.example.test/?"+form("GET").Encode(), nil))
+	p["Nonce"] = "2"
 	r = httptest.NewRequest(http.MethodPost, "http://clb.example.test/", strings.NewReader(form("POST").Encode()))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	check("POST v1", r)

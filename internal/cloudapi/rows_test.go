@@ -91,7 +91,7 @@ func sawBody(a *Action, out any) {
 }
 
 // internal are the codes of trouble that no row can ask for.
-var internal = []string{codeInternal, "ResourceInsufficient"}
+var internal = []string{codeInternal, "ResourceInsufficient", codeUnauthorized}
 
 func sawAnswer(a *Action, err error) {
 	e := asError(a.explain(err))

@@ -5,6 +5,7 @@ package cloudapi
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
@@ -126,12 +127,13 @@ func TestDescribeHostsWaits(t *testing.T) {
 	b := newBench(t)
 	var got describeHostsOut
 	b.must("DescribeHosts", `{}`, &got)
-	if got.Revision != 0 || len(got.Instances) != 0 {
+	empty := got.Revision
+	if empty != b.Store.State().Revision || len(got.Instances) != 0 {
 		t.Errorf("empty: %+v", got)
 	}
 	answer := make(chan json.RawMessage)
 	go func() {
-		raw, _ := b.Do(context.Background(), "2026-11-23", "DescribeHosts", json.RawMessage(`{"AfterRevision":0,"WaitSeconds":60}`))
+		raw, _ := b.Do(context.Background(), "2026-11-23", "DescribeHosts", json.RawMessage(fmt.Sprintf(`{"AfterRevision":%d,"WaitSeconds":60}`, empty)))
 		answer <- raw
 	}()
 	select {
@@ -142,7 +144,7 @@ func TestDescribeHostsWaits(t *testing.T) {
 	b.seed(func(tx *store.Tx) {
 		tx.PutInstance(&lb.Instance{ID: "ins-a", Name: "web", Private: netip.MustParseAddr("10.200.0.2"), Public: netip.MustParseAddr("192.0.2.65"), State: lb.Pending})
 	})
-	if err := json.Unmarshal(<-answer, &got); err != nil || got.Revision != 1 || !slices.Equal(got.Instances, []hostOut{{"ins-a", "web", "10.200.0.2", "192.0.2.65", "PENDING", false, "enforce"}}) {
+	if err := json.Unmarshal(<-answer, &got); err != nil || got.Revision != empty+1 || !slices.Equal(got.Instances, []hostOut{{"ins-a", "web", "10.200.0.2", "192.0.2.65", "PENDING", false, "enforce"}}) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	b.refused("DescribeHosts", `{"WaitSeconds":-1}`, "InvalidParameterValue", "WaitSeconds")

@@ -47,6 +47,7 @@ var (
 type Action struct {
 	Service
 	Name   string
+	access access
 	codes  []string // that the handler answers, beside those of the schema
 	fields *object
 	input  reflect.Type

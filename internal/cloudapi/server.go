@@ -32,18 +32,20 @@ import (
 // Sizes of requests that are read; greater ones are refused.
 const (
 	maxBody  = 10 << 20
+	maxForm  = 1 << 20 // with the old signature
 	maxQuery = 32 << 10
 )
 
-// Options configure a Server. Store, Region and Keys are needed; Facts and
+// Options configure a Server. Store and Region are needed; Facts and
 // Tokens may be nil, then health is Unknown everywhere and no node can join.
 type Options struct {
 	Store   *store.Store
 	Facts   Facts
 	History History // nil: nothing over time is known
 	Tokens  TokenMaker
-	Region  string // the one region served, such as "local"; its zone is Region-1
-	Keys    func(secretID string) (secretKey string, ok bool)
+	Vault   *Vault         // seals the secrets of access keys; nil: one that ends with this server
+	Rates   Rates          // zero: no bound
+	Region  string         // the one region served, such as "local"; its zone is Region-1
 	VIPPool []netip.Prefix // public load balancers take their VIPs from here
 	EIPPool []netip.Prefix // instances take their public addresses from here
 	Quotas  lb.Quotas      // zero: lb.DefaultQuotas
@@ -64,6 +66,8 @@ type Server struct {
 	Options
 	actions map[actionKey]*Action
 	known   map[string]bool // versions
+	limits  *limits
+	nonces  *nonces
 }
 
 type actionKey struct{ version, name string }
@@ -79,10 +83,13 @@ func New(o Options) *Server {
 	if o.Compile == nil {
 		o.Compile = policy.Compile
 	}
+	if o.Vault == nil {
+		o.Vault = randomVault()
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{Options: o, actions: map[actionKey]*Action{}, known: map[string]bool{}}
+	s := &Server{Options: o, actions: map[actionKey]*Action{}, known: map[string]bool{}, limits: newLimits(o.Rates), nonces: newNonces(o.Now)}
 	for _, a := range Actions() {
 		s.actions[actionKey{a.Version, a.Name}] = &a
 		s.known[a.Version] = true
@@ -127,6 +134,9 @@ func (s *Server) note(r *http.Request, q *request, id string, took time.Duration
 		slog.String("client", clip(r.Header.Get("X-TC-RequestClient"), 80))}
 	if q != nil {
 		attrs = append(attrs, slog.String("action", clip(q.action, 80)), slog.String("version", clip(q.version, 20)))
+		if q.key != nil {
+			attrs = append(attrs, slog.String("key", string(q.key.ID)))
+		}
 	}
 	if code != "" {
 		attrs = append(attrs, slog.String("code", code))
@@ -137,16 +147,30 @@ func (s *Server) note(r *http.Request, q *request, id string, took time.Duration
 	s.Logger.LogAttrs(r.Context(), level, "api", attrs...)
 }
 
-// Do runs one action in process, without signature or region, and returns what
-// stands inside "Response", RequestId included. params may be nil. The error
-// is an *Error.
+// Do runs one action as this server itself, which may do everything: in
+// process, without signature or region. It returns what stands inside
+// "Response", RequestId included. params may be nil. The error is an *Error.
 func (s *Server) Do(ctx context.Context, version, action string, params json.RawMessage) (json.RawMessage, error) {
-	q := &request{version: version, action: action, region: s.Region, requestID: newRequestID(), body: params}
+	return s.inProcess(ctx, &request{version: version, action: action, body: params, trusted: true})
+}
+
+// DoAs is Do for somebody who has shown before that the access key is theirs:
+// the key's role and projects hold, as they do for a signed request.
+func (s *Server) DoAs(ctx context.Context, who Caller, version, action string, params json.RawMessage) (json.RawMessage, error) {
+	k, err := s.key(who.KeyID)
+	if err != nil {
+		return nil, asError(err)
+	}
+	return s.inProcess(ctx, &request{version: version, action: action, body: params, key: k, caller: who})
+}
+
+func (s *Server) inProcess(ctx context.Context, q *request) (json.RawMessage, error) {
+	q.region, q.requestID = s.Region, newRequestID()
 	out, err := s.run(ctx, q)
 	if err != nil {
 		e := asError(err)
 		if e.Code == codeInternal {
-			s.Logger.Error("api", "request", q.requestID, "action", action, "cause", err.Error())
+			s.Logger.Error("api", "request", q.requestID, "action", q.action, "cause", err.Error())
 		}
 		return nil, e
 	}
@@ -157,7 +181,10 @@ func (s *Server) Do(ctx context.Context, version, action string, params json.Raw
 type request struct {
 	version, action, region string
 	requestID               string
-	client                  netip.Addr        // where it came from; zero in process
+	trusted                 bool              // this server's own: no key, all rights
+	key                     *lb.AccessKey     // who signed it
+	caller                  Caller            // from where
+	client                  netip.Addr        // the same as an address; zero in process
 	body                    json.RawMessage   // JSON parameters, or
 	flat                    map[string]string // flattened ones
 }
@@ -165,9 +192,11 @@ type request struct {
 // receive reads and authenticates one HTTP request. The request it returns
 // with an error is only good for the log.
 func (s *Server) receive(w http.ResponseWriter, r *http.Request) (*request, error) {
-	q := &request{version: r.Header.Get("X-TC-Version"), action: r.Header.Get("X-TC-Action"), region: r.Header.Get("X-TC-Region")}
+	q := &request{version: r.Header.Get("X-TC-Version"), action: r.Header.Get("X-TC-Action"), region: r.Header.Get("X-TC-Region"),
+		caller: Caller{Client: clip(r.Header.Get("X-TC-RequestClient"), 80)}}
 	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
 		q.client, _ = netip.ParseAddr(host)
+		q.caller.Address = host
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodPost {
 		return q, errorf("UnsupportedProtocol", "method %s is not served; use POST or GET", clip(r.Method, 20))
@@ -175,20 +204,19 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request) (*request, erro
 	if len(r.URL.RawQuery) > maxQuery {
 		return q, errorf("RequestSizeLimitExceeded", "the query is longer than %d bytes", maxQuery)
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if err != nil {
-		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-			return q, errorf("RequestSizeLimitExceeded", "the body is longer than %d bytes", maxBody)
-		}
-		return q, errorf("InvalidRequest", "the body could not be read to its end")
-	}
 	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if r.Header.Get("Authorization") == "" {
+		body, err := readBody(w, r, maxForm)
+		if err != nil {
+			return q, err
+		}
 		return s.receiveV1(q, r, kind, body)
 	}
-	if err := s.verifyTC3(r, body); err != nil {
+	k, body, err := s.verifyTC3(r, func() ([]byte, error) { return readBody(w, r, maxBody) })
+	if err != nil {
 		return q, err
 	}
+	q.key, q.caller.KeyID = k, string(k.ID)
 	if r.Method == http.MethodGet {
 		q.flat, err = flatQuery(r.URL.RawQuery)
 		return q, err
@@ -198,6 +226,17 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request) (*request, erro
 	}
 	q.body = body
 	return q, nil
+}
+
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return nil, errorf("RequestSizeLimitExceeded", "the body is longer than %d bytes", limit)
+	}
+	if err != nil {
+		return nil, errorf("InvalidRequest", "the body could not be read to its end")
+	}
+	return body, nil
 }
 
 // run dispatches an authenticated request. A panic becomes InternalError; its
@@ -213,16 +252,54 @@ func (s *Server) run(ctx context.Context, q *request) (out json.RawMessage, err 
 	if err != nil {
 		return nil, err
 	}
+	c := &Call{Server: s, Action: a, RequestID: q.requestID, Client: q.client, Caller: q.caller, Key: q.key, raw: q, ctx: ctx}
+	if err := c.admit(q); err != nil {
+		return nil, err
+	}
 	in, echo, err := a.decode(q)
 	if err != nil {
 		return nil, err
 	}
-	c := &Call{Server: s, Action: a, RequestID: q.requestID, Client: q.client, Echo: echo, ctx: ctx}
+	c.Echo = echo
 	res, err := a.run(c, in)
+	switch {
+	case err == nil && a.access.right.writes() && !c.recorded:
+		err = c.record(nil)
+	case err != nil && asError(err).Code == codeUnauthorized:
+		err = c.refusedWrite(err)
+	}
 	if err != nil {
 		return nil, a.explain(err)
 	}
 	return encode(res)
+}
+
+// admit refuses a call that its key does not allow, or that comes too soon.
+func (c *Call) admit(q *request) error {
+	switch {
+	case q.trusted:
+		return nil
+	case q.key == nil:
+		return errorf(codeUnauthorized, "the call names no access key; sign it with one")
+	}
+	if err := c.limits.take(q.key, c.Action); err != nil {
+		return err
+	}
+	if err := c.Action.authorise(q.key); err != nil {
+		return c.refusedWrite(err)
+	}
+	return nil
+}
+
+// refusedWrite keeps a line in the audit log when what was refused is a write.
+func (c *Call) refusedWrite(err error) error {
+	if !c.Action.access.right.writes() {
+		return err
+	}
+	if failed := c.record(asError(err)); failed != nil {
+		return failed
+	}
+	return err
 }
 
 func (s *Server) find(q *request) (*Action, error) {

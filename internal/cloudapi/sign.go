@@ -16,6 +16,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/lb"
 )
 
 const (
@@ -70,44 +72,47 @@ func parseAuthorization(text string) (authorization, bool) {
 // Clients disagree on small things, so each of their ways is tried: the host
 // lower-cased or raw, with its port or without; the path "/" or the real one;
 // other values lower-cased or raw. The scope's service is only text: some
-// clients put the endpoint's first label there.
-func (s *Server) verifyTC3(r *http.Request, body []byte) error {
+// clients put the endpoint's first label there. The body is read only for a key
+// that is known and a time that is now.
+func (s *Server) verifyTC3(r *http.Request, read func() ([]byte, error)) (*lb.AccessKey, []byte, error) {
 	a, ok := parseAuthorization(r.Header.Get("Authorization"))
 	if !ok {
-		return errorf("AuthFailure.SignatureFailure", "the Authorization header is not of the form %s Credential=…, SignedHeaders=…, Signature=…", algorithmTC3)
+		return nil, nil, errorf("AuthFailure.SignatureFailure", "the Authorization header is not of the form %s Credential=…, SignedHeaders=…, Signature=…", algorithmTC3)
 	}
 	if !slices.Contains(a.headers, "content-type") || !slices.Contains(a.headers, "host") {
-		return errorf("AuthFailure.SignatureFailure", "SignedHeaders must hold content-type and host")
+		return nil, nil, errorf("AuthFailure.SignatureFailure", "SignedHeaders must hold content-type and host")
 	}
 	if r.Header.Get("X-TC-Token") != "" {
-		return errorf("AuthFailure.TokenFailure", "temporary keys (X-TC-Token) are not served")
+		return nil, nil, errorf("AuthFailure.TokenFailure", "temporary keys (X-TC-Token) are not served")
 	}
-	secret, err := s.secret(a.id)
+	k, err := s.key(a.id)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	at, err := s.checkTime(r.Header.Get("X-TC-Timestamp"), "the X-TC-Timestamp header")
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	if a.date != at.Format(time.DateOnly) {
-		return errorf("AuthFailure.SignatureFailure", "the scope's date %q is not the UTC date of X-TC-Timestamp", clip(a.date, 20))
+		return nil, nil, errorf("AuthFailure.SignatureFailure", "the scope's date %q is not the UTC date of X-TC-Timestamp", clip(a.date, 20))
 	}
-	key := keyTC3(secret, a.date, a.service)
-	for canonical := range canonicals(r, a.headers, body) {
-		if hmac.Equal(a.signature, signTC3(key, at, a.service, canonical)) {
-			return nil
+	body, err := read()
+	if err != nil {
+		return nil, nil, err
+	}
+	secrets, err := s.secrets(k)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, secret := range secrets {
+		key := keyTC3(secret, a.date, a.service)
+		for canonical := range canonicals(r, a.headers, body) {
+			if hmac.Equal(a.signature, signTC3(key, at, a.service, canonical)) {
+				return k, body, nil
+			}
 		}
 	}
-	return errorf("AuthFailure.SignatureFailure", "the signature does not belong to this request and key")
-}
-
-func (s *Server) secret(id string) (string, error) {
-	secret, ok := s.Keys(id)
-	if !ok || secret == "" {
-		return "", errorf("AuthFailure.SecretIdNotFound", "SecretId %q is not known", clip(id, 60))
-	}
-	return secret, nil
+	return nil, nil, errorf("AuthFailure.SignatureFailure", "the signature does not belong to this request and key")
 }
 
 func (s *Server) checkTime(text, what string) (time.Time, error) {
@@ -233,16 +238,25 @@ func (s *Server) receiveV1(q *request, r *http.Request, contentType string, body
 	if p["Token"] != "" {
 		return q, errorf("AuthFailure.TokenFailure", "temporary keys (Token) are not served")
 	}
-	secret, err := s.secret(p["SecretId"])
+	k, err := s.key(p["SecretId"])
 	if err != nil {
 		return q, err
 	}
-	if _, err := s.checkTime(p["Timestamp"], "Timestamp"); err != nil {
+	at, err := s.checkTime(p["Timestamp"], "Timestamp")
+	if err != nil {
 		return q, err
 	}
-	if !verifyV1(r, p, secret) {
+	secrets, err := s.secrets(k)
+	if err != nil {
+		return q, err
+	}
+	if !slices.ContainsFunc(secrets, func(secret string) bool { return verifyV1(r, p, secret) }) {
 		return q, errorf("AuthFailure.SignatureFailure", "the signature does not belong to this request and key")
 	}
+	if err := s.nonces.use(k.ID, p["Nonce"], at); err != nil {
+		return q, err
+	}
+	q.key, q.caller.KeyID = k, string(k.ID)
 	for _, name := range commonV1 {
 		delete(p, name)
 	}

@@ -14,6 +14,8 @@ import (
 
 	"crypto/sha1"
 	"crypto/sha256"
+
+	"github.com/sallyport/sallyport/internal/store"
 )
 
 // The key of the published examples.
@@ -47,11 +49,11 @@ func TestTC3Vectors(t *testing.T) {
 			if got != tc.want {
 				t.Errorf("signature %s, want %s", got, tc.want)
 			}
-			s := &Server{Options: Options{Now: func() time.Time { return at }, Keys: vectorKeys}}
+			s := vectorServer(t, func() time.Time { return at })
 			r.Header.Set("X-TC-Timestamp", strconv.FormatInt(tc.unix, 10))
 			r.Header.Set("Authorization", "TC3-HMAC-SHA256 Credential="+vectorID+"/"+at.Format(time.DateOnly)+"/"+tc.service+
 				"/tc3_request, SignedHeaders=content-type;host, Signature="+tc.want)
-			if err := s.verifyTC3(r, []byte(tc.body)); err != nil {
+			if _, _, err := s.verifyTC3(r, given(tc.body)); err != nil {
 				t.Errorf("the server refuses the vector: %v", err)
 			}
 		})
@@ -71,7 +73,19 @@ func TestV1Vectors(t *testing.T) {
 	}
 }
 
-func vectorKeys(id string) (string, bool) { return vectorKey, id == vectorID }
+// vectorServer knows the key of the examples, and the time.
+func vectorServer(t testing.TB, now func() time.Time) *Server {
+	s := New(Options{Store: store.NewMemory(), Region: "local", Now: now})
+	if _, err := s.Adopt(t.Context(), vectorID, vectorKey, "vector"); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// given is a body that needs no reading.
+func given(body string) func() ([]byte, error) {
+	return func() ([]byte, error) { return []byte(body), nil }
+}
 
 // Every way in which a real client signs is accepted; every change of what is
 // signed is refused.
@@ -130,8 +144,8 @@ func TestVerifyVariants(t *testing.T) {
 			for k, v := range tc.header {
 				r.Header.Set(k, v)
 			}
-			server := &Server{Options: Options{Now: func() time.Time { return now }, Keys: vectorKeys}}
-			err := server.verifyTC3(r, []byte(body))
+			server := vectorServer(t, func() time.Time { return now })
+			_, _, err := server.verifyTC3(r, given(body))
 			if got := code(err); got != tc.want {
 				t.Errorf("%v, want code %q", err, tc.want)
 			}

@@ -120,9 +120,8 @@ func TestChartsWithoutNodes(t *testing.T) {
 	d := newDesk(t)
 	d.login()
 	w := d.build()
-	keys := func(id string) (string, bool) { return testKey, id == testID }
-	lone := cloudapi.New(cloudapi.Options{Store: d.api.Store, Region: "local", Keys: keys})
-	c, err := New(Options{API: lone, Keys: keys, Region: "local", Docs: docs.Pages()})
+	lone := cloudapi.New(cloudapi.Options{Store: d.api.Store, Vault: d.api.Vault, Region: "local"})
+	c, err := New(Options{API: lone, Keys: lone, Region: "local", Docs: docs.Pages()})
 	if err != nil {
 		t.Fatal(err)
 	}

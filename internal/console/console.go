@@ -15,20 +15,30 @@ import (
 	"log/slog"
 	"net/http"
 	"time"
+
+	"github.com/sallyport/sallyport/internal/cloudapi"
 )
 
 // Root is the path that the console is served below.
 const Root = "/console/"
 
-// Actions is the API: (*cloudapi.Server).Do.
+// Actions is the API: (*cloudapi.Server).Do for what the console itself
+// watches, DoAs for whoever is logged in.
 type Actions interface {
 	Do(ctx context.Context, version, action string, params json.RawMessage) (json.RawMessage, error)
+	DoAs(ctx context.Context, who cloudapi.Caller, version, action string, params json.RawMessage) (json.RawMessage, error)
+}
+
+// Keys says who may log in: (*cloudapi.Server) does.
+type Keys interface {
+	LogIn(secretID, secretKey string) bool
+	Known(secretID string) bool // still
 }
 
 // Options configure a Console. API, Keys, Region and Docs are needed.
 type Options struct {
 	API    Actions
-	Keys   func(secretID string) (secretKey string, ok bool)
+	Keys   Keys
 	Region string
 	Docs   fs.FS // the markdown pages that are shown inside, by name
 	Now    func() time.Time

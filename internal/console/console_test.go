@@ -122,11 +122,13 @@ func newDesk(t testing.TB) *desk {
 	d := &desk{TB: t, clock: &now, facts: &facts{changed: make(chan struct{})}}
 	var mu sync.Mutex
 	clock := func() time.Time { mu.Lock(); defer mu.Unlock(); return *d.clock }
-	keys := func(id string) (string, bool) { return testKey, id == testID }
-	d.api = cloudapi.New(cloudapi.Options{Store: store.NewMemory(), Facts: d.facts, History: d.facts, Region: "local", Keys: keys, Now: clock,
+	d.api = cloudapi.New(cloudapi.Options{Store: store.NewMemory(), Facts: d.facts, History: d.facts, Region: "local", Now: clock,
 		VIPPool: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/26")}, EIPPool: []netip.Prefix{netip.MustParsePrefix("192.0.2.64/26")}})
-	var err error
-	if d.Console, err = New(Options{API: d.api, Keys: keys, Region: "local", Docs: docs.Pages(), Now: clock}); err != nil {
+	_, err := d.api.Adopt(t.Context(), testID, testKey, "admin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.Console, err = New(Options{API: d.api, Keys: d.api, Region: "local", Docs: docs.Pages(), Now: clock}); err != nil {
 		t.Fatal(err)
 	}
 	d.server = httptest.NewServer(d.Console)

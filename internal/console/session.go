@@ -5,7 +5,6 @@ package console
 import (
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/subtle"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -114,7 +113,7 @@ func (s *sessions) begin(secretID string) (string, *session) {
 
 // find is the request's login, nil when there is none, it has expired, or its
 // key is no longer known.
-func (s *sessions) find(r *http.Request, keys func(string) (string, bool), touch bool) *session {
+func (s *sessions) find(r *http.Request, keys Keys, touch bool) *session {
 	cookie, err := r.Cookie(cookieName)
 	if err != nil {
 		return nil
@@ -126,7 +125,7 @@ func (s *sessions) find(r *http.Request, keys func(string) (string, bool), touch
 	if found == nil {
 		return nil
 	}
-	if _, known := keys(found.secretID); !known || !found.alive(s.now(), touch) {
+	if !keys.Known(found.secretID) || !found.alive(s.now(), touch) {
 		delete(s.all, key)
 		return nil
 	}
@@ -287,9 +286,7 @@ func (v *visit) login() error {
 		d.F = d.F.fault("", "Too many attempts. Try again in "+wait.Round(time.Second).String()+".")
 		return v.show(http.StatusTooManyRequests, "login", "", "Log in", d)
 	}
-	want, known := v.Keys(id)
-	given, stored := sha256.Sum256([]byte(key)), sha256.Sum256([]byte(want))
-	if subtle.ConstantTimeCompare(given[:], stored[:]) != 1 || !known {
+	if !v.Keys.LogIn(id, key) {
 		v.throttle.failed(from)
 		v.Logger.Warn("console login refused", "peer", v.r.RemoteAddr)
 		d.F = d.F.fault("SecretKey", "This secret id and key do not belong together.")

@@ -68,7 +68,7 @@ func (v *visit) readVerdicts(ctx context.Context, f verdictFilter, after int64, 
 		Next     int64
 		Lost     uint64
 	}
-	err = v.call(ctx, ourVersion, "DescribeVerdicts", m{"After": after, "Limit": 1000, "WaitSeconds": wait, "Filters": f.filters()}, &out)
+	err = v.as(ctx, ourVersion, "DescribeVerdicts", m{"After": after, "Limit": 1000, "WaitSeconds": wait, "Filters": f.filters()}, &out)
 	for _, one := range out.Verdicts {
 		rows = append(rows, rowOf(one))
 	}

@@ -99,7 +99,7 @@ const (
 
 // do runs one action as an SDK would: JSON in, JSON out.
 func (v *visit) do(version, action string, in, out any) error {
-	return v.call(v.r.Context(), version, action, in, out)
+	return v.as(v.r.Context(), version, action, in, out)
 }
 
 // A screen is what the frame around each page needs, and the page's own data.

@@ -29,7 +29,7 @@ type Ref struct {
 func NewRef() *Ref {
 	s := store.NewMemory()
 	return &Ref{store: s, instances: map[string]Instance{}, api: cloudapi.New(cloudapi.Options{
-		Store: s, Region: "local", Keys: func(string) (string, bool) { return "", false },
+		Store: s, Region: "local",
 		VIPPool: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/26")}, EIPPool: []netip.Prefix{netip.MustParsePrefix("192.0.2.64/26")},
 	})}
 }

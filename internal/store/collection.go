@@ -15,8 +15,8 @@ import (
 // tokens stand beside it.
 const (
 	prefix      = "/sallyport/v1/"
-	guardKey    = prefix + "rev" // the revision; written by every transaction, last
-	numKey      = prefix + "num" // the last number given out
+	guardKey    = prefix + "rev"   // the revision; written by every transaction, last
+	numKey      = prefix + "num"   // the last number given out
 	auditNumKey = prefix + "audit" // the number of the audit log's newest line
 	auditPrefix = "/sallyport/audit/"
 	taskPrefix  = "/sallyport/task/"

@@ -17,7 +17,7 @@ type memory struct {
 	mu    sync.Mutex
 	guard int64
 	items map[string]auxItem
-	swept time.Time // when items whose term is over were looked for
+	swept time.Time         // when items whose term is over were looked for
 	log   map[uint64][]byte // the audit log's lines by number
 }
 

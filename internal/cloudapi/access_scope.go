@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloudapi
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/store"
+)
+
+// narrowed is the part of a state that a scoped key sees: the groups, load
+// balancers with their listeners, and instances of its projects, and the VPCs
+// and subnets, which are everybody's. Objects are shared with st; what they
+// refer to may be missing.
+func narrowed(st *lb.State, k *lb.AccessKey) *lb.State {
+	n := &lb.State{Revision: st.Revision, VPCs: st.VPCs, Subnets: st.Subnets,
+		Groups: map[lb.GroupID]*lb.SecurityGroup{}, Instances: map[lb.InstanceID]*lb.Instance{},
+		Balancers: map[lb.BalancerID]*lb.LoadBalancer{}, Listeners: map[lb.ListenerID]*lb.Listener{}}
+	keepScoped(n.Groups, st.Groups, st, k)
+	keepScoped(n.Instances, st.Instances, st, k)
+	keepScoped(n.Balancers, st.Balancers, st, k)
+	keepScoped(n.Listeners, st.Listeners, st, k)
+	return n
+}
+
+func keepScoped[K comparable, V any](into, from map[K]*V, st *lb.State, k *lb.AccessKey) {
+	for id, v := range from {
+		if project, ok := projectOfObject(st, v); ok && k.InScope(project) {
+			into[id] = v
+		}
+	}
+}
+
+// projectOfObject is the project of a group, load balancer, listener or
+// instance; false for what belongs to none.
+func projectOfObject(st *lb.State, object any) (string, bool) {
+	switch o := object.(type) {
+	case *lb.SecurityGroup:
+		return o.ProjectID, true
+	case *lb.LoadBalancer:
+		return fmt.Sprint(projectOf(o)), true
+	case *lb.Listener:
+		b := st.Balancers[o.Balancer]
+		if b == nil {
+			return "", false
+		}
+		return fmt.Sprint(projectOf(b)), true
+	case *lb.Instance:
+		return fmt.Sprint(projectOfInstance(o)), true
+	}
+	return "", false
+}
+
+func projectOfInstance(i *lb.Instance) int64 { return echoed(i.Echo, "Placement.ProjectId", int64(0)) }
+
+// stored finds what the store calls a kind and an id; nil when there is none,
+// or when its kind belongs to no project.
+func stored(st *lb.State, kind, id string) any {
+	found := func(v any) any {
+		if reflect.ValueOf(v).IsNil() {
+			return nil
+		}
+		return v
+	}
+	switch kind {
+	case "group":
+		return found(st.Groups[lb.GroupID(id)])
+	case "balancer":
+		return found(st.Balancers[lb.BalancerID(id)])
+	case "listener":
+		return found(st.Listeners[lb.ListenerID(id)])
+	case "instance":
+		return found(st.Instances[lb.InstanceID(id)])
+	}
+	return nil
+}
+
+// checkScope refuses a write of a scoped key that changes an object outside of
+// its projects, moves one there, or makes one of its own refer to one. What an
+// object referred to before, it may go on referring to.
+func (c *Call) checkScope(tx *store.Tx) error {
+	if c.Key == nil || len(c.Key.Projects) == 0 {
+		return nil
+	}
+	before, after := tx.Before(), tx.State()
+	for _, t := range tx.Touched() {
+		was, is := stored(before, t.Kind, t.ID), stored(after, t.Kind, t.ID)
+		if was == nil && is == nil {
+			return c.outOfScope(t.Kind+" "+t.ID, "which belongs to no project")
+		}
+		for _, side := range []struct {
+			st     *lb.State
+			object any
+		}{{before, was}, {after, is}} {
+			if side.object == nil {
+				continue
+			}
+			if project, ok := projectOfObject(side.st, side.object); !ok || !c.Key.InScope(project) {
+				return c.outOfScope(t.Kind+" "+t.ID, "which is in project "+project)
+			}
+		}
+		if is == nil {
+			continue
+		}
+		known := map[string]bool{}
+		if was != nil {
+			for _, ref := range namesIn(was) {
+				known[ref.kind+ref.id] = true
+			}
+		}
+		for _, ref := range namesIn(is) {
+			other := stored(after, ref.kind, ref.id)
+			if other == nil || known[ref.kind+ref.id] {
+				continue
+			}
+			if project, ok := projectOfObject(after, other); !ok || !c.Key.InScope(project) {
+				return c.outOfScope(ref.kind+" "+ref.id, "which is in project "+project)
+			}
+		}
+	}
+	return nil
+}
+
+func (c *Call) outOfScope(object, why string) error {
+	return errorf(codeUnauthorized, "the role %s of key %s is for project %s only, and %s would touch %s, %s; name objects of those projects, or use a key without projects",
+		c.Key.Role, c.Key.ID, strings.Join(c.Key.Projects, ", "), c.Action.Name, object, why)
+}
+
+type objectName struct{ kind, id string }
+
+// namesIn lists the objects that v names, wherever in it: ids are known by
+// their types, so that a field that is added is found too.
+func namesIn(v any) []objectName {
+	var all []objectName
+	var walk func(reflect.Value)
+	walk = func(v reflect.Value) {
+		switch id := v.Interface().(type) {
+		case lb.GroupID:
+			all = append(all, objectName{"group", string(id)})
+			return
+		case lb.BalancerID:
+			all = append(all, objectName{"balancer", string(id)})
+			return
+		case lb.ListenerID:
+			all = append(all, objectName{"listener", string(id)})
+			return
+		case lb.InstanceID:
+			all = append(all, objectName{"instance", string(id)})
+			return
+		}
+		switch v.Kind() {
+		case reflect.Pointer:
+			if !v.IsNil() {
+				walk(v.Elem())
+			}
+		case reflect.Struct:
+			for i := range v.NumField() {
+				if v.Type().Field(i).IsExported() {
+					walk(v.Field(i))
+				}
+			}
+		case reflect.Slice, reflect.Array:
+			for i := range v.Len() {
+				walk(v.Index(i))
+			}
+		case reflect.Map:
+			for _, k := range v.MapKeys() {
+				walk(k)
+				walk(v.MapIndex(k))
+			}
+		}
+	}
+	walk(reflect.ValueOf(v))
+	return all
+}
