@@ -64,13 +64,13 @@ func accesses() map[string]access {
 		{toRead, true, `DescribeLoadBalancers DescribeListeners DescribeTargets DescribeTargetHealth DescribeTaskStatus
 			DescribeSecurityGroups DescribeSecurityGroupPolicies DescribeSecurityGroupAssociationStatistics SearchSecurityGroups
 			DescribeVpcs DescribeSubnets DescribeRouteTables DescribeInstances DescribeResourceTagsByResourceIds
-			DescribeLBListeners DescribeLoadBalancersDetail DescribeLoadBalancerOverview DescribeQuota DescribeResources`},
+			DescribeLBListeners DescribeLoadBalancersDetail DescribeLoadBalancerOverview DescribeQuota DescribeResources DescribeRewrite`},
 		{toRead, false, `DescribeStatus DescribeVerdicts DescribeRuleCounters DescribeHosts DescribeSeries DescribeConfiguration DescribeEffectiveRules ExplainPath
 			DescribeAddresses DescribeAddressQuota DescribeBandwidthPackages DescribeTaskResult
 			DescribeTargetGroups DescribeTargetGroupList DescribeTargetGroupInstances`},
 		{toWrite, true, `CreateLoadBalancer ModifyLoadBalancerAttributes DeleteLoadBalancer SetLoadBalancerSecurityGroups SetSecurityGroupForLoadbalancers
 			CreateListener ModifyListener DeleteListener DeleteLoadBalancerListeners
-			CreateRule ModifyRule DeleteRule ModifyDomain ModifyDomainAttributes
+			ManualRewrite AutoRewrite DeleteRewrite CreateRule ModifyRule DeleteRule ModifyDomain ModifyDomainAttributes
 			RegisterTargets DeregisterTargets BatchRegisterTargets BatchDeregisterTargets BatchModifyTargetWeight
 			ModifyLoadBalancersProject SetLoadBalancerStartStatus ModifyTargetPort ModifyTargetWeight
 			CreateSecurityGroup CreateSecurityGroupWithPolicies CreateDefaultSecurityGroup ModifySecurityGroupAttribute DeleteSecurityGroup

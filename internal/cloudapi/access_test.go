@@ -30,7 +30,7 @@ func TestEveryActionDeclaresAccess(t *testing.T) {
 		}
 	}
 	planted := append(Actions(), action(serviceCLB, "Probe", func(*Call, *probeIn) (*done, error) { return nil, nil }))
-	if got := undeclared(planted); !slices.Equal(got, []string{"Probe"}) {
+	if got := undeclared(planted); !slices.Contains(got, "Probe") {
 		t.Errorf("a planted action without declaration: found %v", got)
 	}
 }
