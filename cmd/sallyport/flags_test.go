@@ -24,3 +24,23 @@ func TestFlagsAreCheckedFirst(t *testing.T) {
 		t.Errorf("the check left %v", left)
 	}
 }
+
+func TestKindsFlags(t *testing.T) {
+	for value, ok := range map[int]bool{0: true, 1: true, 2: false, -1: false} {
+		k := kinds{sourceIPType: value}
+		if err := k.check(); (err == nil) != ok {
+			t.Errorf("--source-ip-type %d: %v, want accepted %v", value, err, ok)
+		}
+	}
+	// What `up` was told reaches the server that it starts.
+	given := kinds{seedMode: true, sourceIPType: 1}
+	cmd := newServerCommand()
+	if err := cmd.ParseFlags(given.args()); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"seed-mode": "true", "source-ip-type": "1"} {
+		if got := cmd.Flags().Lookup(name).Value.String(); got != want {
+			t.Errorf("--%s is %s", name, got)
+		}
+	}
+}

@@ -57,6 +57,7 @@ type serverOptions struct {
 	record     string
 	transport  transport
 	access     accessOptions
+	kinds      kinds
 }
 
 func newServerCommand() *cobra.Command {
@@ -70,7 +71,7 @@ func newServerCommand() *cobra.Command {
 			if o.data == "" {
 				return usageError{errors.New("server needs --data, the folder where it keeps everything")}
 			}
-			if err := errors.Join(o.transport.check(), o.access.check()); err != nil {
+			if err := errors.Join(o.transport.check(), o.access.check(), o.kinds.check()); err != nil {
 				return usageError{err}
 			}
 			if err := checkNodeAddress(o.nodeAddr); err != nil {
@@ -93,6 +94,7 @@ func newServerCommand() *cobra.Command {
 	f.StringSliceVar(&o.etcd, "etcd-endpoints", nil, "external etcd cluster (default: an embedded one in the data folder)")
 	o.transport.flags(cmd)
 	o.access.flags(cmd)
+	o.kinds.flags(cmd)
 	f.StringVar(&o.record, "record", lab.ServerRecord, "file to write endpoint and admin key to, for the other commands; empty: none")
 	return cmd
 }
@@ -185,6 +187,7 @@ func openServer(ctx context.Context, o serverOptions, log *slog.Logger) (_ *serv
 	api = cloudapi.New(cloudapi.Options{
 		Store: s.store, Facts: s.control.Facts(), History: s.control.Facts(), Tokens: s.control, Compile: s.control.Compile, Region: o.region,
 		VIPPool: vips, EIPPool: eips, Logger: log, Vault: vault, Rates: o.access.rates,
+		SeedMode: o.kinds.seedMode, SourceIPType: o.kinds.sourceIPType,
 	})
 	if key, err = adoptAdmin(ctx, api, o.data, key); err != nil {
 		return nil, fmt.Errorf("the admin key: %w", err)

@@ -33,6 +33,7 @@ type upOptions struct {
 	attach    string // "": the agent decides
 	readyFile string
 	transport transport
+	kinds     kinds
 }
 
 func newUpCommand() *cobra.Command {
@@ -44,7 +45,7 @@ func newUpCommand() *cobra.Command {
 			"Nothing is added to the machine's own network, and nothing is left afterwards.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := o.transport.check(); err != nil {
+			if err := errors.Join(o.transport.check(), o.kinds.check()); err != nil {
 				return usageError{err}
 			}
 			if err := checkRegion(o.region); err != nil {
@@ -66,6 +67,7 @@ func newUpCommand() *cobra.Command {
 	cmd.Flags().StringVar(&o.region, "region", "local", "name of the region; its zone is NAME-1")
 	cmd.Flags().StringVar(&o.attach, "attach", "", "hooks that the gateway uses, tc or xdp (default: what its device is best at)")
 	o.transport.ownFlags(cmd)
+	o.kinds.flags(cmd)
 	cmd.Flags().StringVar(&o.readyFile, "ready-file", "", "file to write, last of all, when everything is ready")
 	return cmd
 }
@@ -134,7 +136,7 @@ func up(ctx context.Context, o upOptions, out, errs io.Writer) (err error) {
 	}
 	options := lab.Options{
 		DataDir: o.data, API: o.transport.endpoint(listener.Addr().String()), Region: o.region,
-		Executable: programs.sallyport, Node: programs.node, ServerArgs: o.transport.args(), Attach: o.attach, Say: u.say,
+		Executable: programs.sallyport, Node: programs.node, ServerArgs: append(o.transport.args(), o.kinds.args()...), Attach: o.attach, Say: u.say,
 	}
 	if options.DataDir == "" {
 		options.Temporary = true

@@ -181,6 +181,16 @@ func TestGatewaysOwnConnections(t *testing.T) {
 			}
 		}
 	}
+	// Probes of SourceIpType 1 come from an address for each gateway, and a host
+	// lets in those of all of them.
+	s1, s2 := pair(t, 100, nil, compiled(t, "sg-2"))
+	s2.Targets[0].ProbeExempt, s2.Targets[0].ProbeSource = true, snapshot.ProbeAddress(0)
+	put(t, gw, host, s1, s2)
+	for from, served := range map[string]bool{"100.64.0.1": true, "100.64.0.2": true, "100.64.255.9": true, "100.65.0.1": false, clientA: false, vip: false} {
+		if _, err := w.tunnelDial(from, service+":8080", 7, wait); served != (err == nil) {
+			t.Errorf("SourceIpType 1: from %s: served %v, want %v (%v)", from, err == nil, served, err)
+		}
+	}
 	if _, err := w.tunnelDial(clientA, service+":8080", 99, wait); err == nil {
 		t.Error("a target that does not exist was reached")
 	}

@@ -40,8 +40,8 @@ type kernel struct {
 	finished int // frames that the XDP program sent on by itself
 }
 
-func newKernel(t *testing.T, early bool) *kernel {
-	k := &kernel{Ref: scenario.NewRef(), w: newQuiet(t), early: early, hosts: map[lb.InstanceID]*bench{}, compiler: snapshot.NewCompiler(), port: 20000,
+func newKernel(t *testing.T, early bool, flags ...string) *kernel {
+	k := &kernel{Ref: scenario.NewRef(flags...), w: newQuiet(t), early: early, hosts: map[lb.InstanceID]*bench{}, compiler: snapshot.NewCompiler(), port: 20000,
 		nodes: map[lb.NodeID]*lb.Node{"gateway-1": {ID: "gateway-1", Num: 1, Role: lb.RoleGateway, Address: netip.MustParseAddr(gwAddr)}}}
 	t.Cleanup(func() {
 		if err := k.Close(); err != nil {
@@ -433,28 +433,38 @@ func TestScenarios(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	byServer := map[string][]*scenario.Script{} // by the flags that their server needs
+	for _, s := range scripts {
+		flags := strings.Join(s.Server, " ")
+		byServer[flags] = append(byServer[flags], s)
+	}
 	for form, early := range map[string]bool{"tc": false, "xdp": true} {
-		t.Run(form, func(t *testing.T) {
-			k := newKernel(t, early)
-			var count scenario.Count
-			for _, s := range scripts {
-				t.Run(strings.TrimSuffix(s.Name, ".txtar"), func(t *testing.T) {
-					if err := scenario.Run(t.Context(), k, "bpf", s); err != nil {
-						t.Fatal(err)
-					}
-					if early {
-						return
-					}
-					if err := scenario.Sharp(t.Context(), k, "bpf", s); err != nil {
-						t.Error(err)
-					}
-				})
-				count.Add(s, "bpf")
+		for flags, scripts := range byServer {
+			t.Run(strings.TrimSpace(form+" "+flags), func(t *testing.T) { play(t, form, early, scripts) })
+		}
+	}
+}
+
+// play plays stories that need the same server, one after another.
+func play(t *testing.T, form string, early bool, scripts []*scenario.Script) {
+	k := newKernel(t, early, scripts[0].Server...)
+	var count scenario.Count
+	for _, s := range scripts {
+		t.Run(strings.TrimSuffix(s.Name, ".txtar"), func(t *testing.T) {
+			if err := scenario.Run(t.Context(), k, "bpf", s); err != nil {
+				t.Fatal(err)
 			}
-			t.Logf("bpf, %s form: %v; %d frames through programs, %d sent on by XDP", form, count, k.packets, k.finished)
-			if early != (k.finished > 0) {
-				t.Errorf("the XDP program sent %d frames on", k.finished)
+			if early {
+				return
+			}
+			if err := scenario.Sharp(t.Context(), k, "bpf", s); err != nil {
+				t.Error(err)
 			}
 		})
+		count.Add(s, "bpf")
+	}
+	t.Logf("bpf, %s form: %v; %d frames through programs, %d sent on by XDP", form, count, k.packets, k.finished)
+	if early != (k.finished > 0) {
+		t.Errorf("the XDP program sent %d frames on", k.finished)
 	}
 }

@@ -6,7 +6,7 @@
 // process inside its host's namespace, and takes away all it made, also what
 // a killed lab left behind.
 //
-//	client-1 ─┐                ┌─ gateway-1   (the VIP pool is routed to it)
+//	client-1 ─┐                ┌─ gateway-1   (what no other host has is routed to it)
 //	client-2 ─┼─── fabric ─────┼─ server
 //	client-3 ─┘  192.0.2.254   └─ ins-xxxxxxxx … (one per instance)
 package lab
@@ -14,6 +14,8 @@ package lab
 import (
 	"net/netip"
 	"path/filepath"
+
+	"github.com/sallyport/sallyport/internal/lb"
 )
 
 // A Role says what a lab host is for.
@@ -67,8 +69,12 @@ const mtu = 1500
 // FabricAddress is the router that every host has as its default gateway.
 func FabricAddress() netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, 254}) }
 
-// VIPPool holds the addresses that the fabric routes to the gateway.
-func VIPPool() netip.Prefix { return netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, 0}), 26) }
+// privateNetworks are where VPCs can be, and the basic network.
+func privateNetworks() []netip.Prefix {
+	return []netip.Prefix{
+		netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"), lb.BasicNetwork(),
+	}
+}
 
 // PublicPool holds the public addresses of instances.
 func PublicPool() netip.Prefix {

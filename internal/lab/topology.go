@@ -106,14 +106,16 @@ func linkHost(h Host) error {
 		return nil
 	}
 	// VIPs are nobody's interface address, so they are routed by way of the
-	// gateway's own and never asked for by ARP.
-	pool := VIPPool()
+	// gateway's own and never asked for by ARP. Private VIPs and EIPs come out of
+	// the ranges of instances: the gateway gets whatever no host has.
 	return netlink.RouteAdd(&netlink.Route{
-		LinkIndex: link.Attrs().Index,
-		Dst:       &net.IPNet{IP: pool.Addr().AsSlice(), Mask: net.CIDRMask(pool.Bits(), pool.Addr().BitLen())},
-		Gw:        h.Underlay.AsSlice(),
-		Flags:     int(netlink.FLAG_ONLINK),
+		LinkIndex: link.Attrs().Index, Dst: wholeNet(netip.PrefixFrom(netip.IPv4Unspecified(), 0)),
+		Gw: h.Underlay.AsSlice(), Flags: int(netlink.FLAG_ONLINK),
 	})
+}
+
+func wholeNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
 // addressHost runs in the host: addresses on eth0 and the way out.
@@ -139,12 +141,20 @@ func addressHost(h Host) error {
 			Src: src.AsSlice(), Flags: int(netlink.FLAG_ONLINK),
 		})
 	}
-	everywhere := &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}
-	if err := via(everywhere, h.Addresses[0]); err != nil {
+	if err := via(wholeNet(netip.PrefixFrom(netip.IPv4Unspecified(), 0)), h.Addresses[0]); err != nil {
 		return fmt.Errorf("default route: %w", err)
 	}
 	if h.Role != RoleInstance {
 		return nil
+	}
+	// Within its network an instance goes by its private address, also with a
+	// public one.
+	if private := h.Addresses[len(h.Addresses)-1]; private != h.Addresses[0] {
+		for _, p := range privateNetworks() {
+			if err := via(wholeNet(p), private); err != nil {
+				return fmt.Errorf("route to %v: %w", p, err)
+			}
+		}
 	}
 	// The agent speaks with the server as the machine, not as the guest.
 	return via(hostNet(FixedHosts()[0].Underlay), h.Underlay)

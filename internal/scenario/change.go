@@ -110,11 +110,15 @@ func (w *world) bind(ctx context.Context, args []string) error {
 // listen makes a listener with its targets; HTTP gets one rule for every URL.
 func (w *world) listen(ctx context.Context, args []string) error {
 	port, err := strconv.ParseUint(args[1], 10, 16)
+	check := map[string]any{"HealthSwitch": 1, "TimeOut": 2, "IntervalTime": 2, "HealthNum": 2, "UnHealthNum": 2}
+	if len(args) > 5 && args[2] == "source-ip-type" && (args[3] == "0" || args[3] == "1") {
+		check["SourceIpType"] = int(args[3][0] - '0')
+		args = slices.Delete(slices.Clone(args), 2, 4)
+	}
 	if err != nil || args[2] != "->" || args[0] != "tcp" && args[0] != "http" {
 		return fmt.Errorf("write %s", verbs["listen"].usage)
 	}
 	l := listener{layer7: args[0] == "http"}
-	check := map[string]any{"HealthSwitch": 1, "TimeOut": 2, "IntervalTime": 2, "HealthNum": 2, "UnHealthNum": 2}
 	in := map[string]any{"LoadBalancerId": w.balancer, "Ports": []uint64{port}, "Protocol": strings.ToUpper(args[0])}
 	if !l.layer7 {
 		in["HealthCheck"] = check
@@ -178,6 +182,9 @@ func (w *world) shown(ctx context.Context, args []string) ([]string, error) {
 			return []string{"type", strings.ToLower(b.LoadBalancerType)}, err
 		}
 		return append([]string{"groups"}, w.named(b.SecureGroups)...), err
+	case what == "eip status":
+		a, err := w.describeEIP(ctx)
+		return []string{"status", a.AddressStatus}, err
 	case args[0] == "listener":
 		return w.shownListener(ctx, args[1])
 	case args[1] == "groups":

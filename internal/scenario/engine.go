@@ -63,7 +63,7 @@ type Send struct {
 	To       netip.Addr
 	Port     uint16 // 0 for ICMP
 	ICMP     bool
-	Balancer string // the load balancer's id when To is its VIP, else ""
+	Balancer string // the load balancer's id when To is its VIP or EIP, else ""
 	Listener string // the listener's id, when there is one on Port
 	Target   Host   // whom To belongs to when it is an instance
 	Layer7   bool   // an HTTP listener takes it, so the gateway opens the flow that gate 2 judges

@@ -10,25 +10,35 @@ import (
 )
 
 // Every story on real packets, once for each form of the gateway, each time in
-// one lab.
+// one lab; those that need a server of their own in one more.
 func TestLab(t *testing.T) {
-	for _, attach := range []string{"tc", "xdp"} {
-		t.Run(attach, func(t *testing.T) { labStories(t, attach) })
-	}
-}
-
-func labStories(t *testing.T, attach string) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: the lab makes network namespaces")
 	}
-	dir := t.TempDir()
-	build := exec.Command("go", "build", "-o", dir+"/", "./cmd/sallyport", "./cmd/sallyport-node")
+	binaries := t.TempDir()
+	build := exec.Command("go", "build", "-o", binaries+"/", "./cmd/sallyport", "./cmd/sallyport-node")
 	build.Dir = "../.."
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
-	lab, err := StartLab(t.Context(), dir+"/sallyport", dir, "--attach", attach)
+	byServer := map[string][]*Script{} // by the flags that their server needs
+	for _, s := range scripts(t) {
+		flags := strings.Join(s.Server, " ")
+		byServer[flags] = append(byServer[flags], s)
+	}
+	for _, attach := range []string{"tc", "xdp"} {
+		t.Run(attach, func(t *testing.T) { labStories(t, binaries, byServer[""], "--attach", attach) })
+	}
+	for flags, own := range byServer {
+		if flags != "" {
+			t.Run(flags, func(t *testing.T) { labStories(t, binaries, own, own[0].Server...) })
+		}
+	}
+}
+
+func labStories(t *testing.T, binaries string, stories []*Script, flags ...string) {
+	lab, err := StartLab(t.Context(), binaries+"/sallyport", t.TempDir(), flags...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,9 +54,9 @@ func labStories(t *testing.T, attach string) {
 		stages <- lab.Stage()
 	}
 	var count Count
-	defer func() { t.Logf("lab, gateway on %s: %v", attach, count) }()
+	defer func() { t.Logf("lab, %v: %v", flags, count) }()
 	t.Run("stories", func(t *testing.T) {
-		for _, s := range scripts(t) {
+		for _, s := range stories {
 			count.Add(s, "lab")
 			t.Run(strings.TrimSuffix(s.Name, ".txtar"), func(t *testing.T) {
 				t.Parallel()

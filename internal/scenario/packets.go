@@ -151,6 +151,9 @@ func (e event) text() string {
 	if e.SecurityGroupId != "" {
 		return fmt.Sprintf("%s %s rule %d", strings.Join(words, " "), e.SecurityGroupId, e.PolicyPosition)
 	}
+	if e.Reason == "system_rule" && e.PolicyPosition > 0 {
+		return fmt.Sprintf("%s %s rule %d", strings.Join(words, " "), systemGroup, e.PolicyPosition)
+	}
 	return strings.Join(append(words, e.Reason), " ")
 }
 

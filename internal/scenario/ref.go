@@ -25,11 +25,15 @@ type Ref struct {
 	instances map[string]Instance
 }
 
-// NewRef makes an empty region.
-func NewRef() *Ref {
+// NewRef makes an empty region, by a server with these flags (Script.Server).
+func NewRef(flags ...string) *Ref {
 	s := store.NewMemory()
+	sourceIPType := 0
+	if slices.Contains(flags, "--source-ip-type=1") {
+		sourceIPType = 1
+	}
 	return &Ref{store: s, instances: map[string]Instance{}, api: cloudapi.New(cloudapi.Options{
-		Store: s, Region: "local",
+		Store: s, Region: "local", SeedMode: slices.Contains(flags, "--seed-mode"), SourceIPType: sourceIPType,
 		VIPPool: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/26")}, EIPPool: []netip.Prefix{netip.MustParsePrefix("192.0.2.64/26")},
 	})}
 }
@@ -81,9 +85,19 @@ func (r *Ref) Instance(ctx context.Context, name string, public bool) (Instance,
 
 // runInstance asks for an instance and gives its id.
 func runInstance(ctx context.Context, e Engine, name string, public bool) (string, error) {
+	api, action := apiCVM(), "RunInstances"
 	in := map[string]any{"InstanceName": name, "InternetAccessible": map[string]any{"PublicIpAssigned": public}}
+	if strings.HasPrefix(name, "basic-") {
+		api, action, in = apiSallyport(), "ImportInstances", map[string]any{"InstanceName": name}
+	} else if strings.HasPrefix(name, "other-") {
+		network, err := otherNetwork(ctx, e)
+		if err != nil {
+			return "", err
+		}
+		in["VirtualPrivateCloud"] = network
+	}
 	var made struct{ InstanceIdSet []string }
-	if err := e.Call(ctx, apiCVM(), "RunInstances", in, &made); err != nil {
+	if err := e.Call(ctx, api, action, in, &made); err != nil {
 		return "", err
 	}
 	if len(made.InstanceIdSet) != 1 {
@@ -138,12 +152,20 @@ func through(state *lb.State, b *lb.LoadBalancer, p lb.Packet) (Result, error) {
 	if listener == nil {
 		return Result{Verdicts: []string{"drop clb " + policy.NoListener.String()}}, nil
 	}
-	gate1 := policy.Decide(policy.GateCLB, policy.In, policy.Resolve(state, b.Groups, policy.In), p)
+	gate1 := policy.Decide(policy.GateCLB, policy.In, policy.NewResolver(state).Gate1(b, p.Dst), p)
 	if gate1.Action != lb.Accept {
 		return Result{Verdicts: []string{VerdictText(gate1, policy.In)}}, nil
 	}
 	var all []Result
-	for _, t := range targetsOf(listener) {
+	targets := targetsOf(listener)
+	others := slices.DeleteFunc(slices.Clone(targets), func(t lb.Target) bool {
+		i := state.Instances[t.Instance]
+		return p.Src == i.Private || p.Src == i.Public
+	})
+	if len(others) == 0 && len(targets) > 0 { // the client would be its own target
+		return Result{Verdicts: []string{"drop clb " + policy.Hairpin.String()}}, nil
+	}
+	for _, t := range others {
 		p.DstPort = t.Port
 		gate2 := atInstance(state, b, t.Instance, policy.In, p)
 		all = append(all, Result{Served: gate2.Action == lb.Accept, Verdicts: []string{VerdictText(gate1, policy.In), VerdictText(gate2, policy.In)}})
@@ -167,17 +189,40 @@ func atInstance(state *lb.State, b *lb.LoadBalancer, id lb.InstanceID, dir polic
 	return policy.Decide(policy.GateCVM, dir, policy.Resolve(state, state.Instances[id].Groups, dir), p)
 }
 
-// Health is what a probe from the VIP would find.
+// Health is what a probe would find.
 func (r *Ref) Health(_ context.Context, h Health) (Health, error) {
 	state := r.store.State()
 	b := state.Balancers[lb.BalancerID(h.Balancer)]
 	probe := lb.Packet{Proto: lb.TCP, Src: b.VIPs[0], DstPort: h.Port}
+	h.State, h.Kind = "alive", ""
+	if !b.ProbesNeedRule(checkOf(state, h)) {
+		return h, nil
+	}
 	if atInstance(state, b, lb.InstanceID(h.Instance.ID), policy.In, probe).Action == lb.Accept {
 		h.State, h.Kind = "alive", ""
 	} else {
 		h.State, h.Kind = "dead", "gate"
 	}
 	return h, nil
+}
+
+// checkOf is the check of a target: its listener's, or its rule's.
+func checkOf(state *lb.State, h Health) lb.HealthCheck {
+	is := func(t lb.Target) bool { return string(t.Instance) == h.Instance.ID && t.Port == h.Port }
+	for _, l := range state.Listeners {
+		if string(l.Balancer) != h.Balancer {
+			continue
+		}
+		if slices.ContainsFunc(l.Targets, is) {
+			return l.Check
+		}
+		for _, r := range l.Rules {
+			if slices.ContainsFunc(r.Targets, is) {
+				return r.Check
+			}
+		}
+	}
+	return lb.HealthCheck{}
 }
 
 // Logged is for engines with real servers.
@@ -216,6 +261,9 @@ func VerdictText(v policy.Verdict, dir policy.Direction) string {
 	}
 	if v.Reason == policy.RuleMatched {
 		return fmt.Sprintf("%s %s rule %d", strings.Join(words, " "), v.Group, v.Pos)
+	}
+	if v.Reason == policy.SystemRule && v.Pos > 0 {
+		return fmt.Sprintf("%s %s rule %d", strings.Join(words, " "), systemGroup, v.Pos)
 	}
 	return strings.Join(append(words, v.Reason.String()), " ")
 }

@@ -46,7 +46,7 @@ func Sharp(ctx context.Context, e Engine, engine string, s *Script) error {
 
 func play(ctx context.Context, e Engine, engine string, s *Script, without *Decisive) (err error) {
 	w, err := newWorld(ctx, e, s, without)
-	if w != nil && w.balancer != "" {
+	if w != nil {
 		defer func() { err = errors.Join(err, w.close(ctx)) }()
 	}
 	if err != nil {
@@ -78,6 +78,14 @@ func (w *world) act(ctx context.Context, lines []Line) error {
 	l := lines[0]
 	acts := map[string]func(context.Context, []string) error{
 		"apply": w.apply, "bind": w.bind, "listen": w.listen, "switch": w.switchOn, "shows": w.shows, "health": w.health, "log": w.log,
+		"balancer": w.makeBalancer,
+	}
+	acts["refuses"] = func(ctx context.Context, args []string) error {
+		act := acts[args[1]]
+		if act == nil {
+			return fmt.Errorf("write %s", verbs["refuses"].usage)
+		}
+		return refused(act(ctx, args[2:]), args[0])
 	}
 	if w.without != nil && (l.Verb == "shows" || l.Verb == "log") {
 		return nil // of a story told wrongly only the outcomes count
@@ -87,6 +95,17 @@ func (w *world) act(ctx context.Context, lines []Line) error {
 			outcome.Line = l.Number
 		}
 		return w.at(l, err)
+	}
+	return nil
+}
+
+// refused is nil when an act ended with the API's error code.
+func refused(err error, code string) error {
+	if err == nil {
+		return fmt.Errorf("the API did it")
+	}
+	if !strings.Contains(err.Error(), code+": ") {
+		return fmt.Errorf("the API refuses it otherwise: %w", err)
 	}
 	return nil
 }
@@ -167,6 +186,9 @@ func (w *world) judge(s Send, r Result) []error {
 
 func warmKey(s Send) string { return fmt.Sprintf("%s %d", s.From.Name, s.Port) }
 
+// systemGroup stands where verdicts of system rules have no group.
+const systemGroup = "system"
+
 // named puts the names of groups where verdicts have ids.
 func (w *world) named(verdicts []string) []string {
 	var out []string
@@ -185,7 +207,7 @@ func (w *world) named(verdicts []string) []string {
 // wanted is a verdict line's text with the group's id for its name.
 func (w *world) wanted(args []string) (string, error) {
 	words := slices.Clone(args)
-	if n := len(words); n >= 5 && words[n-2] == "rule" {
+	if n := len(words); n >= 5 && words[n-2] == "rule" && words[n-3] != systemGroup {
 		id, ok := w.groups[words[n-3]]
 		if !ok {
 			return "", fmt.Errorf("no group %s", words[n-3])
@@ -215,10 +237,13 @@ func (w *world) send(l Line) (Send, error) {
 		}
 		s.Port = uint16(port)
 	}
-	if name == "vip" {
+	if name == "vip" || name == "eip" {
 		l := w.listeners[s.Port]
 		s.Balancer, s.Listener, s.Layer7 = w.balancer, l.id, l.layer7
 		s.Warm = w.warm[warmKey(s)]
+		if i, ok := w.instances[from.Name]; ok && w.private && name == "vip" {
+			s.From.Address = i.Private
+		}
 	} else if s.Target, err = w.host(name); err != nil {
 		return Send{}, err
 	}

@@ -24,6 +24,7 @@ import (
 type Script struct {
 	Name     string     // base name of the file
 	Covers   []string   // ids of the rows of docs/requirements.md that it shows
+	Server   []string   // flags of the server that it needs
 	Decisive []Decisive // rules without which it must come out differently
 	Lines    []Line
 	Groups   map[string][]string // lines of each section
@@ -63,12 +64,15 @@ var verbs = map[string]struct {
 }{
 	"covers":   {1, 67, "covers SEED-03 SEED-04 …"},
 	"decisive": {2, 3, "decisive SECTION [egress] POSITION"},
+	"server":   {1, 2, "server FLAG …"},
+	"balancer": {1, 4, "balancer public|private [classic CREATED] [basic] [eip]"},
+	"refuses":  {2, 8, "refuses CODE bind|switch …"},
 	"apply":    {1, 2, "apply GROUP [SECTION]"},
 	"bind":     {1, 6, "bind clb|INSTANCE [GROUP …]"},
-	"listen":   {4, 20, "listen tcp|http PORT -> INSTANCE:PORT …"},
+	"listen":   {4, 22, "listen tcp|http PORT [source-ip-type 0|1] -> INSTANCE:PORT …"},
 	"switch":   {2, 2, "switch pass-to-target on|off"},
-	"shows":    {2, 20, "shows clb|INSTANCE|GROUP|listener …"},
-	"send":     {4, 4, "send HOST -> vip|INSTANCE[:PORT]/tcp|icmp served|refused"},
+	"shows":    {2, 20, "shows clb|eip|INSTANCE|GROUP|listener …"},
+	"send":     {4, 4, "send HOST -> vip|eip|INSTANCE[:PORT]/tcp|icmp served|refused"},
 	"verdict":  {3, 7, "verdict accept|drop clb|cvm [out] GROUP rule N | REASON"},
 	"health":   {2, 3, "health INSTANCE:PORT alive|dead [KIND]"},
 	"log":      {4, 4, "log INSTANCE PORT from HOST|vip"},
@@ -176,6 +180,8 @@ func (s *Script) line(number int, text string) error {
 	switch l.Verb {
 	case "covers":
 		s.Covers = append(s.Covers, l.Args...)
+	case "server":
+		s.Server = append(s.Server, l.Args...)
 	case "decisive":
 		return s.decisive(l)
 	default:
@@ -242,13 +248,18 @@ func (s *Script) rules(section string, egress bool, without *Decisive) []string 
 	return rules
 }
 
-// Hosts lists the instances that the script names, sorted: web-N has a public
-// address, app-N only a private one.
+// instanceKinds are how names of instances begin: web-N has a public address
+// and app-N only a private one, both in the default VPC; other-N is in another
+// VPC and basic-N in the basic network, with private addresses.
+func instanceKinds() []string { return []string{"web-", "app-", "other-", "basic-"} }
+
+// Hosts lists the instances that the script names, sorted.
 func (s *Script) Hosts() []string {
 	var names []string
 	for _, l := range s.Lines {
 		for _, arg := range l.Args {
-			if name, _, _ := strings.Cut(arg, ":"); strings.HasPrefix(name, "web-") || strings.HasPrefix(name, "app-") {
+			name, _, _ := strings.Cut(arg, ":")
+			if slices.ContainsFunc(instanceKinds(), func(kind string) bool { return strings.HasPrefix(name, kind) }) {
 				name, _, _ = strings.Cut(name, "/")
 				names = append(names, name)
 			}

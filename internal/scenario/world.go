@@ -16,7 +16,10 @@ type world struct {
 	script    *Script
 	without   *Decisive
 	balancer  string
+	private   bool // the load balancer is
 	vip       netip.Addr
+	eip       netip.Addr // bound to the load balancer; zero: none
+	eipID     string
 	groups    map[string]string // name → id
 	names     map[string]string // id → name
 	instances map[string]Instance
@@ -46,29 +49,15 @@ func newWorld(ctx context.Context, e Engine, s *Script, without *Decisive) (*wor
 			return nil, err
 		}
 	}
-	var made struct{ LoadBalancerIds []string }
-	in := map[string]any{"LoadBalancerType": "OPEN", "LoadBalancerName": strings.TrimSuffix(s.Name, ".txtar")}
-	if err := w.task(ctx, "CreateLoadBalancer", in, &made); err != nil {
-		return nil, err
+	if len(s.Lines) > 0 && s.Lines[0].Verb == "balancer" {
+		return w, nil
 	}
-	if len(made.LoadBalancerIds) != 1 {
-		return nil, fmt.Errorf("CreateLoadBalancer made %v", made.LoadBalancerIds)
-	}
-	w.balancer = made.LoadBalancerIds[0]
-	b, err := w.describe(ctx)
-	if err != nil {
-		return w, err
-	}
-	if len(b.LoadBalancerVips) == 0 {
-		return w, fmt.Errorf("%s has no VIP", w.balancer)
-	}
-	w.vip, err = netip.ParseAddr(b.LoadBalancerVips[0])
-	return w, err
+	return w, w.makeBalancer(ctx, []string{"public"})
 }
 
 // close gives back what the scenario made, whatever state it stopped in.
 func (w *world) close(ctx context.Context) error {
-	if err := w.task(ctx, "DeleteLoadBalancer", map[string]any{"LoadBalancerIds": []string{w.balancer}}, nil); err != nil {
+	if err := w.dropBalancer(ctx); err != nil {
 		return err
 	}
 	for _, i := range w.instances {
@@ -148,10 +137,13 @@ func (w *world) bindInstance(ctx context.Context, i Instance, groups []string) e
 	return w.engine.Call(ctx, apiCVM(), "ModifyInstancesAttribute", in, nil)
 }
 
-// address is what a name stands for: a client, an instance or the VIP.
+// address is what a name stands for: a client, an instance, the VIP or the EIP.
 func (w *world) address(name string) (netip.Addr, bool) {
-	if name == "vip" {
-		return w.vip, true
+	switch name {
+	case "vip":
+		return w.vip, w.vip.IsValid()
+	case "eip":
+		return w.eip, w.eip.IsValid()
 	}
 	if i, ok := w.instances[name]; ok {
 		return i.Address(), true
@@ -162,7 +154,7 @@ func (w *world) address(name string) (netip.Addr, bool) {
 
 func (w *world) host(name string) (Host, error) {
 	a, ok := w.address(name)
-	if !ok || name == "vip" {
+	if !ok || name == "vip" || name == "eip" {
 		return Host{}, fmt.Errorf("no host %s", name)
 	}
 	return Host{Name: name, Address: a, Instance: w.instances[name].ID}, nil

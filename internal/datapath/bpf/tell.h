@@ -121,7 +121,7 @@ INLINE void refused(const struct packet *p, struct verdict *v, __u8 reason, __u3
 	v->reason = reason;
 	v->action = DROP;
 	/* A rule is booked only for what it decided itself. */
-	if (reason != REASON_RULE && reason != REASON_NO_MATCH && reason != REASON_FLOW_REFUSED)
+	if (reason != REASON_RULE && reason != REASON_NO_MATCH && reason != REASON_FLOW_REFUSED && reason != REASON_SYSTEM_RULE)
 		v->counter = 0;
 	count_reason(reason);
 	count_rule(v, length, 0);
