@@ -2,21 +2,30 @@
 
 package cloudapi
 
-import "github.com/sallyport/sallyport/internal/lb"
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/store"
+)
 
 type describeTaskStatusIn struct {
 	TaskId string   `tc:""`
 	_      struct{} `unserved:"DealName"`
 }
 
+// describeTaskStatusOut has Status 0 for success, 1 for failure and 2 for a
+// task that has not ended.
 type describeTaskStatusOut struct {
 	Status          int
 	LoadBalancerIds []string
 	Message         string
 }
 
-// describeTaskStatus tells how a write of clb ended. Writes are applied before
-// they are answered, so a task that is known has ended.
+// describeTaskStatus tells how a write of clb ended. It has ended when every
+// gateway that is connected to this server has its revision in force.
 func describeTaskStatus(c *Call, in *describeTaskStatusIn) (*describeTaskStatusOut, error) {
 	if in.TaskId == "" {
 		return nil, refuse(lb.Missing, "TaskId", "no task is named", "give the RequestId of the call that made it")
@@ -28,5 +37,50 @@ func describeTaskStatus(c *Call, in *describeTaskStatusIn) (*describeTaskStatusO
 	if !ok {
 		return nil, refuse(lb.NotFound, "TaskId", "there is no task of this RequestId", "tasks are kept for 24 hours")
 	}
-	return &describeTaskStatusOut{Status: t.Status, LoadBalancerIds: t.LoadBalancerIDs, Message: t.Message}, nil
+	out := &describeTaskStatusOut{Status: t.Status, LoadBalancerIds: t.LoadBalancerIDs, Message: t.Message}
+	if t.Status == taskDone && c.Facts != nil {
+		out.Status, out.Message = c.progress(t)
+	}
+	return out, nil
+}
+
+// The published states of a task.
+const (
+	taskDone    = 0
+	taskFailed  = 1
+	taskRunning = 2
+)
+
+// taskPatience is how long a gateway may be unable to take a revision before
+// the tasks that wait for it have failed. Rounds are repeated meanwhile.
+const taskPatience = 5 * time.Second
+
+// progress looks where a task's revision is in force. Gateways that are away
+// hold nobody back: they take the newest revision when they come. Nor does it
+// wait when there is none at all, as on a server that is used for its API.
+func (c *Call) progress(t store.Task) (status int, message string) {
+	var waiting, failed []string
+	connected := 0
+	for _, n := range c.Facts.Nodes() {
+		if n.Role != lb.RoleGateway || !n.Connected {
+			continue
+		}
+		connected++
+		if n.Committed >= t.Revision {
+			continue
+		}
+		waiting = append(waiting, string(n.ID))
+		if n.Failure != "" && c.Now().Sub(t.Created) > taskPatience {
+			failed = append(failed, fmt.Sprintf("%s: %s", n.ID, n.Failure))
+		}
+	}
+	switch {
+	case len(failed) > 0:
+		return taskFailed, fmt.Sprintf("revision %d is stored and cannot be put in force: %s", t.Revision, strings.Join(failed, "; "))
+	case len(waiting) > 0:
+		return taskRunning, fmt.Sprintf("revision %d is not in force yet on %s", t.Revision, strings.Join(waiting, ", "))
+	case connected == 0:
+		return taskDone, fmt.Sprintf("revision %d is stored; no gateway is connected", t.Revision)
+	}
+	return taskDone, ""
 }

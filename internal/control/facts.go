@@ -26,6 +26,7 @@ type NodeStatus struct {
 	Committed lb.Revision   // in force; 0: none
 	Lag       time.Duration // from Committed's arrival in the server's watch to the node's word that it is in force, by the server's clock
 	Err       string        // why the node could not take the newest revision, or what it warns of; "" when all is well
+	Failure   string        // why the node could not take a newer revision than Committed; "": it can, or has not been asked
 	Since     time.Time     // of Connected's value; zero: not seen since the server started
 	Version   string        // of the node's program
 	Reasons   flow.Reasons
@@ -84,6 +85,7 @@ func (f *Facts) Nodes() []NodeStatus {
 	all := make([]NodeStatus, 0, len(f.nodes))
 	for _, n := range f.nodes {
 		s := n.status
+		s.Failure = cmp.Or(n.ahead, n.failure)
 		s.Err = cmp.Or(n.ahead, n.failure, n.warning)
 		all = append(all, s)
 	}

@@ -277,6 +277,7 @@ type Task struct {
 	LoadBalancerIDs []string
 	Message         string
 	Created         time.Time
+	Revision        lb.Revision // that holds what the action changed; PutTask sets it
 }
 
 // Task returns the task of a request; false when there is none, or none any

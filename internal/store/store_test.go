@@ -328,6 +328,28 @@ func TestTokensAndTasks(t *testing.T) {
 	})
 }
 
+// A task knows the revision that holds what its action changed.
+func TestTasksKnowTheirRevision(t *testing.T) {
+	bothBackends(t, func(t *testing.T, s *Store) {
+		put := func(id string, change bool) {
+			update(t, s, func(tx *Tx) {
+				tx.PutTask(Task{ID: id})
+				if change {
+					tx.PutGroup(&lb.SecurityGroup{ID: "sg-1", Name: id})
+				}
+			})
+		}
+		put("first", true)
+		put("nothing", false)
+		put("second", true)
+		for id, want := range map[string]lb.Revision{"first": 1, "nothing": 1, "second": 2} {
+			if got, ok, err := s.Task(t.Context(), id); err != nil || !ok || got.Revision != want {
+				t.Errorf("%s: %+v, %v, %v; want revision %d", id, got, ok, err, want)
+			}
+		}
+	})
+}
+
 func TestMemoryForgetsAfterADay(t *testing.T) {
 	now := time.Unix(1, 0)
 	m := newMemory(func() time.Time { return now })

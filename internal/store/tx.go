@@ -32,7 +32,8 @@ type Tx struct {
 	write map[string][]byte // nil value: delete
 	order []string          // keys of write, in order of first change
 	aux   []change
-	audit *Audit      // who makes this change; nil: this process itself
+	audit *Audit // who makes this change; nil: this process itself
+	tasks []Task
 	floor lb.Revision // the revision must become at least this; 0: the next will do
 	err   error       // what methods without an error result ran into
 }
@@ -139,18 +140,14 @@ func (tx *Tx) DeleteNode(id lb.NodeID) { remove(tx, nodes, id) }
 // DeleteAddress removes an elastic address.
 func (tx *Tx) DeleteAddress(id lb.AddressID) { remove(tx, addresses, id) }
 
-// PutTask records the result of an asynchronous action for 24 hours.
+// PutTask records the result of an asynchronous action for 24 hours, with the
+// revision that this transaction makes.
 func (tx *Tx) PutTask(t Task) {
 	if t.ID == "" {
 		tx.fail(errors.New("a task needs an ID"))
 		return
 	}
-	raw, err := encode(t)
-	if err != nil {
-		tx.fail(fmt.Errorf("task %s: %w", t.ID, err))
-		return
-	}
-	tx.aux = append(tx.aux, change{taskKey(t.ID), raw})
+	tx.tasks = append(tx.tasks, t)
 }
 
 // Token returns what a client token was used for within the last 24 hours,
@@ -190,7 +187,7 @@ func (tx *Tx) finish() (write, *view, error) {
 		w.changes = append(w.changes, change{key, tx.write[key]})
 	}
 	changed := len(w.changes) > 0 || w.num != tx.base.num || tx.floor > w.revision
-	if !changed && len(w.aux) == 0 && tx.audit == nil {
+	if !changed && len(w.aux)+len(tx.tasks) == 0 && tx.audit == nil {
 		return w, nil, nil
 	}
 	next := &view{state: tx.base.state, index: tx.base.index, num: w.num, audit: tx.base.audit}
@@ -198,6 +195,14 @@ func (tx *Tx) finish() (write, *view, error) {
 		w.revision = max(w.revision+1, tx.floor)
 		tx.draft.state.Revision = w.revision
 		next.state, next.index = tx.draft.state, tx.draft.index
+	}
+	for _, t := range tx.tasks {
+		t.Revision = w.revision
+		raw, err := encode(t)
+		if err != nil {
+			return w, nil, fmt.Errorf("task %s: %w", t.ID, err)
+		}
+		w.aux = append(w.aux, change{taskKey(t.ID), raw})
 	}
 	if changed || tx.audit != nil {
 		var err error
