@@ -84,10 +84,10 @@ func TestExportAndApply(t *testing.T) {
 	if _, out, _ := first.on(t, "export"); strings.Contains(out, "front") {
 		t.Error("the dry run wrote")
 	}
-	if code, out, errs := first.on(t, "apply", "-f", dir); code != 0 || !strings.Contains(out, "3 to create; written as revision 1") {
+	if code, out, errs := first.on(t, "apply", "-f", dir); code != 0 || !strings.Contains(out, "3 to create; written as revision 2") {
 		t.Fatalf("apply: exit %d, %s%s", code, out, errs)
 	}
-	if code, out, _ := first.on(t, "apply", "-f", dir); code != 0 || out != "nothing to do: revision 1 says the same\n" {
+	if code, out, _ := first.on(t, "apply", "-f", dir); code != 0 || out != "nothing to do: revision 2 says the same\n" {
 		t.Errorf("again: exit %d, %s", code, out)
 	}
 	_, exported, _ := first.on(t, "export")

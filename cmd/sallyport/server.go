@@ -41,6 +41,7 @@ const (
 	readTimeout  = time.Minute
 	writeTimeout = 3 * time.Minute
 	idleTimeout  = 2 * time.Minute
+	maxHead      = 64 << 10                // bytes; a query of a GET is in it
 	stopLimit    = 2500 * time.Millisecond // from the signal to the end
 )
 
@@ -297,13 +298,20 @@ func (s *server) routes(api http.Handler) http.Handler {
 	return mux
 }
 
+// webServer bounds what a client may hold: a head in time and in size, a body,
+// an answer, an idle connection.
+func webServer(h http.Handler) *http.Server {
+	return &http.Server{Handler: h, ReadHeaderTimeout: headTimeout, ReadTimeout: readTimeout,
+		WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHead}
+}
+
 // run serves until ctx ends or a part fails, then closes everything.
 func (s *server) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	web := &http.Server{Handler: s.handler, ReadHeaderTimeout: headTimeout, ReadTimeout: readTimeout,
-		WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, TLSConfig: s.tls, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
-		BaseContext: func(net.Listener) context.Context { return ctx }} // long polls end when we do
+	web := webServer(s.handler)
+	web.TLSConfig, web.ErrorLog = s.tls, slog.NewLogLogger(s.log.Handler(), slog.LevelWarn)
+	web.BaseContext = func(net.Listener) context.Context { return ctx } // long polls end when we do
 	var wg sync.WaitGroup
 	var failed [2]error
 	wg.Go(func() {
