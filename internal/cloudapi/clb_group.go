@@ -48,6 +48,8 @@ func (c *Call) bind(st *lb.State, b *lb.LoadBalancer, id, field string) error {
 		return refuse(lb.Duplicate, field, id+" is named twice", "name each group once")
 	case len(b.Groups) >= c.Quotas.GroupsPerBalancer:
 		return refuse(lb.LimitExceeded, field, fmt.Sprintf("a load balancer has at most %s", count(c.Quotas.GroupsPerBalancer, "group")), "unbind one")
+	case expandedRules(st, st.Groups[group]) > c.Quotas.RulesOnBalancer:
+		return refuse(lb.LimitExceeded, field, fmt.Sprintf("%s has %d rules, both directions together and templates expanded; a group bound to a load balancer has at most %d", id, expandedRules(st, st.Groups[group]), c.Quotas.RulesOnBalancer), "take rules out of it")
 	}
 	b.Groups = append(b.Groups, group)
 	return nil

@@ -92,8 +92,8 @@ type binding struct {
 }
 
 // changedGroups are the groups whose resolved rules may have changed: those
-// that the transaction touched, and those that name a group which an instance
-// joined or left.
+// that the transaction touched, those that name a group which an instance
+// joined or left, and those that use a template which it touched.
 func changedGroups(tx *store.Tx, before *lb.State) []lb.GroupID {
 	after := tx.State()
 	changed := map[lb.GroupID]bool{}
@@ -116,6 +116,11 @@ func changedGroups(tx *store.Tx, before *lb.State) []lb.GroupID {
 					changed[naming] = true
 				}
 			}
+		}
+	}
+	for _, id := range tx.TouchedTemplates() {
+		for _, using := range usersOfTemplate(tx, id) {
+			changed[using] = true
 		}
 	}
 	return sortedKeys(changed)

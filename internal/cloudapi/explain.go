@@ -182,7 +182,7 @@ func (e *explainer) sentence(w path.Way) string {
 	served := slices.IndexFunc(w.Hops, func(h path.Hop) bool { return h.Weight > 0 && h.Gate2.Action == lb.Accept })
 	switch {
 	case w.Gate1.Action != lb.Accept:
-		return what + " is refused at gate 1: " + gateText(w.Gate1)
+		return what + " is refused at gate 1: " + gateText(e.state, w.Gate1)
 	case len(w.Hops) == 0:
 		return what + " passes gate 1, and nothing is registered behind the listener"
 	case served >= 0:
@@ -194,14 +194,14 @@ func (e *explainer) sentence(w path.Way) string {
 		}
 		return fmt.Sprintf("%s is allowed at both gates; %d of %s may serve it", what, n, count(len(w.Hops), "target"))
 	}
-	return what + " passes gate 1 and is refused at gate 2: " + gateText(w.Hops[0].Gate2)
+	return what + " passes gate 1 and is refused at gate 2: " + gateText(e.state, w.Hops[0].Gate2)
 }
 
 // gate shows one verdict with the rules that nearly decided otherwise.
 func (e *explainer) gate(v policy.Verdict, dir policy.Direction, groups []lb.GroupID, p lb.Packet) gateOut {
 	out := gateOut{
 		Gate: v.Gate.String(), Direction: directionWord(dir), Action: v.Action.String(), Reason: v.Reason.String(),
-		SecurityGroupId: string(v.Group), PolicyId: string(v.Rule), PolicyIndex: v.Pos - 1, Text: gateText(v),
+		SecurityGroupId: string(v.Group), PolicyId: string(v.Rule), PolicyIndex: v.Pos - 1, Text: gateText(e.state, v),
 	}
 	if v.Reason == policy.RuleMatched || v.Reason == policy.NoMatch {
 		out.Nearest = e.nearest(v, dir, groups, p)
@@ -209,14 +209,14 @@ func (e *explainer) gate(v policy.Verdict, dir policy.Direction, groups []lb.Gro
 	return out
 }
 
-func gateText(v policy.Verdict) string {
+func gateText(st *lb.State, v policy.Verdict) string {
 	did := "allows it"
 	if v.Action != lb.Accept {
 		did = "refuses it"
 	}
 	switch v.Reason {
 	case policy.RuleMatched:
-		return fmt.Sprintf("rule %d of %s %s", v.Pos, v.Group, did)
+		return fmt.Sprintf("rule %d of %s%s %s", v.Pos, v.Group, through(st, v), did)
 	case policy.NoMatch:
 		return "no rule of the bound groups matches, and the implicit last rule refuses it"
 	case policy.NoGroups:
@@ -279,12 +279,17 @@ func misses(r policy.Rule, dir policy.Direction, p lb.Packet) (parts, why []stri
 	if !slices.ContainsFunc(r.Peers, func(n netip.Prefix) bool { return n.Contains(peer) }) {
 		parts = append(parts, part)
 		if len(r.Peers) == 0 {
-			why = append(why, fmt.Sprintf("its %s is a group without members", part))
+			why = append(why, fmt.Sprintf("its %s is a group without members, or a template of it names nothing", part))
 		} else {
 			why = append(why, fmt.Sprintf("%v is outside its %s", peer, part))
 		}
 	}
-	if r.Proto != lb.AnyProto && r.Proto != p.Proto {
+	if len(r.Services) > 0 {
+		if !slices.ContainsFunc(r.Services, func(s lb.Service) bool { return serves(s, p) }) {
+			parts = append(parts, map[bool]string{true: "port", false: "protocol"}[slices.ContainsFunc(r.Services, func(s lb.Service) bool { return s.Proto == p.Proto })])
+			why = append(why, "its service template has nothing for "+serviceOf(p))
+		}
+	} else if r.Proto != lb.AnyProto && r.Proto != p.Proto {
 		parts = append(parts, "protocol")
 		why = append(why, fmt.Sprintf("it is for %v, the packet is %v", r.Proto, p.Proto))
 	} else if p.Proto.HasPorts() && len(r.Ports) > 0 && !slices.ContainsFunc(r.Ports, func(n lb.PortRange) bool { return n.First <= p.DstPort && p.DstPort <= n.Last }) {

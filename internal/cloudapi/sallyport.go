@@ -189,8 +189,9 @@ func describeVerdicts(c *Call, in *describeVerdictsIn) (*describeVerdictsOut, er
 		events, next, lost := c.Facts.Events(ctx, out.Next, int(limit))
 		out.Next, out.Lost = next, out.Lost+lost
 		all := make([]verdictOut, len(events))
+		st := c.State()
 		for i, e := range events {
-			all[i] = showVerdict(e)
+			all[i] = showVerdict(st, e)
 		}
 		if out.Verdicts, err = filter(c, all, in.Filters, verdictFilters(), nil); err != nil {
 			return nil, err
@@ -218,7 +219,7 @@ func verdictFilters() map[string]func(verdictOut) []string {
 	}
 }
 
-func showVerdict(e flow.Event) verdictOut {
+func showVerdict(st *lb.State, e flow.Event) verdictOut {
 	v := verdictOut{
 		Time: e.Time.UTC().Format(time.RFC3339Nano), Node: string(e.Node), Gate: e.Verdict.Gate.String(),
 		Observed: e.Observed, Action: e.Verdict.Action.String(), Reason: e.Verdict.Reason.String(),
@@ -230,7 +231,7 @@ func showVerdict(e flow.Event) verdictOut {
 	if !e.Proto.HasPorts() {
 		v.Source, v.Destination = e.Src.Addr().String(), e.Dst.Addr().String()
 	}
-	v.Text = verdictLine(v)
+	v.Text = verdictLine(v) + through(st, e.Verdict)
 	return v
 }
 

@@ -22,7 +22,10 @@ func sgActions() []Action {
 		action(serviceVPC, "ModifySecurityGroupAttribute", modifySecurityGroupAttribute).fails("InvalidParameterValue", "ResourceNotFound"),
 		action(serviceVPC, "DeleteSecurityGroup", deleteSecurityGroup).fails("InvalidParameterValue.Malformed", "ResourceInUse", "ResourceNotFound", "UnsupportedOperation"),
 		action(serviceVPC, "DescribeSecurityGroupAssociationStatistics", describeSecurityGroupAssociationStatistics).fails("ResourceNotFound"),
-	}, sgPolicyActions())
+		action(serviceVPC, "DescribeSecurityGroupReferences", describeSecurityGroupReferences).fails("InvalidParameterValue.Malformed", "ResourceNotFound"),
+		action(serviceVPC, "DescribeSecurityGroupLimits", describeSecurityGroupLimits),
+		action(serviceVPC, "CloneSecurityGroup", cloneSecurityGroup).fails("InvalidParameterValue", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Malformed", "InvalidParameterValue.TooLong", "LimitExceeded", "ResourceNotFound", "UnsupportedRegion"),
+	}, sgPolicyActions(), templateActions())
 }
 
 type securityGroupOut struct {
@@ -68,6 +71,9 @@ func createSecurityGroupWithPolicies(c *Call, in *createGroupWithPoliciesIn) (*c
 	set := &in.SecurityGroupPolicySet
 	if set.Version != "" && set.Version != "0" {
 		return nil, refuse(lb.Invalid, rulesField+".Version", "a group that is made now has no version yet", "leave it out")
+	}
+	if err := c.settle(rulesField, set, true); err != nil {
+		return nil, err
 	}
 	return newGroup(c, &in.createGroupIn, func(g *lb.SecurityGroup) error {
 		for _, d := range directions() {
@@ -122,11 +128,11 @@ func addGroup(c *Call, tx *store.Tx, g *lb.SecurityGroup) error {
 	for _, d := range directions() {
 		adopt(nil, *d.stored(g), g.Created)
 	}
-	if err := c.checkRules(st, g, "InvalidParameterValue.LimitExceeded"); err != nil {
+	if err := c.checkRules(tx, g, "InvalidParameterValue.LimitExceeded"); err != nil {
 		return err
 	}
 	tx.PutGroup(g)
-	return nil
+	return c.checkNamed(tx, nil, g)
 }
 
 type createDefaultGroupIn struct {
@@ -170,7 +176,8 @@ type describeGroupsIn struct {
 	SecurityGroupIds []string `tc:""`
 	Filters          []Filter `tc:""`
 	TextPaging
-	_ struct{} `unserved:"OrderField OrderDirection"`
+	OrderField     string `tc:"enum=CreatedTime|UpdateTime"`
+	OrderDirection string `tc:"enum=ASC|DESC"`
 }
 
 type describeGroupsOut struct {
@@ -178,7 +185,7 @@ type describeGroupsOut struct {
 	SecurityGroupSet []securityGroupOut
 }
 
-// describeSecurityGroups lists groups, oldest first.
+// describeSecurityGroups lists groups, oldest first unless an order is given.
 func describeSecurityGroups(c *Call, in *describeGroupsIn) (*describeGroupsOut, error) {
 	groups, total, err := listObjects(c, query[lb.GroupID, lb.SecurityGroup]{
 		field: "SecurityGroupIds", ids: in.SecurityGroupIds, filters: in.Filters, text: in.TextPaging,
@@ -188,8 +195,17 @@ func describeSecurityGroups(c *Call, in *describeGroupsIn) (*describeGroupsOut, 
 			"security-group-name": func(g *lb.SecurityGroup) []string { return []string{g.Name} },
 			"project-id":          func(g *lb.SecurityGroup) []string { return []string{g.ProjectID} },
 		},
-		tags:  func(g *lb.SecurityGroup) lb.Tags { return g.Tags },
-		order: func(a, b *lb.SecurityGroup) int { return older(a.Created, b.Created, a.ID, b.ID) },
+		tags: func(g *lb.SecurityGroup) lb.Tags { return g.Tags },
+		order: func(a, b *lb.SecurityGroup) int {
+			n := older(a.Created, b.Created, a.ID, b.ID)
+			if in.OrderField == "UpdateTime" {
+				n = older(a.Updated, b.Updated, a.ID, b.ID)
+			}
+			if in.OrderDirection == "DESC" {
+				return -n
+			}
+			return n
+		},
 	})
 	if err != nil {
 		return nil, err
@@ -248,16 +264,14 @@ func deleteSecurityGroup(c *Call, in *deleteGroupIn) (*done, error) {
 		if g.IsDefault {
 			return refuse(lb.Unsupported, "SecurityGroupId", string(g.ID)+" is the default group of its project, which cannot be deleted", "change its rules instead")
 		}
-		for _, id := range sortedKeys(st.Instances) {
-			if slices.Contains(st.Instances[id].Groups, g.ID) {
-				return refuse(lb.InUse, "SecurityGroupId", fmt.Sprintf("%s is bound to instance %s", g.ID, id), "DisassociateSecurityGroups first")
-			}
+		if bound := tx.Index().Instances(g.ID); len(bound) > 0 {
+			return refuse(lb.InUse, "SecurityGroupId", fmt.Sprintf("%s is bound to instance %s", g.ID, bound[0]), "DisassociateSecurityGroups first")
 		}
-		if b := boundToBalancer(st, g.ID); b != "" {
-			return refuse(lb.InUse, "SecurityGroupId", fmt.Sprintf("%s is bound to load balancer %s", g.ID, b), "SetLoadBalancerSecurityGroups without it first")
+		if bound := tx.Index().Balancers(g.ID); len(bound) > 0 {
+			return refuse(lb.InUse, "SecurityGroupId", fmt.Sprintf("%s is bound to load balancer %s", g.ID, bound[0]), "SetLoadBalancerSecurityGroups without it first")
 		}
-		for _, id := range sortedKeys(st.Groups) {
-			if id != g.ID && namesGroup(st.Groups[id], g.ID) {
+		for _, id := range tx.Index().Naming(g.ID) {
+			if id != g.ID {
 				return refuse(lb.InUse, "SecurityGroupId", fmt.Sprintf("a rule of security group %s names %s", id, g.ID), "delete that rule first")
 			}
 		}

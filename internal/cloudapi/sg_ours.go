@@ -35,6 +35,9 @@ func setSecurityGroupPolicies(c *Call, in *setPoliciesIn) (*done, error) {
 	} else {
 		set.Egress = in.Policies
 	}
+	if err := c.settle(rulesField, set, true); err != nil {
+		return nil, err
+	}
 	rules, err := d.parseRules(set)
 	if err != nil {
 		return nil, err
@@ -82,11 +85,11 @@ func searchSecurityGroups(c *Call, in *searchGroupsIn) (*searchGroupsOut, error)
 		return nil, err
 	}
 	out := &searchGroupsOut{TotalCount: len(found)}
-	cvm, clb, sg := uses(st)
+	cvm, clb, named := uses(st)
 	for _, g := range shown {
 		out.SecurityGroups = append(out.SecurityGroups, groupSummary{
 			securityGroupOut: groupOut(g), Version: g.Version, Ingress: len(g.Ingress), Egress: len(g.Egress),
-			CVM: cvm[g.ID], CLB: clb[g.ID], SG: sg[g.ID],
+			CVM: cvm[g.ID], CLB: clb[g.ID], SG: len(named[g.ID]),
 		})
 	}
 	return out, nil
@@ -101,10 +104,10 @@ func hasTagValue(tags lb.Tags, text string) bool {
 	return false
 }
 
-// uses counts what every group is bound to, and how many other groups' rules
-// name it.
-func uses(st *lb.State) (cvm, clb, sg map[lb.GroupID]int) {
-	cvm, clb, sg = map[lb.GroupID]int{}, map[lb.GroupID]int{}, map[lb.GroupID]int{}
+// uses counts what every group is bound to, and lists the other groups whose
+// rules name it.
+func uses(st *lb.State) (cvm, clb map[lb.GroupID]int, named map[lb.GroupID][]lb.GroupID) {
+	cvm, clb, named = map[lb.GroupID]int{}, map[lb.GroupID]int{}, map[lb.GroupID][]lb.GroupID{}
 	for _, i := range st.Instances {
 		for _, id := range i.Groups {
 			cvm[id]++
@@ -116,15 +119,14 @@ func uses(st *lb.State) (cvm, clb, sg map[lb.GroupID]int) {
 		}
 	}
 	for _, g := range st.Groups {
-		named := map[lb.GroupID]bool{}
 		for _, rules := range [][]lb.PolicyRule{g.Ingress, g.Egress} {
 			for _, r := range rules {
-				if r.PeerGroup != "" && r.PeerGroup != g.ID && !named[r.PeerGroup] {
-					named[r.PeerGroup] = true
-					sg[r.PeerGroup]++
+				by := named[r.PeerGroup]
+				if r.PeerGroup != "" && r.PeerGroup != g.ID && (len(by) == 0 || by[len(by)-1] != g.ID) {
+					named[r.PeerGroup] = append(by, g.ID)
 				}
 			}
 		}
 	}
-	return cvm, clb, sg
+	return cvm, clb, named
 }

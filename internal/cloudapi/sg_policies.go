@@ -14,15 +14,18 @@ import (
 
 func sgPolicyActions() []Action {
 	return []Action{
-		action(serviceVPC, "CreateSecurityGroupPolicies", createSecurityGroupPolicies).fails("InvalidParameter.Coexist", "InvalidParameterValue", "InvalidParameterValue.Empty", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "InvalidParameterValue.TooLong", "LimitExceeded", "LimitExceeded.SecurityGroupPolicySet", "ResourceNotFound", "UnsupportedOperation.DuplicatePolicy", "UnsupportedOperation.SgNumExceedLimit", "UnsupportedOperation.VersionMismatch").
+		action(serviceVPC, "CreateSecurityGroupPolicies", createSecurityGroupPolicies).fails("InvalidParameter.Coexist", "InvalidParameterValue", "InvalidParameterValue.Empty", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "InvalidParameterValue.TooLong", "LimitExceeded", "LimitExceeded.SecurityGroupPolicySet", "ResourceNotFound", "UnsupportedOperation.ClbPolicyExceedLimit", "UnsupportedOperation.DuplicatePolicy", "UnsupportedOperation.SgNumExceedLimit", "UnsupportedOperation.VersionMismatch").
 			like(`{"SecurityGroupId":"sg-1a2b3c4d","SecurityGroupPolicySet":{"Ingress":[{"Protocol":"TCP","Port":"443","CidrBlock":"203.0.113.0/24","Action":"ACCEPT"}]}}`),
-		action(serviceVPC, "ModifySecurityGroupPolicies", modifySecurityGroupPolicies).fails("InvalidParameter.Coexist", "InvalidParameterValue", "InvalidParameterValue.Empty", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "InvalidParameterValue.TooLong", "ResourceNotFound", "UnsupportedOperation.DuplicatePolicy").
+		action(serviceVPC, "ModifySecurityGroupPolicies", modifySecurityGroupPolicies).fails("InvalidParameter.Coexist", "InvalidParameterValue", "InvalidParameterValue.Empty", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "InvalidParameterValue.TooLong", "LimitExceeded", "LimitExceeded.SecurityGroupPolicySet", "ResourceNotFound", "UnsupportedOperation.ClbPolicyExceedLimit", "UnsupportedOperation.DuplicatePolicy", "UnsupportedOperation.SgNumExceedLimit").
 			like(`{"SecurityGroupId":"sg-1a2b3c4d","SecurityGroupPolicySet":{"Ingress":[{"Protocol":"TCP","Port":"443","CidrBlock":"203.0.113.0/24","Action":"ACCEPT"}]}}`),
-		action(serviceVPC, "ReplaceSecurityGroupPolicy", replaceSecurityGroupPolicy).fails("InvalidParameterValue", "InvalidParameterValue.Range", "ResourceNotFound", "UnsupportedOperation.DuplicatePolicy", "UnsupportedOperation.VersionMismatch").
+		action(serviceVPC, "ReplaceSecurityGroupPolicy", replaceSecurityGroupPolicy).fails("InvalidParameterValue", "InvalidParameterValue.Range", "LimitExceeded", "LimitExceeded.SecurityGroupPolicySet", "ResourceNotFound", "UnsupportedOperation.ClbPolicyExceedLimit", "UnsupportedOperation.DuplicatePolicy", "UnsupportedOperation.SgNumExceedLimit", "UnsupportedOperation.VersionMismatch").
+			like(`{"SecurityGroupId":"sg-1a2b3c4d","SecurityGroupPolicySet":{"Ingress":[{"PolicyIndex":0,"Protocol":"TCP","Port":"443","CidrBlock":"203.0.113.0/24","Action":"ACCEPT"}]}}`),
+		action(serviceVPC, "ReplaceSecurityGroupPolicies", replaceSecurityGroupPolicies).fails("InvalidParameter.Coexist", "InvalidParameterValue", "InvalidParameterValue.Empty", "InvalidParameterValue.Range", "LimitExceeded", "LimitExceeded.SecurityGroupPolicySet", "MissingParameter", "ResourceNotFound", "UnsupportedOperation.ClbPolicyExceedLimit", "UnsupportedOperation.DuplicatePolicy", "UnsupportedOperation.SgNumExceedLimit", "UnsupportedOperation.VersionMismatch").
 			like(`{"SecurityGroupId":"sg-1a2b3c4d","SecurityGroupPolicySet":{"Ingress":[{"PolicyIndex":0,"Protocol":"TCP","Port":"443","CidrBlock":"203.0.113.0/24","Action":"ACCEPT"}]}}`),
 		action(serviceVPC, "DeleteSecurityGroupPolicies", deleteSecurityGroupPolicies).fails("InvalidParameter.Coexist", "InvalidParameterValue.Empty", "InvalidParameterValue.Range", "ResourceNotFound", "UnsupportedOperation.VersionMismatch").
 			like(`{"SecurityGroupId":"sg-1a2b3c4d","SecurityGroupPolicySet":{"Ingress":[{"Protocol":"TCP","Port":"443","CidrBlock":"203.0.113.0/24","Action":"ACCEPT"}]}}`),
-		action(serviceVPC, "DescribeSecurityGroupPolicies", describeSecurityGroupPolicies).fails("InvalidParameter.FilterInvalidKey", "ResourceNotFound"),
+		action(serviceVPC, "DescribeSecurityGroupPolicies", describeSecurityGroupPolicies).fails("InvalidParameter.FilterInvalidKey", "LimitExceeded", "ResourceNotFound"),
+		action(serviceVPC, "DescribeSecurityGroupExpandedPolicies", describeSecurityGroupExpandedPolicies).fails("InvalidParameter.FilterInvalidKey", "LimitExceeded", "ResourceNotFound"),
 	}
 }
 
@@ -47,19 +50,22 @@ func editRules(c *Call, id string, fn func(g *lb.SecurityGroup) error) error {
 		if reflect.DeepEqual(old.Ingress, g.Ingress) && reflect.DeepEqual(old.Egress, g.Egress) {
 			return nil
 		}
-		if err := c.checkRules(tx.State(), &g, "LimitExceeded.SecurityGroupPolicySet"); err != nil {
+		if err := c.checkRules(tx, &g, "LimitExceeded.SecurityGroupPolicySet"); err != nil {
 			return err
 		}
 		g.Version, g.Updated = old.Version+1, now
 		tx.PutGroup(&g)
-		return c.checkBound(tx, g.ID)
+		if err := c.checkBound(tx, g.ID); err != nil {
+			return err
+		}
+		return c.checkNamed(tx, old, &g)
 	})
 }
 
 // checkRules checks what one rule alone cannot know: duplicates, quotas and
 // the groups that rules refer to. Too many rules answer tooMany.
-func (c *Call) checkRules(st *lb.State, g *lb.SecurityGroup, tooMany string) error {
-	peers := map[lb.GroupID]bool{}
+func (c *Call) checkRules(tx *store.Tx, g *lb.SecurityGroup, tooMany string) error {
+	st, peers := tx.State(), map[lb.GroupID]bool{}
 	for _, d := range directions() {
 		rules := *d.stored(g)
 		if len(rules) > c.Quotas.RulesPerDirection {
@@ -70,6 +76,9 @@ func (c *Call) checkRules(st *lb.State, g *lb.SecurityGroup, tooMany string) err
 			return err
 		}
 		for _, r := range rules {
+			if err := templatesExist(st, d, r); err != nil {
+				return err
+			}
 			if r.PeerGroup == "" {
 				continue
 			}
@@ -82,10 +91,7 @@ func (c *Call) checkRules(st *lb.State, g *lb.SecurityGroup, tooMany string) err
 	if len(peers) > c.Quotas.References {
 		return refuse(lb.LimitExceeded, rulesField, fmt.Sprintf("the group's rules would name %d other groups; at most %d are allowed", len(peers), c.Quotas.References), "name addresses instead")
 	}
-	if n := len(g.Ingress) + len(g.Egress); n > c.Quotas.RulesOnBalancer && boundToBalancer(st, g.ID) != "" {
-		return errorf("UnsupportedOperation.ClbPolicyExceedLimit", "%s: %s is bound to a load balancer and would have %d rules; at most %d are allowed", rulesField, g.ID, n, c.Quotas.RulesOnBalancer)
-	}
-	return nil
+	return c.checkOnBalancer(tx, g)
 }
 
 func checkPeer(st *lb.State, g *lb.SecurityGroup, d direction, id lb.GroupID) error {
@@ -125,6 +131,9 @@ type policiesIn struct {
 // at the end.
 func createSecurityGroupPolicies(c *Call, in *policiesIn) (*done, error) {
 	set := &in.SecurityGroupPolicySet
+	if err := c.settle(rulesField, set, true); err != nil {
+		return nil, err
+	}
 	d, err := oneDirection(set)
 	if err != nil {
 		return nil, err
@@ -187,6 +196,9 @@ func modifySecurityGroupPolicies(c *Call, in *modifyPoliciesIn) (*done, error) {
 	if len(set.Ingress)+len(set.Egress) == 0 {
 		return nil, errorf("InvalidParameterValue.Empty", `%s: no rules are given; Version "0" clears both directions`, rulesField)
 	}
+	if err := c.settle(rulesField, set, true); err != nil {
+		return nil, err
+	}
 	fresh := map[string][]lb.PolicyRule{}
 	for _, d := range directions() {
 		for i, p := range d.given(set) {
@@ -235,72 +247,13 @@ func keepOrder(old, rules []lb.PolicyRule) {
 	}
 }
 
-type replacePolicyIn struct {
-	policiesIn
-	OriginalSecurityGroupPolicySet policySetIn `tc:""`
-}
-
-// replaceSecurityGroupPolicy replaces one rule: that at PolicyIndex, or that
-// at the original's index, or the original by its content, or, with neither,
-// the rule that has the same content (which changes its description).
-func replaceSecurityGroupPolicy(c *Call, in *replacePolicyIn) (*done, error) {
-	set := &in.SecurityGroupPolicySet
-	d, err := oneDirection(set)
-	if err != nil {
-		return nil, err
-	}
-	given := d.given(set)
-	if len(given) > 1 {
-		return nil, refuse(lb.Invalid, rulesField+"."+d.name, fmt.Sprintf("%d rules are given", len(given)), "one call replaces one rule")
-	}
-	rules, err := d.parseRules(set)
-	if err != nil {
-		return nil, err
-	}
-	wanted, err := d.original(in, given[0])
-	if err != nil {
-		return nil, err
-	}
-	return &done{}, editRules(c, in.SecurityGroupId, func(g *lb.SecurityGroup) error {
-		if err := checkVersion(g, set); err != nil {
-			return err
-		}
-		list := d.stored(g)
-		places, err := d.find(*list, wanted, 0)
-		if err != nil {
-			return err
-		}
-		at := places[0]
-		for _, i := range slices.Backward(places) {
-			*list = slices.Delete(*list, i, i+1)
-		}
-		*list = slices.Insert(*list, at, slices.Clone(rules)...)
-		return nil
-	})
-}
-
-// original is what names the rule to replace.
-func (d direction) original(in *replacePolicyIn, given policyIn) (policyIn, error) {
-	if given.PolicyIndex != nil {
-		return policyIn{PolicyIndex: given.PolicyIndex}, nil
-	}
-	switch named := d.given(&in.OriginalSecurityGroupPolicySet); len(named) {
-	case 0:
-		given.PolicyDescription = "" // that is what changes
-		return given, nil
-	case 1:
-		if named[0].PolicyIndex != nil {
-			return policyIn{PolicyIndex: named[0].PolicyIndex}, nil
-		}
-		return named[0], nil
-	}
-	return policyIn{}, refuse(lb.Invalid, "OriginalSecurityGroupPolicySet."+d.name, "several rules are given", "one call replaces one rule")
-}
-
 // deleteSecurityGroupPolicies removes rules of one direction, named by index
 // or by content.
 func deleteSecurityGroupPolicies(c *Call, in *policiesIn) (*done, error) {
 	set := &in.SecurityGroupPolicySet
+	if err := c.settle(rulesField, set, false); err != nil {
+		return nil, err
+	}
 	d, err := oneDirection(set)
 	if err != nil {
 		return nil, err
@@ -309,7 +262,7 @@ func deleteSecurityGroupPolicies(c *Call, in *policiesIn) (*done, error) {
 	for i, p := range given {
 		byIndex := p.PolicyIndex != nil
 		if index := p.PolicyIndex; byIndex {
-			p.PolicyIndex = nil
+			p.PolicyIndex, p.ModifyTime = nil, ""
 			if p != (policyIn{}) {
 				return nil, refuse(lb.Coexist, d.at(i)+"PolicyIndex", fmt.Sprintf("index %d is given together with a rule's content", *index), "name rules by index or by content")
 			}
@@ -342,30 +295,4 @@ func deleteSecurityGroupPolicies(c *Call, in *policiesIn) (*done, error) {
 		*list = kept
 		return nil
 	})
-}
-
-// find lists the places of the rule that p, the i-th given one, names: by its
-// index, or by content (both families where no peer is given).
-func (d direction) find(list []lb.PolicyRule, p policyIn, i int) ([]int, error) {
-	if p.PolicyIndex != nil {
-		if n := *p.PolicyIndex; n < 0 || n >= int64(len(list)) {
-			return nil, refuse(lb.Range, d.at(i)+"PolicyIndex", fmt.Sprintf("there is no rule %d, the group has %d in this direction", n, len(list)), "indexes begin at 0")
-		}
-		return []int{int(*p.PolicyIndex)}, nil
-	}
-	rules, err := p.parse(d.at(i))
-	if err != nil {
-		return nil, err
-	}
-	var places []int
-	for at, r := range list {
-		if slices.ContainsFunc(rules, func(w lb.PolicyRule) bool { return ruleKey(w) == ruleKey(r) }) &&
-			(p.PolicyDescription == "" || p.PolicyDescription == r.Description) {
-			places = append(places, at)
-		}
-	}
-	if len(places) == 0 {
-		return nil, refuse(lb.NotFound, rulesField+"."+d.name+"."+strconv.Itoa(i), "the group has no rule "+ruleLine(rules[0]), "DescribeSecurityGroupPolicies lists them")
-	}
-	return places, nil
 }

@@ -3,11 +3,14 @@
 package cloudapi
 
 import (
+	"context"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
 	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/store"
 )
 
 // What a rule may say, and how it is stored.
@@ -54,9 +57,18 @@ func TestRuleFaults(t *testing.T) {
 		{`{"Action":"DROP","SecurityGroupId":"x"}`, "InvalidParameterValue.Malformed", "Ingress.0.SecurityGroupId"},
 		{`{"Action":"DROP","SecurityGroupId":"sg-00000000"}`, "ResourceNotFound", "no security group sg-00000000"},
 		{`{"Action":"DROP","SecurityGroupId":"` + foreign.SecurityGroup.SecurityGroupId + `"}`, "InvalidParameterValue", "project 9"},
-		{`{"Action":"DROP","AddressTemplate":{"AddressId":"ipm-00000000"}}`, "UnsupportedOperation", "AddressTemplate"},
-		{`{"Action":"DROP","ServiceTemplate":{"ServiceId":"ppm-00000000"}}`, "UnsupportedOperation", "ServiceTemplate"},
-		{`{"Action":"DROP","CidrBlock":"MY_PUBLIC_IP"}`, "UnsupportedOperation", "MY_PUBLIC_IP"},
+		{`{"Action":"DROP","AddressTemplate":{"AddressId":"ipm-00000000"}}`, "ResourceNotFound", "no address template ipm-00000000"},
+		{`{"Action":"DROP","AddressTemplate":{"AddressGroupId":"ipmg-00000000"}}`, "ResourceNotFound", "no address template group ipmg-00000000"},
+		{`{"Action":"DROP","AddressTemplate":{"AddressId":"ipmg-00000000"}}`, "InvalidParameterValue.Malformed", "Ingress.0.AddressTemplate.AddressId"},
+		{`{"Action":"DROP","AddressTemplate":{"AddressId":"ipm-00000000","AddressGroupId":"ipmg-00000000"}}`, "InvalidParameter.Coexist", "Ingress.0.AddressTemplate.AddressGroupId"},
+		{`{"Action":"DROP","CidrBlock":"10.0.0.0/8","AddressTemplate":{"AddressId":"ipm-00000000"}}`, "InvalidParameter.Coexist", "CidrBlock and AddressTemplate"},
+		{`{"Action":"DROP","ServiceTemplate":{"ServiceId":"ppm-00000000"}}`, "ResourceNotFound", "no service template ppm-00000000"},
+		{`{"Action":"DROP","ServiceTemplate":{"ServiceGroupId":"ppm-00000000"}}`, "InvalidParameterValue.Malformed", "Ingress.0.ServiceTemplate.ServiceGroupId"},
+		{`{"Action":"DROP","Protocol":"tcp","ServiceTemplate":{"ServiceId":"ppm-00000000"}}`, "InvalidParameter.Coexist", "Ingress.0.ServiceTemplate"},
+		{`{"Action":"DROP","Port":"80","ServiceTemplate":{"ServiceId":"ppm-00000000"}}`, "InvalidParameter.Coexist", "Ingress.0.ServiceTemplate"},
+		{`{"Action":"DROP","CidrBlock":"MY_PUBLIC_IP"}`, "InvalidParameterValue", "MY_PUBLIC_IP"},
+		{`{"Action":"DROP","PolicyIndex":0,"Priority":1}`, "InvalidParameterValue", "Ingress.0.Priority"},
+		{`{"Action":"DROP","ModifyTime":"2026-11-23 00:00:00"}`, "UnsupportedOperation", "Ingress.0.ModifyTime"},
 		{`{"Action":"DROP","PolicyDescription":"` + strings.Repeat("x", 101) + `"}`, "InvalidParameterValue.TooLong", "PolicyDescription"},
 		{`{"Action":"DROP","Colour":"red"}`, "UnknownParameter", "Ingress.0.Colour"},
 	} {
@@ -134,16 +146,38 @@ func TestCreateSecurityGroupPolicies(t *testing.T) {
 	b.policy("CreateSecurityGroupPolicies", id, `"Ingress":[{"Action":"DROP","Protocol":"tcp","Port":"3","CidrBlock":"0.0.0.0/0"}]`)
 }
 
+// Every write of rules counts what would be there before it stores anything:
+// in a direction, at a load balancer, at an instance, and the groups named.
 func TestRuleQuotas(t *testing.T) {
 	b := newBench(t, func(o *Options) {
 		o.Quotas = lb.DefaultQuotas()
-		o.Quotas.RulesPerDirection, o.Quotas.References = 2, 1
+		o.Quotas.RulesPerDirection, o.Quotas.References, o.Quotas.RulesOnBalancer, o.Quotas.ExpandedRules = 3, 1, 4, 4
 	})
-	id, a, c := b.newSG("g"), b.newSG("a"), b.newSG("c")
-	b.policy("CreateSecurityGroupPolicies", id, `"Ingress":[`+tcp("1", "2")+`]`)
-	b.refused("CreateSecurityGroupPolicies", policyParams(id, `"Ingress":[`+tcp("3")+`]`), "LimitExceeded.SecurityGroupPolicySet", "3 rules")
-	b.policy("CreateSecurityGroupPolicies", id, `"Egress":[{"Action":"DROP","SecurityGroupId":"`+a+`"}]`)
-	b.refused("CreateSecurityGroupPolicies", policyParams(id, `"Egress":[{"Action":"DROP","SecurityGroupId":"`+c+`"}]`), "LimitExceeded", "2 other groups")
+	free, onLB, onCVM, a, c := b.newSG("g"), b.newSG("lb"), b.newSG("cvm"), b.newSG("a"), b.newSG("c")
+	b.seed(func(tx *store.Tx) {
+		tx.PutInstance(&lb.Instance{ID: "ins-00000001", Groups: []lb.GroupID{lb.GroupID(onCVM)}})
+		tx.PutBalancer(&lb.LoadBalancer{ID: "lb-00000001", Groups: []lb.GroupID{lb.GroupID(onLB)}})
+	})
+	for _, id := range []string{free, onLB, onCVM} {
+		b.policy("ModifySecurityGroupPolicies", id, `"Ingress":[`+tcp("1", "2")+`],"Egress":[`+tcp("1", "2")+`]`)
+	}
+	b.policy("CreateSecurityGroupPolicies", free, `"Ingress":[{"Action":"DROP","SecurityGroupId":"`+a+`"}]`)
+	one := func(rule string) string { return strings.Replace(rule, "{", `{"PolicyIndex":0,`, 1) }
+	pair := `{"Action":"DROP","Protocol":"tcp","Port":"9"}`
+	names := `{"Action":"DROP","SecurityGroupId":"` + c + `"}`
+	for _, w := range []struct{ action, free, bound, named string }{
+		{"CreateSecurityGroupPolicies", `"Ingress":[` + tcp("3") + `]`, `"Ingress":[` + tcp("3") + `]`, `"Egress":[` + names + `]`},
+		{"ModifySecurityGroupPolicies", `"Ingress":[` + tcp("1", "2", "3", "4") + `]`, `"Ingress":[` + tcp("1", "2", "3") + `]`, `"Egress":[` + names + `]`},
+		{"ReplaceSecurityGroupPolicy", `"Ingress":[` + one(pair) + `]`, `"Ingress":[` + one(pair) + `]`, `"Egress":[` + one(names) + `]`},
+		{"ReplaceSecurityGroupPolicies", `"Ingress":[` + one(pair) + `]`, `"Ingress":[` + one(pair) + `]`, `"Egress":[` + one(names) + `]`},
+	} {
+		b.refusals([]refusal{
+			{w.action, policyParams(free, w.free), "LimitExceeded.SecurityGroupPolicySet", "4 rules"},
+			{w.action, policyParams(onLB, w.bound), "UnsupportedOperation.ClbPolicyExceedLimit", "5 rules"},
+			{w.action, policyParams(onCVM, w.bound), "UnsupportedOperation.SgNumExceedLimit", "5 rules"},
+			{w.action, policyParams(free, w.named), "LimitExceeded", "2 other groups"},
+		})
+	}
 }
 
 func TestModifySecurityGroupPolicies(t *testing.T) {
@@ -260,4 +294,93 @@ func TestDeleteSecurityGroupPolicies(t *testing.T) {
 	} {
 		b.refused("DeleteSecurityGroupPolicies", policyParams(id, tc.set), tc.code, tc.text)
 	}
+}
+
+func TestReplaceSecurityGroupPolicies(t *testing.T) {
+	b := newBench(t)
+	id := b.newSG("g")
+	at := func(i int, rule string) string {
+		return strings.Replace(strings.Replace(rule, "{", fmt.Sprintf(`{"PolicyIndex":%d,`, i), 1), ",}", "}", 1)
+	}
+	originals := func(update string, rules ...string) string {
+		return `,"UpdateType":"` + update + `","OriginalSecurityGroupPolicySet":{"Ingress":[` + strings.Join(rules, ",") + `]}`
+	}
+	replace := func(rules []string, more ...string) {
+		t.Helper()
+		b.policy("ReplaceSecurityGroupPolicies", id, `"Ingress":[`+strings.Join(rules, ",")+`]`, more...)
+	}
+	b.policy("ModifySecurityGroupPolicies", id, `"Ingress":[`+tcp("1", "2", "3", "4", "5")+`]`)
+	first := b.wantPorts(id, "1 2 3 4 5")
+
+	replace([]string{at(3, tcp("40")), at(0, tcp("10"))}) // content, by index
+	b.wantPorts(id, "10 2 3 40 5")
+	replace([]string{tcp("4"), tcp("1")}, originals("Policy", at(3, "{}"), tcp("10"))) // by the original's index or content
+	b.wantPorts(id, "1 2 3 4 5")
+
+	replace([]string{at(4, "{}"), at(0, "{}")}, originals("Priority", at(0, "{}"), tcp("4"))) // places
+	if ids := b.wantPorts(id, "4 2 3 5 1"); ids["2"] != first["2"] || ids["5"] != first["5"] {
+		t.Errorf("ids %v, before %v", ids, first)
+	}
+	replace([]string{at(1, tcp("5"))}, originals("Priority", at(3, "{}"))) // saying the content too
+	b.wantPorts(id, "4 5 2 3 1")
+	replace([]string{at(0, tcp("30")), at(1, tcp("2"))}, originals("Both", at(3, "{}"), at(2, "{}"))) // both
+	b.wantPorts(id, "30 2 4 5 1")
+	replace([]string{at(1, `{"Action":"DROP","Priority":1}`)}) // no peer: a pair
+	b.wantRules(id, "ACCEPT tcp 30 0.0.0.0/0, DROP ALL ALL 0.0.0.0/0, DROP ALL ALL ::/0, ACCEPT tcp 4 0.0.0.0/0, ACCEPT tcp 5 0.0.0.0/0, ACCEPT tcp 1 0.0.0.0/0 | ", "7")
+	replace([]string{tcp("8")}, originals("Policy", `{"Action":"DROP"}`)) // and back
+	b.wantPorts(id, "30 8 4 5 1")
+
+	for _, tc := range []struct{ rules, more, code, text string }{
+		{``, ``, "InvalidParameterValue.Empty", "no rules"},
+		{tcp("7"), ``, "MissingParameter", "Ingress.0.PolicyIndex"},
+		{at(9, tcp("7")), ``, "InvalidParameterValue.Range", "no rule 9"},
+		{at(0, tcp("7")) + "," + at(0, tcp("6")), ``, "InvalidParameterValue", "Ingress.1.PolicyIndex: another rule"},
+		{at(0, tcp("8")), ``, "UnsupportedOperation.DuplicatePolicy", "ACCEPT TCP 8"},
+		{at(1, "{}"), `,"UpdateType":"Priority"`, "MissingParameter", "OriginalSecurityGroupPolicySet.Ingress"},
+		{at(1, "{}"), originals("Priority", at(0, "{}"), at(1, "{}")), "InvalidParameterValue", "2 originals are given for 1 rules"},
+		{"{}", originals("Priority", at(0, "{}")), "MissingParameter", "Ingress.0.PolicyIndex"},
+		{at(5, "{}"), originals("Priority", at(0, "{}")), "InvalidParameterValue.Range", "5 is no place"},
+		{at(1, tcp("9")), originals("Priority", at(0, "{}")), "InvalidParameterValue", "changes no content"},
+		{at(1, tcp("9")), originals("Policy", at(0, "{}")), "InvalidParameterValue", "give UpdateType Both"},
+		{at(1, tcp("9")), originals("Both", tcp("77")), "ResourceNotFound", "OriginalSecurityGroupPolicySet.Ingress.0: the group has no rule"},
+		{at(1, tcp("9")), originals("Both", `{"PolicyIndex":0,"ModifyTime":"2001-01-01 00:00:00"}`), "InvalidParameterValue", "OriginalSecurityGroupPolicySet.Ingress.0.ModifyTime"},
+	} {
+		b.refused("ReplaceSecurityGroupPolicies", policyParams(id, `"Ingress":[`+tc.rules+`]`, tc.more), tc.code, tc.text)
+	}
+	b.refused("ReplaceSecurityGroupPolicies", policyParams(id, `"Ingress":[{"PolicyIndex":0}],"Egress":[{"PolicyIndex":0}]`), "InvalidParameter.Coexist", "not both")
+	b.refused("ReplaceSecurityGroupPolicies", policyParams(id, `"Version":"1","Ingress":[`+at(0, tcp("7"))+`]`), "UnsupportedOperation.VersionMismatch", "Version")
+
+	b.policy("ModifySecurityGroupPolicies", id, `"Ingress":[{"Action":"DROP"},`+tcp("1")+`]`)
+	b.refused("ReplaceSecurityGroupPolicies", policyParams(id, `"Ingress":[{"PolicyIndex":1}]`, originals("Priority", `{"Action":"DROP"}`)), "InvalidParameterValue", "names two rules")
+}
+
+// from calls an action as a client at that address.
+func (b *bench) from(client, action, params string) error {
+	q := &request{version: b.versionOf(action), action: action, region: b.Region, requestID: newRequestID(), body: []byte(params), client: netip.MustParseAddr(client)}
+	_, err := b.run(context.Background(), q)
+	return err
+}
+
+func TestMyPublicIP(t *testing.T) {
+	b := newBench(t)
+	id := b.newSG("g")
+	mine := func(field string) string {
+		return policyParams(id, `"Ingress":[{"Action":"ACCEPT","`+field+`":"MY_PUBLIC_IP"}]`)
+	}
+	for _, tc := range []struct{ client, field string }{{"203.0.113.9", "CidrBlock"}, {"::ffff:203.0.113.10", "CidrBlock"}, {"2001:db8::9", "Ipv6CidrBlock"}} {
+		if err := b.from(tc.client, "CreateSecurityGroupPolicies", mine(tc.field)); err != nil {
+			t.Error(err)
+		}
+	}
+	b.wantRules(id, "ACCEPT ALL ALL 203.0.113.9, ACCEPT ALL ALL 203.0.113.10, ACCEPT ALL ALL 2001:db8::9 | ", "3")
+	if p := b.policies(id).Ingress[0]; p.PolicyDescription != "Replaced-From-MY_PUBLIC_IP" {
+		t.Errorf("description %q", p.PolicyDescription)
+	}
+	if err := b.from("203.0.113.9", "CreateSecurityGroupPolicies", mine("Ipv6CidrBlock")); code(err) != "InvalidParameterValue" || !strings.Contains(err.Error(), "use CidrBlock") {
+		t.Error(err)
+	}
+	if err := b.from("203.0.113.10", "DeleteSecurityGroupPolicies", mine("CidrBlock")); err != nil {
+		t.Error(err)
+	}
+	b.wantRules(id, "ACCEPT ALL ALL 203.0.113.9, ACCEPT ALL ALL 2001:db8::9 | ", "4")
 }

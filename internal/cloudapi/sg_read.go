@@ -10,12 +10,6 @@ import (
 	"github.com/sallyport/sallyport/internal/lb"
 )
 
-// A templateOut is never set: templates are not served. Clients dereference
-// its fields all the same.
-type addressTemplateOut struct{ AddressId, AddressGroupId string }
-
-type serviceTemplateOut struct{ ServiceId, ServiceGroupId string }
-
 // A policyOut is a rule as clients read it. No field is ever null, because
 // clients do not look.
 type policyOut struct {
@@ -27,8 +21,8 @@ type policyOut struct {
 	CidrBlock         string
 	Ipv6CidrBlock     string
 	SecurityGroupId   string
-	AddressTemplate   addressTemplateOut
-	ServiceTemplate   serviceTemplateOut
+	AddressTemplate   addressTemplateSpec
+	ServiceTemplate   serviceTemplateSpec
 	PolicyDescription string
 	ModifyTime        string
 	Priority          int
@@ -56,43 +50,106 @@ type describePoliciesOut struct{ SecurityGroupPolicySet policySetOut }
 // describeSecurityGroupPolicies lists a group's rules. Filters hide rules;
 // what is left keeps its index.
 func describeSecurityGroupPolicies(c *Call, in *describePoliciesIn) (*describePoliciesOut, error) {
-	g, err := findGroup(c.State(), "SecurityGroupId", in.SecurityGroupId)
+	return c.listPolicies(in, func(_ *lb.State, r lb.PolicyRule) []lb.PolicyRule { return []lb.PolicyRule{r} })
+}
+
+// describeSecurityGroupExpandedPolicies lists what a group's rules stand for:
+// each address of a template with each service, one entry each. Entries have
+// index and id of the rule that they come from; groups as peers stay as named.
+func describeSecurityGroupExpandedPolicies(c *Call, in *describePoliciesIn) (*describePoliciesOut, error) {
+	return c.listPolicies(in, expanded)
+}
+
+// listPolicies shows a group's rules, each as what expand makes of it.
+func (c *Call) listPolicies(in *describePoliciesIn, expand func(*lb.State, lb.PolicyRule) []lb.PolicyRule) (*describePoliciesOut, error) {
+	st := c.State()
+	g, err := findGroup(st, "SecurityGroupId", in.SecurityGroupId)
 	if err != nil {
 		return nil, err
 	}
+	if len(in.Filters) > maxFilters {
+		return nil, refuse(lb.LimitExceeded, "Filters", strconv.Itoa(len(in.Filters))+" filters are given", "give at most 10")
+	}
 	for _, f := range in.Filters {
 		if policyFilter(f.Name) == nil {
-			return nil, errorf(c.badFilter(), "Filters.Name: filter %q is not served; served: security-group-id, ip, protocol-type, port, poly, direction, description", clip(f.Name, 60))
+			return nil, errorf(c.badFilter(), "Filters.Name: filter %q is not served; served: security-group-id, ip, address-module, service-module, protocol-type, port, poly, direction, description", clip(f.Name, 60))
 		}
 	}
 	out := &describePoliciesOut{policySetOut{Version: strconv.FormatUint(g.Version, 10)}}
 	set, stats := &out.SecurityGroupPolicySet, &out.SecurityGroupPolicySet.PolicyStatistics
-	set.Ingress, stats.IngressIPv4TotalCount, stats.IngressIPv6TotalCount = policiesOut(g.Ingress, "INBOUND", in.Filters)
-	set.Egress, stats.EgressIPv4TotalCount, stats.EgressIPv6TotalCount = policiesOut(g.Egress, "OUTBOUND", in.Filters)
+	set.Ingress, stats.IngressIPv4TotalCount, stats.IngressIPv6TotalCount = policiesOut(st, g.Ingress, "INBOUND", in.Filters, expand)
+	set.Egress, stats.EgressIPv4TotalCount, stats.EgressIPv6TotalCount = policiesOut(st, g.Egress, "OUTBOUND", in.Filters, expand)
 	return out, nil
 }
 
-func policiesOut(rules []lb.PolicyRule, direction string, filters []Filter) (out []policyOut, four, six int) {
-	for i, r := range rules {
-		if r.Peer.Addr().Is6() {
-			six++
-		} else {
-			four++
-		}
-		p := policyOut{
-			PolicyIndex: i, Priority: i, PolicyId: string(r.ID), Action: r.Action.String(),
-			Protocol: r.Text.Protocol, Port: r.Text.Port, CidrBlock: r.Text.Cidr, Ipv6CidrBlock: r.Text.Cidr6,
-			SecurityGroupId: string(r.PeerGroup), PolicyDescription: r.Description, ModifyTime: stamp(r.Modified),
-		}
-		hidden := slices.ContainsFunc(filters, func(f Filter) bool {
-			match := policyFilter(f.Name)
-			return !slices.ContainsFunc(f.Values, func(v string) bool { return match(p, direction, v) })
-		})
-		if !hidden {
-			out = append(out, p)
+func policiesOut(st *lb.State, rules []lb.PolicyRule, direction string, filters []Filter, expand func(*lb.State, lb.PolicyRule) []lb.PolicyRule) (out []policyOut, four, six int) {
+	for i, rule := range rules {
+		for _, r := range expand(st, rule) {
+			if r.Text.Cidr6 != "" {
+				six++
+			} else {
+				four++
+			}
+			p := policyToOut(i, rule, r)
+			hidden := slices.ContainsFunc(filters, func(f Filter) bool {
+				match := policyFilter(f.Name)
+				return !slices.ContainsFunc(f.Values, func(v string) bool { return match(p, direction, v) })
+			})
+			if !hidden {
+				out = append(out, p)
+			}
 		}
 	}
 	return out, four, six
+}
+
+// policyToOut shows r, which is the i-th rule or one that it stands for.
+func policyToOut(i int, rule, r lb.PolicyRule) policyOut {
+	p := policyOut{
+		PolicyIndex: i, Priority: i, PolicyId: string(rule.ID), Action: r.Action.String(),
+		Protocol: r.Text.Protocol, Port: r.Text.Port, CidrBlock: r.Text.Cidr, Ipv6CidrBlock: r.Text.Cidr6,
+		SecurityGroupId: string(r.PeerGroup), PolicyDescription: r.Description, ModifyTime: stamp(r.Modified),
+	}
+	if id := string(r.PeerTemplate); r.PeerTemplate.IsGroup() {
+		p.AddressTemplate.AddressGroupId = id
+	} else {
+		p.AddressTemplate.AddressId = id
+	}
+	if id := string(r.Service); r.Service.IsGroup() {
+		p.ServiceTemplate.ServiceGroupId = id
+	} else {
+		p.ServiceTemplate.ServiceId = id
+	}
+	return p
+}
+
+// expanded is every address of a rule's template with every service of its
+// template, as rules of their own.
+func expanded(st *lb.State, r lb.PolicyRule) []lb.PolicyRule {
+	peers := []lb.PolicyRule{r}
+	if r.PeerTemplate != "" {
+		peers = nil
+		for _, m := range st.Members(r.PeerTemplate) {
+			one := r
+			one.PeerTemplate, one.Text.Cidr = "", m.Text
+			if m.Peers.First.Is6() {
+				one.Text.Cidr, one.Text.Cidr6 = "", m.Text
+			}
+			peers = append(peers, one)
+		}
+	}
+	if r.Service == "" {
+		return peers
+	}
+	var all []lb.PolicyRule
+	for _, peer := range peers {
+		for _, m := range st.Members(r.Service) {
+			one := peer
+			one.Service, one.Text.Protocol, one.Text.Port = "", m.Service.Proto.String(), lb.FormatPorts(m.Service.Ports)
+			all = append(all, one)
+		}
+	}
+	return all
 }
 
 // policyFilter is how a filter looks at a rule; nil when it is not served.
@@ -104,6 +161,14 @@ func policyFilter(name string) func(p policyOut, direction, v string) bool {
 	case "ip":
 		return func(p policyOut, _, v string) bool {
 			return strings.Contains(p.CidrBlock, v) || strings.Contains(p.Ipv6CidrBlock, v)
+		}
+	case "address-module":
+		return func(p policyOut, _, v string) bool {
+			return p.AddressTemplate.AddressId+p.AddressTemplate.AddressGroupId == v
+		}
+	case "service-module":
+		return func(p policyOut, _, v string) bool {
+			return p.ServiceTemplate.ServiceId+p.ServiceTemplate.ServiceGroupId == v
 		}
 	case "protocol-type":
 		return func(p policyOut, _, v string) bool { return same(p.Protocol, v) }
@@ -117,78 +182,4 @@ func policyFilter(name string) func(p policyOut, direction, v string) bool {
 		return func(p policyOut, _, v string) bool { return strings.Contains(p.PolicyDescription, v) }
 	}
 	return nil
-}
-
-type associationStatisticsIn struct {
-	SecurityGroupIds []string `tc:"required"`
-}
-
-type associationOut struct {
-	SecurityGroupId        string
-	CVM, CDB, ENI, SG, CLB int
-	InstanceStatistics     []instanceStatisticOut
-	TotalCount             int
-}
-
-type instanceStatisticOut struct {
-	InstanceType  string
-	InstanceCount int
-}
-
-type associationStatisticsOut struct {
-	SecurityGroupAssociationStatisticsSet []associationOut
-}
-
-// describeSecurityGroupAssociationStatistics counts what each group is bound
-// to or named by. A rule that names its own group does not count: it is no
-// reason to keep the group.
-func describeSecurityGroupAssociationStatistics(c *Call, in *associationStatisticsIn) (*associationStatisticsOut, error) {
-	if len(in.SecurityGroupIds) > maxLimit {
-		return nil, refuse(lb.LimitExceeded, "SecurityGroupIds", "more than 100 ids are given", "ask in several calls")
-	}
-	st := c.State()
-	out := &associationStatisticsOut{}
-	for i, id := range in.SecurityGroupIds {
-		g, err := findGroup(st, "SecurityGroupIds."+strconv.Itoa(i), id)
-		if err != nil {
-			return nil, err
-		}
-		a := associationOut{SecurityGroupId: id}
-		for _, inst := range st.Instances {
-			if slices.Contains(inst.Groups, g.ID) {
-				a.CVM++
-			}
-		}
-		for _, b := range st.Balancers {
-			if slices.Contains(b.Groups, g.ID) {
-				a.CLB++
-			}
-		}
-		for _, other := range st.Groups {
-			if other.ID != g.ID && namesGroup(other, g.ID) {
-				a.SG++
-			}
-		}
-		a.TotalCount = a.CVM + a.CLB + a.SG
-		a.InstanceStatistics = []instanceStatisticOut{{"CVM", a.CVM}, {"CLB", a.CLB}, {"SG", a.SG}}
-		out.SecurityGroupAssociationStatisticsSet = append(out.SecurityGroupAssociationStatisticsSet, a)
-	}
-	return out, nil
-}
-
-// namesGroup reports whether a rule of g has the group id as its peer.
-func namesGroup(g *lb.SecurityGroup, id lb.GroupID) bool {
-	named := func(r lb.PolicyRule) bool { return r.PeerGroup == id }
-	return slices.ContainsFunc(g.Ingress, named) || slices.ContainsFunc(g.Egress, named)
-}
-
-// boundToBalancer names a load balancer that the group is bound to, "" when
-// there is none.
-func boundToBalancer(st *lb.State, id lb.GroupID) lb.BalancerID {
-	for _, b := range sortedKeys(st.Balancers) {
-		if slices.Contains(st.Balancers[b].Groups, id) {
-			return b
-		}
-	}
-	return ""
 }

@@ -3,6 +3,7 @@
 package cloudapi
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"regexp"
@@ -16,15 +17,28 @@ import (
 // A policyIn is a rule as clients write it. Empty texts and objects are the
 // same as absent ones, because clients send them for what their user left out.
 type policyIn struct {
-	PolicyIndex       *int64   `tc:""`
-	Action            string   `tc:""`
-	Protocol          string   `tc:""`
-	Port              string   `tc:""`
-	CidrBlock         string   `tc:""`
-	Ipv6CidrBlock     string   `tc:""`
-	SecurityGroupId   string   `tc:""`
-	PolicyDescription string   `tc:""`
-	_                 struct{} `unserved:"AddressTemplate ServiceTemplate ModifyTime Priority"`
+	PolicyIndex       *int64              `tc:""`
+	Action            string              `tc:""`
+	Protocol          string              `tc:""`
+	Port              string              `tc:""`
+	CidrBlock         string              `tc:""`
+	Ipv6CidrBlock     string              `tc:""`
+	SecurityGroupId   string              `tc:""`
+	PolicyDescription string              `tc:""`
+	AddressTemplate   addressTemplateSpec `tc:""`
+	ServiceTemplate   serviceTemplateSpec `tc:""`
+	Priority          *int64              `tc:""` // another word for PolicyIndex
+	ModifyTime        string              `tc:""` // of a rule that is named: it must not have changed since
+}
+
+type addressTemplateSpec struct {
+	AddressId      string `tc:""`
+	AddressGroupId string `tc:""`
+}
+
+type serviceTemplateSpec struct {
+	ServiceId      string `tc:""`
+	ServiceGroupId string `tc:""`
 }
 
 // A policySetIn is both directions as clients write them.
@@ -38,22 +52,32 @@ type policySetIn struct {
 // A direction is one of the two lists of a group, as stored and as given.
 type direction struct {
 	name   string
+	field  string // the set in which it is given
 	stored func(*lb.SecurityGroup) *[]lb.PolicyRule
 	given  func(*policySetIn) []policyIn
 }
 
 func directions() []direction {
 	return []direction{
-		{"Ingress", func(g *lb.SecurityGroup) *[]lb.PolicyRule { return &g.Ingress }, func(s *policySetIn) []policyIn { return s.Ingress }},
-		{"Egress", func(g *lb.SecurityGroup) *[]lb.PolicyRule { return &g.Egress }, func(s *policySetIn) []policyIn { return s.Egress }},
+		{"Ingress", rulesField, func(g *lb.SecurityGroup) *[]lb.PolicyRule { return &g.Ingress }, func(s *policySetIn) []policyIn { return s.Ingress }},
+		{"Egress", rulesField, func(g *lb.SecurityGroup) *[]lb.PolicyRule { return &g.Egress }, func(s *policySetIn) []policyIn { return s.Egress }},
 	}
 }
 
-// rulesField is where rules stand in a request.
-const rulesField = "SecurityGroupPolicySet"
+// Where rules stand in a request, and those that they replace.
+const (
+	rulesField    = "SecurityGroupPolicySet"
+	originalField = "OriginalSecurityGroupPolicySet"
+)
 
 // at is how errors begin the name of a field of the i-th given rule.
-func (d direction) at(i int) string { return fmt.Sprintf("%s.%s.%d.", rulesField, d.name, i) }
+func (d direction) at(i int) string { return fmt.Sprintf("%s.%s.%d.", d.field, d.name, i) }
+
+// in is the direction as the set of that name gives it.
+func (d direction) in(field string) direction {
+	d.field = field
+	return d
+}
 
 // oneDirection finds the one direction that has rules. Most writes take only
 // one per call.
@@ -72,18 +96,15 @@ func oneDirection(set *policySetIn) (direction, error) {
 // parse reads a rule. It gives two where no peer is named, because that means
 // every address of both families; they stay side by side.
 func (p policyIn) parse(at string) ([]lb.PolicyRule, error) {
-	r := lb.PolicyRule{Description: p.PolicyDescription, Text: lb.RuleText{Protocol: p.Protocol}}
+	r := lb.PolicyRule{Description: p.PolicyDescription}
+	if p.ModifyTime != "" {
+		return nil, refuse(lb.Unsupported, at+"ModifyTime", "the server tells it and nobody sets it", "leave it out")
+	}
 	var err error
 	if r.Action, err = lb.ParseAction(at+"Action", p.Action); err != nil {
 		return nil, err
 	}
-	if r.Proto, err = lb.ParseProtocol(at+"Protocol", p.Protocol); err != nil {
-		return nil, err
-	}
-	if p.Protocol == "" {
-		r.Text.Protocol = "ALL"
-	}
-	if r.Ports, r.Text.Port, err = lb.ParsePorts(at+"Port", p.Port); err != nil {
+	if err := p.service(&r, at); err != nil {
 		return nil, err
 	}
 	rules, err := p.withPeer(r, at)
@@ -98,10 +119,52 @@ func (p policyIn) parse(at string) ([]lb.PolicyRule, error) {
 	return rules, nil
 }
 
+// service reads what the rule's packets look like.
+func (p policyIn) service(r *lb.PolicyRule, at string) (err error) {
+	r.Service, err = oneTemplate(at+"ServiceTemplate.Service", p.ServiceTemplate.ServiceId, p.ServiceTemplate.ServiceGroupId, lb.ServiceTemplate, lb.ServiceTemplateGroup)
+	if err != nil {
+		return err
+	}
+	if r.Service != "" {
+		if p.Protocol != "" || p.Port != "" {
+			return refuse(lb.Coexist, at+"ServiceTemplate", "a rule takes protocol and ports from one place, this has both", "give Protocol and Port, or ServiceTemplate")
+		}
+		return nil
+	}
+	if r.Proto, err = lb.ParseProtocol(at+"Protocol", p.Protocol); err != nil {
+		return err
+	}
+	r.Text.Protocol = cmp.Or(p.Protocol, "ALL")
+	r.Ports, r.Text.Port, err = lb.ParsePorts(at+"Port", p.Port)
+	return err
+}
+
+// oneTemplate is the id that is given of a template's and a group's; "" when
+// none is.
+func oneTemplate(field, list, group, listPrefix, groupPrefix string) (lb.TemplateID, error) {
+	id, prefix, name := list, listPrefix, field+"Id"
+	switch {
+	case list != "" && group != "":
+		return "", refuse(lb.Coexist, field+"GroupId", "a template and a group of templates are given", "give one of them")
+	case list == "" && group == "":
+		return "", nil
+	case group != "":
+		id, prefix, name = group, groupPrefix, field+"GroupId"
+	}
+	if !hasShape(prefix, id) {
+		return "", refuse(lb.Malformed, name, fmt.Sprintf("%q is not the id of a template", clip(id, 40)), "ids look like "+prefix+"12345678")
+	}
+	return lb.TemplateID(id), nil
+}
+
 func (p policyIn) withPeer(r lb.PolicyRule, at string) ([]lb.PolicyRule, error) {
+	template, err := oneTemplate(at+"AddressTemplate.Address", p.AddressTemplate.AddressId, p.AddressTemplate.AddressGroupId, lb.AddressTemplate, lb.AddressTemplateGroup)
+	if err != nil {
+		return nil, err
+	}
 	var given []string
 	for _, f := range []struct{ name, text string }{
-		{"CidrBlock", p.CidrBlock}, {"Ipv6CidrBlock", p.Ipv6CidrBlock}, {"SecurityGroupId", p.SecurityGroupId},
+		{"CidrBlock", p.CidrBlock}, {"Ipv6CidrBlock", p.Ipv6CidrBlock}, {"SecurityGroupId", p.SecurityGroupId}, {"AddressTemplate", string(template)},
 	} {
 		if f.text != "" {
 			given = append(given, f.name)
@@ -110,7 +173,6 @@ func (p policyIn) withPeer(r lb.PolicyRule, at string) ([]lb.PolicyRule, error) 
 	if len(given) > 1 {
 		return nil, refuse(lb.Coexist, at+given[1], "a rule has one peer, this has "+strings.Join(given, " and "), "give one of them")
 	}
-	var err error
 	switch {
 	case p.CidrBlock != "":
 		r.Peer, r.Text.Cidr, err = lb.ParseCidr(at+"CidrBlock", p.CidrBlock)
@@ -119,6 +181,8 @@ func (p policyIn) withPeer(r lb.PolicyRule, at string) ([]lb.PolicyRule, error) 
 	case p.SecurityGroupId != "":
 		r.PeerGroup = lb.GroupID(p.SecurityGroupId)
 		err = groupShape(at+"SecurityGroupId", p.SecurityGroupId)
+	case template != "":
+		r.PeerTemplate = template
 	default:
 		return bothFamilies(r), nil
 	}
@@ -159,9 +223,14 @@ func (d direction) parseRules(set *policySetIn) ([]lb.PolicyRule, error) {
 // ruleKey is what makes two rules the same rule: action, protocol, ports and
 // peer. The order of a list of ports and the spelling of an address are not.
 func ruleKey(r lb.PolicyRule) string {
-	ports := slices.Clone(r.Ports)
+	return fmt.Sprint(r.Action, r.Proto, sortedPorts(r.Ports), r.Service, r.Peer, r.PeerGroup, r.PeerTemplate)
+}
+
+// sortedPorts are the ranges in order, each once.
+func sortedPorts(given []lb.PortRange) []lb.PortRange {
+	ports := slices.Clone(given)
 	slices.SortFunc(ports, func(a, b lb.PortRange) int { return int(a.First)<<16 + int(a.Last) - int(b.First)<<16 - int(b.Last) })
-	return fmt.Sprint(r.Action, r.Proto, slices.Compact(ports), r.Peer, r.PeerGroup)
+	return slices.Compact(ports)
 }
 
 // adopt gives rules their ids: a rule that is in old already keeps its id,
@@ -200,11 +269,14 @@ func (d direction) noDuplicates(rules []lb.PolicyRule) error {
 
 // ruleLine is a rule as people write it: "ACCEPT TCP 80 from 0.0.0.0/0".
 func ruleLine(r lb.PolicyRule) string {
-	peer := string(r.PeerGroup)
+	peer, service := string(r.PeerGroup)+string(r.PeerTemplate), string(r.Service)
 	if r.Peer.IsValid() {
 		peer = r.Peer.String()
 	}
-	return fmt.Sprintf("%v %v %s %s", r.Action, r.Proto, lb.FormatPorts(r.Ports), peer)
+	if service == "" {
+		service = r.Proto.String() + " " + lb.FormatPorts(r.Ports)
+	}
+	return fmt.Sprintf("%v %s %s", r.Action, service, peer)
 }
 
 // idShape is what clients accept as an id's second half.

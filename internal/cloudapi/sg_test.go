@@ -133,6 +133,7 @@ func TestCreateDefaultSecurityGroup(t *testing.T) {
 func TestDescribeSecurityGroups(t *testing.T) {
 	b := newBench(t)
 	ids := []string{b.newSG("a"), b.newSG("b"), b.newSG("c")}
+	b.must("ModifySecurityGroupAttribute", `{"SecurityGroupId":"`+ids[0]+`","GroupDescription":"changed last"}`, nil)
 	b.must("ModifyResourceTags", `{"Resource":"qcs::cvm:local:uin/:sg/`+ids[2]+`","ReplaceTags":[{"TagKey":"k","TagValue":"v"}]}`, nil)
 	for _, tc := range []struct {
 		params string
@@ -147,6 +148,10 @@ func TestDescribeSecurityGroups(t *testing.T) {
 		{`{"Filters":[{"Name":"security-group-id","Values":["sg-00000000"]}]}`, "", 0},
 		{`{"Filters":[{"Name":"project-id","Values":["0"]},{"Name":"tag:k","Values":["v"]}]}`, "c", 1},
 		{`{"Filters":[{"Name":"tag-key","Values":["k"]}]}`, "c", 1},
+		{`{"OrderField":"CreatedTime"}`, "a b c", 3},
+		{`{"OrderField":"CreatedTime","OrderDirection":"DESC"}`, "c b a", 3},
+		{`{"OrderField":"UpdateTime"}`, "b c a", 3},
+		{`{"OrderField":"UpdateTime","OrderDirection":"DESC","Limit":"1"}`, "a", 3},
 	} {
 		var out describeGroupsOut
 		b.must("DescribeSecurityGroups", tc.params, &out)
@@ -165,7 +170,7 @@ func TestDescribeSecurityGroups(t *testing.T) {
 		{`{"Filters":[{"Name":"colour","Values":["red"]}]}`, "InvalidParameter.FilterInvalidKey", "colour"},
 		{`{"Offset":"x"}`, "InvalidParameterValue.Malformed", "Offset"},
 		{`{"Limit":"101"}`, "InvalidParameterValue.Range", "Limit"},
-		{`{"OrderField":"CreatedTime"}`, "UnsupportedOperation", "OrderField"},
+		{`{"OrderField":"Name"}`, "InvalidParameterValue", "OrderField"},
 	} {
 		b.refused("DescribeSecurityGroups", tc.params, tc.code, tc.text)
 	}
@@ -222,7 +227,7 @@ func TestAssociationStatistics(t *testing.T) {
 	b := newBench(t)
 	id, other := b.newSG("a"), b.newSG("b")
 	b.policy("CreateSecurityGroupPolicies", other, `"Egress":[{"Action":"ACCEPT","SecurityGroupId":"`+id+`"}]`)
-	b.wantUse(id, associationOut{SG: 1, TotalCount: 1})
+	b.wantUse(id, associationOut{SG: 1})
 	b.refused("DescribeSecurityGroupAssociationStatistics", `{"SecurityGroupIds":["sg-00000000"]}`, "ResourceNotFound", "SecurityGroupIds.0")
 	b.refused("DescribeSecurityGroupAssociationStatistics", `{}`, "MissingParameter", "SecurityGroupIds")
 }
@@ -274,4 +279,68 @@ func TestDescribePoliciesFilters(t *testing.T) {
 		}
 	}
 	b.refused("DescribeSecurityGroupPolicies", fmt.Sprintf(`{"SecurityGroupId":%q,"Filters":[{"Name":"x","Values":[]}]}`, id), "InvalidParameter.FilterInvalidKey", `"x"`)
+}
+
+func TestCloneSecurityGroup(t *testing.T) {
+	b := newBench(t, func(o *Options) { o.Quotas = lb.DefaultQuotas(); o.Quotas.Groups = 5 })
+	var source createGroupOut
+	b.must("CreateSecurityGroup", `{"GroupName":"web","GroupDescription":"d","Tags":[{"Key":"a","Value":"1"},{"Key":"b","Value":"2"}]}`, &source)
+	id := source.SecurityGroup.SecurityGroupId
+	b.policy("ModifySecurityGroupPolicies", id, `"Ingress":[{"Action":"DROP","Protocol":"tcp","Port":"22","CidrBlock":"0.0.0.0/0","PolicyDescription":"no"},{"Action":"ACCEPT","SecurityGroupId":"`+id+`"}],"Egress":[{"Action":"ACCEPT"}]`)
+	b.seed(func(tx *store.Tx) {
+		tx.PutInstance(&lb.Instance{ID: "ins-00000001", Groups: []lb.GroupID{lb.GroupID(id)}})
+	})
+	var out createGroupOut
+	b.must("CloneSecurityGroup", `{"SecurityGroupId":"`+id+`"}`, &out)
+	g := out.SecurityGroup
+	if g.SecurityGroupId == id || g.SecurityGroupName != "web" || g.SecurityGroupDesc != "d" || g.IsDefault || g.ProjectId != "0" || len(g.TagSet) != 0 {
+		t.Errorf("%+v", g)
+	}
+	b.wantRules(g.SecurityGroupId, b.rules(id), "0")
+	b.wantUse(g.SecurityGroupId, associationOut{})
+	b.wantUse(id, associationOut{CVM: 1, SG: 1, TotalCount: 1})
+	if mine, theirs := b.policies(g.SecurityGroupId).Ingress[0], b.policies(id).Ingress[0]; mine.PolicyId == theirs.PolicyId || mine.PolicyDescription != "no" {
+		t.Errorf("%+v and %+v", mine, theirs)
+	}
+	b.must("CloneSecurityGroup", `{"SecurityGroupId":"`+id+`","GroupName":"copy","GroupDescription":"","RemoteRegion":"local","IsCloneTags":true,"Tags":[{"Key":"b","Value":"3"}]}`, &out)
+	if g = out.SecurityGroup; g.SecurityGroupName != "copy" || g.SecurityGroupDesc != "" || fmt.Sprint(g.TagSet) != "[{a 1} {b 3}]" {
+		t.Errorf("%+v", g)
+	}
+	other := b.newSG("other")
+	b.must("CloneSecurityGroup", `{"SecurityGroupId":"`+other+`","ProjectId":"7"}`, &out)
+	if out.SecurityGroup.ProjectId != "7" {
+		t.Errorf("%+v", out.SecurityGroup)
+	}
+	b.refusals([]refusal{
+		{"CloneSecurityGroup", `{"SecurityGroupId":"` + id + `"}`, "LimitExceeded", "at most 5"},
+		{"CloneSecurityGroup", `{"SecurityGroupId":"sg-00000000"}`, "ResourceNotFound", "SecurityGroupId"},
+		{"CloneSecurityGroup", `{"SecurityGroupId":"x"}`, "InvalidParameterValue.Malformed", "SecurityGroupId"},
+		{"CloneSecurityGroup", `{"SecurityGroupId":"` + id + `","GroupName":""}`, "InvalidParameterValue", "GroupName"},
+		{"CloneSecurityGroup", `{"SecurityGroupId":"` + id + `","GroupName":"` + strings.Repeat("ü", 61) + `"}`, "InvalidParameterValue.TooLong", "GroupName"},
+		{"CloneSecurityGroup", `{"SecurityGroupId":"` + id + `","Tags":[{"Key":"k"},{"Key":"k"}]}`, "InvalidParameterValue.Duplicate", "Tags.1.Key"},
+		{"CloneSecurityGroup", `{"SecurityGroupId":"` + id + `","RemoteRegion":"ap-somewhere"}`, "UnsupportedRegion", "RemoteRegion"},
+	})
+	b.must("DeleteSecurityGroup", `{"SecurityGroupId":"`+other+`"}`, nil)
+	b.refused("CloneSecurityGroup", `{"SecurityGroupId":"`+id+`","ProjectId":"7"}`, "InvalidParameterValue", "project 0, this group to project 7")
+}
+
+func TestSecurityGroupReferencesAndLimits(t *testing.T) {
+	b := newBench(t)
+	a, c, d := b.newSG("a"), b.newSG("c"), b.newSG("d")
+	for _, id := range []string{a, c, d} {
+		b.policy("CreateSecurityGroupPolicies", id, `"Ingress":[{"Action":"ACCEPT","SecurityGroupId":"`+a+`"},{"Action":"DROP","SecurityGroupId":"`+a+`"}]`)
+	}
+	var out referencesOut
+	b.must("DescribeSecurityGroupReferences", `{"SecurityGroupIds":["`+a+`","`+c+`"]}`, &out)
+	set := out.ReferredSecurityGroupSet
+	if len(set) != 2 || set[0].SecurityGroupId != a || len(set[0].ReferredSecurityGroupIds) != 2 || len(set[1].ReferredSecurityGroupIds) != 0 {
+		t.Errorf("%+v", set)
+	}
+	b.refused("DescribeSecurityGroupReferences", `{"SecurityGroupIds":["x"]}`, "InvalidParameterValue.Malformed", "SecurityGroupIds.0")
+	b.refused("DescribeSecurityGroupReferences", `{"SecurityGroupIds":["sg-00000000"]}`, "ResourceNotFound", "SecurityGroupIds.0")
+	var limits securityGroupLimitsOut
+	b.must("DescribeSecurityGroupLimits", `{}`, &limits)
+	if want := (securityGroupLimitOut{50, 100, 10, 2000, 5, 2000, 2000, 0}); limits.SecurityGroupLimitSet != want {
+		t.Errorf("%+v, want %+v", limits.SecurityGroupLimitSet, want)
+	}
 }

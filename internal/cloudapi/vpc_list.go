@@ -24,6 +24,7 @@ type query[K ~string, V any] struct {
 	objects map[K]*V
 	find    func(st *lb.State, field, id string) (*V, error) // nil, nil: leave it out
 	keys    map[string]func(*V) []string                     // filters by name
+	match   map[string]func(v *V, text string) bool          // filters that do more than compare
 	tags    func(*V) lb.Tags
 	order   func(a, b *V) int
 }
@@ -52,7 +53,18 @@ func listObjects[K ~string, V any](c *Call, q query[K, V]) ([]*V, int, error) {
 			items = append(items, v)
 		}
 	}
-	items, err := filter(c, items, q.filters, q.keys, q.tags)
+	var plain []Filter
+	for _, f := range q.filters {
+		match := q.match[f.Name]
+		if match == nil {
+			plain = append(plain, f)
+			continue
+		}
+		items = slices.DeleteFunc(items, func(v *V) bool {
+			return !slices.ContainsFunc(f.Values, func(text string) bool { return match(v, text) })
+		})
+	}
+	items, err := filter(c, items, plain, q.keys, q.tags)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -63,21 +63,25 @@ type PortRange struct {
 // wrote beside what they mean, because clients compare what they read back.
 // The zero PolicyRule is invalid.
 type PolicyRule struct {
-	ID          RuleID
-	Action      Action
-	Proto       Proto
-	Ports       []PortRange  // empty: every port
-	Peer        netip.Prefix // masked; zero when PeerGroup is set
-	PeerGroup   GroupID      // private addresses of everything bound to that group; "" when Peer is set
-	Text        RuleText
-	Description string
-	Modified    time.Time
+	ID        RuleID
+	Action    Action
+	Proto     Proto
+	Ports     []PortRange  // empty: every port
+	Peer      netip.Prefix // masked; zero when PeerGroup or PeerTemplate is set
+	PeerGroup GroupID      // private addresses of everything bound to that group; "" when another peer is set
+	// PeerTemplate is an address template or group of them (ipm-, ipmg-), Service
+	// one of services (ppm-, ppmg-), for which Proto and Ports are zero; "": none.
+	PeerTemplate TemplateID `json:",omitempty"`
+	Service      TemplateID `json:",omitempty"`
+	Text         RuleText
+	Description  string
+	Modified     time.Time
 }
 
 // RuleText is a rule as its author spelled it, for reading back.
 type RuleText struct {
-	Protocol string // "tcp", "ALL", … as given
-	Port     string // "80", "80,443", "8000-8010", "ALL"; spaces removed
+	Protocol string // "tcp", "ALL", … as given; "" with a service template
+	Port     string // "80", "80,443", "8000-8010", "ALL"; spaces removed; "" with a service template
 	Cidr     string // CidrBlock; "" unless IPv4
 	Cidr6    string // Ipv6CidrBlock; "" unless IPv6
 }
@@ -284,6 +288,7 @@ type Node struct {
 type State struct {
 	Revision     Revision
 	Groups       map[GroupID]*SecurityGroup
+	Templates    map[TemplateID]*Template
 	VPCs         map[VPCID]*VPC
 	Subnets      map[SubnetID]*Subnet
 	Instances    map[InstanceID]*Instance

@@ -13,17 +13,19 @@ const MaxDescription = 100
 
 // Validate reports the first fault of a policy rule as an *Error whose Field
 // begins with field, such as "Ingress[1].". It does not know whether the
-// group in PeerGroup exists.
+// group and templates that it names exist.
 func (r PolicyRule) Validate(field string) error {
 	switch {
 	case r.Action != Accept && r.Action != Drop:
 		return Refuse(Missing, field+"Action", "no action is given", "use ACCEPT or DROP")
 	case len(r.Ports) > 0 && !r.Proto.HasPorts():
 		return Refuse(Invalid, field+"Port", fmt.Sprintf("%v has no ports", r.Proto), `use "ALL", or protocol TCP or UDP`)
-	case r.Peer.IsValid() && r.PeerGroup != "":
-		return Refuse(Coexist, field+"SecurityGroupId", "a rule has one peer, this has a CIDR and a group", "give one of CidrBlock, Ipv6CidrBlock, SecurityGroupId")
-	case !r.Peer.IsValid() && r.PeerGroup == "":
-		return Refuse(Missing, field+"CidrBlock", "no peer is given", "give one of CidrBlock, Ipv6CidrBlock, SecurityGroupId")
+	case r.Service != "" && (r.Proto != AnyProto || len(r.Ports) > 0):
+		return Refuse(Coexist, field+"ServiceTemplate", "a rule takes protocol and ports from one place, this has both", "give Protocol and Port, or ServiceTemplate")
+	case r.peers() > 1:
+		return Refuse(Coexist, field+"SecurityGroupId", "a rule has one peer, this has several", "give one of CidrBlock, Ipv6CidrBlock, SecurityGroupId, AddressTemplate")
+	case r.peers() == 0:
+		return Refuse(Missing, field+"CidrBlock", "no peer is given", "give one of CidrBlock, Ipv6CidrBlock, SecurityGroupId, AddressTemplate")
 	case r.Peer != r.Peer.Masked():
 		return Refuse(Invalid, field+"CidrBlock", fmt.Sprintf("%v has host bits set", r.Peer), fmt.Sprintf("did you mean %v?", r.Peer.Masked()))
 	case r.Proto == ICMP && r.Peer.Addr().Is6():
@@ -37,6 +39,17 @@ func (r PolicyRule) Validate(field string) error {
 		}
 	}
 	return nil
+}
+
+// peers counts what the rule names as its peer.
+func (r PolicyRule) peers() int {
+	n := 0
+	for _, given := range []bool{r.Peer.IsValid(), r.PeerGroup != "", r.PeerTemplate != ""} {
+		if given {
+			n++
+		}
+	}
+	return n
 }
 
 // ValidateDomain checks the domain of a layer-7 rule: 1–80 characters, exact

@@ -4,6 +4,7 @@ package policy
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/sallyport/sallyport/internal/lb"
 )
@@ -37,7 +38,9 @@ func Peer(dir Direction, p lb.Packet) netip.Addr {
 }
 
 func matches(r Rule, peer netip.Addr, p lb.Packet) bool {
-	return (r.Proto == lb.AnyProto || r.Proto == p.Proto) && contains(r.Peers, peer) && portMatches(r, p)
+	return contains(r.Peers, peer) && slices.ContainsFunc(r.services(), func(s lb.Service) bool {
+		return (s.Proto == lb.AnyProto || s.Proto == p.Proto) && portMatches(s, p)
+	})
 }
 
 // contains is false across address families, so an IPv4 rule never matches an
@@ -52,11 +55,11 @@ func contains(peers []netip.Prefix, peer netip.Addr) bool {
 }
 
 // portMatches looks at ports only where the packet has them.
-func portMatches(r Rule, p lb.Packet) bool {
-	if len(r.Ports) == 0 || !p.Proto.HasPorts() {
+func portMatches(s lb.Service, p lb.Packet) bool {
+	if len(s.Ports) == 0 || !p.Proto.HasPorts() {
 		return true
 	}
-	for _, ports := range r.Ports {
+	for _, ports := range s.Ports {
 		if ports.First <= p.DstPort && p.DstPort <= ports.Last {
 			return true
 		}

@@ -114,8 +114,8 @@ type Group struct {
 	Rules []Rule
 }
 
-// A Rule is a policy rule whose peer is resolved. A rule whose peers are empty
-// (a reference to a group without members) matches nothing.
+// A Rule is a policy rule whose peer and service are resolved. A rule whose
+// peers are empty (a reference to a group without members) matches nothing.
 type Rule struct {
 	ID     lb.RuleID
 	Pos    int // 1-based position in its group and direction
@@ -124,4 +124,15 @@ type Rule struct {
 	Ports  []lb.PortRange // empty: every port
 	Peers  []netip.Prefix // IPv4 and IPv6 prefixes
 	Reason Reason         // what a match is told as; zero: RuleMatched
+	// Services are those of a service template: a packet must match one of them.
+	// Empty: Proto and Ports say it; else those mean nothing.
+	Services []lb.Service
+}
+
+// services are what the rule's packets look like, however it says so.
+func (r Rule) services() []lb.Service {
+	if len(r.Services) > 0 {
+		return r.Services
+	}
+	return []lb.Service{{Proto: r.Proto, Ports: r.Ports}}
 }

@@ -134,6 +134,75 @@ func TestResolve(t *testing.T) {
 	}
 }
 
+// TestResolveTemplates changes nothing but a template, and the rule means
+// something else; a template that is gone or names nothing matches nothing.
+func TestResolveTemplates(t *testing.T) {
+	member := func(text string) lb.TemplateMember {
+		r, err := lb.ParseAddressMember("", text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return lb.TemplateMember{Text: text, Peers: r}
+	}
+	service := func(proto lb.Proto, ranges ...uint16) lb.TemplateMember {
+		return lb.TemplateMember{Service: lb.Service{Proto: proto, Ports: ports(ranges...)}}
+	}
+	state := &lb.State{
+		Groups: map[lb.GroupID]*lb.SecurityGroup{"sg-a": {ID: "sg-a", Ingress: []lb.PolicyRule{
+			{ID: "pol-1", Action: lb.Accept, PeerTemplate: "ipmg-1", Service: "ppm-1"},
+			{ID: "pol-2", Action: lb.Accept, PeerTemplate: "ipm-gone"},
+			{ID: "pol-3", Action: lb.Accept, Peer: netip.MustParsePrefix("0.0.0.0/0"), Service: "ppmg-0"},
+		}}},
+		Templates: map[lb.TemplateID]*lb.Template{
+			"ipm-1":  {Members: []lb.TemplateMember{member("198.51.100.0/24"), member("198.51.100.7"), member("2001:db8::/32")}},
+			"ipm-2":  {Members: []lb.TemplateMember{member("203.0.113.4-203.0.113.6")}},
+			"ipmg-1": {Templates: []lb.TemplateID{"ipm-1", "ipm-2"}},
+			"ppm-1":  {Members: []lb.TemplateMember{service(lb.TCP, 80, 80), service(lb.UDP, 53, 53), service(lb.ICMP)}},
+			"ppmg-0": {},
+		},
+	}
+	rules := Resolve(state, []lb.GroupID{"sg-a"}, In)[0].Rules
+	if want := prefixes("198.51.100.0/24", "203.0.113.4/31", "203.0.113.6/32", "2001:db8::/32"); !reflect.DeepEqual(rules[0].Peers, want) {
+		t.Errorf("peers %v", rules[0].Peers)
+	}
+	if len(rules[0].Services) != 3 || rules[1].Peers != nil || rules[2].Peers != nil {
+		t.Errorf("rules %+v", rules)
+	}
+	admitted := func(p lb.Packet) bool {
+		groups := Resolve(state, []lb.GroupID{"sg-a"}, In)
+		c, err := Compile(groups)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := Decide(GateCVM, In, groups, p)
+		if got := c.Judge(GateCVM, In, p); got != v {
+			t.Errorf("%v: compiled %+v, decided %+v", p, got, v)
+		}
+		return v.Action == lb.Accept
+	}
+	for _, tc := range []struct {
+		p    lb.Packet
+		want bool
+	}{
+		{packet(lb.TCP, "198.51.100.7", "10.200.0.2", 80), true},
+		{packet(lb.TCP, "203.0.113.6", "10.200.0.2", 80), true},
+		{packet(lb.TCP, "203.0.113.7", "10.200.0.2", 80), false},
+		{packet(lb.TCP, "198.51.100.7", "10.200.0.2", 53), false},
+		{packet(lb.UDP, "198.51.100.7", "10.200.0.2", 53), true},
+		{packet(lb.ICMP, "198.51.100.7", "10.200.0.2", 0), true},
+		{packet(lb.GRE, "198.51.100.7", "10.200.0.2", 0), false},
+		{packet(lb.TCP, "2001:db8::7", "2001:db8::1", 80), true},
+	} {
+		if got := admitted(tc.p); got != tc.want {
+			t.Errorf("%v: admitted %v", tc.p, got)
+		}
+	}
+	state.Templates["ipm-2"] = &lb.Template{Members: []lb.TemplateMember{member("203.0.113.7")}}
+	if !admitted(packet(lb.TCP, "203.0.113.7", "10.200.0.2", 80)) || admitted(packet(lb.TCP, "203.0.113.6", "10.200.0.2", 80)) {
+		t.Error("the rule still means what the template was")
+	}
+}
+
 func TestCompileRefuses(t *testing.T) {
 	var hosts []netip.Prefix
 	for i := range MaxIntervals {

@@ -83,31 +83,38 @@ func lastOf(prefix netip.Prefix) point {
 // has ports and the rule names some.
 func portSpans(rules []Rule) []span {
 	var spans []span
-	add := func(i int, p lb.Proto, r lb.PortRange) {
+	for i, r := range rules {
+		for _, s := range r.services() {
+			spans = appendService(spans, s, i)
+		}
+	}
+	return spans
+}
+
+func appendService(spans []span, s lb.Service, i int) []span {
+	add := func(p lb.Proto, r lb.PortRange) {
 		spans = append(spans, span{point{0, uint64(PortKey(p, r.First))}, point{0, uint64(PortKey(p, r.Last))}, i})
 	}
 	every := lb.PortRange{First: 0, Last: 65535}
-	for i, r := range rules {
-		switch {
-		case r.Proto == lb.AnyProto && len(r.Ports) == 0:
-			spans = append(spans, span{point{}, point{0, uint64(PortKey(255, 65535))}, i})
-		case r.Proto == lb.AnyProto:
-			for p := range 256 {
-				if !lb.Proto(p).HasPorts() {
-					add(i, lb.Proto(p), every)
-				}
+	switch {
+	case s.Proto == lb.AnyProto && len(s.Ports) == 0:
+		spans = append(spans, span{point{}, point{0, uint64(PortKey(255, 65535))}, i})
+	case s.Proto == lb.AnyProto:
+		for p := range 256 {
+			if !lb.Proto(p).HasPorts() {
+				add(lb.Proto(p), every)
 			}
-			for _, ports := range r.Ports {
-				add(i, lb.TCP, ports)
-				add(i, lb.UDP, ports)
-			}
-		case len(r.Ports) == 0 || !r.Proto.HasPorts():
-			add(i, r.Proto, every)
-		default:
-			for _, ports := range r.Ports {
-				if ports.First <= ports.Last {
-					add(i, r.Proto, ports)
-				}
+		}
+		for _, ports := range s.Ports {
+			add(lb.TCP, ports)
+			add(lb.UDP, ports)
+		}
+	case len(s.Ports) == 0 || !s.Proto.HasPorts():
+		add(s.Proto, every)
+	default:
+		for _, ports := range s.Ports {
+			if ports.First <= ports.Last {
+				add(s.Proto, ports)
 			}
 		}
 	}

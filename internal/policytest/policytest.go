@@ -57,12 +57,23 @@ func RandomRule(d Dice) policy.Rule {
 	for range []int{0, 1, 1, 1, 1, 2, 5}[d.IntN(7)] {
 		r.Peers = append(r.Peers, RandomPrefix(d))
 	}
+	r.Ports = randomPorts(d)
+	if d.IntN(6) == 0 { // a template's, instead
+		r.Proto, r.Ports = lb.AnyProto, nil
+		for range 1 + d.IntN(4) {
+			r.Services = append(r.Services, lb.Service{Proto: protos[1+d.IntN(len(protos)-1)], Ports: randomPorts(d)})
+		}
+	}
+	return r
+}
+
+func randomPorts(d Dice) (all []lb.PortRange) {
 	for range []int{0, 1, 1, 2}[d.IntN(4)] {
 		first := []int{0, 1, 22, 80, 443, 8000, 65535, d.IntN(65536)}[d.IntN(8)]
 		last := min(first+[]int{0, 0, 10, 1000, 65535}[d.IntN(5)], 65535)
-		r.Ports = append(r.Ports, lb.PortRange{First: uint16(first), Last: uint16(last)})
+		all = append(all, lb.PortRange{First: uint16(first), Last: uint16(last)})
 	}
-	return r
+	return all
 }
 
 // RandomGroups are one to five groups of together at most that many rules.

@@ -202,13 +202,14 @@ func TestCompilerRemembers(t *testing.T) {
 		return g
 	}
 	for name, change := range map[string]func(*policy.Group){
-		"id":     func(g *policy.Group) { g.ID = "sg-x" },
-		"rule":   func(g *policy.Group) { g.Rules[0].ID = "pol-x" },
-		"pos":    func(g *policy.Group) { g.Rules[0].Pos = 2 },
-		"action": func(g *policy.Group) { g.Rules[0].Action = lb.Drop },
-		"proto":  func(g *policy.Group) { g.Rules[0].Proto = lb.UDP },
-		"ports":  func(g *policy.Group) { g.Rules[0].Ports = nil },
-		"peers":  func(g *policy.Group) { g.Rules[0].Peers = []netip.Prefix{netip.MustParsePrefix("::/0")} },
+		"id":       func(g *policy.Group) { g.ID = "sg-x" },
+		"rule":     func(g *policy.Group) { g.Rules[0].ID = "pol-x" },
+		"pos":      func(g *policy.Group) { g.Rules[0].Pos = 2 },
+		"action":   func(g *policy.Group) { g.Rules[0].Action = lb.Drop },
+		"proto":    func(g *policy.Group) { g.Rules[0].Proto = lb.UDP },
+		"ports":    func(g *policy.Group) { g.Rules[0].Ports = nil },
+		"services": func(g *policy.Group) { g.Rules[0].Services = []lb.Service{{Proto: lb.TCP}} },
+		"peers":    func(g *policy.Group) { g.Rules[0].Peers = []netip.Prefix{netip.MustParsePrefix("::/0")} },
 	} {
 		before := c.Made()
 		if _, err := c.Compile(changed(change)); err != nil || c.Made() != before+1 {

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"sync"
 
+	"github.com/sallyport/sallyport/internal/lb"
 	"github.com/sallyport/sallyport/internal/policy"
 )
 
@@ -69,17 +70,25 @@ func keyOf(groups []policy.Group) [32]byte {
 	var b []byte
 	number := func(n int) { b = binary.LittleEndian.AppendUint64(b, uint64(n)) }
 	text := func(s string) { number(len(s)); b = append(b, s...) }
+	service := func(proto lb.Proto, ports []lb.PortRange) {
+		b = append(b, byte(proto))
+		number(len(ports))
+		for _, p := range ports {
+			b = binary.LittleEndian.AppendUint16(b, p.First)
+			b = binary.LittleEndian.AppendUint16(b, p.Last)
+		}
+	}
 	for _, group := range groups {
 		text(string(group.ID))
 		number(len(group.Rules))
 		for _, r := range group.Rules {
 			text(string(r.ID))
 			number(r.Pos)
-			b = append(b, byte(r.Action), byte(r.Proto), byte(r.Reason))
-			number(len(r.Ports))
-			for _, p := range r.Ports {
-				b = binary.LittleEndian.AppendUint16(b, p.First)
-				b = binary.LittleEndian.AppendUint16(b, p.Last)
+			b = append(b, byte(r.Action), byte(r.Reason))
+			service(r.Proto, r.Ports)
+			number(len(r.Services))
+			for _, s := range r.Services {
+				service(s.Proto, s.Ports)
 			}
 			number(len(r.Peers))
 			for _, p := range r.Peers {

@@ -39,6 +39,8 @@ type collection[K ~string, V any] struct {
 var (
 	groups = &collection[lb.GroupID, lb.SecurityGroup]{"group",
 		func(s *lb.State) *map[lb.GroupID]*lb.SecurityGroup { return &s.Groups }}
+	templates = &collection[lb.TemplateID, lb.Template]{"template",
+		func(s *lb.State) *map[lb.TemplateID]*lb.Template { return &s.Templates }}
 	vpcs = &collection[lb.VPCID, lb.VPC]{"vpc",
 		func(s *lb.State) *map[lb.VPCID]*lb.VPC { return &s.VPCs }}
 	subnets = &collection[lb.SubnetID, lb.Subnet]{"subnet",
@@ -70,7 +72,19 @@ type anyCollection interface {
 
 // collections lists every kind of object.
 func collections() []anyCollection {
-	return []anyCollection{groups, vpcs, subnets, instances, balancers, listeners, targetGroups, nodes, addresses, keys}
+	return []anyCollection{
+		groups,
+		templates,
+		vpcs,
+		subnets,
+		instances,
+		balancers,
+		listeners,
+		targetGroups,
+		nodes,
+		addresses,
+		keys,
+	}
 }
 
 func (c *collection[K, V]) name() string { return c.kind }

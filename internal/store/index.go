@@ -16,6 +16,8 @@ type Index struct {
 	instances relation // group → instances that bind it
 	balancers relation // group → load balancers that bind it
 	naming    relation // group → groups with a rule that names it
+	using     relation // template → groups with a rule that names it
+	holding   relation // template → groups of templates that hold it
 	listeners relation // load balancer → its listeners
 	serving   relation // instance → listeners with it as a target
 }
@@ -28,6 +30,12 @@ func (x *Index) Balancers(g lb.GroupID) []lb.BalancerID { return ids[lb.Balancer
 
 // Naming are the groups with a rule that names the group, sorted.
 func (x *Index) Naming(g lb.GroupID) []lb.GroupID { return ids[lb.GroupID](&x.naming, g) }
+
+// Using are the groups with a rule that names the template itself, sorted.
+func (x *Index) Using(t lb.TemplateID) []lb.GroupID { return ids[lb.GroupID](&x.using, t) }
+
+// Holding are the groups of templates that hold the template, sorted.
+func (x *Index) Holding(t lb.TemplateID) []lb.TemplateID { return ids[lb.TemplateID](&x.holding, t) }
 
 // Listeners are the listeners of the load balancer, sorted.
 func (x *Index) Listeners(b lb.BalancerID) []lb.ListenerID {
@@ -115,6 +123,12 @@ func (x *Index) references(object any) []reference {
 	switch v := object.(type) {
 	case *lb.SecurityGroup:
 		return groupReferences(x, v)
+	case *lb.Template:
+		var refs []reference
+		for _, list := range v.Templates {
+			refs = append(refs, reference{&x.holding, string(list)})
+		}
+		return refs
 	case *lb.Instance:
 		return bound(&x.instances, v.Groups)
 	case *lb.LoadBalancer:
@@ -131,6 +145,11 @@ func groupReferences(x *Index, g *lb.SecurityGroup) []reference {
 		for _, r := range rules {
 			if r.PeerGroup != "" {
 				refs = append(refs, reference{&x.naming, string(r.PeerGroup)})
+			}
+			for _, t := range [...]lb.TemplateID{r.PeerTemplate, r.Service} {
+				if t != "" {
+					refs = append(refs, reference{&x.using, string(t)})
+				}
 			}
 		}
 	}

@@ -21,6 +21,9 @@ func scan(s *lb.State) *Index {
 	for id, g := range s.Groups {
 		x.move(string(id), nil, x.references(g))
 	}
+	for id, t := range s.Templates {
+		x.move(string(id), nil, x.references(t))
+	}
 	for id, i := range s.Instances {
 		x.move(string(id), nil, x.references(i))
 	}
@@ -42,7 +45,7 @@ func pairs(r *relation) map[string][]string {
 }
 
 func sameIndex(a, b *Index) bool {
-	for _, r := range [][2]*relation{{&a.instances, &b.instances}, {&a.balancers, &b.balancers}, {&a.naming, &b.naming}, {&a.listeners, &b.listeners}, {&a.serving, &b.serving}} {
+	for _, r := range [][2]*relation{{&a.instances, &b.instances}, {&a.balancers, &b.balancers}, {&a.naming, &b.naming}, {&a.using, &b.using}, {&a.holding, &b.holding}, {&a.listeners, &b.listeners}, {&a.serving, &b.serving}} {
 		if !reflect.DeepEqual(pairs(r[0]), pairs(r[1])) {
 			return false
 		}
@@ -65,11 +68,11 @@ func randomChange(tx *Tx, r *rand.Rand) {
 		}
 		return all
 	}
-	switch r.IntN(8) {
+	switch r.IntN(10) {
 	case 0:
 		g := &lb.SecurityGroup{ID: lb.GroupID(pick("sg")), Ingress: []lb.PolicyRule{{}}}
 		for _, id := range bound() {
-			g.Ingress, g.Egress = append(g.Ingress, lb.PolicyRule{PeerGroup: id}), append(g.Egress, lb.PolicyRule{PeerGroup: id})
+			g.Ingress, g.Egress = append(g.Ingress, lb.PolicyRule{PeerGroup: id, Service: lb.TemplateID(pick("ppm"))}), append(g.Egress, lb.PolicyRule{PeerTemplate: lb.TemplateID(pick("ipmg"))})
 		}
 		tx.PutGroup(g)
 	case 1, 2:
@@ -79,6 +82,14 @@ func randomChange(tx *Tx, r *rand.Rand) {
 	case 4, 5:
 		tx.PutListener(&lb.Listener{ID: lb.ListenerID(pick("lbl")), Balancer: lb.BalancerID(pick("lb")), Targets: targets(), Rules: []lb.Rule{{Targets: targets()}}})
 	case 6:
+		t := &lb.Template{ID: lb.TemplateID(pick("ipmg"))}
+		for range r.IntN(3) {
+			t.Templates = append(t.Templates, lb.TemplateID(pick("ipm")))
+		}
+		tx.PutTemplate(t)
+	case 7:
+		tx.DeleteTemplate(lb.TemplateID(pick("ipmg")))
+	case 8:
 		tx.DeleteInstance(lb.InstanceID(pick("ins")))
 	default:
 		tx.DeleteListener(lb.ListenerID(pick("lbl")))

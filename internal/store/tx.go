@@ -54,6 +54,9 @@ func (tx *Tx) Index() *Index { return tx.draft.index }
 // far, in order of the first time.
 func (tx *Tx) TouchedGroups() []lb.GroupID { return touched(tx, groups) }
 
+// TouchedTemplates is TouchedGroups for templates.
+func (tx *Tx) TouchedTemplates() []lb.TemplateID { return touched(tx, templates) }
+
 // TouchedInstances is TouchedGroups for instances.
 func (tx *Tx) TouchedInstances() []lb.InstanceID { return touched(tx, instances) }
 
@@ -85,6 +88,9 @@ func (tx *Tx) NextNum() uint32 {
 // PutGroup writes g, whole, under its ID. Like every Put it takes a copy.
 func (tx *Tx) PutGroup(g *lb.SecurityGroup) { put(tx, groups, g.ID, g) }
 
+// PutTemplate writes t, whole, under its ID.
+func (tx *Tx) PutTemplate(t *lb.Template) { put(tx, templates, t.ID, t) }
+
 // PutVPC writes v, whole, under its ID.
 func (tx *Tx) PutVPC(v *lb.VPC) { put(tx, vpcs, v.ID, v) }
 
@@ -115,6 +121,9 @@ func (tx *Tx) PutAddress(a *lb.Address) { put(tx, addresses, a.ID, a) }
 // DeleteGroup removes a group. Like every Delete it does nothing when there
 // is no such object, and does not look at what still refers to it.
 func (tx *Tx) DeleteGroup(id lb.GroupID) { remove(tx, groups, id) }
+
+// DeleteTemplate removes a template.
+func (tx *Tx) DeleteTemplate(id lb.TemplateID) { remove(tx, templates, id) }
 
 // DeleteVPC removes a VPC.
 func (tx *Tx) DeleteVPC(id lb.VPCID) { remove(tx, vpcs, id) }
