@@ -63,6 +63,8 @@ func accesses() map[string]access {
 	}{
 		{toRead, true, `DescribeLoadBalancers DescribeListeners DescribeTargets DescribeTargetHealth DescribeTaskStatus
 			DescribeSecurityGroups DescribeSecurityGroupPolicies DescribeSecurityGroupAssociationStatistics SearchSecurityGroups
+			DescribeSecurityGroupExpandedPolicies DescribeSecurityGroupReferences DescribeSecurityGroupLimits DescribeTemplateLimits
+			DescribeAddressTemplates DescribeAddressTemplateGroups DescribeServiceTemplates DescribeServiceTemplateGroups
 			DescribeVpcs DescribeSubnets DescribeRouteTables DescribeInstances DescribeResourceTagsByResourceIds
 			DescribeLBListeners DescribeLoadBalancersDetail DescribeLoadBalancerOverview DescribeQuota DescribeResources DescribeRewrite`},
 		{toRead, false, `DescribeStatus DescribeVerdicts DescribeRuleCounters DescribeHosts DescribeSeries DescribeConfiguration DescribeEffectiveRules ExplainPath
@@ -75,9 +77,15 @@ func accesses() map[string]access {
 			ModifyLoadBalancersProject SetLoadBalancerStartStatus ModifyTargetPort ModifyTargetWeight
 			CreateSecurityGroup CreateSecurityGroupWithPolicies CreateDefaultSecurityGroup ModifySecurityGroupAttribute DeleteSecurityGroup
 			CreateSecurityGroupPolicies ModifySecurityGroupPolicies ReplaceSecurityGroupPolicy DeleteSecurityGroupPolicies SetSecurityGroupPolicies
+			ReplaceSecurityGroupPolicies CloneSecurityGroup
 			RunInstances TerminateInstances ModifyInstancesAttribute AssociateSecurityGroups DisassociateSecurityGroups
 			ModifyResourceTags`},
 		{toWrite, false, `CreateVpc ModifyVpcAttribute DeleteVpc CreateSubnet ModifySubnetAttribute DeleteSubnet
+			CreateAddressTemplate ModifyAddressTemplateAttribute DeleteAddressTemplate
+			CreateAddressTemplateGroup ModifyAddressTemplateGroupAttribute DeleteAddressTemplateGroup
+			CreateServiceTemplate ModifyServiceTemplateAttribute DeleteServiceTemplate
+			CreateServiceTemplateGroup ModifyServiceTemplateGroupAttribute DeleteServiceTemplateGroup
+			AddTemplateMember DeleteTemplateMember ModifyTemplateMember
 			AllocateAddresses AssociateAddress DisassociateAddress ModifyAddressAttribute ModifyAddressInternetChargeType ModifyAddressesBandwidth ReleaseAddresses
 			CreateTargetGroup DeleteTargetGroups ModifyTargetGroupAttribute AssociateTargetGroups DisassociateTargetGroups
 			RegisterTargetGroupInstances DeregisterTargetGroupInstances ModifyTargetGroupInstancesPort ModifyTargetGroupInstancesWeight

@@ -16,7 +16,7 @@ import (
 // and subnets, which are everybody's. Objects are shared with st; what they
 // refer to may be missing.
 func narrowed(st *lb.State, k *lb.AccessKey) *lb.State {
-	n := &lb.State{Revision: st.Revision, VPCs: st.VPCs, Subnets: st.Subnets,
+	n := &lb.State{Revision: st.Revision, VPCs: st.VPCs, Subnets: st.Subnets, Templates: st.Templates,
 		Groups: map[lb.GroupID]*lb.SecurityGroup{}, Instances: map[lb.InstanceID]*lb.Instance{},
 		Balancers: map[lb.BalancerID]*lb.LoadBalancer{}, Listeners: map[lb.ListenerID]*lb.Listener{}}
 	keepScoped(n.Groups, st.Groups, st, k)
