@@ -313,6 +313,9 @@ func (k *kernel) send(s scenario.Send) (scenario.Result, error) {
 		o.src = netip.AddrPortFrom(s.From.Address, 0)
 	}
 	at, end, fault, err := t.open(o)
+	if err == nil && fault == "" && at == gateway1 && k.redirects(s) {
+		return scenario.Result{Redirected: true, Verdicts: t.verdicts}, nil
+	}
 	if err == nil && fault == "" && at == gateway1 {
 		at, end, fault, err = t.proxied(s, o.src.Addr())
 	}
@@ -336,6 +339,13 @@ func (t *trip) proxied(s scenario.Send, from netip.Addr) (place, netip.AddrPort,
 		}
 	}
 	return nowhere, netip.AddrPort{}, "", fmt.Errorf("listener %s has no target", s.Listener)
+}
+
+// redirects reports whether the gateway answers for the listener itself.
+func (k *kernel) redirects(s scenario.Send) bool {
+	return slices.ContainsFunc(k.now.Listeners, func(l snapshot.Listener) bool {
+		return l.ID == lb.ListenerID(s.Listener) && slices.ContainsFunc(l.Rules, func(r snapshot.Rule) bool { return r.Redirect != nil })
+	})
 }
 
 func (k *kernel) isTarget(s scenario.Send, at place, end netip.AddrPort) bool {

@@ -115,13 +115,13 @@ func (w *world) listen(ctx context.Context, args []string) error {
 		check["SourceIpType"] = int(args[3][0] - '0')
 		args = slices.Delete(slices.Clone(args), 2, 4)
 	}
-	if err != nil || args[2] != "->" || args[0] != "tcp" && args[0] != "http" {
+	if err != nil || args[2] != "->" && args[2] != "=>" || args[0] != "tcp" && args[0] != "http" {
 		return fmt.Errorf("write %s", verbs["listen"].usage)
 	}
 	l := listener{layer7: args[0] == "http"}
 	in := map[string]any{"LoadBalancerId": w.balancer, "Ports": []uint64{port}, "Protocol": strings.ToUpper(args[0])}
 	if !l.layer7 {
-		in["HealthCheck"] = check
+		in["HealthCheck"], in["TargetType"] = check, targetType(args[2])
 	}
 	var made struct{ ListenerIds []string }
 	if err := w.task(ctx, "CreateListener", in, &made); err != nil {
@@ -129,13 +129,17 @@ func (w *world) listen(ctx context.Context, args []string) error {
 	}
 	l.id = made.ListenerIds[0]
 	if l.layer7 {
-		rule := map[string]any{"Domain": "www.example.com", "Url": "/", "HealthCheck": check}
+		rule := map[string]any{"Domain": "www.example.com", "Url": "/", "HealthCheck": check, "TargetType": targetType(args[2])}
 		in := map[string]any{"LoadBalancerId": w.balancer, "ListenerId": l.id, "Rules": []any{rule}}
 		var made struct{ LocationIds []string }
 		if err := w.task(ctx, "CreateRule", in, &made); err != nil {
 			return err
 		}
 		l.location = made.LocationIds[0]
+	}
+	if args[2] == "=>" {
+		w.listeners[uint16(port)] = l
+		return w.associate(ctx, uint16(port), args[3:])
 	}
 	var targets []map[string]any
 	for _, arg := range args[3:] {
@@ -154,8 +158,11 @@ func (w *world) listen(ctx context.Context, args []string) error {
 }
 
 func (w *world) switchOn(ctx context.Context, args []string) error {
-	if args[0] != "pass-to-target" || args[1] != "on" && args[1] != "off" {
+	if args[1] != "on" && args[1] != "off" {
 		return fmt.Errorf("write %s", verbs["switch"].usage)
+	}
+	if args[0] != "pass-to-target" {
+		return w.startOrStop(ctx, args[0], args[1] == "on")
 	}
 	return w.task(ctx, "ModifyLoadBalancerAttributes", map[string]any{"LoadBalancerId": w.balancer, "LoadBalancerPassToTarget": args[1] == "on"}, nil)
 }

@@ -80,10 +80,11 @@ type Host struct {
 
 // A Result is what became of a Send.
 type Result struct {
-	Served   bool
-	Detail   string   // how it ended, for people
-	Fault    string   // what is neither served nor a refusal: an error page, a reset; "" otherwise
-	Verdicts []string // as verdict lines have them, group ids not yet named
+	Served     bool
+	Redirected bool     // an HTTP redirect by the gateway itself
+	Detail     string   // how it ended, for people
+	Fault      string   // what is neither served nor a refusal: an error page, a reset; "" otherwise
+	Verdicts   []string // as verdict lines have them, group ids not yet named
 }
 
 // A Health is a target's state: "alive" or "dead", and for a dead one why.

@@ -205,6 +205,9 @@ func (a attempt) ask(ctx context.Context, conn net.Conn) (Result, error) {
 	}
 	defer func() { _ = res.Body.Close() }()
 	var sight struct{ Peer netip.Addr }
+	if res.StatusCode == http.StatusFound && res.Header.Get("Location") != "" {
+		return Result{Redirected: true, Detail: "to " + res.Header.Get("Location")}, nil
+	}
 	if res.StatusCode != http.StatusOK {
 		return Result{Fault: "answered with " + res.Status}, nil
 	}

@@ -156,6 +156,9 @@ func through(state *lb.State, b *lb.LoadBalancer, p lb.Packet) (Result, error) {
 	if gate1.Action != lb.Accept {
 		return Result{Verdicts: []string{VerdictText(gate1, policy.In)}}, nil
 	}
+	if slices.ContainsFunc(listener.Rules, func(r lb.Rule) bool { return r.Rewrite != nil }) { // a story's listener has one rule
+		return Result{Redirected: true, Verdicts: []string{VerdictText(gate1, policy.In)}}, nil
+	}
 	var all []Result
 	targets := targetsOf(listener)
 	others := slices.DeleteFunc(slices.Clone(targets), func(t lb.Target) bool {

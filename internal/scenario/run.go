@@ -78,7 +78,7 @@ func (w *world) act(ctx context.Context, lines []Line) error {
 	l := lines[0]
 	acts := map[string]func(context.Context, []string) error{
 		"apply": w.apply, "bind": w.bind, "listen": w.listen, "switch": w.switchOn, "shows": w.shows, "health": w.health, "log": w.log,
-		"balancer": w.makeBalancer,
+		"balancer": w.makeBalancer, "members": w.members, "redirect": w.redirect,
 	}
 	acts["refuses"] = func(ctx context.Context, args []string) error {
 		act := acts[args[1]]
@@ -156,6 +156,8 @@ func (w *world) judge(s Send, r Result) []error {
 	switch {
 	case r.Fault != "":
 		got = "neither: " + r.Fault
+	case r.Redirected:
+		got = "redirected"
 	case r.Served:
 		got = "served"
 		w.warm[warmKey(s)] = w.warm[warmKey(s)] || s.Layer7

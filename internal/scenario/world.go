@@ -30,6 +30,7 @@ type world struct {
 
 type listener struct {
 	id, location string
+	group        string // the target group's id; "": targets are bound one by one
 	layer7       bool
 }
 
@@ -58,6 +59,9 @@ func newWorld(ctx context.Context, e Engine, s *Script, without *Decisive) (*wor
 // close gives back what the scenario made, whatever state it stopped in.
 func (w *world) close(ctx context.Context) error {
 	if err := w.dropBalancer(ctx); err != nil {
+		return err
+	}
+	if err := w.dropTargetGroups(ctx); err != nil {
 		return err
 	}
 	for _, i := range w.instances {
