@@ -7,10 +7,18 @@ FUZZTIME ?= 30s
 ROUNDS   ?= 20
 UPFLAGS  ?=
 
-.PHONY: build up test generate check-generated bench soak fuzz clean
+PREFIX   ?= /usr/local
+UNITS    ?= /etc/systemd/system
+
+.PHONY: build install up test generate check-generated bench soak fuzz clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/sallyport ./cmd/sallyport-node
+
+# Programs and units for machines of your own, see README.md. Nothing is started.
+install: build
+	install -D -t $(DESTDIR)$(PREFIX)/bin bin/sallyport bin/sallyport-node
+	install -D -m 644 -t $(DESTDIR)$(UNITS) dist/systemd/sallyport.service dist/systemd/sallyport-node.service
 
 # Built as you, run as root: only the second half needs the privilege.
 up: build

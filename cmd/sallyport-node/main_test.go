@@ -6,9 +6,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -22,7 +24,14 @@ import (
 	"github.com/sallyport/sallyport/internal/snapshot"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain also makes the program the web server that stories put on hosts.
+func TestMain(m *testing.M) {
+	if address := os.Getenv(serveVariable); address != "" {
+		fmt.Fprintln(os.Stderr, serveForTests(address))
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // Mistakes in the command line end with 2 and one sentence that names them.
 func TestUsage(t *testing.T) {

@@ -36,7 +36,6 @@ func TestObservedMachineLosesNothing(t *testing.T) {
 		{"from an address we do not know", "host_out", frameBetween(lb.TCP, "10.9.9.9", 22, clientA, 1, first), policy.Spoofed},
 		{"from a VIP, not through the tunnel", "host_in", frameBetween(lb.TCP, vip, 9, service, 22, first), policy.Spoofed},
 		{"another's tunnel", "host_in", inTunnel(inbound(1, 80, first), "192.0.2.77", hostAddr, 1, 7), policy.UnknownGateway},
-		{"IPv6", "host_in", ipv6, policy.Unsupported},
 	} {
 		s.want(c.what, true, c.program, c.frame)
 		e := s.lastTold()
@@ -44,8 +43,13 @@ func TestObservedMachineLosesNothing(t *testing.T) {
 			t.Errorf("%s: told %+v, observed %v, want a drop for %v that was only observed", c.what, e.Verdict, e.Observed, c.reason)
 		}
 	}
+	s.want("IPv6", true, "host_in", ipv6)
+	s.want("a later segment to an address we do not know", true, "host_in", frameBetween(lb.TCP, clientA, 1, "10.9.9.9", 22, later))
+	if e := s.lastTold(); e.Observed {
+		t.Errorf("told %+v of a packet that only counts", e)
+	}
 	reasons, err := s.Reasons()
-	if err != nil || reasons.Packets[policy.Observed] != 8 || reasons.Packets[policy.NoMatch] != 0 {
+	if err != nil || reasons.Packets[policy.Observed] != 9 || reasons.Packets[policy.NoMatch] != 0 {
 		t.Errorf("counted %v, %v", reasons.Packets, err)
 	}
 	// Accepted traffic is told of as ever.

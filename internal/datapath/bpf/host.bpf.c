@@ -66,7 +66,8 @@ __attribute__((noinline)) int observing(__u32 revision)
 	return i && i->flags & INSTANCE_OBSERVED;
 }
 
-/* give_up ends a packet that no rule had to judge, where the gate is in force. */
+/* give_up ends a packet that no rule had to judge, where the gate is in force.
+ * Where it is not, what cannot be named is only counted: all IPv6, say. */
 INLINE int give_up(struct __sk_buff *skb, const struct packet *p, struct verdict *v, __u8 reason)
 {
 	if (!observing(v->revision))
@@ -74,7 +75,10 @@ INLINE int give_up(struct __sk_buff *skb, const struct packet *p, struct verdict
 	v->reason = reason;
 	v->counter = 0;
 	v->observed = 1;
-	admitted(p, v, skb->len, 0);
+	v->action = DROP;
+	count_reason(REASON_OBSERVED);
+	if (p->l4 && opens(p))
+		tell(p, v, skb->len);
 	return TCX_NEXT;
 }
 
