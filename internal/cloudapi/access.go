@@ -72,7 +72,7 @@ func accesses() map[string]access {
 			DescribeTargetGroups DescribeTargetGroupList DescribeTargetGroupInstances`},
 		{toWrite, true, `CreateLoadBalancer ModifyLoadBalancerAttributes DeleteLoadBalancer SetLoadBalancerSecurityGroups SetSecurityGroupForLoadbalancers
 			CreateListener ModifyListener DeleteListener DeleteLoadBalancerListeners
-			ManualRewrite AutoRewrite DeleteRewrite CreateRule ModifyRule DeleteRule ModifyDomain ModifyDomainAttributes
+			ManualRewrite AutoRewrite DeleteRewrite CloneLoadBalancer CreateRule ModifyRule DeleteRule ModifyDomain ModifyDomainAttributes
 			RegisterTargets DeregisterTargets BatchRegisterTargets BatchDeregisterTargets BatchModifyTargetWeight
 			ModifyLoadBalancersProject SetLoadBalancerStartStatus ModifyTargetPort ModifyTargetWeight
 			CreateSecurityGroup CreateSecurityGroupWithPolicies CreateDefaultSecurityGroup ModifySecurityGroupAttribute DeleteSecurityGroup

@@ -15,6 +15,7 @@ func Actions() []Action {
 		clbListActions(),
 		targetGroupActions(),
 		rewriteActions(),
+		cloneActions(),
 		vpcActions(),
 		eipActions(),
 		cvmActions(),

@@ -22,15 +22,17 @@ type describeLoadBalancersIn struct {
 	BackendPublicIps  []string `tc:""`
 	BackendPrivateIps []string `tc:""`
 	Paging
-	OrderBy       string   `tc:""`
-	OrderType     *int64   `tc:""`
-	SearchKey     string   `tc:""`
-	ProjectId     *int64   `tc:""`
-	WithRs        *int64   `tc:""`
-	VpcId         string   `tc:""`
-	SecurityGroup string   `tc:""`
-	Filters       []Filter `tc:""`
-	_             struct{} `unserved:"Domain MasterZone AdditionalFields"`
+	OrderBy          string   `tc:"enum=LoadBalancerName|CreateTime|Domain|LoadBalancerType"`
+	Domain           string   `tc:""`
+	MasterZone       string   `tc:""`
+	AdditionalFields []string `tc:""`
+	OrderType        *int64   `tc:"enum=0|1"`
+	SearchKey        string   `tc:""`
+	ProjectId        *int64   `tc:""`
+	WithRs           *int64   `tc:"enum=-1|0|1"`
+	VpcId            string   `tc:""`
+	SecurityGroup    string   `tc:""`
+	Filters          []Filter `tc:""`
 }
 
 type describeLoadBalancersOut struct {
@@ -58,6 +60,7 @@ type loadBalancerOut struct {
 	ChargeType                                                                     string
 	LoadBalancerPassToTarget                                                       bool
 	Zones                                                                          []string
+	TargetCount                                                                    *int
 }
 
 type clbTagOut struct{ TagKey, TagValue string }
@@ -74,30 +77,43 @@ func describeLoadBalancers(c *Call, in *describeLoadBalancersIn) (*describeLoadB
 	if len(in.LoadBalancerIds) > maxBalancersPerCall {
 		return nil, refuse(lb.TooLong, "LoadBalancerIds", fmt.Sprintf("%d ids", len(in.LoadBalancerIds)), "give at most 20")
 	}
+	for i, name := range in.AdditionalFields {
+		if name != "TargetCount" {
+			return nil, refuse(lb.Invalid, fmt.Sprintf("AdditionalFields.%d", i), fmt.Sprintf("%q is not a field to add", clip(name, 40)), "use TargetCount")
+		}
+	}
 	st := c.State()
 	var all []*lb.LoadBalancer
 	for _, b := range st.Balancers {
-		if in.matches(st, b) {
+		if in.matches(st, b) && (in.MasterZone == "" || in.MasterZone == c.Zone()) {
 			all = append(all, b)
 		}
 	}
 	all, err := filter(c, all, in.Filters, map[string]func(*lb.LoadBalancer) []string{
-		"master-zone-id": func(*lb.LoadBalancer) []string { return []string{c.Zone()} },
-		"charge-type":    func(b *lb.LoadBalancer) []string { return []string{chargeType(b)} },
+		"master-zone-id":       func(*lb.LoadBalancer) []string { return []string{c.Zone()} },
+		"charge-type":          func(b *lb.LoadBalancer) []string { return []string{chargeType(b)} },
+		"internet-charge-type": func(b *lb.LoadBalancer) []string { return []string{internetOf(b).InternetChargeType} },
+		"vip-isp":              func(b *lb.LoadBalancer) []string { return []string{ispOf(b)} },
+		"sla-type":             func(*lb.LoadBalancer) []string { return []string{"shared"} },
+		"exclusive":            func(*lb.LoadBalancer) []string { return []string{"0"} },
+		"function-name":        func(*lb.LoadBalancer) []string { return nil }, // no target is a function
 	}, func(b *lb.LoadBalancer) lb.Tags { return b.Tags })
 	if err != nil {
 		return nil, err
 	}
-	if err := in.sort(all); err != nil {
-		return nil, err
-	}
+	in.sort(all)
 	cut, err := page(all, in.Paging)
 	if err != nil {
 		return nil, err
 	}
 	out := &describeLoadBalancersOut{TotalCount: len(all)}
 	for _, b := range cut {
-		out.LoadBalancerSet = append(out.LoadBalancerSet, c.showBalancer(st, b))
+		shown := c.showBalancer(st, b)
+		if slices.Contains(in.AdditionalFields, "TargetCount") {
+			n := boundTargets(st, b.ID)
+			shown.TargetCount = &n
+		}
+		out.LoadBalancerSet = append(out.LoadBalancerSet, shown)
 	}
 	return out, nil
 }
@@ -113,11 +129,15 @@ func (in *describeLoadBalancersIn) matches(st *lb.State, b *lb.LoadBalancer) boo
 		!strings.Contains(b.Name, in.LoadBalancerName),
 		len(in.LoadBalancerVips) > 0 && !overlap(in.LoadBalancerVips, vips),
 		in.ProjectId != nil && *in.ProjectId != projectOf(b),
-		in.VpcId != "" && in.VpcId != string(b.VPC),
+		in.VpcId != "" && in.VpcId != cmp.Or(string(b.VPC), "0"), // the basic network is "0"
+		in.Domain != "", // none has a domain of ours
 		in.SecurityGroup != "" && !slices.Contains(b.Groups, lb.GroupID(in.SecurityGroup)):
 		return false
-	case in.SearchKey != "" && !strings.Contains(b.Name, in.SearchKey) && !slices.Contains(vips, in.SearchKey):
+	case in.SearchKey != "" && !slices.ContainsFunc(append(vips, b.Name, string(b.ID)), func(s string) bool { return strings.Contains(s, in.SearchKey) }):
 		return false
+	}
+	if in.WithRs != nil && *in.WithRs == -1 { // all
+		in.WithRs = nil
 	}
 	if len(in.BackendPublicIps) == 0 && len(in.BackendPrivateIps) == 0 && in.WithRs == nil {
 		return true
@@ -147,22 +167,21 @@ func backends(st *lb.State, id lb.BalancerID) (public, private []string) {
 	return public, private
 }
 
-func (in *describeLoadBalancersIn) sort(all []*lb.LoadBalancer) error {
+func (in *describeLoadBalancersIn) sort(all []*lb.LoadBalancer) {
 	by := func(a, b *lb.LoadBalancer) int { return a.Created.Compare(b.Created) }
 	switch in.OrderBy {
 	case "", "CreateTime":
+	case "Domain":
+		by = func(a, b *lb.LoadBalancer) int { return 0 } // none has one
 	case "LoadBalancerName":
 		by = func(a, b *lb.LoadBalancer) int { return cmp.Compare(a.Name, b.Name) }
 	case "LoadBalancerType":
 		by = func(a, b *lb.LoadBalancer) int { return cmp.Compare(a.Type, b.Type) }
-	default:
-		return refuse(lb.Invalid, "OrderBy", fmt.Sprintf("%q is not served", clip(in.OrderBy, 40)), "use CreateTime, LoadBalancerName or LoadBalancerType")
 	}
 	slices.SortFunc(all, func(a, b *lb.LoadBalancer) int { return cmp.Or(by(a, b), cmp.Compare(a.Num, b.Num)) })
 	if in.OrderType == nil || *in.OrderType != 0 {
 		slices.Reverse(all)
 	}
-	return nil
 }
 
 func (c *Call) showBalancer(st *lb.State, b *lb.LoadBalancer) loadBalancerOut {
@@ -189,6 +208,28 @@ func (c *Call) showBalancer(st *lb.State, b *lb.LoadBalancer) loadBalancerOut {
 func projectOf(b *lb.LoadBalancer) int64 { return echoed(b.Echo, "ProjectId", int64(0)) }
 
 func chargeType(b *lb.LoadBalancer) string { return echoed(b.Echo, "LBChargeType", "POSTPAID_BY_HOUR") }
+
+// internetOf reads how the traffic would be paid for.
+func internetOf(b *lb.LoadBalancer) (paid struct{ InternetChargeType string }) {
+	return echoed(b.Echo, "InternetAccessible", paid)
+}
+
+// ispOf is the line that a load balancer's address is on.
+func ispOf(b *lb.LoadBalancer) string {
+	if b.Private() {
+		return "INTERNAL"
+	}
+	return "BGP"
+}
+
+// boundTargets counts what is bound to a load balancer.
+func boundTargets(st *lb.State, id lb.BalancerID) int {
+	n := 0
+	for _, l := range listenersOf(st, id) {
+		n += targetCount(l)
+	}
+	return n
+}
 
 // echoed reads a stored echo field; or is what reads return when it was never
 // given.

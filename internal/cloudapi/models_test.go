@@ -252,6 +252,7 @@ func (m models) objectFaults(raw any, kind, at string) []string {
 var differences = map[string]string{
 	"CreateLoadBalancer in: Tags[].TagValue is optional here":                                         "an empty value may be left out",
 	"CreateTargetGroup in: Tags[].TagValue is optional here":                                          "an empty value may be left out",
+	"CloneLoadBalancer in: Tags[].TagValue is optional here":                                          "an empty value may be left out",
 	"ModifyResourceTags in: ReplaceTags[].TagValue is optional here":                                  "an empty value may be left out",
 	"RunInstances in: TagSpecification[].Tags[].Value is optional":                                    "an empty value may be left out",
 	"RunInstances in: DataDisks[].DiskSize is optional here":                                          "there are no disks; the list is only kept",
