@@ -5,12 +5,13 @@
 GO       ?= go
 FUZZTIME ?= 30s
 ROUNDS   ?= 20
+SOAK     ?= 1h
 UPFLAGS  ?=
 
 PREFIX   ?= /usr/local
 UNITS    ?= /etc/systemd/system
 
-.PHONY: build install up test generate check-generated bench soak fuzz clean
+.PHONY: build install up test generate check-generated bench soak soak-api fuzz clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/sallyport ./cmd/sallyport-node
@@ -42,6 +43,10 @@ bench:
 # The stories on real packets, over and over: what leaks or races shows here.
 soak:
 	$(GO) test -run '^TestLab$$' -count $(ROUNDS) -timeout 2h ./internal/scenario/
+
+# Random calls of the API beside a simple model of what they mean.
+soak-api:
+	SALLYPORT_MODEL_TIME=$(SOAK) $(GO) test -v -run '^TestModel$$' -timeout 0 ./internal/cloudapi/
 
 fuzz:
 	@set -e; for file in $$(grep -rl --include='*_test.go' '^func Fuzz' internal cmd); do \

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloudapi
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/sallyport/sallyport/internal/lb"
+)
+
+// inconsistencies lists what may never be in a state, however it came about:
+// references to what is not there, numbers or addresses given twice, ids that
+// are not their key, lists that hold something twice.
+func inconsistencies(s *lb.State) []string {
+	c := &checker{s: s, nums: map[uint32]string{}, addresses: map[netip.Addr]string{}}
+	for id, g := range s.Groups {
+		c.say(id == g.ID, "group %s is kept as %s", g.ID, id)
+		c.group(g)
+	}
+	for id, n := range s.Subnets {
+		c.say(id == n.ID && s.VPCs[n.VPC] != nil, "subnet %s (%s) of VPC %s", id, n.ID, n.VPC)
+		if v := s.VPCs[n.VPC]; v != nil {
+			c.say(v.Cidr.Contains(n.Cidr.Addr()) || len(v.Ranges()) > 1, "subnet %s %v outside its VPC's %v", id, n.Cidr, v.Cidr)
+		}
+	}
+	for id, i := range s.Instances {
+		c.say(id == i.ID, "instance %s is kept as %s", i.ID, id)
+		c.instance(i)
+	}
+	for id, b := range s.Balancers {
+		c.say(id == b.ID, "load balancer %s is kept as %s", b.ID, id)
+		c.balancer(b)
+	}
+	ports := map[string]lb.ListenerID{}
+	for id, l := range s.Listeners {
+		c.say(id == l.ID, "listener %s is kept as %s", l.ID, id)
+		key := fmt.Sprint(l.Balancer, l.Port)
+		c.say(ports[key] == "", "listeners %s and %s share port %d of %s", id, ports[key], l.Port, l.Balancer)
+		ports[key] = id
+		c.listener(l)
+	}
+	for id, n := range s.Nodes {
+		c.say(id == n.ID, "node %s is kept as %s", n.ID, id)
+		c.number(n.Num, "node "+string(id))
+	}
+	for id, a := range s.Addresses {
+		c.say(id == a.ID && (a.Balancer == "" || s.Balancers[a.Balancer] != nil), "EIP %s is bound to %s", id, a.Balancer)
+		c.address(a.IP, "EIP "+string(id))
+	}
+	return c.faults
+}
+
+type checker struct {
+	s         *lb.State
+	nums      map[uint32]string
+	addresses map[netip.Addr]string
+	faults    []string
+}
+
+func (c *checker) say(ok bool, format string, args ...any) {
+	if !ok {
+		c.faults = append(c.faults, fmt.Sprintf(format, args...))
+	}
+}
+
+// number checks one of the numbers that the kernel knows objects by.
+func (c *checker) number(n uint32, who string) {
+	c.say(n > 0 && n < 1<<24, "%s has number %d", who, n)
+	c.say(c.nums[n] == "", "%s and %s have number %d", who, c.nums[n], n)
+	c.nums[n] = who
+}
+
+func (c *checker) address(a netip.Addr, who string) {
+	if a.IsValid() {
+		c.say(c.addresses[a] == "", "%s and %s have address %v", who, c.addresses[a], a)
+		c.addresses[a] = who
+	}
+}
+
+// bound checks a list of bound groups.
+func (c *checker) bound(groups []lb.GroupID, who string) {
+	seen := map[lb.GroupID]bool{}
+	for _, id := range groups {
+		c.say(c.s.Groups[id] != nil, "%s binds %s, which is not there", who, id)
+		c.say(!seen[id], "%s binds %s twice", who, id)
+		seen[id] = true
+	}
+}
+
+func (c *checker) group(g *lb.SecurityGroup) {
+	ids := map[lb.RuleID]bool{}
+	for _, d := range directions() {
+		keys := map[string]bool{}
+		for i, r := range *d.stored(g) {
+			where := fmt.Sprintf("%s %s %d", g.ID, d.name, i)
+			c.say(r.ID != "" && !ids[r.ID], "%s: rule id %q is empty or there twice", where, r.ID)
+			c.say(!keys[ruleKey(r)], "%s: the rule stands twice", where)
+			c.say(r.PeerGroup == "" || c.s.Groups[r.PeerGroup] != nil, "%s names %s, which is not there", where, r.PeerGroup)
+			if err := r.Validate(""); err != nil {
+				c.say(false, "%s: %v", where, err)
+			}
+			ids[r.ID], keys[ruleKey(r)] = true, true
+		}
+	}
+}
+
+func (c *checker) instance(i *lb.Instance) {
+	who := "instance " + string(i.ID)
+	c.bound(i.Groups, who)
+	c.say(len(i.Groups) > 0 || i.Joined, "%s has no group", who)
+	c.say(i.VPC == "" || c.s.VPCs[i.VPC] != nil, "%s is in VPC %s, which is not there", who, i.VPC)
+	if i.Subnet != "" {
+		n := c.s.Subnets[i.Subnet]
+		c.say(n != nil && n.VPC == i.VPC && n.Cidr.Contains(i.Private), "%s at %v is not within its subnet %s", who, i.Private, i.Subnet)
+	}
+	c.address(i.Public, who)
+	if i.VPC == "" {
+		return
+	}
+	for id, other := range c.s.Instances {
+		c.say(id == i.ID || other.VPC != i.VPC || other.Private != i.Private, "%s and %s have %v in %s", who, id, i.Private, i.VPC)
+	}
+}
+
+func (c *checker) balancer(b *lb.LoadBalancer) {
+	who := "load balancer " + string(b.ID)
+	c.number(b.Num, who)
+	c.bound(b.Groups, who)
+	c.say(len(b.VIPs) > 0, "%s has no VIP", who)
+	c.say(b.VPC == "" || c.s.VPCs[b.VPC] != nil, "%s is in VPC %s, which is not there", who, b.VPC)
+	if !b.Private() {
+		for _, vip := range b.VIPs {
+			c.address(vip, who)
+		}
+	}
+}
+
+func (c *checker) listener(l *lb.Listener) {
+	who := "listener " + string(l.ID)
+	c.number(l.Num, who)
+	c.say(c.s.Balancers[l.Balancer] != nil, "%s belongs to %s, which is not there", who, l.Balancer)
+	c.say(l.Port > 0, "%s has no port", who)
+	c.targets(l.Targets, who)
+	places := map[string]bool{}
+	for _, r := range l.Rules {
+		place := r.Domain + r.URL
+		c.say(r.ID != "" && !places[place], "%s has %s twice", who, place)
+		places[place] = true
+		c.targets(r.Targets, who+" rule "+string(r.ID))
+	}
+}
+
+func (c *checker) targets(targets []lb.Target, who string) {
+	seen := map[string]bool{}
+	for _, t := range targets {
+		key := fmt.Sprint(t.Instance, t.Port)
+		c.number(t.Num, fmt.Sprintf("target %s of %s", key, who))
+		c.say(!seen[key], "%s has target %s twice", who, key)
+		c.say(c.s.Instances[t.Instance] != nil, "%s has target %s, which is not there", who, t.Instance)
+		c.say(t.Weight >= 0 && t.Weight <= 100 && t.Port > 0, "%s has target %+v", who, t)
+		seen[key] = true
+	}
+}
