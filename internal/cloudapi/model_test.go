@@ -162,8 +162,8 @@ func (m *model) set(id, dir string, list []modelRule, codes []string) []string {
 	return nil
 }
 
-// given gathers what rules become and what is wrong with them.
-func given(rules []writtenRule) (list []modelRule, codes []string) {
+// becoming gathers what rules become and what is wrong with them.
+func becoming(rules []writtenRule) (list []modelRule, codes []string) {
 	for _, r := range rules {
 		list, codes = append(list, r.becomes...), append(codes, r.codes...)
 	}
@@ -171,7 +171,7 @@ func given(rules []writtenRule) (list []modelRule, codes []string) {
 }
 
 func (m *model) insert(id, dir string, rules []writtenRule, index *int64, version string) []string {
-	fresh, codes := given(rules)
+	fresh, codes := becoming(rules)
 	if index != nil && *index < 0 {
 		codes = append(codes, "InvalidParameterValue.Range")
 	}
@@ -234,7 +234,7 @@ func (m *model) remove(id, dir string, indexes []int64, version string) (codes [
 
 // reset is ModifySecurityGroupPolicies with one direction and SortPolicys.
 func (m *model) reset(id, dir string, rules []writtenRule) []string {
-	fresh, codes := given(rules)
+	fresh, codes := becoming(rules)
 	return m.set(id, dir, fresh, codes)
 }
 
