@@ -15,9 +15,9 @@ func cvmActions() []Action {
 	return []Action{
 		action(serviceCVM, "RunInstances", runInstances).fails("FailedOperation.NoAvailableIpAddressCountInSubnet", "InvalidClientToken.TooLong", "InvalidInstanceName.TooLong", "InvalidParameterValue", "InvalidSecurityGroupId.NotFound", "InvalidSgId.Malformed", "InvalidZone.MismatchRegion", "LimitExceeded", "LimitExceeded.CvmsVifsPerSecGroupLimitExceeded", "ResourceNotFound"),
 		action(serviceCVM, "DescribeInstances", describeInstances).fails("InvalidFilter", "InvalidInstanceId.Malformed", "InvalidParameterCombination", "InvalidParameterValue"),
-		action(serviceCVM, "AssociateSecurityGroups", associateSecurityGroups).fails("InvalidInstanceId.NotFound", "InvalidParameterValue.LimitExceeded", "InvalidSecurityGroupId.NotFound", "InvalidSgId.Malformed", "LimitExceeded", "LimitExceeded.AssociateUSGLimitExceeded", "UnsupportedOperation.SgNumExceedLimit"),
+		action(serviceCVM, "AssociateSecurityGroups", associateSecurityGroups).fails("InvalidInstanceId.NotFound", "InvalidParameterValue.LimitExceeded", "InvalidSecurityGroupId.NotFound", "InvalidSgId.Malformed", "LimitExceeded", "LimitExceeded.AssociateUSGLimitExceeded", "LimitExceeded.CvmsVifsPerSecGroupLimitExceeded", "UnsupportedOperation.SgNumExceedLimit"),
 		action(serviceCVM, "DisassociateSecurityGroups", disassociateSecurityGroups).fails("FailedOperation.SecurityGroupActionFailed", "InvalidInstanceId.NotFound", "InvalidSecurityGroupId.NotFound"),
-		action(serviceCVM, "ModifyInstancesAttribute", modifyInstancesAttribute).fails("InvalidInstanceId.NotFound", "InvalidParameterCombination", "InvalidParameterValue", "InvalidSecurityGroupId.NotFound", "UnsupportedOperation.SgNumExceedLimit").
+		action(serviceCVM, "ModifyInstancesAttribute", modifyInstancesAttribute).fails("InvalidInstanceId.NotFound", "InvalidParameterCombination", "InvalidParameterValue", "InvalidSecurityGroupId.NotFound", "LimitExceeded.CvmsVifsPerSecGroupLimitExceeded", "UnsupportedOperation.SgNumExceedLimit").
 			like(`{"InstanceIds":["ins-1a2b3c4d"],"SecurityGroups":["sg-1a2b3c4d"]}`),
 		action(serviceCVM, "TerminateInstances", terminateInstances).fails("InvalidInstanceId.Malformed", "InvalidInstanceId.NotFound"),
 	}
