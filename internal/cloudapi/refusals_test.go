@@ -45,9 +45,9 @@ func TestRefusalsOfQuotas(t *testing.T) {
 		return `{"SecurityGroupId":"` + other + `","SecurityGroupPolicySet":{"Ingress":[` + strings.Join(list, ",") + `]}}`
 	}
 	b.refusals([]refusal{
-		{"AssociateSecurityGroups", `{"InstanceIds":["` + id + `"],"SecurityGroupIds":["` + full + `"]}`, "LimitExceeded.CvmsVifsPerSecGroupLimitExceeded", full + " would be bound to 2 instances; at most 1"},
-		{"ModifyInstancesAttribute", `{"InstanceIds":["` + id + `"],"SecurityGroups":["` + full + `"]}`, "LimitExceeded.CvmsVifsPerSecGroupLimitExceeded", full + " would be bound to 2 instances; at most 1"},
-		{"ModifySecurityGroupPolicies", rules(2), "UnsupportedOperation.ClbPolicyExceedLimit", other + " is bound to a load balancer and would have 2 rules; at most 1"},
+		{"AssociateSecurityGroups", `{"InstanceIds":["` + id + `"],"SecurityGroupIds":["` + full + `"]}`, "LimitExceeded.CvmsVifsPerSecGroupLimitExceeded", full + " would be bound to 2 instances"},
+		{"ModifyInstancesAttribute", `{"InstanceIds":["` + id + `"],"SecurityGroups":["` + full + `"]}`, "LimitExceeded.CvmsVifsPerSecGroupLimitExceeded", full + " would be bound to 2 instances"},
+		{"ModifySecurityGroupPolicies", rules(2), "UnsupportedOperation.ClbPolicyExceedLimit", "would have 2 rules"},
 		{"ModifySecurityGroupPolicies", rules(4), "LimitExceeded.SecurityGroupPolicySet", "would have 4 rules in this direction; at most 3"},
 	})
 	var named []string
