@@ -64,10 +64,11 @@ func accesses() map[string]access {
 		{toRead, true, `DescribeLoadBalancers DescribeListeners DescribeTargets DescribeTargetHealth DescribeTaskStatus
 			DescribeSecurityGroups DescribeSecurityGroupPolicies DescribeSecurityGroupAssociationStatistics SearchSecurityGroups
 			DescribeSecurityGroupExpandedPolicies DescribeSecurityGroupReferences DescribeSecurityGroupLimits DescribeTemplateLimits
+			DescribeAssistantCidr DescribeUsedIpAddress DescribeVpcPrivateIpAddresses DescribeNetworkInterfaces
 			DescribeAddressTemplates DescribeAddressTemplateGroups DescribeServiceTemplates DescribeServiceTemplateGroups
 			DescribeVpcs DescribeSubnets DescribeRouteTables DescribeInstances DescribeResourceTagsByResourceIds
 			DescribeLBListeners DescribeLoadBalancersDetail DescribeLoadBalancerOverview DescribeQuota DescribeResources DescribeRewrite`},
-		{toRead, false, `DescribeStatus DescribeVerdicts DescribeRuleCounters DescribeHosts DescribeSeries DescribeConfiguration DescribeEffectiveRules ExplainPath
+		{toRead, false, `DescribeStatus DescribeVerdicts DescribeRuleCounters DescribeHosts DescribeSeries DescribeConfiguration DescribeEffectiveRules ExplainPath CheckAssistantCidr
 			DescribeAddresses DescribeAddressQuota DescribeBandwidthPackages DescribeTaskResult
 			DescribeTargetGroups DescribeTargetGroupList DescribeTargetGroupInstances`},
 		{toWrite, true, `CreateLoadBalancer ModifyLoadBalancerAttributes DeleteLoadBalancer SetLoadBalancerSecurityGroups SetSecurityGroupForLoadbalancers
@@ -77,10 +78,11 @@ func accesses() map[string]access {
 			ModifyLoadBalancersProject SetLoadBalancerStartStatus ModifyTargetPort ModifyTargetWeight
 			CreateSecurityGroup CreateSecurityGroupWithPolicies CreateDefaultSecurityGroup ModifySecurityGroupAttribute DeleteSecurityGroup
 			CreateSecurityGroupPolicies ModifySecurityGroupPolicies ReplaceSecurityGroupPolicy DeleteSecurityGroupPolicies SetSecurityGroupPolicies
-			ReplaceSecurityGroupPolicies CloneSecurityGroup
+			ReplaceSecurityGroupPolicies CloneSecurityGroup AssociateNetworkInterfaceSecurityGroups DisassociateNetworkInterfaceSecurityGroups
 			RunInstances TerminateInstances ModifyInstancesAttribute AssociateSecurityGroups DisassociateSecurityGroups
 			ModifyResourceTags`},
 		{toWrite, false, `CreateVpc ModifyVpcAttribute DeleteVpc CreateSubnet ModifySubnetAttribute DeleteSubnet
+			CreateAssistantCidr ModifyAssistantCidr DeleteAssistantCidr ReplaceRouteTableAssociation
 			CreateAddressTemplate ModifyAddressTemplateAttribute DeleteAddressTemplate
 			CreateAddressTemplateGroup ModifyAddressTemplateGroupAttribute DeleteAddressTemplateGroup
 			CreateServiceTemplate ModifyServiceTemplateAttribute DeleteServiceTemplate

@@ -187,6 +187,8 @@ func fillValue(f *field, v *value, name string, optional bool) any {
 		return "vpc-shared00"
 	case strings.Contains(f.name, "SubnetId"):
 		return "subnet-share"
+	case strings.Contains(f.name, "IpAddress"):
+		return "10.0.0.7"
 	}
 	return "x"
 }

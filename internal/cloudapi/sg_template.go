@@ -158,7 +158,7 @@ func (c *Call) newTemplate(k templateKind, t *lb.Template, tags []Tag) error {
 		if err := c.checkTemplate(st, k, t); err != nil {
 			return err
 		}
-		t.ID = newID(k.prefix, st.Templates)
+		t.ID = makeID(c, k.prefix, st.Templates)
 		t.Created = c.Now().UTC()
 		t.Updated = t.Created
 		tx.PutTemplate(t)

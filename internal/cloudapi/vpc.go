@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/sallyport/sallyport/internal/lb"
@@ -19,30 +20,34 @@ func vpcActions() []Action {
 		action(serviceVPC, "DescribeVpcs", describeVpcs).fails("InvalidParameter.Coexist", "InvalidParameter.FilterInvalidKey", "InvalidParameterValue.Malformed", "ResourceNotFound"),
 		action(serviceVPC, "ModifyVpcAttribute", modifyVpcAttribute).fails("InvalidParameterValue", "ResourceNotFound"),
 		action(serviceVPC, "DeleteVpc", deleteVpc).fails("ResourceInUse", "ResourceNotFound"),
-	}, vpcSubnetActions(), sgActions())
+	}, assistantActions(), vpcAddressActions(), interfaceActions(), vpcSubnetActions(), sgActions())
 }
 
 type vpcOut struct {
-	VpcId           string
-	VpcName         string
-	CidrBlock       string
-	Ipv6CidrBlock   string
-	IsDefault       bool
-	EnableMulticast bool
-	EnableDhcp      bool
-	CreatedTime     string
-	DnsServerSet    []string
-	DomainName      string
-	DhcpOptionsId   string
-	TagSet          []Tag
+	VpcId            string
+	VpcName          string
+	CidrBlock        string
+	Ipv6CidrBlock    string
+	IsDefault        bool
+	EnableMulticast  bool
+	EnableDhcp       bool
+	CreatedTime      string
+	DnsServerSet     []string
+	DomainName       string
+	DhcpOptionsId    string
+	TagSet           []Tag
+	AssistantCidrSet []assistantOut
+	// What a VPC publishes to networks beyond it: nothing.
+	EnableRouteVpcPublish, EnableRouteVpcPublishIpv6 bool
 }
 
-func vpcToOut(v *lb.VPC) vpcOut {
+func vpcToOut(st *lb.State, v *lb.VPC) vpcOut {
 	multicast, err := flag("", echoed(v.Echo, "EnableMulticast", ""))
 	return vpcOut{
 		VpcId: string(v.ID), VpcName: v.Name, CidrBlock: v.Cidr.String(), IsDefault: v.IsDefault,
 		EnableMulticast: multicast && err == nil, CreatedTime: stamp(v.Created), TagSet: tagsOut(v.Tags),
 		DnsServerSet: echoed(v.Echo, "DnsServers", []string{}), DomainName: echoed(v.Echo, "DomainName", ""),
+		AssistantCidrSet: assistantsOut(st, v),
 	}
 }
 
@@ -77,8 +82,8 @@ func createVpc(c *Call, in *createVpcIn) (*createVpcOut, error) {
 	if v.Cidr, err = networkCidr("CidrBlock", in.CidrBlock, 12, 28); err != nil {
 		return nil, err
 	}
-	if !slices.ContainsFunc(privateNetworks(), func(p netip.Prefix) bool { return p.Contains(v.Cidr.Addr()) }) {
-		return nil, refuse(lb.Range, "CidrBlock", in.CidrBlock+" is not a private network", "lie within 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16")
+	if err := privateRange("CidrBlock", v.Cidr); err != nil {
+		return nil, err
 	}
 	if v.Tags, err = tagsIn("Tags", in.Tags); err != nil {
 		return nil, err
@@ -91,7 +96,15 @@ func createVpc(c *Call, in *createVpcIn) (*createVpcOut, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &createVpcOut{vpcToOut(v)}, nil
+	return &createVpcOut{vpcToOut(c.State(), v)}, nil
+}
+
+// privateRange refuses what is no part of a private network.
+func privateRange(field string, p netip.Prefix) error {
+	if !slices.ContainsFunc(privateNetworks(), func(n netip.Prefix) bool { return n.Contains(p.Addr()) }) {
+		return refuse(lb.Range, field, p.String()+" is not a private network", "lie within 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16")
+	}
+	return nil
 }
 
 func privateNetworks() []netip.Prefix {
@@ -147,12 +160,15 @@ type describeVpcsOut struct {
 
 // describeVpcs lists VPCs, oldest first.
 func describeVpcs(c *Call, in *describeVpcsIn) (*describeVpcsOut, error) {
+	st := c.State()
 	vpcs, total, err := listObjects(c, query[lb.VPCID, lb.VPC]{
 		field: "VpcIds", ids: in.VpcIds, filters: in.Filters, text: in.TextPaging,
-		objects: c.State().VPCs, find: findVPC,
+		objects: st.VPCs, find: findVPC,
+		match: map[string]func(*lb.VPC, string) bool{
+			"vpc-name": func(v *lb.VPC, text string) bool { return strings.Contains(v.Name, text) },
+		},
 		keys: map[string]func(*lb.VPC) []string{
 			"vpc-id":     func(v *lb.VPC) []string { return []string{string(v.ID)} },
-			"vpc-name":   func(v *lb.VPC) []string { return []string{v.Name} },
 			"cidr-block": func(v *lb.VPC) []string { return []string{v.Cidr.String()} },
 			"is-default": func(v *lb.VPC) []string { return []string{strconv.FormatBool(v.IsDefault)} },
 		},
@@ -164,7 +180,7 @@ func describeVpcs(c *Call, in *describeVpcsIn) (*describeVpcsOut, error) {
 	}
 	out := &describeVpcsOut{TotalCount: total}
 	for _, v := range vpcs {
-		out.VpcSet = append(out.VpcSet, vpcToOut(v))
+		out.VpcSet = append(out.VpcSet, vpcToOut(st, v))
 	}
 	return out, nil
 }

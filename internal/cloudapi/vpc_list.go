@@ -20,7 +20,8 @@ type query[K ~string, V any] struct {
 	ids     []string
 	filters []Filter
 	text    TextPaging // vpc; or
-	paging  Paging     // cvm
+	paging  Paging     // cvm; or
+	whole   bool       // all of it: the caller cuts its own page
 	objects map[K]*V
 	find    func(st *lb.State, field, id string) (*V, error) // nil, nil: leave it out
 	keys    map[string]func(*V) []string                     // filters by name
@@ -69,6 +70,9 @@ func listObjects[K ~string, V any](c *Call, q query[K, V]) ([]*V, int, error) {
 		return nil, 0, err
 	}
 	slices.SortFunc(items, q.order)
+	if q.whole {
+		return items, len(items), nil
+	}
 	paging := q.paging
 	if q.text != (TextPaging{}) {
 		if paging, err = q.text.numbers(); err != nil {

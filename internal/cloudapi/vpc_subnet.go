@@ -4,6 +4,8 @@ package cloudapi
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,13 +14,12 @@ import (
 )
 
 func vpcSubnetActions() []Action {
-	return []Action{
+	return append(routeActions(),
 		action(serviceVPC, "CreateSubnet", createSubnet).fails("InvalidParameterValue", "InvalidParameterValue.Range", "InvalidParameterValue.SubnetConflict", "InvalidParameterValue.SubnetRange", "ResourceNotFound"),
 		action(serviceVPC, "DescribeSubnets", describeSubnets).fails("ResourceNotFound"),
 		action(serviceVPC, "ModifySubnetAttribute", modifySubnetAttribute).fails("InvalidParameterValue", "ResourceNotFound"),
 		action(serviceVPC, "DeleteSubnet", deleteSubnet).fails("ResourceInUse", "ResourceNotFound"),
-		action(serviceVPC, "DescribeRouteTables", describeRouteTables).fails("InvalidParameter.FilterInvalidKey", "InvalidParameterValue.Malformed", "ResourceNotFound"),
-	}
+	)
 }
 
 type subnetOut struct {
@@ -91,8 +92,8 @@ func createSubnet(c *Call, in *createSubnetIn) (*createSubnetOut, error) {
 		if err != nil {
 			return err
 		}
-		if v.Cidr.Bits() > n.Cidr.Bits() || !v.Cidr.Contains(n.Cidr.Addr()) {
-			return errorf("InvalidParameterValue.SubnetRange", "CidrBlock: %v is not within the VPC's %v; choose a part of it", n.Cidr, v.Cidr)
+		if !slices.ContainsFunc(v.Ranges(), func(p netip.Prefix) bool { return within(n.Cidr, p) }) {
+			return errorf("InvalidParameterValue.SubnetRange", "CidrBlock: %v is not within the VPC's %v; choose a part of one of them", n.Cidr, v.Ranges())
 		}
 		for _, id := range sortedKeys(st.Subnets) {
 			if other := st.Subnets[id]; other.VPC == v.ID && other.Cidr.Overlaps(n.Cidr) {
@@ -108,6 +109,9 @@ func createSubnet(c *Call, in *createSubnetIn) (*createSubnetOut, error) {
 	}
 	return &createSubnetOut{subnetToOut(c.State(), n)}, nil
 }
+
+// within reports whether a range is a part of another, or the same.
+func within(p, of netip.Prefix) bool { return of.Bits() <= p.Bits() && of.Contains(p.Addr()) }
 
 // findSubnet finds a subnet by its id.
 func findSubnet(st *lb.State, field, id string) (*lb.Subnet, error) {
@@ -217,91 +221,4 @@ func deleteSubnet(c *Call, in *deleteSubnetIn) (*done, error) {
 		tx.DeleteSubnet(n.ID)
 		return nil
 	})
-}
-
-type routeAssociationOut struct{ SubnetId, RouteTableId string }
-
-type routeOut struct {
-	RouteId              int
-	RouteItemId          string
-	RouteTableId         string
-	DestinationCidrBlock string
-	GatewayType          string
-	GatewayId            string
-	RouteType            string
-	RouteDescription     string
-	Enabled              bool
-}
-
-type routeTableOut struct {
-	VpcId          string
-	RouteTableId   string
-	RouteTableName string
-	Main           bool
-	CreatedTime    string
-	AssociationSet []routeAssociationOut
-	RouteSet       []routeOut
-	TagSet         []Tag
-}
-
-// mainRoutes is a VPC's only route table: its own range, for all subnets.
-func mainRoutes(st *lb.State, v *lb.VPC) routeTableOut {
-	id := mainTable(v.ID)
-	out := routeTableOut{
-		VpcId: string(v.ID), RouteTableId: id, RouteTableName: "default", Main: true, CreatedTime: stamp(v.Created),
-		RouteSet: []routeOut{{RouteItemId: "rti-" + strings.TrimPrefix(id, "rtb-"), RouteTableId: id, DestinationCidrBlock: v.Cidr.String(),
-			GatewayType: "LOCAL_GATEWAY", GatewayId: "Local", RouteType: "STATIC", RouteDescription: "within the VPC", Enabled: true}},
-	}
-	for _, n := range sortedKeys(st.Subnets) {
-		if st.Subnets[n].VPC == v.ID {
-			out.AssociationSet = append(out.AssociationSet, routeAssociationOut{string(n), id})
-		}
-	}
-	return out
-}
-
-type describeRouteTablesIn struct {
-	RouteTableIds []string `tc:""`
-	Filters       []Filter `tc:""`
-	TextPaging
-	NeedRouterInfo *bool `tc:""` // routes are always there
-}
-
-type describeRouteTablesOut struct {
-	TotalCount    int
-	RouteTableSet []routeTableOut
-}
-
-// describeRouteTables lists the one table that each VPC has. Tables cannot be
-// made or changed.
-func describeRouteTables(c *Call, in *describeRouteTablesIn) (*describeRouteTablesOut, error) {
-	st := c.State()
-	vpcs, total, err := listObjects(c, query[lb.VPCID, lb.VPC]{
-		field: "RouteTableIds", ids: in.RouteTableIds, filters: in.Filters, text: in.TextPaging,
-		objects: st.VPCs,
-		find: func(st *lb.State, field, id string) (*lb.VPC, error) {
-			if !hasShape("rtb-", id) {
-				return nil, refuse(lb.Malformed, field, strconv.Quote(clip(id, 40))+" is not the id of a route table", "ids look like rtb-12345678")
-			}
-			if v := st.VPCs["vpc-"+lb.VPCID(strings.TrimPrefix(id, "rtb-"))]; v != nil {
-				return v, nil
-			}
-			return nil, refuse(lb.NotFound, field, "there is no route table "+id, "each VPC has one")
-		},
-		keys: map[string]func(*lb.VPC) []string{
-			"vpc-id":           func(v *lb.VPC) []string { return []string{string(v.ID)} },
-			"route-table-id":   func(v *lb.VPC) []string { return []string{mainTable(v.ID)} },
-			"route-table-name": func(*lb.VPC) []string { return []string{"default"} },
-			"association.main": func(*lb.VPC) []string { return []string{"true"} },
-		},
-		order: func(a, b *lb.VPC) int { return older(a.Created, b.Created, a.ID, b.ID) },
-	})
-	if err != nil {
-		return nil, err
-	}
-	out := &describeRouteTablesOut{TotalCount: total}
-	for _, v := range vpcs {
-		out.RouteTableSet = append(out.RouteTableSet, mainRoutes(st, v))
-	}
-	return out, nil
 }

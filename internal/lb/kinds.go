@@ -88,4 +88,4 @@ func BasicNetwork() netip.Prefix {
 }
 
 // Ranges are all address ranges of the VPC, its own first.
-func (v *VPC) Ranges() []netip.Prefix { return []netip.Prefix{v.Cidr} }
+func (v *VPC) Ranges() []netip.Prefix { return append([]netip.Prefix{v.Cidr}, v.Assistant...) }

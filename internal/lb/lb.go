@@ -106,6 +106,7 @@ type VPC struct {
 	ID        VPCID
 	Name      string
 	Cidr      netip.Prefix
+	Assistant []netip.Prefix `json:",omitempty"` // further ranges, in the order in which they were added
 	IsDefault bool
 	Created   time.Time
 	Tags      Tags
