@@ -131,12 +131,7 @@ func (e *explainer) through(id string, p lb.Packet) error {
 	if err != nil {
 		return err
 	}
-	for _, vip := range b.VIPs {
-		if vip.Is4() == p.Src.Is4() {
-			p.Dst = vip
-		}
-	}
-	if !p.Dst.IsValid() {
+	if p.Dst = dialled(e.state, b, p.Src); !p.Dst.IsValid() {
 		return refuse(lb.Invalid, "Source", fmt.Sprintf("%s has no VIP of the family of %v", id, p.Src), "give a source of the VIP's family")
 	}
 	e.out.Destination = endpoint(p)
@@ -164,6 +159,20 @@ func (e *explainer) through(id string, p lb.Packet) error {
 	}
 	e.out.Text = e.sentence(way)
 	return nil
+}
+
+// dialled is the address that a client would use: of its own family, and the
+// EIP of a private load balancer whose network it is not in.
+func dialled(st *lb.State, b *lb.LoadBalancer, src netip.Addr) netip.Addr {
+	if b.EIP.IsValid() && b.EIP.Is4() == src.Is4() && !slices.ContainsFunc(st.Networks(b), func(n netip.Prefix) bool { return n.Contains(src) }) {
+		return b.EIP
+	}
+	for _, vip := range b.VIPs {
+		if vip.Is4() == src.Is4() {
+			return vip
+		}
+	}
+	return netip.Addr{}
 }
 
 func endpoint(p lb.Packet) string {
@@ -225,6 +234,8 @@ func gateText(st *lb.State, v policy.Verdict) string {
 		return "the load balancer passes to target, so this gate is not asked"
 	case policy.NoListener:
 		return "no listener is on that port"
+	case policy.SystemRule:
+		return fmt.Sprintf("system rule %d %s: %s", v.Pos, did, policy.SystemRules()[v.Pos-1].Text)
 	case policy.Hairpin:
 		return "the client would be its own target"
 	}

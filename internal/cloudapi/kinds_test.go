@@ -225,3 +225,58 @@ func TestSourceIPTypeDefault(t *testing.T) {
 		}
 	}
 }
+
+// Explain, the listing of effective rules, status and verdict lines name system
+// rules by their number.
+func TestSystemRulesAreVisible(t *testing.T) {
+	n := newNet(t)
+	clb := n.private()
+	eip := n.allocate(`{}`)[0]
+	var made struct{ InstanceIdSet, ListenerIds []string }
+	n.must("RunInstances", n.q(`{"VirtualPrivateCloud":{"VpcId":"$vpc","SubnetId":"$subnet"}}`), &made)
+	instance := made.InstanceIdSet[0]
+	n.must("CreateListener", `{"LoadBalancerId":"`+clb+`","Ports":[80],"Protocol":"TCP","HealthCheck":{"SourceIpType":1}}`, &made)
+	n.must("RegisterTargets", `{"LoadBalancerId":"`+clb+`","ListenerId":"`+made.ListenerIds[0]+`","Targets":[{"InstanceId":"`+instance+`","Port":8080}]}`, nil)
+	explain := func(source string) explainPathOut {
+		var out explainPathOut
+		n.must("ExplainPath", `{"LoadBalancerId":"`+clb+`","Port":80,"Source":"`+source+`"}`, &out)
+		return out
+	}
+	far := explain("203.0.113.9")
+	if g := far.Gates[0]; far.Admitted || g.Reason != "system_rule" || g.PolicyId != "sys-8" || g.PolicyIndex != 7 || !strings.Contains(far.Text, "system rule 8 refuses it") || far.Destination != "10.20.1.2:80" {
+		t.Errorf("from outside: %+v", far)
+	}
+	if near := explain("10.20.200.7"); near.Gates[0].Reason != "no_groups" {
+		t.Errorf("from inside: %+v", near)
+	}
+	n.must("AssociateAddress", `{"AddressId":"`+eip+`","InstanceId":"`+clb+`"}`, nil)
+	if far := explain("203.0.113.9"); far.Gates[0].Reason != "no_groups" || far.Destination != "192.0.2.65:80" {
+		t.Errorf("by the EIP: %+v", far)
+	}
+	if near := explain("10.20.200.7"); near.Destination != "10.20.1.2:80" {
+		t.Errorf("from inside, with an EIP: %+v", near)
+	}
+	rules := func(params string) string {
+		var out describeEffectiveRulesOut
+		n.must("DescribeEffectiveRules", params, &out)
+		var all []string
+		for _, r := range out.System {
+			all = append(all, r.PolicyId+" "+r.Action+" "+r.Text)
+		}
+		return strings.Join(all, "\n")
+	}
+	if got := rules(`{"LoadBalancerId":"` + clb + `"}`); got != "sys-8 DROP to the VIP 10.20.1.2 from outside 10.20.0.0/16, the network of this private load balancer" {
+		t.Errorf("of the load balancer:\n%s", got)
+	}
+	if got := rules(`{"InstanceId":"` + instance + `"}`); !strings.HasSuffix(got, "sys-6 ACCEPT health checks of "+clb+" "+made.ListenerIds[0]+" from 100.64.0.0/16 to port 8080, through the tunnel") {
+		t.Errorf("of the instance:\n%s", got)
+	}
+	var status describeStatusOut
+	if n.must("DescribeStatus", `{}`, &status); status.Targets[0].ProbeSystemRule != 6 {
+		t.Errorf("got %+v", status.Targets)
+	}
+	line := verdictLine(verdictOut{Action: "DROP", Gate: "clb", Reason: "system_rule", PolicyId: "sys-8", PolicyPosition: 8})
+	if !strings.HasSuffix(line, ": system rule 8") {
+		t.Error(line)
+	}
+}

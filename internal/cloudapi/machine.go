@@ -13,6 +13,7 @@ import (
 
 	"github.com/sallyport/sallyport/internal/control"
 	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/path"
 	"github.com/sallyport/sallyport/internal/policy"
 	"github.com/sallyport/sallyport/internal/store"
 )
@@ -228,14 +229,14 @@ func describeEffectiveRules(c *Call, in *describeEffectiveRulesIn) (*describeEff
 			return nil, errorf("InvalidInstanceId.NotFound", "InstanceId: there is no instance %s; DescribeInstances lists them", clip(in.InstanceId, 40))
 		}
 		groups, out.Gate = i.Groups, gateOf(st, i.ID)
-		out.System = systemRules(policy.GateCVM, func(int) bool { return true })
+		out.System = systemRules(path.StandingOfInstance(st, i))
 	default:
 		b := st.Balancers[lb.BalancerID(in.LoadBalancerId)]
 		if b == nil {
 			return nil, errorf("InvalidParameter.LBIdNotFound", "LoadBalancerId: there is no load balancer %s; DescribeLoadBalancers lists them", clip(in.LoadBalancerId, 40))
 		}
 		groups = b.Groups
-		out.System = systemRules(policy.GateCLB, func(n int) bool { return n != policy.SystemPrivate || b.Private() })
+		out.System = systemRules(path.StandingOfBalancer(st, b))
 	}
 	out.Ingress = effectiveRules(st, groups, func(g *lb.SecurityGroup) []lb.PolicyRule { return g.Ingress })
 	if in.InstanceId != "" {
@@ -244,12 +245,9 @@ func describeEffectiveRules(c *Call, in *describeEffectiveRulesIn) (*describeEff
 	return out, nil
 }
 
-func systemRules(gate policy.Gate, has func(number int) bool) []systemRuleOut {
+func systemRules(standing []policy.Standing) []systemRuleOut {
 	var all []systemRuleOut
-	for _, r := range policy.SystemRules() {
-		if r.Gate != gate || !has(r.Number) {
-			continue
-		}
+	for _, r := range standing {
 		all = append(all, systemRuleOut{Number: r.Number, PolicyId: string(policy.SystemRuleID(r.Number)),
 			Direction: cmp.Or(directionWord(r.Direction), "both"), Action: r.Action.String(), Text: r.Text})
 	}

@@ -57,6 +57,7 @@ type targetStatus struct {
 	Port                                               int
 	Health                                             string
 	HealthReason                                       *healthReason
+	ProbeSystemRule                                    int // that admits its probes at gate 2; 0: the instance's groups judge them
 }
 
 func describeStatus(c *Call, _ *describeStatusIn) (*describeStatusOut, error) {
@@ -76,9 +77,13 @@ func describeStatus(c *Call, _ *describeStatusIn) (*describeStatusOut, error) {
 
 func (v healthView) status(b *lb.LoadBalancer, l *lb.Listener, rule lb.LocationID, check lb.HealthCheck, targets []lb.Target) []targetStatus {
 	var all []targetStatus
+	system := 0
+	if check.On && !b.PassToTarget && !b.ProbesNeedRule(check) {
+		system = policy.ProbeRule(check)
+	}
 	for _, t := range targets {
 		word, reason := v.judge(b, check, t)
-		all = append(all, targetStatus{string(b.ID), string(l.ID), string(rule), string(t.Instance), int(t.Port), word, reason})
+		all = append(all, targetStatus{string(b.ID), string(l.ID), string(rule), string(t.Instance), int(t.Port), word, reason, system})
 	}
 	return all
 }
@@ -259,6 +264,8 @@ func verdictLine(v verdictOut) string {
 	because := v.Reason
 	if v.SecurityGroupId != "" {
 		because = fmt.Sprintf("%s rule %d %s", v.SecurityGroupId, v.PolicyPosition, v.PolicyId)
+	} else if v.PolicyPosition > 0 {
+		because = fmt.Sprintf("system rule %d", v.PolicyPosition)
 	}
 	object := v.InstanceId
 	if v.Gate == policy.GateCLB.String() || object == "" {

@@ -27,13 +27,14 @@ const namedRevisions = 16
 type names struct {
 	listeners map[uint32]snapshot.Listener
 	targets   map[uint32]snapshot.TargetID
+	exempt    map[uint32]int // the system rule that admits a target's probes, by target
 	instances map[netip.Addr]lb.InstanceID
 	rules     map[lb.Revision]map[uint32]policy.RuleRef // by counter slot
 	order     []lb.Revision
 }
 
 func newNames() *names {
-	return &names{map[uint32]snapshot.Listener{}, map[uint32]snapshot.TargetID{}, map[netip.Addr]lb.InstanceID{},
+	return &names{map[uint32]snapshot.Listener{}, map[uint32]snapshot.TargetID{}, map[uint32]int{}, map[netip.Addr]lb.InstanceID{},
 		map[lb.Revision]map[uint32]policy.RuleRef{}, nil}
 }
 
@@ -45,6 +46,9 @@ func (n *names) learn(s *snapshot.Snapshot, rules map[uint32]policy.RuleRef) {
 	}
 	for _, t := range s.Targets {
 		n.targets[t.Num] = t.ID
+		if n.exempt[t.Num] = policy.SystemProbeKind; t.ProbeSource.Is4() && t.ProbeSource.As4()[0] == 100 && t.ProbeSource.As4()[1] == 64 {
+			n.exempt[t.Num] = policy.SystemProbeRange
+		}
 	}
 	for _, i := range s.Instances {
 		for _, a := range i.Addrs {
@@ -122,6 +126,10 @@ func (d *Datapath) event(e *GatewayEvent) flow.Event {
 	}
 	if id, ok := d.names.instances[own]; ok {
 		out.Instance = id
+	}
+	if out.Verdict.Reason == policy.SystemRule && out.Verdict.Gate == policy.GateCVM && d.names.exempt[e.Target] != 0 {
+		out.Verdict.Pos = d.names.exempt[e.Target]
+		out.Verdict.Rule = policy.SystemRuleID(out.Verdict.Pos)
 	}
 	if out.Verdict.Reason == policy.RuleMatched || out.Verdict.Reason == policy.SystemRule && e.Counter != 0 {
 		if r, ok := d.names.rule(out.Revision, e.Counter); ok {

@@ -4,6 +4,7 @@ package lb
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -70,15 +71,28 @@ type Address struct {
 }
 
 // Networks are the ranges that make up a load balancer's own network: those of
-// its VPC, or the basic network's.
+// its VPC and the addresses of machines that joined it from elsewhere, or the
+// basic network. The cost is O(instances).
 func (s *State) Networks(b *LoadBalancer) []netip.Prefix {
 	if b.Basic() {
 		return []netip.Prefix{BasicNetwork()}
 	}
-	if v := s.VPCs[b.VPC]; v != nil {
-		return v.Ranges()
+	v := s.VPCs[b.VPC]
+	if v == nil {
+		return nil
 	}
-	return nil
+	networks := v.Ranges()
+	for _, i := range s.Instances {
+		if !i.Joined || i.VPC != b.VPC {
+			continue
+		}
+		for _, a := range append([]netip.Addr{i.Private}, i.Others...) {
+			if a.IsValid() && !slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(a) }) {
+				networks = append(networks, netip.PrefixFrom(a, a.BitLen()))
+			}
+		}
+	}
+	return networks
 }
 
 // BasicNetwork is the one network of all instances and private load balancers

@@ -25,6 +25,7 @@ type Resolver struct {
 	state   *lb.State
 	members map[lb.GroupID][]netip.Prefix    // nil until a rule names a group
 	peers   map[lb.TemplateID][]netip.Prefix // of address templates that rules have named
+	beyond  map[lb.VPCID][]netip.Prefix      // outside the network; nil until a private load balancer asks
 }
 
 // NewResolver makes a Resolver for the state, which must not change.

@@ -68,11 +68,23 @@ func (v *Resolver) Gate1(b *lb.LoadBalancer, dialled netip.Addr) []Group {
 		return groups
 	}
 	number := SystemPrivate
-	outside := Group{Rules: []Rule{{ID: SystemRuleID(number), Pos: number, Action: lb.Drop, Peers: Outside(v.state.Networks(b)), Reason: SystemRule}}}
+	outside := Group{Rules: []Rule{{ID: SystemRuleID(number), Pos: number, Action: lb.Drop, Peers: v.outside(b), Reason: SystemRule}}}
 	if len(groups) == 0 {
 		outside.Rules = append(outside.Rules, Rule{Action: lb.Accept, Peers: Outside(nil), Reason: NoGroups})
 	}
 	return append([]Group{outside}, groups...)
+}
+
+// outside is every address that is not of the balancer's network, found once
+// for each network.
+func (v *Resolver) outside(b *lb.LoadBalancer) []netip.Prefix {
+	if v.beyond == nil {
+		v.beyond = make(map[lb.VPCID][]netip.Prefix)
+	}
+	if _, known := v.beyond[b.VPC]; !known {
+		v.beyond[b.VPC] = Outside(v.state.Networks(b))
+	}
+	return v.beyond[b.VPC]
 }
 
 // Outside is every address of both families that is in none of the networks,
