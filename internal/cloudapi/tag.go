@@ -89,6 +89,18 @@ func taggables() []taggable {
 				v.Tags = tags
 				tx.PutVPC(&v)
 			}},
+		{"vpc", "eip",
+			func(st *lb.State, id string) (lb.Tags, bool) {
+				if a := st.Addresses[lb.AddressID(id)]; a != nil {
+					return a.Tags, true
+				}
+				return nil, false
+			},
+			func(tx *store.Tx, id string, tags lb.Tags) {
+				a := *tx.State().Addresses[lb.AddressID(id)]
+				a.Tags = tags
+				tx.PutAddress(&a)
+			}},
 		{"vpc", "subnet",
 			func(st *lb.State, id string) (lb.Tags, bool) {
 				if n := st.Subnets[lb.SubnetID(id)]; n != nil {
@@ -111,7 +123,7 @@ func findTaggable(field, service, prefix string) (taggable, error) {
 		}
 	}
 	return taggable{}, refuse(lb.Unsupported, field, fmt.Sprintf("resources %s/%s have no tags here", clip(service, 40), clip(prefix, 40)),
-		"served: clb/clb, clb/targetgroup, cvm/instance, cvm/sg, vpc/vpc, vpc/subnet")
+		"served: clb/clb, clb/targetgroup, cvm/instance, cvm/sg, vpc/vpc, vpc/subnet, vpc/eip")
 }
 
 type describeTagsIn struct {

@@ -46,8 +46,15 @@ func (v *visit) set(g guard, ids []string) error {
 // tried.
 type preview struct {
 	Dir    string
+	System []systemRule // judged before the groups
 	Groups []previewGroup
 	Gate   int
+}
+
+// A systemRule is a rule that nobody wrote and nobody can remove.
+type systemRule struct {
+	Number                  int
+	Direction, Action, Text string
 }
 
 type previewGroup struct {
@@ -55,8 +62,18 @@ type previewGroup struct {
 	Rows []ruleRow
 }
 
-func (v *visit) preview(ids []string, gate int) (preview, []group, error) {
+// preview reads the rules of an object's gate; field names the object's id.
+func (v *visit) preview(field, id string, ids []string, gate int) (preview, []group, error) {
 	p := preview{Dir: v.dir(), Gate: gate}
+	var effective struct{ System []systemRule }
+	if err := v.do(ourVersion, "DescribeEffectiveRules", m{field: id}, &effective); err != nil {
+		return p, nil, err
+	}
+	for _, r := range effective.System {
+		if r.Direction == "both" || r.Direction == p.Dir {
+			p.System = append(p.System, r)
+		}
+	}
 	groups, err := v.named(ids)
 	if err != nil {
 		return p, nil, err
@@ -95,7 +112,7 @@ func (v *visit) showBalancerSecurity(f form) error {
 		return err
 	}
 	d := guardData{Guard: guard{"clb", b.LoadBalancerId, b.LoadBalancerName, b.SecureGroups}, B: b, Moved: v.r.URL.Query().Get("moved"), F: f}
-	if d.Preview, d.Groups, err = v.preview(b.SecureGroups, 1); err != nil {
+	if d.Preview, d.Groups, err = v.preview("LoadBalancerId", b.LoadBalancerId, b.SecureGroups, 1); err != nil {
 		return err
 	}
 	if d.Exposed, err = v.exposed(b.LoadBalancerId); err != nil {
@@ -113,7 +130,7 @@ func (v *visit) showInstanceSecurity(f form) error {
 		return err
 	}
 	d := guardData{Guard: guard{"cvm", i.InstanceId, i.InstanceName, i.SecurityGroupIds}, I: i, Moved: v.r.URL.Query().Get("moved"), F: f}
-	if d.Preview, d.Groups, err = v.preview(i.SecurityGroupIds, 2); err != nil {
+	if d.Preview, d.Groups, err = v.preview("InstanceId", i.InstanceId, i.SecurityGroupIds, 2); err != nil {
 		return err
 	}
 	d.Was = strings.Join(d.Guard.Bound, ",")

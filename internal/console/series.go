@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sallyport/sallyport/internal/cloudapi"
@@ -190,6 +191,9 @@ func ruleName(s series, names map[string]string) (name, href string) {
 			return "implicit last rule of " + s.Object, Root + "clb/" + s.Object + "/security"
 		}
 		return "implicit last rule of " + s.Object, Root + "cvm/" + s.Object + "/security"
+	}
+	if number, ok := strings.CutPrefix(s.PolicyId, "sys-"); ok {
+		return "system rule " + number, Root + "verdicts?" + query("gate", s.Gate, "clb", s.LoadBalancerId)
 	}
 	name = names[s.SecurityGroupId]
 	if s.Direction == dirOut {
