@@ -118,7 +118,7 @@ func createTargetGroup(c *Call, in *createTargetGroupIn) (*createTargetGroupOut,
 		if err != nil {
 			return err
 		}
-		g := &lb.TargetGroup{ID: newID("lbtg-", st.TargetGroups), Name: in.TargetGroupName, VPC: network, Type: lb.TargetGroupV1, Port: uint16(in.Port), Created: c.Now().UTC(), Tags: tags}
+		g := &lb.TargetGroup{ID: makeID(c, "lbtg-", st.TargetGroups), Name: in.TargetGroupName, VPC: network, Type: lb.TargetGroupV1, Port: uint16(in.Port), Created: c.Now().UTC(), Tags: tags}
 		if err := in.fill(g); err != nil {
 			return err
 		}

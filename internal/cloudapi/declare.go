@@ -3,8 +3,10 @@
 package cloudapi
 
 import (
+	"cmp"
 	"encoding/json"
 	"reflect"
+	"strings"
 )
 
 func declareActions() []Action {
@@ -21,11 +23,14 @@ func declareActions() []Action {
 // the whole truth about its object; objects without a document are left alone
 // unless the caller prunes.
 type configuration struct {
-	Vpcs           []vpcDoc      `tc:""`
-	Subnets        []subnetDoc   `tc:""`
-	SecurityGroups []groupDoc    `tc:""`
-	Instances      []instanceDoc `tc:""`
-	LoadBalancers  []balancerDoc `tc:""`
+	Vpcs               []vpcDoc         `tc:""`
+	Subnets            []subnetDoc      `tc:""`
+	ParameterTemplates []templateDoc    `tc:""`
+	SecurityGroups     []groupDoc       `tc:""`
+	Addresses          []addressDoc     `tc:""`
+	Instances          []instanceDoc    `tc:""`
+	TargetGroups       []targetGroupDoc `tc:""`
+	LoadBalancers      []balancerDoc    `tc:""`
 }
 
 type vpcDoc struct {
@@ -40,13 +45,14 @@ type vpcDoc struct {
 }
 
 type subnetDoc struct {
-	Id         string `tc:""`
-	SubnetName string `tc:"required"`
-	Vpc        string `tc:"required"`
-	CidrBlock  string `tc:"required"`
-	Zone       string `tc:""`
-	IsDefault  bool   `tc:""`
-	Tags       []Tag  `tc:""`
+	Id              string `tc:""`
+	SubnetName      string `tc:"required"`
+	Vpc             string `tc:"required"`
+	CidrBlock       string `tc:"required"`
+	Zone            string `tc:""`
+	IsDefault       bool   `tc:""`
+	EnableBroadcast string `tc:"" kept:"echo"`
+	Tags            []Tag  `tc:""`
 }
 
 type groupDoc struct {
@@ -67,12 +73,15 @@ type policyDoc struct {
 	CidrBlock         string `tc:""`
 	Ipv6CidrBlock     string `tc:""`
 	SecurityGroup     string `tc:""`
+	AddressTemplate   string `tc:""` // a list or a group of lists
+	ServiceTemplate   string `tc:""` // instead of Protocol and Port
 	PolicyDescription string `tc:""`
 }
 
 type instanceDoc struct {
 	Id               string   `tc:""`
 	InstanceName     string   `tc:"required"`
+	Network          string   `tc:"enum=VPC|BASIC"`
 	Vpc              string   `tc:""`
 	Subnet           string   `tc:""`
 	PrivateIpAddress string   `tc:""`
@@ -80,14 +89,33 @@ type instanceDoc struct {
 	PublicIpAssigned bool     `tc:""`
 	SecurityGroups   []string `tc:"required"`
 	Tags             []Tag    `tc:""`
+	Joined           bool     `tc:""` // a machine of one's own, which has to join first
+	Observe          bool     `tc:""` // joined, and no group was ever bound to it
+
+	InstanceType            *string     `tc:"" kept:"echo"`
+	ImageId                 *string     `tc:"" kept:"echo"`
+	InstanceChargeType      *string     `tc:"" kept:"echo"`
+	InstanceChargePrepaid   *prepaidIn  `tc:"" kept:"echo"`
+	ProjectId               *int64      `tc:"" kept:"echo=Placement.ProjectId"`
+	SystemDisk              *diskIn     `tc:"" kept:"echo"`
+	DataDisks               []diskIn    `tc:"" kept:"echo"`
+	InternetChargeType      *string     `tc:"" kept:"echo=InternetAccessible.InternetChargeType"`
+	InternetMaxBandwidthOut *int64      `tc:"" kept:"echo=InternetAccessible.InternetMaxBandwidthOut"`
+	EnhancedService         *enhancedIn `tc:"" kept:"echo"`
+	HostName                *string     `tc:"" kept:"echo"`
 }
 
 type balancerDoc struct {
 	Id                       string              `tc:""`
 	LoadBalancerName         string              `tc:"required"`
-	LoadBalancerType         string              `tc:""`
+	LoadBalancerType         string              `tc:"only=OPEN|INTERNAL"`
+	Classic                  bool                `tc:""`
+	CreateTime               string              `tc:""` // of a classic one: it decides how it is probed
+	Network                  string              `tc:"enum=VPC|BASIC"`
 	Vpc                      string              `tc:""`
+	Subnet                   string              `tc:""`
 	Vip                      string              `tc:""`
+	Address                  string              `tc:""` // the EIP of a private one
 	SecurityGroups           []string            `tc:""`
 	LoadBalancerPassToTarget bool                `tc:""`
 	DeleteProtect            bool                `tc:""`
@@ -104,7 +132,10 @@ type listenerDoc struct {
 	Port         int64          `tc:"required"`
 	ListenerName string         `tc:""`
 	HealthCheck  *healthCheckIn `tc:""`
-	Scheduler    string         `tc:""`
+	Scheduler    string         `tc:"only=WRR"`
+	Stopped      bool           `tc:""`
+	TargetGroup  string         `tc:""`
+	TargetType   string         `tc:"only=NODE|TARGETGROUP|TARGETGROUP-V2"`
 	Targets      []targetDoc    `tc:""`
 	Rules        []ruleDoc      `tc:""`
 }
@@ -115,8 +146,20 @@ type ruleDoc struct {
 	Url           string         `tc:"required"`
 	DefaultServer bool           `tc:""`
 	HealthCheck   *healthCheckIn `tc:""`
-	Scheduler     string         `tc:""`
+	Scheduler     string         `tc:"only=WRR"`
+	Redirect      *redirectDoc   `tc:""`
+	TargetGroup   string         `tc:""`
+	TargetType    string         `tc:"only=NODE|TARGETGROUP|TARGETGROUP-V2"`
 	Targets       []targetDoc    `tc:""`
+}
+
+// A redirectDoc names the rule of the same load balancer that clients are sent to.
+type redirectDoc struct {
+	Port        int64  `tc:"required"`
+	Domain      string `tc:"required"`
+	Url         string `tc:"required"`
+	RewriteCode int64  `tc:"enum=301|302|307"` // 0: 302
+	TakeUrl     bool   `tc:""`
 }
 
 type targetDoc struct {
@@ -125,13 +168,25 @@ type targetDoc struct {
 	Weight   *int64 `tc:""`
 }
 
+// keptAs is the name under which a document's field is stored without effect;
+// "" for a field that has one. The tag is kept:"echo", or kept:"echo=NAME" where
+// the actions call it otherwise.
+func keptAs(f reflect.StructField) string {
+	kind, name, _ := strings.Cut(f.Tag.Get("kept"), "=")
+	if kind != "echo" {
+		return ""
+	}
+	return cmp.Or(name, f.Name)
+}
+
 // echoOf gathers the fields of a document that are stored and returned without
 // effect, as JSON by name; absent ones are not in it.
 func echoOf(doc any) map[string]string {
 	var echo map[string]string
 	v := reflect.ValueOf(doc)
 	for i := range v.NumField() {
-		if v.Type().Field(i).Tag.Get("kept") != "echo" || v.Field(i).IsZero() {
+		name := keptAs(v.Type().Field(i))
+		if name == "" || v.Field(i).IsZero() {
 			continue
 		}
 		raw, err := json.Marshal(v.Field(i).Interface())
@@ -141,7 +196,7 @@ func echoOf(doc any) map[string]string {
 		if echo == nil {
 			echo = map[string]string{}
 		}
-		echo[v.Type().Field(i).Name] = string(raw)
+		echo[name] = string(raw)
 	}
 	return echo
 }
@@ -151,7 +206,7 @@ func echoNames(doc any) []string {
 	var names []string
 	t := reflect.TypeOf(doc)
 	for i := range t.NumField() {
-		if t.Field(i).Tag.Get("kept") == "echo" {
+		if keptAs(t.Field(i)) != "" {
 			names = append(names, t.Field(i).Name)
 		}
 	}
@@ -162,7 +217,7 @@ func echoNames(doc any) []string {
 func fillEcho(doc any, echo map[string]string) {
 	v := reflect.ValueOf(doc).Elem()
 	for i := range v.NumField() {
-		if text, ok := echo[v.Type().Field(i).Name]; ok && v.Type().Field(i).Tag.Get("kept") == "echo" {
+		if text, ok := echo[keptAs(v.Type().Field(i))]; ok {
 			_ = json.Unmarshal([]byte(text), v.Field(i).Addr().Interface()) // what was stored came from such a field
 		}
 	}

@@ -46,7 +46,7 @@ func applyConfiguration(c *Call, in *applyConfigurationIn) (*applyConfigurationO
 	out := &applyConfigurationOut{}
 	err := c.Update(func(tx *store.Tx) error {
 		a := &applier{c: c, tx: tx, in: &in.configuration, claimed: map[string]string{}, fresh: map[string]bool{}, dry: in.DryRun}
-		for _, step := range []func() error{a.vpcs, a.subnets, a.groups, a.policies, a.instances, a.balancers} {
+		for _, step := range []func() error{a.vpcs, a.subnets, a.templates, a.groups, a.policies, a.addresses, a.instances, a.targetGroups, a.balancers} {
 			if err := step(); err != nil {
 				return err
 			}
@@ -94,6 +94,34 @@ func (a *applier) sub(echo map[string]string, ids ...string) *Call {
 	return &c
 }
 
+// claimNew is claim for an object that was made without asking for an id.
+func (a *applier) claimNew(path, given, id string) error {
+	if given != "" {
+		return nil // match claimed it
+	}
+	return a.claim(path, id)
+}
+
+// noted notes a new object, or a changed one.
+func (a *applier) noted(made bool, kind, given, id, name, path string, changed []string) error {
+	if made {
+		return a.create(kind, given, id, name, path)
+	}
+	if len(changed) > 0 {
+		a.note("change", kind, id, name, path, changed...)
+	}
+	return nil
+}
+
+// network resolves a reference to a VPC; "" is the default one.
+func (a *applier) network(field, ref string) (string, error) {
+	if ref == "" {
+		return string(a.sub(nil).defaultVPC(a.tx).ID), nil
+	}
+	_, id, err := vpcSort().find(a, field, ref)
+	return string(id), err
+}
+
 // create notes a new object and refuses an id that it could not get. A dry run
 // does not promise an id that nobody asked for.
 func (a *applier) create(kind, given, id, name, path string) error {
@@ -139,7 +167,7 @@ func at(path, cut string, err error) error {
 // idLike reports whether a text could be an id of ours.
 func idLike(text string) bool {
 	prefix, rest, ok := strings.Cut(text, "-")
-	return ok && idShape.MatchString(rest) && slices.Contains([]string{"vpc", "subnet", "sg", "ins", "lb", "lbl", "loc"}, prefix)
+	return ok && idShape.MatchString(rest) && slices.Contains([]string{"vpc", "subnet", "sg", "ins", "eip", "ipm", "ipmg", "ppm", "ppmg", "lbtg", "lb", "lbl", "loc"}, prefix)
 }
 
 // A sort is one kind of object as documents refer to it.

@@ -19,16 +19,23 @@ type exporter struct {
 // names counts per kind how many objects have a name: only one that is alone
 // can be referred to by it.
 type names struct {
-	vpcs, subnets, groups, instances, balancers map[string]int
+	vpcs, subnets, groups, instances, addresses, targetGroups map[string]int
+	templates                                                 map[string]map[string]int // by prefix
 }
 
 func namesOf(st *lb.State) names {
+	templates := map[string]map[string]int{}
+	for _, k := range templateKinds() {
+		templates[k.prefix] = countNames(k.all(st), func(t *lb.Template) string { return t.Name })
+	}
 	return names{
-		vpcs:      countNames(st.VPCs, func(v *lb.VPC) string { return v.Name }),
-		subnets:   countNames(st.Subnets, func(n *lb.Subnet) string { return n.Name }),
-		groups:    countNames(st.Groups, func(g *lb.SecurityGroup) string { return g.Name }),
-		instances: countNames(st.Instances, func(i *lb.Instance) string { return i.Name }),
-		balancers: countNames(st.Balancers, func(b *lb.LoadBalancer) string { return b.Name }),
+		templates:    templates,
+		vpcs:         countNames(st.VPCs, func(v *lb.VPC) string { return v.Name }),
+		subnets:      countNames(st.Subnets, func(n *lb.Subnet) string { return n.Name }),
+		groups:       countNames(st.Groups, func(g *lb.SecurityGroup) string { return g.Name }),
+		instances:    countNames(st.Instances, func(i *lb.Instance) string { return i.Name }),
+		addresses:    countNames(st.Addresses, func(e *lb.Address) string { return e.Name }),
+		targetGroups: countNames(st.TargetGroups, func(g *lb.TargetGroup) string { return g.Name }),
 	}
 }
 
@@ -70,11 +77,14 @@ func each[K ~string, V, D any](objects map[K]*V, name func(*V) string, doc func(
 
 func (x *exporter) all() configuration {
 	return configuration{
-		Vpcs:           each(x.st.VPCs, func(v *lb.VPC) string { return v.Name }, x.vpc),
-		Subnets:        each(x.st.Subnets, func(n *lb.Subnet) string { return n.Name }, x.subnet),
-		SecurityGroups: each(x.st.Groups, func(g *lb.SecurityGroup) string { return g.Name }, x.group),
-		Instances:      each(x.st.Instances, func(i *lb.Instance) string { return i.Name }, x.instance),
-		LoadBalancers:  each(x.st.Balancers, func(b *lb.LoadBalancer) string { return b.Name }, x.balancer),
+		Vpcs:               each(x.st.VPCs, func(v *lb.VPC) string { return v.Name }, x.vpc),
+		Subnets:            each(x.st.Subnets, func(n *lb.Subnet) string { return n.Name }, x.subnet),
+		ParameterTemplates: x.templates(),
+		SecurityGroups:     each(x.st.Groups, func(g *lb.SecurityGroup) string { return g.Name }, x.group),
+		Addresses:          each(x.st.Addresses, func(e *lb.Address) string { return e.Name }, x.address),
+		TargetGroups:       each(x.st.TargetGroups, func(g *lb.TargetGroup) string { return g.Name }, x.targetGroup),
+		Instances:          each(x.st.Instances, func(i *lb.Instance) string { return i.Name }, x.instance),
+		LoadBalancers:      each(x.st.Balancers, func(b *lb.LoadBalancer) string { return b.Name }, x.balancer),
 	}
 }
 
@@ -107,8 +117,10 @@ func (x *exporter) vpc(v *lb.VPC) vpcDoc {
 }
 
 func (x *exporter) subnet(n *lb.Subnet) subnetDoc {
-	return subnetDoc{Id: string(n.ID), SubnetName: n.Name, Vpc: x.vpcRef(n.VPC), CidrBlock: n.Cidr.String(), Zone: n.Zone,
+	d := subnetDoc{Id: string(n.ID), SubnetName: n.Name, Vpc: x.vpcRef(n.VPC), CidrBlock: n.Cidr.String(), Zone: n.Zone,
 		IsDefault: n.IsDefault, Tags: tagsOut(n.Tags)}
+	fillEcho(&d, n.Echo)
+	return d
 }
 
 func (x *exporter) group(g *lb.SecurityGroup) groupDoc {
@@ -128,26 +140,74 @@ func (x *exporter) policy(r lb.PolicyRule) policyDoc {
 	if r.PeerGroup != "" {
 		d.SecurityGroup = x.groupRef(r.PeerGroup)
 	}
+	if r.PeerTemplate != "" {
+		d.AddressTemplate = x.templateRef(r.PeerTemplate)
+	}
+	if r.Service != "" {
+		d.ServiceTemplate = x.templateRef(r.Service)
+	}
 	return d
 }
 
 func (x *exporter) instance(i *lb.Instance) instanceDoc {
 	d := instanceDoc{Id: string(i.ID), InstanceName: i.Name, Vpc: x.vpcRef(i.VPC), PrivateIpAddress: addrText(i.Private),
-		PublicIpAddress: addrText(i.Public), PublicIpAssigned: i.Public.IsValid(), SecurityGroups: x.groupRefs(i.Groups), Tags: tagsOut(i.Tags)}
-	if n := x.st.Subnets[i.Subnet]; n != nil {
-		d.Subnet = reference(x, x.names.subnets, n.ID, n.Name)
+		PublicIpAddress: addrText(i.Public), PublicIpAssigned: i.Public.IsValid(), Joined: i.Joined, Observe: i.Observe, SecurityGroups: x.groupRefs(i.Groups), Tags: tagsOut(i.Tags)}
+	fillEcho(&d, i.Echo)
+	if d.Subnet = x.subnetRef(i.Subnet); i.Basic() {
+		d.Network = networkBasic
 	}
 	return d
 }
 
+func (x *exporter) subnetRef(id lb.SubnetID) string {
+	if n := x.st.Subnets[id]; n != nil {
+		return reference(x, x.names.subnets, id, n.Name)
+	}
+	return string(id)
+}
+
+func (x *exporter) instanceRef(id lb.InstanceID) string {
+	if i := x.st.Instances[id]; i != nil {
+		return reference(x, x.names.instances, id, i.Name)
+	}
+	return string(id)
+}
+
+func (x *exporter) targetGroupRef(id lb.TargetGroupID) string {
+	if g := x.st.TargetGroups[id]; g != nil {
+		return reference(x, x.names.targetGroups, id, g.Name)
+	}
+	return string(id)
+}
+
+func clbTags(tags lb.Tags) []clbTag {
+	var list []clbTag
+	for _, k := range sortedKeys(tags) {
+		list = append(list, clbTag{TagKey: k, TagValue: tags[k]})
+	}
+	return list
+}
+
+func plainTags(tags []clbTag) []Tag {
+	var list []Tag
+	for _, t := range tags {
+		list = append(list, Tag{Key: t.TagKey, Value: t.TagValue})
+	}
+	return list
+}
+
 func (x *exporter) balancer(b *lb.LoadBalancer) balancerDoc {
 	d := balancerDoc{Id: string(b.ID), LoadBalancerName: b.Name, LoadBalancerType: string(b.Type), Vpc: x.vpcRef(b.VPC),
-		SecurityGroups: x.groupRefs(b.Groups), LoadBalancerPassToTarget: b.PassToTarget, DeleteProtect: b.Protected}
+		SecurityGroups: x.groupRefs(b.Groups), LoadBalancerPassToTarget: b.PassToTarget, DeleteProtect: b.Protected,
+		Classic: b.Classic, Subnet: x.subnetRef(b.Subnet), Address: x.eipOf(b), Tags: clbTags(b.Tags)}
+	if b.Classic {
+		d.CreateTime = stamp(b.Created)
+	}
+	if b.Basic() {
+		d.Network = networkBasic
+	}
 	if len(b.VIPs) > 0 {
 		d.Vip = b.VIPs[0].String()
-	}
-	for _, k := range sortedKeys(b.Tags) {
-		d.Tags = append(d.Tags, clbTag{TagKey: k, TagValue: b.Tags[k]})
 	}
 	fillEcho(&d, b.Echo)
 	for _, l := range listenersOf(x.st, b.ID) {
@@ -160,27 +220,51 @@ func (x *exporter) balancer(b *lb.LoadBalancer) balancerDoc {
 }
 
 func (x *exporter) listener(l *lb.Listener) listenerDoc {
-	d := listenerDoc{Id: string(l.ID), Protocol: string(l.Protocol), Port: int64(l.Port), ListenerName: l.Name}
+	d := listenerDoc{Id: string(l.ID), Protocol: string(l.Protocol), Port: int64(l.Port), ListenerName: l.Name, Stopped: l.Stopped}
 	if l.Protocol.Layer7() {
-		for _, r := range l.Rules {
-			d.Rules = append(d.Rules, ruleDoc{Id: string(r.ID), Domain: r.Domain, Url: r.URL, DefaultServer: r.Default,
-				HealthCheck: checkDoc(r.Check), Scheduler: r.Scheduler, Targets: x.targets(r.Targets)})
+		for i := range l.Rules {
+			d.Rules = append(d.Rules, x.rule(&l.Rules[i]))
 		}
 		return d
 	}
-	d.HealthCheck, d.Scheduler, d.Targets = checkDoc(l.Check), l.Scheduler, x.targets(l.Targets)
+	d.Scheduler, d.TargetType, d.TargetGroup = l.Scheduler, string(l.From), x.targetGroupRef(l.Group)
+	d.HealthCheck, d.Targets = x.ownOf(l.From, l.Check, l.Targets)
 	return d
+}
+
+func (x *exporter) rule(r *lb.Rule) ruleDoc {
+	d := ruleDoc{Id: string(r.ID), Domain: r.Domain, Url: r.URL, DefaultServer: r.Default, Scheduler: r.Scheduler,
+		TargetType: string(r.From), TargetGroup: x.targetGroupRef(r.Group)}
+	d.HealthCheck, d.Targets = x.ownOf(r.From, r.Check, r.Targets)
+	if w := r.Rewrite; w != nil {
+		d.Redirect = &redirectDoc{RewriteCode: int64(w.Code), TakeUrl: w.TakeURL}
+		if to := x.st.Listeners[w.Listener]; to != nil {
+			d.Redirect.Port = int64(to.Port)
+			if i := slices.IndexFunc(to.Rules, func(r lb.Rule) bool { return r.ID == w.Location }); i >= 0 {
+				d.Redirect.Domain, d.Redirect.Url = to.Rules[i].Domain, to.Rules[i].URL
+			}
+		}
+	}
+	return d
+}
+
+// ownOf is what a listener or rule says by itself: the members of a group are
+// the group's, and so is the check of one that checks.
+func (x *exporter) ownOf(from lb.TargetType, check lb.HealthCheck, targets []lb.Target) (*healthCheckIn, []targetDoc) {
+	switch from {
+	case lb.TargetGroupV1:
+		return checkDoc(check), nil
+	case lb.TargetGroupV2:
+		return nil, nil
+	}
+	return checkDoc(check), x.targets(targets)
 }
 
 func (x *exporter) targets(list []lb.Target) []targetDoc {
 	var docs []targetDoc
 	for _, t := range list {
 		weight := int64(t.Weight)
-		d := targetDoc{Instance: string(t.Instance), Port: int64(t.Port), Weight: &weight}
-		if i := x.st.Instances[t.Instance]; i != nil {
-			d.Instance = reference(x, x.names.instances, i.ID, i.Name)
-		}
-		docs = append(docs, d)
+		docs = append(docs, targetDoc{Instance: x.instanceRef(t.Instance), Port: int64(t.Port), Weight: &weight})
 	}
 	return docs
 }

@@ -40,8 +40,8 @@ func (a *applier) group(path string, d *groupDoc) error {
 		}
 		id = lb.GroupID(out.SecurityGroup.SecurityGroupId)
 	}
-	if made && d.Id == "" {
-		if err := a.claim(path, string(id)); err != nil {
+	if made {
+		if err := a.claimNew(path, d.Id, string(id)); err != nil {
 			return err
 		}
 	}
@@ -51,12 +51,8 @@ func (a *applier) group(path string, d *groupDoc) error {
 	if err := fixed(path, "a security group", changed, "ProjectId", "IsDefault"); err != nil {
 		return err
 	}
-	if made {
-		if err := a.create("SecurityGroup", d.Id, string(id), d.GroupName, path); err != nil {
-			return err
-		}
-	} else if len(changed) > 0 {
-		a.note("change", "SecurityGroup", string(id), d.GroupName, path, changed...)
+	if err := a.noted(made, "SecurityGroup", d.Id, string(id), d.GroupName, path, changed); err != nil {
+		return err
 	}
 	if len(changed) == 0 {
 		return nil
@@ -118,9 +114,36 @@ func (a *applier) rules(path string, docs []policyDoc) ([]policyIn, error) {
 			}
 			p.SecurityGroupId = string(id)
 		}
+		if err := a.ruleTemplates(fmt.Sprintf("%s.%d.", path, i), d, &p); err != nil {
+			return nil, err
+		}
 		rules = append(rules, p)
 	}
 	return rules, nil
+}
+
+// ruleTemplates resolves the templates that a rule names.
+func (a *applier) ruleTemplates(path string, d policyDoc, p *policyIn) error {
+	kinds := templateKinds()
+	peer, err := a.templateIn(path+"AddressTemplate", d.AddressTemplate, kinds[0])
+	if err != nil {
+		return err
+	}
+	service, err := a.templateIn(path+"ServiceTemplate", d.ServiceTemplate, kinds[2])
+	if err != nil {
+		return err
+	}
+	if peer.IsGroup() {
+		p.AddressTemplate.AddressGroupId = string(peer)
+	} else {
+		p.AddressTemplate.AddressId = string(peer)
+	}
+	if service.IsGroup() {
+		p.ServiceTemplate.ServiceGroupId = string(service)
+	} else {
+		p.ServiceTemplate.ServiceId = string(service)
+	}
+	return nil
 }
 
 // sameRules compares what rules say, not when and under which id they say it.

@@ -20,8 +20,7 @@ func (a *applier) instances() error {
 }
 
 func (a *applier) instance(path string, d instanceDoc) error {
-	var err error
-	if err = a.instanceRefs(path, &d); err != nil {
+	if err := a.instanceRefs(path, &d); err != nil {
 		return err
 	}
 	i, id, err := instanceSort().match(a, path, d.Id, d.InstanceName)
@@ -33,10 +32,8 @@ func (a *applier) instance(path string, d instanceDoc) error {
 		if id, err = a.runInstance(path, d); err != nil {
 			return err
 		}
-		if d.Id == "" {
-			if err := a.claim(path, string(id)); err != nil {
-				return err
-			}
+		if err := a.claimNew(path, d.Id, string(id)); err != nil {
+			return err
 		}
 	}
 	have := (&exporter{st: a.st(), ids: true}).instance(a.st().Instances[id])
@@ -47,7 +44,7 @@ func (a *applier) instance(path string, d instanceDoc) error {
 	d.PublicIpAssigned = d.PublicIpAddress != ""
 	keepEcho(&d, have)
 	changed := unlike(have, d, "Id")
-	if err := fixed(path, "an instance", changed, "Vpc", "Subnet", "PrivateIpAddress", "PublicIpAddress", "PublicIpAssigned"); err != nil {
+	if err := fixed(path, "an instance", changed, "Network", "Vpc", "Subnet", "PrivateIpAddress", "PublicIpAddress", "PublicIpAssigned", "Joined"); err != nil {
 		return err
 	}
 	for _, name := range echoNames(d) {
@@ -55,18 +52,19 @@ func (a *applier) instance(path string, d instanceDoc) error {
 			return err
 		}
 	}
-	if made {
-		if err := a.create("Instance", d.Id, string(id), d.InstanceName, path); err != nil {
-			return err
-		}
-	} else if len(changed) > 0 {
-		a.note("change", "Instance", string(id), d.InstanceName, path, changed...)
+	if err := a.noted(made, "Instance", d.Id, string(id), d.InstanceName, path, changed); err != nil {
+		return err
 	}
 	return a.changeInstance(path, id, d, changed)
 }
 
 // instanceRefs resolves what the document refers to.
 func (a *applier) instanceRefs(path string, d *instanceDoc) error {
+	var err error
+	if d.SecurityGroups, err = a.groupIDsOf(path+"SecurityGroups", d.SecurityGroups); err != nil || d.Network == networkBasic {
+		return err
+	}
+	d.Network = ""
 	if d.Vpc == "" && d.Subnet == "" {
 		n := a.sub(nil).defaultSubnet(a.tx)
 		d.Vpc, d.Subnet = string(n.VPC), string(n.ID)
@@ -80,11 +78,13 @@ func (a *applier) instanceRefs(path string, d *instanceDoc) error {
 		return err
 	}
 	d.Vpc, d.Subnet = string(network), string(subnet)
-	d.SecurityGroups, err = a.groupIDsOf(path+"SecurityGroups", d.SecurityGroups)
-	return err
+	return nil
 }
 
 func (a *applier) runInstance(path string, d instanceDoc) (lb.InstanceID, error) {
+	if d.Joined {
+		return "", refuse(lb.NotFound, path+"Joined", "this is a machine of your own, and it has not joined", "run the command of `sallyport node token --role host` on it first")
+	}
 	c := a.sub(echoOf(d), d.Id)
 	if d.PublicIpAddress != "" {
 		var err error
@@ -98,7 +98,12 @@ func (a *applier) runInstance(path string, d instanceDoc) (lb.InstanceID, error)
 	if d.PrivateIpAddress != "" {
 		in.VirtualPrivateCloud.PrivateIpAddresses = []string{d.PrivateIpAddress}
 	}
-	out, err := runInstances(c, in)
+	out, err := &runInstancesOut{}, error(nil)
+	if d.Network == networkBasic {
+		err = in.makeIn(c, a.tx, &lb.Subnet{Cidr: lb.BasicNetwork()}, nil, out)
+	} else {
+		out, err = runInstances(c, in)
+	}
 	if err != nil {
 		return "", at(path, "", err)
 	}
@@ -111,7 +116,10 @@ func (a *applier) changeInstance(path string, id lb.InstanceID, d instanceDoc, c
 			return at(path, "", err)
 		}
 	}
-	if slices.Contains(changed, "SecurityGroups") {
+	if slices.Contains(changed, "SecurityGroups") || slices.Contains(changed, "Observe") {
+		if d.Observe {
+			return refuse(lb.Unsupported, path+"Observe", "a gate that enforces does not go back to observing", "leave it out")
+		}
 		if len(d.SecurityGroups) == 0 {
 			return refuse(lb.Missing, path+"SecurityGroups", "an instance has at least one group", "name one")
 		}
@@ -142,7 +150,26 @@ func (a *applier) prune() error {
 			a.note("delete", "Instance", string(id), i.Name, "")
 		}
 	}
+	for _, id := range sortedKeys(a.st().TargetGroups) {
+		if g := a.st().TargetGroups[id]; unclaimed(string(id)) {
+			if _, err := deleteTargetGroups(a.sub(nil), &deleteTargetGroupsIn{TargetGroupIds: []string{string(id)}}); err != nil {
+				return at("TargetGroups", "TargetGroupIds", err)
+			}
+			a.note("delete", "TargetGroup", string(id), g.Name, "")
+		}
+	}
+	for _, id := range sortedKeys(a.st().Addresses) {
+		if e := a.st().Addresses[id]; unclaimed(string(id)) {
+			if _, err := releaseAddresses(a.sub(nil), &releaseAddressesIn{AddressIds: []string{string(id)}}); err != nil {
+				return at("Addresses", "AddressIds.0", err)
+			}
+			a.note("delete", "Address", string(id), e.Name, "")
+		}
+	}
 	if err := a.pruneGroups(unclaimed); err != nil {
+		return err
+	}
+	if err := a.pruneTemplates(unclaimed); err != nil {
 		return err
 	}
 	for _, id := range sortedKeys(a.st().Subnets) {

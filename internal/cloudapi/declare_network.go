@@ -21,7 +21,7 @@ func keep(to *string, have string) {
 func keepEcho(want any, have any) {
 	w, h := reflect.ValueOf(want).Elem(), reflect.ValueOf(have)
 	for i := range w.NumField() {
-		if w.Type().Field(i).Tag.Get("kept") == "echo" && w.Field(i).IsZero() {
+		if keptAs(w.Type().Field(i)) != "" && w.Field(i).IsZero() {
 			w.Field(i).Set(h.Field(i))
 		}
 	}
@@ -70,8 +70,8 @@ func (a *applier) vpc(path string, d vpcDoc) error {
 		}
 		id = lb.VPCID(out.Vpc.VpcId)
 	}
-	if made && d.Id == "" {
-		if err := a.claim(path, string(id)); err != nil {
+	if made {
+		if err := a.claimNew(path, d.Id, string(id)); err != nil {
 			return err
 		}
 	}
@@ -81,12 +81,8 @@ func (a *applier) vpc(path string, d vpcDoc) error {
 	if err := fixed(path, "a VPC", changed, "CidrBlock", "IsDefault"); err != nil {
 		return err
 	}
-	if made {
-		if err := a.create("Vpc", d.Id, string(id), d.VpcName, path); err != nil {
-			return err
-		}
-	} else if len(changed) > 0 {
-		a.note("change", "Vpc", string(id), d.VpcName, path, changed...)
+	if err := a.noted(made, "Vpc", d.Id, string(id), d.VpcName, path, changed); err != nil {
+		return err
 	}
 	if len(changed) == 0 {
 		return nil
@@ -128,27 +124,24 @@ func (a *applier) subnet(path string, d subnetDoc) error {
 		}
 		id = lb.SubnetID(out.Subnet.SubnetId)
 	}
-	if made && d.Id == "" {
-		if err := a.claim(path, string(id)); err != nil {
+	if made {
+		if err := a.claimNew(path, d.Id, string(id)); err != nil {
 			return err
 		}
 	}
 	have := (&exporter{st: a.st(), ids: true}).subnet(a.st().Subnets[id])
+	keepEcho(&d, have)
 	changed := unlike(have, d, "Id")
 	if err := fixed(path, "a subnet", changed, "CidrBlock", "Vpc", "Zone", "IsDefault"); err != nil {
 		return err
 	}
-	if made {
-		if err := a.create("Subnet", d.Id, string(id), d.SubnetName, path); err != nil {
-			return err
-		}
-	} else if len(changed) > 0 {
-		a.note("change", "Subnet", string(id), d.SubnetName, path, changed...)
+	if err := a.noted(made, "Subnet", d.Id, string(id), d.SubnetName, path, changed); err != nil {
+		return err
 	}
 	if len(changed) == 0 {
 		return nil
 	}
-	if _, err := modifySubnetAttribute(a.sub(nil), &modifySubnetIn{SubnetId: string(id), SubnetName: &d.SubnetName}); err != nil {
+	if _, err := modifySubnetAttribute(a.sub(echoOf(d)), &modifySubnetIn{SubnetId: string(id), SubnetName: &d.SubnetName, EnableBroadcast: d.EnableBroadcast}); err != nil {
 		return at(path, "", err)
 	}
 	return a.tags(path, "vpc", "subnet", string(id), d.Tags)

@@ -6,11 +6,16 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/sallyport/sallyport/internal/lb"
 )
 
 // export is what `sallyport export` writes: files by name.
@@ -67,10 +72,17 @@ Vpcs:
 - {VpcName: office, CidrBlock: 10.1.0.0/16, Tags: [{Key: a, Value: b}]}
 Subnets:
 - {SubnetName: desks, Vpc: office, CidrBlock: 10.1.1.0/24}
+ParameterTemplates:
+- {Kind: AddressTemplateGroup, Name: everyone, Templates: [partners, partners-2]}
+- {Kind: AddressTemplate, Name: partners, Members: [{Member: 203.0.113.0/24}, {Member: 198.51.100.7-198.51.100.9, Description: three}]}
+- {Kind: AddressTemplate, Name: partners-2, Members: [{Member: 192.0.2.200}]}
+- {Kind: ServiceTemplate, Name: web, Members: [{Member: "tcp:80,443"}], Tags: [{Key: t, Value: u}]}
 SecurityGroups:
 - GroupName: front
   Ingress:
   - {Action: ACCEPT, Protocol: TCP, Port: 80, CidrBlock: 0.0.0.0/0, PolicyDescription: the shop}
+  - {Action: ACCEPT, ServiceTemplate: web, AddressTemplate: everyone}
+  - {Action: DROP, Protocol: UDP, Port: ALL, AddressTemplate: partners}
   - {Action: DROP, Protocol: ALL, Port: ALL, CidrBlock: 0.0.0.0/0}
 - GroupName: back
   GroupDescription: "behind: the shop"
@@ -80,10 +92,20 @@ SecurityGroups:
   Egress:
   - {Action: ACCEPT, Protocol: ALL, Port: ALL, CidrBlock: 0.0.0.0/0}
 - {GroupName: twin}
+Addresses:
+- {AddressName: door, InternetMaxBandwidthOut: 5, Tags: [{Key: e, Value: f}]}
+- {AddressName: spare}
 Instances:
-- {InstanceName: web-1, Vpc: office, Subnet: desks, SecurityGroups: [back, twin], PublicIpAssigned: true}
+- {InstanceName: web-1, Vpc: office, Subnet: desks, SecurityGroups: [back, twin], PublicIpAssigned: true, InstanceType: S5.SMALL2, ProjectId: 4}
+- {InstanceName: old-1, Network: BASIC, SecurityGroups: [back]}
 - {InstanceName: web-2, Vpc: office, Subnet: desks, SecurityGroups: [back], PrivateIpAddress: 10.1.1.77, Tags: [{Key: x, Value: y}]}
+TargetGroups:
+- {TargetGroupName: pool, Vpc: office, Port: 9000, Members: [{Instance: web-1, Port: 9000}, {Instance: web-2, Port: 9001, Weight: 3}]}
+- {TargetGroupName: checked, Vpc: office, Type: v2, Protocol: TCP, Port: 9100, Weight: 7, HealthCheck: {HealthSwitch: true, GapTime: 8}, Members: [{Instance: web-2, Port: 9100}], Tags: [{TagKey: g, TagValue: h}]}
 LoadBalancers:
+- {LoadBalancerName: inside, LoadBalancerType: INTERNAL, Vpc: office, Subnet: desks, Address: door, SecurityGroups: [front], Listeners: [{Protocol: TCP, Port: 90, TargetGroup: pool}, {Protocol: TCP, Port: 91, TargetGroup: checked, Stopped: true}]}
+- {LoadBalancerName: ancient, Classic: true, CreateTime: "2015-01-02 03:04:05", LoadBalancerType: INTERNAL, Vpc: office, Subnet: desks}
+- {LoadBalancerName: plain, Network: BASIC, LoadBalancerType: INTERNAL, Listeners: [{Protocol: TCP, Port: 80, Targets: [{Instance: old-1, Port: 80}]}]}
 - LoadBalancerName: shop
   Vpc: office
   SecurityGroups: [front]
@@ -96,6 +118,8 @@ LoadBalancers:
     Rules:
     - {Domain: a.example.com, Url: /, Targets: [{Instance: web-1, Port: 8080}, {Instance: web-2, Port: 8080, Weight: 0}]}
     - {Domain: b.example.com, Url: /x, DefaultServer: true, HealthCheck: {HealthSwitch: 0}}
+    - {Domain: b.example.com, Url: /pool, TargetGroup: pool}
+    - {Domain: c.example.com, Url: /, Redirect: {Port: 80, Domain: a.example.com, Url: /, RewriteCode: 301, TakeUrl: true}}
   - {Protocol: TCP, Port: 443, ListenerName: tls, HealthCheck: {IntervalTime: 9}, Targets: [{Instance: web-2, Port: 8443, Weight: 50}]}
 - {LoadBalancerName: spare, Vpc: office, LoadBalancerPassToTarget: true}
 `}
@@ -125,6 +149,49 @@ func TestExportAppliesToItself(t *testing.T) {
 	other.apply(before, false, false)
 	if diff := cmp.Diff(before, other.export()); diff != "" {
 		t.Errorf("the empty system turned out different:\n%s", diff)
+	}
+	own := cmp.FilterPath(func(p cmp.Path) bool {
+		field, ok := p.Last().(cmp.StructField)
+		return ok && slices.Contains(unsaid(), field.Name()) && !(field.Name() == "ID" && p.Index(-2).Type() != reflect.TypeFor[lb.PolicyRule]())
+	}, cmp.Ignore())
+	if diff := cmp.Diff(b.Store.State(), other.Store.State(), own, cmpopts.EquateEmpty(), cmp.Comparer(func(x, y netip.Addr) bool { return x == y }),
+		cmp.Comparer(func(x, y netip.Prefix) bool { return x == y })); diff != "" {
+		t.Errorf("what the files do not say apart, the empty system's state is another:\n%s", diff)
+	}
+}
+
+// unsaid are fields of the state that files do not carry, because they belong to
+// one server's life: numbers, times, versions and the states of machines.
+func unsaid() []string {
+	return []string{"Revision", "Num", "Created", "Updated", "Modified", "Registered", "Version", "State", "Others", "Keys", "Nodes", "ID"}
+}
+
+// Every field of the state is in the files, or named here as one that is not:
+// a new one cannot be forgotten.
+func TestFilesCarryEveryField(t *testing.T) {
+	carried := map[reflect.Type][]string{
+		reflect.TypeFor[lb.VPC]():           {"ID", "Name", "Cidr", "IsDefault", "Tags", "Echo"},
+		reflect.TypeFor[lb.Subnet]():        {"ID", "VPC", "Name", "Cidr", "Zone", "IsDefault", "Tags", "Echo"},
+		reflect.TypeFor[lb.SecurityGroup](): {"ID", "Name", "Desc", "ProjectID", "IsDefault", "Tags", "Ingress", "Egress"},
+		reflect.TypeFor[lb.PolicyRule]():    {"Action", "Proto", "Ports", "Peer", "PeerGroup", "PeerTemplate", "Service", "Text", "Description"},
+		reflect.TypeFor[lb.Template]():      {"ID", "Name", "Tags", "Members", "Templates"},
+		reflect.TypeFor[lb.Address]():       {"ID", "Name", "IP", "Balancer", "Tags", "Echo"},
+		reflect.TypeFor[lb.Instance]():      {"ID", "Name", "VPC", "Subnet", "Private", "Public", "Joined", "Observe", "Groups", "Tags", "Echo"},
+		reflect.TypeFor[lb.TargetGroup]():   {"ID", "Name", "VPC", "Type", "Protocol", "Port", "Weight", "Check", "Members", "Tags"},
+		reflect.TypeFor[lb.Member]():        {"Instance", "Port", "Weight"},
+		reflect.TypeFor[lb.LoadBalancer]():  {"ID", "Name", "Type", "Classic", "VPC", "Subnet", "VIPs", "EIP", "Groups", "PassToTarget", "Protected", "Tags", "Echo"},
+		reflect.TypeFor[lb.Listener]():      {"ID", "Balancer", "Name", "Protocol", "Port", "Scheduler", "Check", "Targets", "Rules", "Stopped", "From", "Group", "Echo"},
+		reflect.TypeFor[lb.Rule]():          {"ID", "Domain", "URL", "Default", "Scheduler", "Check", "Targets", "From", "Group", "Rewrite", "Echo"},
+		reflect.TypeFor[lb.Target]():        {"Instance", "Port", "Weight", "Group"},
+		reflect.TypeFor[lb.Rewrite]():       {"Listener", "Location", "Code", "TakeURL", "Auto"},
+		reflect.TypeFor[lb.State]():         {"Groups", "VPCs", "Subnets", "Instances", "Balancers", "Listeners", "TargetGroups", "Addresses", "Templates"},
+	}
+	for noun, fields := range carried {
+		for i := range noun.NumField() {
+			if name := noun.Field(i).Name; !slices.Contains(fields, name) && !slices.Contains(unsaid(), name) {
+				t.Errorf("%v.%s: do files carry it? Serve it in declare*.go and name it here, or say in unsaid why not", noun, name)
+			}
+		}
 	}
 }
 

@@ -61,7 +61,7 @@ func importLoadBalancer(c *Call, in *importLoadBalancerIn) (*importLoadBalancerO
 	out := &importLoadBalancerOut{}
 	err = c.Update(func(tx *store.Tx) error {
 		b := &lb.LoadBalancer{
-			ID: newID("lb-", tx.State().Balancers), Type: lb.BalancerType(in.LoadBalancerType),
+			ID: makeID(c, "lb-", tx.State().Balancers), Type: lb.BalancerType(in.LoadBalancerType),
 			Classic: in.Forward != nil && *in.Forward == 0, Created: created, Tags: tags,
 		}
 		place := c.place

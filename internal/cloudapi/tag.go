@@ -29,91 +29,30 @@ type taggable struct {
 
 func taggables() []taggable {
 	return []taggable{
-		{"clb", "clb",
-			func(st *lb.State, id string) (lb.Tags, bool) {
-				if b := st.Balancers[lb.BalancerID(id)]; b != nil {
-					return b.Tags, true
-				}
-				return nil, false
-			},
-			func(tx *store.Tx, id string, tags lb.Tags) {
-				b := *tx.State().Balancers[lb.BalancerID(id)]
-				b.Tags = tags
-				tx.PutBalancer(&b)
-			}},
-		{"clb", "targetgroup",
-			func(st *lb.State, id string) (lb.Tags, bool) {
-				if g := st.TargetGroups[lb.TargetGroupID(id)]; g != nil {
-					return g.Tags, true
-				}
-				return nil, false
-			},
-			func(tx *store.Tx, id string, tags lb.Tags) {
-				g := *tx.State().TargetGroups[lb.TargetGroupID(id)]
-				g.Tags = tags
-				tx.PutTargetGroup(&g)
-			}},
-		{"cvm", "instance",
-			func(st *lb.State, id string) (lb.Tags, bool) {
-				if i := st.Instances[lb.InstanceID(id)]; i != nil {
-					return i.Tags, true
-				}
-				return nil, false
-			},
-			func(tx *store.Tx, id string, tags lb.Tags) {
-				i := *tx.State().Instances[lb.InstanceID(id)]
-				i.Tags = tags
-				tx.PutInstance(&i)
-			}},
-		{"cvm", "sg",
-			func(st *lb.State, id string) (lb.Tags, bool) {
-				if g := st.Groups[lb.GroupID(id)]; g != nil {
-					return g.Tags, true
-				}
-				return nil, false
-			},
-			func(tx *store.Tx, id string, tags lb.Tags) {
-				g := *tx.State().Groups[lb.GroupID(id)]
-				g.Tags = tags
-				tx.PutGroup(&g)
-			}},
-		{"vpc", "vpc",
-			func(st *lb.State, id string) (lb.Tags, bool) {
-				if v := st.VPCs[lb.VPCID(id)]; v != nil {
-					return v.Tags, true
-				}
-				return nil, false
-			},
-			func(tx *store.Tx, id string, tags lb.Tags) {
-				v := *tx.State().VPCs[lb.VPCID(id)]
-				v.Tags = tags
-				tx.PutVPC(&v)
-			}},
-		{"vpc", "eip",
-			func(st *lb.State, id string) (lb.Tags, bool) {
-				if a := st.Addresses[lb.AddressID(id)]; a != nil {
-					return a.Tags, true
-				}
-				return nil, false
-			},
-			func(tx *store.Tx, id string, tags lb.Tags) {
-				a := *tx.State().Addresses[lb.AddressID(id)]
-				a.Tags = tags
-				tx.PutAddress(&a)
-			}},
-		{"vpc", "subnet",
-			func(st *lb.State, id string) (lb.Tags, bool) {
-				if n := st.Subnets[lb.SubnetID(id)]; n != nil {
-					return n.Tags, true
-				}
-				return nil, false
-			},
-			func(tx *store.Tx, id string, tags lb.Tags) {
-				n := *tx.State().Subnets[lb.SubnetID(id)]
-				n.Tags = tags
-				tx.PutSubnet(&n)
-			}},
+		tagsOfKind("clb", "clb", func(st *lb.State) map[lb.BalancerID]*lb.LoadBalancer { return st.Balancers }, func(b *lb.LoadBalancer) *lb.Tags { return &b.Tags }, (*store.Tx).PutBalancer),
+		tagsOfKind("clb", "targetgroup", func(st *lb.State) map[lb.TargetGroupID]*lb.TargetGroup { return st.TargetGroups }, func(g *lb.TargetGroup) *lb.Tags { return &g.Tags }, (*store.Tx).PutTargetGroup),
+		tagsOfKind("cvm", "instance", func(st *lb.State) map[lb.InstanceID]*lb.Instance { return st.Instances }, func(i *lb.Instance) *lb.Tags { return &i.Tags }, (*store.Tx).PutInstance),
+		tagsOfKind("cvm", "sg", func(st *lb.State) map[lb.GroupID]*lb.SecurityGroup { return st.Groups }, func(g *lb.SecurityGroup) *lb.Tags { return &g.Tags }, (*store.Tx).PutGroup),
+		tagsOfKind("vpc", "vpc", func(st *lb.State) map[lb.VPCID]*lb.VPC { return st.VPCs }, func(v *lb.VPC) *lb.Tags { return &v.Tags }, (*store.Tx).PutVPC),
+		tagsOfKind("vpc", "eip", func(st *lb.State) map[lb.AddressID]*lb.Address { return st.Addresses }, func(e *lb.Address) *lb.Tags { return &e.Tags }, (*store.Tx).PutAddress),
+		tagsOfKind("vpc", "subnet", func(st *lb.State) map[lb.SubnetID]*lb.Subnet { return st.Subnets }, func(n *lb.Subnet) *lb.Tags { return &n.Tags }, (*store.Tx).PutSubnet),
 	}
+}
+
+// tagsOfKind makes the objects of one kind taggable.
+func tagsOfKind[K ~string, V any](service, prefix string, objects func(*lb.State) map[K]*V, tags func(*V) *lb.Tags, put func(*store.Tx, *V)) taggable {
+	return taggable{service, prefix,
+		func(st *lb.State, id string) (lb.Tags, bool) {
+			if o := objects(st)[K(id)]; o != nil {
+				return *tags(o), true
+			}
+			return nil, false
+		},
+		func(tx *store.Tx, id string, given lb.Tags) {
+			o := *objects(tx.State())[K(id)]
+			*tags(&o) = given
+			put(tx, &o)
+		}}
 }
 
 func findTaggable(field, service, prefix string) (taggable, error) {

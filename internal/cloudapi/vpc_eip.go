@@ -134,11 +134,18 @@ func (c *Call) newAddress(st *lb.State, name string) (*lb.Address, error) {
 	if len(st.Addresses) >= maxAddresses {
 		return nil, errorf("AddressQuotaLimitExceeded", "AddressCount: the region would have more than %d EIPs; release one first", maxAddresses)
 	}
-	ip, ok := freeAddr(c.EIPPool, usedAddresses(st))
+	used := usedAddresses(st)
+	ip, ok := freeAddr(c.EIPPool, used)
+	if wanted := c.public; wanted.IsValid() {
+		if !usable(c.EIPPool, wanted) || used[wanted] {
+			return nil, refuse(lb.Invalid, "AddressIp", wanted.String()+" is in use or not in the pool of public addresses", "leave it out to get a free one")
+		}
+		ip, ok = wanted, true
+	}
 	if !ok {
 		return nil, errorf("ResourceInsufficient", "AddressCount: every address of the public pool is in use; release one, or start the server with a larger --eip-pool")
 	}
-	id := newID("eip-", st.Addresses)
+	id := makeID(c, "eip-", st.Addresses)
 	return &lb.Address{ID: id, Name: name, IP: ip, Created: c.Now().UTC()}, nil
 }
 
