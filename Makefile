@@ -7,6 +7,8 @@ FUZZTIME ?= 30s
 ROUNDS   ?= 20
 SOAK     ?= 1h
 UPFLAGS  ?=
+ROWS     ?=
+ANCHORS  ?=
 
 PREFIX   ?= /usr/local
 UNITS    ?= /etc/systemd/system
@@ -37,8 +39,10 @@ generate:
 check-generated:
 	@GO="$(GO)" .ci/check-generated
 
+# What packets cost, beside peers; the table is kept in bench.json. ROWS="hit-1 rr"
+# measures some of its rows, ANCHORS=DIR brings prototypes that stand in for others.
 bench:
-	$(GO) test -run '^$$' -bench . -benchtime 2s -timeout 30m ./...
+	@GO="$(GO)" ROWS="$(ROWS)" ANCHORS="$(ANCHORS)" .ci/bench
 
 # The stories on real packets, over and over: what leaks or races shows here.
 soak:

@@ -27,8 +27,8 @@ import (
 )
 
 const (
-	rounds  = 3
-	stretch = 500 * time.Millisecond // one measurement
+	rounds  = 7
+	stretch = 400 * time.Millisecond // one measurement
 )
 
 // A meter reads the CPU time of this process, of what it starts and of the
@@ -199,64 +199,111 @@ type way struct {
 	on            func(f *bed) (to string, off func())
 }
 
+const (
+	direct    = "direct"
+	plain     = "plain forwarding"
+	dnat      = "nftables DNAT"
+	haproxy   = "HAProxy TCP"
+	ours      = "Sallyport layer 4 (TC)"
+	cutByUs   = "Sallyport layer 4 (TC), tunnel segmentation off"
+	gateTwo   = "gate 2 alone"
+	conntrack = "nftables conntrack filter"
+)
+
 func ways() []way {
 	return []way{
-		{"direct", "", func(f *bed) (string, func()) { return f.instance.String(), func() {} }},
-		{"plain forwarding", "", func(f *bed) (string, func()) { return f.instance.String(), f.through() }},
-		{"nftables DNAT", "nft", func(f *bed) (string, func()) {
+		{direct, "", func(f *bed) (string, func()) { return f.instance.String(), func() {} }},
+		{plain, "", func(f *bed) (string, func()) { return f.instance.String(), f.through() }},
+		{dnat, "nft", func(f *bed) (string, func()) {
 			off := f.through()
+			elements := ""
+			for _, port := range tcpPorts {
+				elements += fmt.Sprintf("%s . tcp . %d : goto svc, ", peerVIP, port)
+			}
 			f.in(lab.DefaultGateway, fmt.Sprintf("nft -f %s", f.write("nft", fmt.Sprintf(`table ip bench {
-				map services { type ipv4_addr . inet_proto . inet_service : verdict; elements = { %[1]s . tcp . %[2]d : goto svc, %[1]s . tcp . %[3]d : goto svc } }
-				chain svc { dnat to numgen random mod 1 map { 0 : %[4]v }; }
+				map services { type ipv4_addr . inet_proto . inet_service : verdict; elements = { %s } }
+				chain svc { dnat to numgen random mod 1 map { 0 : %v }; }
 				chain pre { type nat hook prerouting priority dstnat; ip daddr . meta l4proto . th dport vmap @services; }
-				}`, peerVIP, echoPort, streamPort, f.instance))))
+				}`, elements, f.instance))))
 			return peerVIP, func() {
 				f.in(lab.DefaultGateway, "nft flush ruleset")
 				off()
 			}
 		}},
-		{"HAProxy TCP", "haproxy", func(f *bed) (string, func()) {
+		{haproxy, "haproxy", func(f *bed) (string, func()) {
 			text := "global\n nbthread 1\n maxconn 2000\ndefaults\n mode tcp\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n"
-			for _, port := range []int{echoPort, streamPort} {
+			for _, port := range tcpPorts {
 				text += fmt.Sprintf("listen l%d\n bind %s:%d\n server s %v:%d\n", port, gatewayAddr, port, f.instance, port)
 			}
 			return gatewayAddr, f.start(echoPort, "haproxy", "-db", "-f", f.write("haproxy", text))
 		}},
-		{"nginx stream", "nginx", func(f *bed) (string, func()) {
-			text := fmt.Sprintf("worker_processes 1; daemon off; pid %s/nginx.pid; error_log %s/nginx.log; load_module /usr/lib/nginx/modules/ngx_stream_module.so;\nevents { worker_connections 4000; }\nstream {\n", f.dir, f.dir)
-			for _, port := range []int{echoPort, streamPort} {
-				text += fmt.Sprintf("server { listen %s:%d; proxy_pass %v:%d; tcp_nodelay on; }\n", gatewayAddr, port, f.instance, port)
-			}
-			return gatewayAddr, f.start(echoPort, "nginx", "-c", f.write("nginx", text+"}\n"))
-		}},
 		{ours, "", (*bed).sallyport},
+		{cutByUs, "ethtool", func(f *bed) (string, func()) {
+			set := func(to string) {
+				f.in(lab.DefaultGateway, "ethtool -K eth0 tx-udp_tnl-segmentation "+to+" tx-udp_tnl-csum-segmentation "+to)
+			}
+			set("off")
+			to, off := f.sallyport()
+			return to, func() {
+				off()
+				set("on")
+			}
+		}},
+		{gateTwo, "", func(f *bed) (string, func()) {
+			_, host := f.snapshots()
+			return f.instance.String(), f.attach(host)
+		}},
+		{conntrack, "nft", func(f *bed) (string, func()) {
+			rules := ""
+			for i := range 10 {
+				rules += fmt.Sprintf("ip saddr 203.0.113.%d meta l4proto tcp accept\n", i+1)
+			}
+			f.in(instanceID, fmt.Sprintf("nft -f %s", f.write("nft", `table ip bench {
+				chain in { type filter hook input priority filter; policy drop
+				ct state established,related accept
+				`+rules+` }
+				chain out { type filter hook output priority filter; policy drop
+				ct state established,related accept
+				}
+				}`)))
+			return f.instance.String(), func() { f.in(instanceID, "nft flush ruleset") }
+		}},
 	}
 }
 
-const ours = "Sallyport layer 4 (TC)"
-
 // sallyport attaches both gates with ten rules each.
 func (f *bed) sallyport() (string, func()) {
+	gw, host := f.snapshots()
+	return ourVIP, f.attach(host, gw)
+}
+
+// snapshots are what gateway and host need for the instance's services.
+func (f *bed) snapshots() (gw, host *snapshot.Snapshot) {
 	addr := netip.MustParseAddr
 	keys := [2]uint64{0xfeedfacecafebeef, 0}
-	gw := &snapshot.Snapshot{Revision: 1, Node: lab.DefaultGateway, Role: lb.RoleGateway, VIPs: []netip.Addr{addr(ourVIP)},
+	gw = &snapshot.Snapshot{Revision: 1, Node: lab.DefaultGateway, Role: lb.RoleGateway, VIPs: []netip.Addr{addr(ourVIP)},
 		Policies: map[policy.Hash]*policy.Compiled{f.compiled.Hash: f.compiled},
 		Peers:    []snapshot.Peer{{Node: instanceID, Num: 2, Addr: addr(hostAddr), Keys: keys}}}
-	for i, port := range []uint16{echoPort, streamPort} {
+	for i, port := range tcpPorts {
 		num := uint32(10 + i)
 		gw.Targets = append(gw.Targets, snapshot.Target{Num: num, ID: snapshot.TargetID{Balancer: "lb-1", Listener: lb.ListenerID(fmt.Sprintf("lbl-%d", i)), Instance: instanceID, Port: port},
 			Host: addr(hostAddr), Service: netip.AddrPortFrom(f.instance, port), VIPs: gw.VIPs, VPort: port, Proto: lb.TCP})
 		gw.Listeners = append(gw.Listeners, snapshot.Listener{Num: uint32(20 + i), ID: gw.Targets[i].ID.Listener, Balancer: "lb-1", BalancerNum: 1, VIPs: gw.VIPs,
 			Proto: lb.TCP, Port: port, Gate1: f.compiled.Hash, Targets: []snapshot.TargetRef{{Num: num, Weight: 10}}})
 	}
-	host := &snapshot.Snapshot{Revision: 1, Node: instanceID, Role: lb.RoleHost, VIPs: gw.VIPs, Targets: gw.Targets, Policies: gw.Policies,
+	host = &snapshot.Snapshot{Revision: 1, Node: instanceID, Role: lb.RoleHost, VIPs: gw.VIPs, Targets: gw.Targets, Policies: gw.Policies,
 		Instances: []snapshot.Instance{{ID: instanceID, Addrs: []netip.Addr{f.instance}, Ingress: f.compiled.Hash, Egress: f.compiled.Hash}},
 		Peers:     []snapshot.Peer{{Node: lab.DefaultGateway, Num: 1, Addr: addr(gatewayAddr), Keys: keys}}}
+	return gw, host
+}
+
+// attach puts snapshots in force on their nodes until off.
+func (f *bed) attach(snapshots ...*snapshot.Snapshot) (off func()) {
 	var opened []*datapath.Datapath
-	for _, s := range []*snapshot.Snapshot{host, gw} {
-		o := datapath.Options{Node: s.Node, Role: s.Role, Device: "eth0", PinDir: lab.PinDir(string(s.Node)), Address: addr(hostAddr)}
+	for _, s := range snapshots {
+		o := datapath.Options{Node: s.Node, Role: s.Role, Device: "eth0", PinDir: lab.PinDir(string(s.Node)), Address: netip.MustParseAddr(hostAddr)}
 		if s.Role == lb.RoleGateway {
-			o.Address = addr(gatewayAddr)
+			o.Address = netip.MustParseAddr(gatewayAddr)
 		}
 		err := e2e.Inside(string(s.Node), func() error {
 			d, err := datapath.Open(o)
@@ -270,11 +317,11 @@ func (f *bed) sallyport() (string, func()) {
 			f.Fatal(err)
 		}
 	}
-	return ourVIP, func() {
+	return func() {
 		for _, d := range opened {
 			d.Close()
 		}
-		for _, s := range []*snapshot.Snapshot{host, gw} {
+		for _, s := range snapshots {
 			if err := datapath.Detach(lab.PinDir(string(s.Node))); err != nil {
 				f.Error(err)
 			}
@@ -282,27 +329,61 @@ func (f *bed) sallyport() (string, func()) {
 	}
 }
 
+// A comparison is one row: what a kind of traffic costs by our way and by
+// theirs; own: what `direct` costs is subtracted.
+type comparison struct {
+	id, job      string
+	ours, theirs string
+	own          bool
+}
+
+var comparisons = []comparison{
+	{"rr-plain", "request", ours, plain, true}, {"rr-nft", "request", ours, dnat, true}, {"rr-haproxy", "request", ours, haproxy, true},
+	{"crr-plain", "connection", ours, plain, true}, {"crr-nft", "connection", ours, dnat, true}, {"crr-haproxy", "connection", ours, haproxy, true},
+	{"bulk-plain", "download", ours, plain, false}, {"bulk-haproxy", "download", ours, haproxy, false},
+	{"bulk-up-plain", "upload", ours, plain, false}, {"bulk-up-haproxy", "upload", ours, haproxy, false},
+	{"bulk-wire-plain", "upload", cutByUs, plain, false},
+	{"gate2-nft", "request", gateTwo, conntrack, true},
+}
+
 // BenchmarkForwarding compares what a request, a connection and a megabyte
 // cost in all, by whatever forwards them. Rounds are interleaved.
 func BenchmarkForwarding(b *testing.B) {
+	if Wanted("udp-nft") {
+		Write(b, Row{ID: "udp-nft", Why: "UDP listeners are not served yet"})
+	}
+	wanted := slices.DeleteFunc(slices.Clone(comparisons), func(c comparison) bool { return !Wanted(c.id) })
+	if len(wanted) == 0 {
+		b.Skip("not asked for")
+	}
 	if os.Geteuid() != 0 {
 		b.Skip("needs root: the lab makes network namespaces")
+	}
+	needs := func(job, way string) bool {
+		return slices.ContainsFunc(wanted, func(c comparison) bool {
+			return c.job == job && (way == c.ours || way == c.theirs || c.own && way == direct)
+		})
 	}
 	f := newBed(b)
 	m := newMeter(b)
 	serve(b, instanceID)
-	costs, rates := map[string][]float64{}, map[string][]float64{}
+	costs := map[string][]float64{} // by job and way, a round each
 	for range rounds {
 		for _, w := range ways() {
 			if _, err := exec.LookPath(w.program); w.program != "" && err != nil {
 				continue
 			}
+			if !slices.ContainsFunc(jobs(), func(j job) bool { return needs(j.name, w.name) }) {
+				continue
+			}
 			to, off := w.on(f)
 			warmUp(b, netip.MustParseAddr(to))
 			for _, j := range jobs() {
-				cost, rate := j.cost(b, m, "client-1", netip.MustParseAddr(to), stretch)
-				key := j.name + " " + w.name
-				costs[key], rates[key] = append(costs[key], cost), append(rates[key], rate)
+				if !needs(j.name, w.name) {
+					continue
+				}
+				cost, _ := j.cost(b, m, "client-1", netip.MustParseAddr(to), stretch)
+				costs[j.name+w.name] = append(costs[j.name+w.name], cost)
 			}
 			off()
 			if b.Failed() {
@@ -310,10 +391,27 @@ func BenchmarkForwarding(b *testing.B) {
 			}
 		}
 	}
-	for _, j := range jobs() {
-		report(b, j, costs, rates)
+	for _, c := range wanted {
+		Write(b, c.row(costs))
 	}
 	b.ReportMetric(0, "ns/op")
+}
+
+func (c comparison) row(costs map[string][]float64) Row {
+	net := func(way string) (v []float64) {
+		for i, cost := range costs[c.job+way] {
+			if c.own {
+				cost -= costs[c.job+direct][i]
+			}
+			v = append(v, cost)
+		}
+		return v
+	}
+	why := ""
+	if len(net(c.theirs)) == 0 {
+		why = c.theirs + " is not installed"
+	}
+	return Fill(c.id, net(c.ours), net(c.theirs), why)
 }
 
 // warmUp makes sure that the way carries traffic: neighbours are known, peers
@@ -333,32 +431,5 @@ func warmUp(b *testing.B, to netip.Addr) {
 	})
 	if err != nil {
 		b.Fatal(err)
-	}
-}
-
-func report(b *testing.B, j job, costs, rates map[string][]float64) {
-	middle := func(key string) float64 {
-		slices.Sort(costs[key])
-		return costs[key][len(costs[key])/2]
-	}
-	mine := costs[j.name+" "+ours]
-	value := middle(j.name + " " + ours)
-	b.Logf("%s (%d rounds, median [lowest..highest]):", j.unit, rounds)
-	for _, w := range ways() {
-		key := j.name + " " + w.name
-		r := Row{ID: "l4-" + j.name + "-" + strings.ReplaceAll(strings.ToLower(w.name), " ", "-"), Name: "layer 4, CPU of one " + j.name, Unit: "µs",
-			Ours: value, Peer: w.name, Spread: [2]float64{mine[0], mine[len(mine)-1]}}
-		if len(costs[key]) == 0 {
-			b.Logf("  %-24s not installed", w.name)
-		} else {
-			theirs := middle(key)
-			ratio := value / theirs
-			r.Theirs, r.Ratio = &theirs, &ratio
-			slices.Sort(rates[key])
-			b.Logf("  %-24s %8.1f [%.1f..%.1f]  ours ÷ this %.2f  (%.0f/s)", w.name, theirs, costs[key][0], costs[key][len(costs[key])-1], ratio, rates[key][len(rates[key])/2])
-		}
-		if w.name != ours {
-			Write(b, r)
-		}
 	}
 }

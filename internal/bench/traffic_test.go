@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/netip"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,9 +20,12 @@ import (
 const (
 	echoPort    = 5001
 	streamPort  = 5002
+	sinkPort    = 5003
 	connections = 32
 	message     = 64 // bytes
 )
+
+var tcpPorts = []uint16{echoPort, streamPort, sinkPort}
 
 // threads runs fn on n threads in a host's namespace, each its own for good:
 // blocking system calls cost less than a poller, and the same for everyone.
@@ -41,7 +45,7 @@ func threads(host string, n int, fn func()) (wait func()) {
 }
 
 // serve answers in the instance's namespace until the test ends: what comes in
-// on echoPort goes back, and streamPort sends without end.
+// on echoPort goes back, streamPort sends without end and sinkPort takes what comes.
 func serve(b *testing.B, host string) {
 	b.Helper()
 	listen := func(port int) int {
@@ -58,7 +62,7 @@ func serve(b *testing.B, host string) {
 		}
 		return fd
 	}
-	handlers := map[int]func(int){listen(echoPort): echo, listen(streamPort): stream}
+	handlers := map[int]func(int){listen(echoPort): echo, listen(streamPort): stream, listen(sinkPort): sink}
 	var waits []func()
 	for fd, handle := range handlers {
 		waits = append(waits, threads(host, connections+8, func() {
@@ -134,6 +138,14 @@ func stream(c int) {
 	}
 }
 
+func sink(c int) {
+	for buf := make([]byte, 256<<10); ; {
+		if n, err := read(c, buf); n <= 0 || err != nil {
+			return
+		}
+	}
+}
+
 // connect opens a connection from the calling thread's namespace.
 func connect(to netip.AddrPort) (int, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -204,25 +216,31 @@ func jobs() []job {
 				}
 			}
 		}},
-		{"megabyte", "µs CPU per MB", streamPort, 2, func(to netip.AddrPort, stop *atomic.Bool, units, failed *atomic.Int64) {
-			fd, err := connect(to)
-			for err == unix.EINTR {
-				fd, err = connect(to)
-			}
-			if err != nil {
+		{"download", "µs CPU per MB", streamPort, 2, bulk(read)},
+		{"upload", "µs CPU per MB", sinkPort, 2, bulk(send)},
+	}
+}
+
+// bulk moves bytes one way as fast as it goes.
+func bulk(move func(fd int, buf []byte) (int, error)) func(netip.AddrPort, *atomic.Bool, *atomic.Int64, *atomic.Int64) {
+	return func(to netip.AddrPort, stop *atomic.Bool, units, failed *atomic.Int64) {
+		fd, err := connect(to)
+		for err == unix.EINTR {
+			fd, err = connect(to)
+		}
+		if err != nil {
+			failed.Add(1)
+			return
+		}
+		defer unix.Close(fd)
+		for buf := make([]byte, 256<<10); !stop.Load(); {
+			n, err := move(fd, buf)
+			if n <= 0 || err != nil {
 				failed.Add(1)
 				return
 			}
-			defer unix.Close(fd)
-			for buf := make([]byte, 256<<10); !stop.Load(); {
-				n, err := read(fd, buf)
-				if n <= 0 || err != nil {
-					failed.Add(1)
-					return
-				}
-				units.Add(int64(n))
-			}
-		}},
+			units.Add(int64(n))
+		}
 	}
 }
 
@@ -238,7 +256,7 @@ func (j job) cost(b *testing.B, meter *meter, host string, to netip.Addr, last t
 	wait()
 	used, took := meter.read(b)-before, time.Since(began)
 	n := float64(units.Load())
-	if j.name == "megabyte" {
+	if strings.HasSuffix(j.name, "load") { // bytes were counted
 		n /= 1e6
 	}
 	if n == 0 || float64(failed.Load()) > n/100 {

@@ -14,7 +14,7 @@ import (
 	"github.com/sallyport/sallyport/internal/store"
 )
 
-// wideRules are n rules of one network each and ports that do not touch, which
+// wideRules are n rules for everybody and ports that do not touch, which
 // cost the kernel two ranges each.
 func wideRules(block, n int) string {
 	var rules []string
@@ -23,7 +23,7 @@ func wideRules(block, n int) string {
 		for k := range 5 {
 			ports = append(ports, fmt.Sprint(2*(5*(100*block+i)+k)+1))
 		}
-		rules = append(rules, fmt.Sprintf(`{"Protocol":"TCP","Port":"%s","CidrBlock":"10.%d.%d.0/24","Action":"ACCEPT"}`, strings.Join(ports, ","), block, i))
+		rules = append(rules, fmt.Sprintf(`{"Protocol":"TCP","Port":"%s","CidrBlock":"0.0.0.0/0","Action":"ACCEPT"}`, strings.Join(ports, ",")))
 	}
 	return "[" + strings.Join(rules, ",") + "]"
 }

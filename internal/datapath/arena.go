@@ -95,43 +95,63 @@ func pack(low, high uint32) uint64 { return uint64(low) | uint64(high)<<32 }
 // policyWords lays a compiled policy out as bpf/judge.h reads it. slot gives
 // the counter of each rule.
 func policyWords(c *policy.Compiled, slot func(policy.RuleRef) (uint32, error)) ([]uint64, error) {
-	w := []uint64{
-		pack(uint32(len(c.Src4)), uint32(len(c.Ports))),
-		pack(uint32(c.NPorts), uint32(len(c.Rules))),
-		pack(uint32(len(c.Src6)), 0),
-	}
-	for _, i := range c.Src4 {
-		w = append(w, pack(i.Start, uint32(i.Class)))
-	}
-	for _, i := range c.Ports {
-		w = append(w, pack(i.Start, uint32(i.Class)))
-	}
-	for _, r := range c.Rules {
+	slots := make([]uint32, len(c.Rules))
+	for i, r := range c.Rules {
 		s, err := slot(r)
 		if err != nil {
 			return nil, err
 		}
-		w = append(w, pack(s, uint32(r.Action)|uint32(r.Reason)<<8))
+		if s >= 1<<24 {
+			return nil, fmt.Errorf("counter %d: a policy can name the first %d", s, 1<<24)
+		}
+		slots[i] = s
 	}
-	w = append(w, tableWords(c.Table)...)
+	w := append(make([]uint64, 0, 3*len(c.Segments)), pack(uint32(len(c.Src4)), uint32(len(c.Src6))), pack(uint32(len(c.Segments)), uint32(len(c.Rules))))
+	for _, s := range c.Segments {
+		word := uint64(s.Start) << 40
+		if s.Class != 0 {
+			r := c.Rules[s.Class-1]
+			word |= uint64(r.Reason)<<32 | uint64(r.Action)<<24 | uint64(slots[s.Class-1])
+		}
+		w = append(w, word)
+	}
+	var starts, places []uint32
+	place := func(class uint16) {
+		places = append(places, c.Slices[class]<<sliceBits|uint32(len(c.Slice(class))))
+	}
 	for _, i := range c.Src6 {
-		w = append(w, binary.BigEndian.Uint64(i.Start[:8]), binary.BigEndian.Uint64(i.Start[8:]), uint64(i.Class))
+		w = append(w, binary.BigEndian.Uint64(i.Start[:8]), binary.BigEndian.Uint64(i.Start[8:]))
 	}
-	return w, nil
+	for _, i := range c.Src4 {
+		starts = append(starts, i.Start)
+		place(i.Class)
+	}
+	for _, i := range c.Src6 {
+		place(i.Class)
+	}
+	return append(append(append(w, halves(starts)...), halves(places)...), halves(slots)...), nil
 }
 
-// rulesAt are the words of a policy that stand for its rules: the counter's
-// slot in the low half.
-func rulesAt(w []uint64) []uint64 {
-	at := 3 + w[0]&0xffffffff + w[0]>>32
-	return w[at : at+w[1]>>32]
+// sliceBits repeats SLICE_BITS of bpf/judge.h.
+const sliceBits = 14
+
+// rulesAt gives the counters' slots of a policy's rules.
+func rulesAt(w []uint64) []uint32 {
+	low := func(x uint64) uint64 { return x & 0xffffffff }
+	count4, count6 := low(w[0]), w[0]>>32
+	at := 2 + low(w[1]) + 2*count6 + (count4+1)/2 + (count4+count6+1)/2
+	slots := make([]uint32, w[1]>>32)
+	for i := range slots {
+		slots[i] = uint32(w[at+uint64(i)/2] >> (i % 2 * 32))
+	}
+	return slots
 }
 
-// tableWords packs four cells into a word.
-func tableWords(cells []uint16) []uint64 {
-	w := make([]uint64, (len(cells)+3)/4)
-	for i, c := range cells {
-		w[i/4] |= uint64(c) << (i % 4 * 16)
+// halves packs two numbers into a word.
+func halves(all []uint32) []uint64 {
+	w := make([]uint64, (len(all)+1)/2)
+	for i, n := range all {
+		w[i/2] |= uint64(n) << (i % 2 * 32)
 	}
 	return w
 }
@@ -139,10 +159,5 @@ func tableWords(cells []uint16) []uint64 {
 // ringWords packs a Maglev table and, behind it, the length of the roster and
 // its numbers: two 32-bit entries into a word.
 func ringWords(ring, roster []uint32) []uint64 {
-	all := append(append(slices.Clone(ring), uint32(len(roster))), roster...)
-	w := make([]uint64, (len(all)+1)/2)
-	for i, n := range all {
-		w[i/2] |= uint64(n) << (i % 2 * 32)
-	}
-	return w
+	return halves(append(append(slices.Clone(ring), uint32(len(roster))), roster...))
 }

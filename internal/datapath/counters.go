@@ -77,7 +77,7 @@ func (d *Datapath) liveCounters() map[uint32]bool {
 			continue
 		}
 		for _, rule := range rulesAt(d.arena.words[offset:]) {
-			live[uint32(rule)] = true
+			live[rule] = true
 		}
 	}
 	return live

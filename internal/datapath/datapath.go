@@ -73,7 +73,8 @@ const (
 	AttachXDP Attach = "xdp"
 )
 
-// sizes of the tables of one role. Words are 8 bytes.
+// sizes of the tables of one role. Words are 8 bytes; a host has room for the
+// greatest policies of both directions at two revisions.
 type sizes struct {
 	arena   uint32 // words of policies and rings
 	buckets uint32 // flow buckets; a power of two
@@ -81,9 +82,9 @@ type sizes struct {
 
 func sizesOf(role lb.NodeRole) sizes {
 	if role == lb.RoleGateway {
-		return sizes{arena: 1 << 20, buckets: 1 << 15}
+		return sizes{arena: 1 << 21, buckets: 1 << 15}
 	}
-	return sizes{arena: 1 << 18, buckets: 1 << 14}
+	return sizes{arena: 1 << 20, buckets: 1 << 14}
 }
 
 // Datapath is one node's programs and maps. Its methods may be called from
@@ -108,6 +109,8 @@ type Datapath struct {
 	names     *names
 	peers     *peerTable
 	vips      map[GatewayAddressKey]bool
+	vipBits   []uint64
+	vipFilter index[GatewayAddressKey]
 	dead      map[uint32]bool
 	pending   *pending
 	last      *snapshot.Snapshot // staged last by this process
@@ -203,7 +206,8 @@ func (d *Datapath) load() error {
 	if d.opts.Buckets != 0 {
 		set.buckets = d.opts.Buckets
 	}
-	spec.Maps["arena"].MaxEntries = set.arena
+	spec.Maps["arena"].ValueSize = 8 * set.arena
+	spec.Maps["arena"].Value = nil // the type says another size
 	for name, m := range spec.Maps {
 		if name == "gateway_flows_2" || name == "host_flows_2" {
 			m.MaxEntries = set.buckets
@@ -264,6 +268,7 @@ func (d *Datapath) setVariables(spec *ebpf.CollectionSpec, set sizes, key uint64
 		"own_address": rawAddr(d.opts.Address)[0],
 		"tunnel_port": d.opts.Port,
 		"inner_mss":   uint16(dev.MTU - tunnelOverhead - 40),
+		"arena_mask":  set.arena - 1,
 		"flow_mask":   set.buckets - 1,
 		"hash_key":    key,
 		"event_rate":  d.opts.Events,

@@ -18,6 +18,11 @@ type GatewayAddressKey struct {
 	Addr [4]uint32
 }
 
+type GatewayArena struct {
+	_    structs.HostLayout
+	Word [262144]uint64
+}
+
 type GatewayCounter struct {
 	_        structs.HostLayout
 	Packets  uint64
@@ -167,6 +172,8 @@ type GatewayTargetRow struct {
 	_    structs.HostLayout
 	Num  uint32
 	Dead uint32
+	Peer uint32
+	Pad  uint32
 	V    [2]GatewayTarget
 }
 
@@ -195,11 +202,13 @@ const (
 	GatewayMapRevisions      = "revisions"
 	GatewayMapTargetIndex    = "target_index"
 	GatewayMapTargets        = "targets"
+	GatewayMapVipFilter      = "vip_filter"
 	GatewayMapVips           = "vips"
 	GatewayProgGateway       = "gateway"
 	GatewayProgGatewayOut    = "gateway_out"
 	GatewayProgGatewayXdp    = "gateway_xdp"
 	GatewayVarAnswerVips     = "answer_vips"
+	GatewayVarArenaMask      = "arena_mask"
 	GatewayVarControlAddress = "control_address"
 	GatewayVarControlPort    = "control_port"
 	GatewayVarEventRate      = "event_rate"
@@ -284,6 +293,7 @@ type GatewayMapSpecs struct {
 	Revisions     *ebpf.MapSpec `ebpf:"revisions"`
 	TargetIndex   *ebpf.MapSpec `ebpf:"target_index"`
 	Targets       *ebpf.MapSpec `ebpf:"targets"`
+	VipFilter     *ebpf.MapSpec `ebpf:"vip_filter"`
 	Vips          *ebpf.MapSpec `ebpf:"vips"`
 }
 
@@ -292,6 +302,7 @@ type GatewayMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type GatewayVariableSpecs struct {
 	AnswerVips     *ebpf.VariableSpec `ebpf:"answer_vips"`
+	ArenaMask      *ebpf.VariableSpec `ebpf:"arena_mask"`
 	ControlAddress *ebpf.VariableSpec `ebpf:"control_address"`
 	ControlPort    *ebpf.VariableSpec `ebpf:"control_port"`
 	EventRate      *ebpf.VariableSpec `ebpf:"event_rate"`
@@ -345,6 +356,7 @@ type GatewayMaps struct {
 	Revisions     *ebpf.Map `ebpf:"revisions"`
 	TargetIndex   *ebpf.Map `ebpf:"target_index"`
 	Targets       *ebpf.Map `ebpf:"targets"`
+	VipFilter     *ebpf.Map `ebpf:"vip_filter"`
 	Vips          *ebpf.Map `ebpf:"vips"`
 }
 
@@ -365,6 +377,7 @@ func (m *GatewayMaps) Close() error {
 		m.Revisions,
 		m.TargetIndex,
 		m.Targets,
+		m.VipFilter,
 		m.Vips,
 	)
 }
@@ -374,6 +387,7 @@ func (m *GatewayMaps) Close() error {
 // It can be passed to LoadGatewayObjects or ebpf.CollectionSpec.LoadAndAssign.
 type GatewayVariables struct {
 	AnswerVips     *ebpf.Variable `ebpf:"answer_vips"`
+	ArenaMask      *ebpf.Variable `ebpf:"arena_mask"`
 	ControlAddress *ebpf.Variable `ebpf:"control_address"`
 	ControlPort    *ebpf.Variable `ebpf:"control_port"`
 	EventRate      *ebpf.Variable `ebpf:"event_rate"`

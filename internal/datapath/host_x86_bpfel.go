@@ -18,6 +18,11 @@ type HostAddressKey struct {
 	Addr [4]uint32
 }
 
+type HostArena struct {
+	_    structs.HostLayout
+	Word [262144]uint64
+}
+
 type HostCounter struct {
 	_        structs.HostLayout
 	Packets  uint64
@@ -122,6 +127,8 @@ type HostTargetRow struct {
 	_    structs.HostLayout
 	Num  uint32
 	Dead uint32
+	Peer uint32
+	Pad  uint32
 	V    [2]struct {
 		_           structs.HostLayout
 		From        uint32
@@ -165,10 +172,12 @@ const (
 	HostMapRevisions      = "revisions"
 	HostMapTargetIndex    = "target_index"
 	HostMapTargets        = "targets"
+	HostMapVipFilter      = "vip_filter"
 	HostMapVips           = "vips"
 	HostProgHostIn        = "host_in"
 	HostProgHostOut       = "host_out"
 	HostVarAnswerVips     = "answer_vips"
+	HostVarArenaMask      = "arena_mask"
 	HostVarControlAddress = "control_address"
 	HostVarControlPort    = "control_port"
 	HostVarEventRate      = "event_rate"
@@ -248,6 +257,7 @@ type HostMapSpecs struct {
 	Revisions     *ebpf.MapSpec `ebpf:"revisions"`
 	TargetIndex   *ebpf.MapSpec `ebpf:"target_index"`
 	Targets       *ebpf.MapSpec `ebpf:"targets"`
+	VipFilter     *ebpf.MapSpec `ebpf:"vip_filter"`
 	Vips          *ebpf.MapSpec `ebpf:"vips"`
 }
 
@@ -256,6 +266,7 @@ type HostMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type HostVariableSpecs struct {
 	AnswerVips     *ebpf.VariableSpec `ebpf:"answer_vips"`
+	ArenaMask      *ebpf.VariableSpec `ebpf:"arena_mask"`
 	ControlAddress *ebpf.VariableSpec `ebpf:"control_address"`
 	ControlPort    *ebpf.VariableSpec `ebpf:"control_port"`
 	EventRate      *ebpf.VariableSpec `ebpf:"event_rate"`
@@ -305,6 +316,7 @@ type HostMaps struct {
 	Revisions     *ebpf.Map `ebpf:"revisions"`
 	TargetIndex   *ebpf.Map `ebpf:"target_index"`
 	Targets       *ebpf.Map `ebpf:"targets"`
+	VipFilter     *ebpf.Map `ebpf:"vip_filter"`
 	Vips          *ebpf.Map `ebpf:"vips"`
 }
 
@@ -325,6 +337,7 @@ func (m *HostMaps) Close() error {
 		m.Revisions,
 		m.TargetIndex,
 		m.Targets,
+		m.VipFilter,
 		m.Vips,
 	)
 }
@@ -334,6 +347,7 @@ func (m *HostMaps) Close() error {
 // It can be passed to LoadHostObjects or ebpf.CollectionSpec.LoadAndAssign.
 type HostVariables struct {
 	AnswerVips     *ebpf.Variable `ebpf:"answer_vips"`
+	ArenaMask      *ebpf.Variable `ebpf:"arena_mask"`
 	ControlAddress *ebpf.Variable `ebpf:"control_address"`
 	ControlPort    *ebpf.Variable `ebpf:"control_port"`
 	EventRate      *ebpf.Variable `ebpf:"event_rate"`

@@ -71,11 +71,18 @@ func (d *Datapath) takeOverRole() error {
 // takeOverSets reads back the sets that are not versioned.
 func (d *Datapath) takeOverSets() error {
 	d.vips = map[GatewayAddressKey]bool{}
+	filter, err := mapped[uint64](d, "vip_filter")
+	if err != nil {
+		return err
+	}
+	d.vipFilter = index[GatewayAddressKey]{secret: d.key}
+	d.vipBits = filter
 	var k GatewayAddressKey
 	var one uint32
 	vips := d.maps["vips"].Iterate()
 	for vips.Next(&k, &one) {
 		d.vips[k] = true
+		d.filterVIP(k)
 	}
 	for num, row := range d.targets.at {
 		if d.targets.rows[row].Dead != 0 {
@@ -210,12 +217,24 @@ func (d *Datapath) addPeers(s *snapshot.Snapshot, want *encoded) error {
 		if d.vips[k] {
 			continue
 		}
+		d.filterVIP(k)
 		if err := d.maps["vips"].Put(k, uint32(1)); err != nil {
 			return fmt.Errorf("VIP %v: %w", addrOf(k.Addr, 4), err)
 		}
 		d.vips[k] = true
 	}
+	for num, t := range want.targets {
+		d.targets.rows[d.targets.at[num]].Peer = d.peers.at[GatewayAddressKey{Addr: t.Host}]
+	}
 	return nil
+}
+
+// filterVIP lets the programs look an address up among the VIPs. What is set
+// stays until the map is made anew: it costs a look, not a wrong answer.
+func (d *Datapath) filterVIP(k GatewayAddressKey) {
+	hash := d.vipFilter.place(&k)
+	word := &d.vipBits[uint32(hash>>6)%uint32(len(d.vipBits))]
+	atomic.StoreUint64(word, *word|1<<(hash&63))
 }
 
 // Commit puts a staged revision in force, with one store. Commit of the

@@ -12,16 +12,21 @@ import (
 )
 
 // mapRows maps an array's values into memory, so that a row can be changed
-// field by field while programs read it.
+// field by field while programs read it. A value may be several rows.
 func mapRows[R any](m *ebpf.Map) ([]R, []byte, error) {
 	var r R
 	stride := (unsafe.Sizeof(r) + 7) &^ 7
 	if stride != unsafe.Sizeof(r) {
 		return nil, nil, fmt.Errorf("rows of %v are %d bytes: not a multiple of 8", m, unsafe.Sizeof(r))
 	}
-	n := int(m.MaxEntries())
+	value := (uintptr(m.ValueSize()) + 7) &^ 7
+	if value%stride != 0 {
+		return nil, nil, fmt.Errorf("values of %v are %d bytes: not rows of %d", m, value, stride)
+	}
+	size := int(m.MaxEntries()) * int(value)
+	n := size / int(stride)
 	page := unix.Getpagesize()
-	size := (n*int(stride) + page - 1) / page * page
+	size = (size + page - 1) / page * page
 	b, err := unix.Mmap(m.FD(), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return nil, nil, fmt.Errorf("map %v: %w", m, err)

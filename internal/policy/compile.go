@@ -3,9 +3,11 @@
 package policy
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math/bits"
+	"slices"
 
 	"github.com/sallyport/sallyport/internal/lb"
 )
@@ -13,15 +15,15 @@ import (
 // The most that one compiled policy may hold: the kernel's maps are made for
 // this, and so are the bounds of its binary searches.
 const (
-	MaxIntervals     = 8192    // per address family
-	MaxPortIntervals = 4096    //
-	MaxRules         = 65535   // ordinals + 1 fit 16 bits
-	MaxCells         = 1 << 20 // of Table
+	MaxIntervals     = 8192 // per address family
+	MaxPortIntervals = 4096 // of one source class
+	MaxRules         = 65535
+	MaxSegments      = 1 << 17 // of all source classes: 1 MiB in the kernel
 )
 
-// These bound work and memory before equal rows and columns are merged.
+// These bound the work and memory of compiling, whatever the rules.
 const (
-	maxRawCells = 16 * MaxCells
+	maxEdges    = 2 << 20 // rule's ends that all source classes have to look at
 	maxSetBytes = 64 << 20
 )
 
@@ -45,19 +47,29 @@ func Compile(groups []Group) (*Compiled, error) {
 		return nil, exceeded(len(rules), MaxRules, "rules")
 	}
 	src4, src6 := sourceSpans(rules)
-	sources, ports := newClasses(len(rules)), newClasses(len(rules))
-	end4, end6, endPorts := lines()
+	sources := newClasses(len(rules))
+	end4, end6 := lines()
 	ranges4, ranges6 := sources.sweep(src4, end4), sources.sweep(src6, end6)
-	portRanges := ports.sweep(portSpans(rules), endPorts)
-	if sources.full || ports.full {
-		return nil, exceeded(len(rules), MaxRules, "rules with too many different peers and ports")
+	if sources.full {
+		return nil, exceeded(len(rules), MaxRules, "rules with too many different peers")
 	}
-	if cells := sources.len() * ports.len(); cells > maxRawCells {
-		return nil, exceeded(cells, maxRawCells, "cells (distinct sets of sources times distinct sets of ports)")
-	}
-	if err := c.fill(matrix{sources, ports}, ranges4, ranges6, portRanges); err != nil {
+	class, err := c.slice(sources, portSpans(rules))
+	if err != nil {
 		return nil, err
 	}
+	for _, b := range join(ranges4, class) {
+		c.Src4 = append(c.Src4, Interval{uint32(b.start.lo), b.class})
+	}
+	for _, b := range join(ranges6, class) {
+		c.Src6 = append(c.Src6, Interval6{b.start.bytes(), b.class})
+	}
+	switch {
+	case len(c.Src4) > MaxIntervals:
+		return nil, exceeded(len(c.Src4), MaxIntervals, "ranges of IPv4 addresses")
+	case len(c.Src6) > MaxIntervals:
+		return nil, exceeded(len(c.Src6), MaxIntervals, "ranges of IPv6 addresses")
+	}
+	c.Hash = c.ContentHash()
 	return c, nil
 }
 
@@ -66,99 +78,107 @@ func exceeded(n, limit int, what string) error {
 		"use fewer rules, wider prefixes or smaller referenced groups")
 }
 
-// fill merges equal rows and columns of the matrix and writes the result.
-func (c *Compiled) fill(m matrix, ranges4, ranges6, portRanges []bound) error {
-	rows := m.rows()
-	rowClass, distinct := merge(rows)
-	columnClass, columns := merge(transpose(distinct, m.ports.len()))
-	c.NSrc, c.NPorts = len(distinct), len(columns)
-	if c.NSrc > 2*MaxIntervals || c.NPorts > MaxPortIntervals { // class numbers would not fit either
-		return exceeded(max(c.NSrc, c.NPorts), MaxPortIntervals, "kinds of sources or ports")
-	}
-	if cells := c.NSrc * c.NPorts; cells > MaxCells {
-		return exceeded(cells, MaxCells, "cells (distinct kinds of sources times distinct kinds of ports)")
-	}
-	c.Table = make([]uint16, 0, c.NSrc*c.NPorts)
-	for row := range distinct {
-		for _, column := range columns {
-			c.Table = append(c.Table, column[row])
-		}
-	}
-	for _, b := range join(ranges4, rowClass) {
-		c.Src4 = append(c.Src4, Interval{uint32(b.start.lo), b.class})
-	}
-	for _, b := range join(ranges6, rowClass) {
-		c.Src6 = append(c.Src6, Interval6{b.start.bytes(), b.class})
-	}
-	for _, b := range join(portRanges, columnClass) {
-		c.Ports = append(c.Ports, Interval{uint32(b.start.lo), b.class})
-	}
-	switch {
-	case len(c.Src4) > MaxIntervals:
-		return exceeded(len(c.Src4), MaxIntervals, "ranges of IPv4 addresses")
-	case len(c.Src6) > MaxIntervals:
-		return exceeded(len(c.Src6), MaxIntervals, "ranges of IPv6 addresses")
-	case len(c.Ports) > MaxPortIntervals:
-		return exceeded(len(c.Ports), MaxPortIntervals, "ranges of ports")
-	}
-	c.Hash = c.ContentHash()
-	return nil
-}
-
-// A matrix has a row per set of rules that match a source and a column per set
-// of rules that match a port.
-type matrix struct {
-	sources, ports *classes
-}
-
-// rows gives each cell the first rule that both sets have, as ordinal+1.
-func (m matrix) rows() [][]uint16 {
-	rows := make([][]uint16, m.sources.len())
-	for i, source := range m.sources.sets {
-		rows[i] = make([]uint16, m.ports.len())
-		for k, port := range m.ports.sets {
-			rows[i][k] = firstCommon(source, port)
-		}
-	}
-	return rows
-}
-
-func firstCommon(a, b []byte) uint16 {
-	for at := 0; at < len(a); at += 8 {
-		if both := binary.LittleEndian.Uint64(a[at:]) & binary.LittleEndian.Uint64(b[at:]); both != 0 {
-			return uint16(at*8 + bits.TrailingZeros64(both) + 1)
-		}
-	}
-	return 0
-}
-
-// merge numbers equal rows alike, by first appearance.
-func merge(rows [][]uint16) (class []uint16, distinct [][]uint16) {
+// slice cuts the line of ports for each set of rules that the sources have,
+// and gives sets that are judged alike one class. spans are by rule.
+func (c *Compiled) slice(sources *classes, spans [][]portSpan) (class []uint16, err error) {
 	seen := make(map[string]uint16)
+	var cut cutter
 	var key []byte
-	for _, row := range rows {
+	edges := 0
+	for _, set := range sources.sets {
+		cut.begin()
+		for at := 0; at < len(set); at += 8 {
+			for w := binary.LittleEndian.Uint64(set[at:]); w != 0; w &= w - 1 {
+				rule := at*8 + bits.TrailingZeros64(w)
+				edges += 2 * len(spans[rule])
+				cut.add(rule, spans[rule])
+			}
+			if edges > maxEdges {
+				return nil, exceeded(edges, maxEdges, "ends of port ranges, counted for each kind of source they hold for")
+			}
+		}
+		segments := cut.segments()
+		if len(segments) > MaxPortIntervals {
+			return nil, exceeded(len(segments), MaxPortIntervals, "ranges of ports for one source")
+		}
 		key = key[:0]
-		for _, cell := range row {
-			key = binary.LittleEndian.AppendUint16(key, cell)
+		for _, s := range segments {
+			key = binary.LittleEndian.AppendUint64(key, uint64(s.Start)<<16|uint64(s.Class))
 		}
 		n, ok := seen[string(key)]
 		if !ok {
-			n = uint16(len(distinct))
+			n = uint16(len(c.Slices))
 			seen[string(key)] = n
-			distinct = append(distinct, row)
+			c.Slices = append(c.Slices, uint32(len(c.Segments)))
+			c.Segments = append(c.Segments, segments...)
+			if len(c.Slices) > 2*MaxIntervals { // numbers of classes would not fit either
+				return nil, exceeded(len(c.Slices), 2*MaxIntervals, "kinds of sources")
+			}
+			if len(c.Segments) > MaxSegments {
+				return nil, exceeded(len(c.Segments), MaxSegments, "ranges of ports, counted for each kind of source")
+			}
 		}
 		class = append(class, n)
 	}
-	return class, distinct
+	return class, nil
 }
 
-func transpose(rows [][]uint16, width int) [][]uint16 {
-	columns := make([][]uint16, width)
-	for k := range columns {
-		columns[k] = make([]uint16, len(rows))
-		for i, row := range rows {
-			columns[k][i] = row[k]
+// A cutter finds where on the line of ports which of a list of rules decides.
+type cutter struct {
+	rules  []int // in the order of judging
+	edges  []cut
+	active []uint64 // bit i%64 of word i/64: rules[i] covers the point
+	depth  []int32  // how often it does: ranges of one rule may overlap
+	out    []Interval
+}
+
+// A cut is where a range of a rule begins or has ended.
+type cut struct {
+	at    uint32
+	rule  int32 // index into rules
+	delta int32
+}
+
+func (c *cutter) begin() { c.rules, c.edges, c.out = c.rules[:0], c.edges[:0], c.out[:0] }
+
+func (c *cutter) add(rule int, spans []portSpan) {
+	i := int32(len(c.rules))
+	c.rules = append(c.rules, rule)
+	for _, s := range spans {
+		c.edges = append(c.edges, cut{s.first, i, 1})
+		if s.last != lastPortKey {
+			c.edges = append(c.edges, cut{s.last + 1, i, -1})
 		}
 	}
-	return columns
+}
+
+// segments is valid until the next begin.
+func (c *cutter) segments() []Interval {
+	slices.SortFunc(c.edges, func(a, b cut) int { return cmp.Compare(a.at, b.at) })
+	c.active = append(c.active[:0], make([]uint64, (len(c.rules)+63)/64)...)
+	c.depth = append(c.depth[:0], make([]int32, len(c.rules))...)
+	for at, i := uint32(0), 0; ; at = c.edges[i].at {
+		for ; i < len(c.edges) && c.edges[i].at == at; i++ {
+			e := c.edges[i]
+			c.depth[e.rule] += e.delta
+			if c.depth[e.rule] > 0 {
+				c.active[e.rule/64] |= 1 << (e.rule % 64)
+			} else {
+				c.active[e.rule/64] &^= 1 << (e.rule % 64)
+			}
+		}
+		ordinal := uint16(0)
+		for k, w := range c.active {
+			if w != 0 {
+				ordinal = uint16(c.rules[k*64+bits.TrailingZeros64(w)] + 1)
+				break
+			}
+		}
+		if n := len(c.out); n == 0 || c.out[n-1].Class != ordinal {
+			c.out = append(c.out, Interval{at, ordinal})
+		}
+		if i == len(c.edges) {
+			return c.out
+		}
+	}
 }

@@ -8,20 +8,27 @@ import "github.com/sallyport/sallyport/internal/lb"
 type Hash string
 
 // Compiled is the one compiled form of an ordered list of groups in one
-// direction: source address → class, (protocol, destination port) → class,
-// and a table with the deciding rule of every pair of classes. Judging costs
-// the same with ten rules or ten thousand. The kernel runs the same arrays.
+// direction: source address → class, and for each class its own line of
+// (protocol, destination port), cut where the deciding rule changes. Judging is
+// two searches, whatever the number of rules. The kernel runs the same arrays.
 //
 // For outbound rules "source" is the destination address: the peer.
 type Compiled struct {
-	Hash   Hash
-	Rules  []RuleRef   // by ordinal, the order of judging
-	Src4   []Interval  // sorted by Start; the first starts at 0
-	Src6   []Interval6 // sorted by Start; the first starts at ::
-	Ports  []Interval  // Start is PortKey; sorted; the first starts at 0
-	NSrc   int         // number of source classes (both families share them)
-	NPorts int         // number of port classes
-	Table  []uint16    // [source class × NPorts + port class]: ordinal+1, 0 when no rule matches
+	Hash     Hash
+	Rules    []RuleRef   // by ordinal, the order of judging
+	Src4     []Interval  // sorted by Start; the first starts at 0
+	Src6     []Interval6 // sorted by Start; the first starts at ::
+	Slices   []uint32    // by source class (both families share them): its first segment; it ends where the next begins
+	Segments []Interval  // Start is PortKey, Class ordinal+1, 0 when no rule matches; each slice is sorted and starts at 0
+}
+
+// Slice gives the segments of a source class.
+func (c *Compiled) Slice(class uint16) []Interval {
+	end := uint32(len(c.Segments))
+	if int(class)+1 < len(c.Slices) {
+		end = c.Slices[class+1]
+	}
+	return c.Segments[c.Slices[class]:end]
 }
 
 // A RuleRef is what a verdict says about the rule that decided.

@@ -43,7 +43,7 @@ func (c *Compiled) Lookup(peer netip.Addr, proto lb.Proto, port uint16) (ordinal
 	if !proto.HasPorts() {
 		port = 0
 	}
-	cell := c.Table[int(c.source(peer))*c.NPorts+int(find(c.Ports, PortKey(proto, port)))]
+	cell := find(c.Slice(c.source(peer)), PortKey(proto, port))
 	return int(cell) - 1, cell != 0
 }
 
@@ -96,7 +96,7 @@ func (c *Compiled) ContentHash() Hash {
 		}
 	}
 	flush()
-	for _, intervals := range [][]Interval{c.Src4, c.Ports} {
+	for _, intervals := range [][]Interval{c.Src4, c.Segments} {
 		number(len(intervals))
 		for _, i := range intervals {
 			number(int(i.Start))
@@ -109,10 +109,9 @@ func (c *Compiled) ContentHash() Hash {
 		buffer = append(buffer, i.Start[:]...)
 		number(int(i.Class))
 	}
-	number(c.NSrc)
-	number(c.NPorts)
-	for _, cell := range c.Table {
-		buffer = binary.LittleEndian.AppendUint16(buffer, cell)
+	number(len(c.Slices))
+	for _, first := range c.Slices {
+		number(int(first))
 	}
 	flush()
 	return Hash(hex.EncodeToString(h.Sum(nil)[:8]))

@@ -218,9 +218,16 @@ func TestCompileRefuses(t *testing.T) {
 		odd = append(odd, lb.PortRange{First: i, Last: i})
 	}
 	many := make([]Rule, MaxRules+1)
-	var square []Rule // every rule its own source and port
+	var own, square []Rule // every rule its own source and port; half of the rules for every port, half for every source
 	for i := range uint16(2000) {
-		square = append(square, Rule{Action: lb.Accept, Proto: lb.TCP, Ports: ports(i*2+1, i*2+1), Peers: hosts[i : i+1]})
+		own = append(own, Rule{Action: lb.Accept, Proto: lb.TCP, Ports: ports(i*2+1, i*2+1), Peers: hosts[i : i+1]})
+	}
+	for i := range uint16(700) {
+		square = append(square, Rule{Action: lb.Accept, Proto: lb.TCP, Ports: ports(i*2+1, i*2+1), Peers: prefixes("0.0.0.0/0")},
+			Rule{Action: lb.Drop, Proto: lb.UDP, Ports: ports(i*2+1, i*2+1), Peers: hosts[i : i+1]})
+	}
+	if c, err := Compile([]Group{{ID: "sg-1", Rules: own}}); err != nil || len(c.Segments) != 3*2000+1 {
+		t.Errorf("every rule its own source and port: %v", err)
 	}
 	for _, row := range []struct {
 		name  string
@@ -231,7 +238,7 @@ func TestCompileRefuses(t *testing.T) {
 		{"IPv6 ranges", []Rule{{Action: lb.Accept, Peers: v6}}, "ranges of IPv6 addresses"},
 		{"port ranges", []Rule{{Action: lb.Accept, Proto: lb.TCP, Ports: odd, Peers: prefixes("0.0.0.0/0")}}, "ranges of ports"},
 		{"rules", many, "65536 rules; the limit is 65535"},
-		{"cells", square, "cells"},
+		{"segments", square, "counted for each kind of source"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			c, err := Compile([]Group{{ID: "sg-1", Rules: row.rules}})
@@ -255,7 +262,7 @@ func TestCompileMerges(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.NSrc != 1 || c.NPorts != 1 || len(c.Src4) != 1 || len(c.Src6) != 1 || len(c.Ports) != 1 || len(c.Table) != 1 || len(c.Rules) != 2 {
+	if len(c.Slices) != 1 || len(c.Src4) != 1 || len(c.Src6) != 1 || len(c.Segments) != 1 || len(c.Rules) != 2 {
 		t.Errorf("%+v", c)
 	}
 	same, _ := Compile([]Group{policytest.Number("sg-1",

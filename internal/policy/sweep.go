@@ -11,13 +11,13 @@ import (
 	"github.com/sallyport/sallyport/internal/lb"
 )
 
-// A point is a place on one of the three lines that rules cut: IPv4 addresses,
-// IPv6 addresses, and PortKeys. One type serves all, so one sweep does.
+// A point is a place on one of the two lines that peers cut: IPv4 addresses and
+// IPv6 addresses. One type serves both, so one sweep does.
 type point struct{ hi, lo uint64 }
 
-// lines are the last points of the three.
-func lines() (v4, v6, ports point) {
-	return point{0, 1<<32 - 1}, point{^uint64(0), ^uint64(0)}, point{0, uint64(PortKey(255, 65535))}
+// lines are the last points of the two.
+func lines() (v4, v6 point) {
+	return point{0, 1<<32 - 1}, point{^uint64(0), ^uint64(0)}
 }
 
 func (p point) compare(q point) int {
@@ -79,44 +79,61 @@ func lastOf(prefix netip.Prefix) point {
 	return p
 }
 
-// portSpans covers a protocol's whole slice of the line unless the protocol
-// has ports and the rule names some.
-func portSpans(rules []Rule) []span {
-	var spans []span
+// A portSpan is what a rule covers of the line of PortKeys, both ends included.
+type portSpan struct{ first, last uint32 }
+
+// lastPortKey ends the line.
+const lastPortKey = 255<<16 | 65535
+
+// portSpans gives what each rule covers of the line. It covers a protocol's
+// whole stretch unless the protocol has ports and the rule names some.
+func portSpans(rules []Rule) [][]portSpan {
+	all := make([][]portSpan, len(rules))
 	for i, r := range rules {
 		for _, s := range r.services() {
-			spans = appendService(spans, s, i)
+			all[i] = appendService(all[i], s)
 		}
 	}
-	return spans
+	return all
 }
 
-func appendService(spans []span, s lb.Service, i int) []span {
-	add := func(p lb.Proto, r lb.PortRange) {
-		spans = append(spans, span{point{0, uint64(PortKey(p, r.First))}, point{0, uint64(PortKey(p, r.Last))}, i})
+func appendService(spans []portSpan, s lb.Service) []portSpan {
+	add := func(p lb.Proto, ports lb.PortRange) {
+		if ports.First <= ports.Last {
+			spans = append(spans, portSpan{PortKey(p, ports.First), PortKey(p, ports.Last)})
+		}
 	}
-	every := lb.PortRange{First: 0, Last: 65535}
 	switch {
 	case s.Proto == lb.AnyProto && len(s.Ports) == 0:
-		spans = append(spans, span{point{}, point{0, uint64(PortKey(255, 65535))}, i})
+		spans = append(spans, portSpan{0, lastPortKey})
 	case s.Proto == lb.AnyProto:
-		for p := range 256 {
-			if !lb.Proto(p).HasPorts() {
-				add(lb.Proto(p), every)
-			}
-		}
+		spans = append(spans, portless()...)
 		for _, ports := range s.Ports {
 			add(lb.TCP, ports)
 			add(lb.UDP, ports)
 		}
 	case len(s.Ports) == 0 || !s.Proto.HasPorts():
-		add(s.Proto, every)
+		add(s.Proto, lb.PortRange{First: 0, Last: 65535})
 	default:
 		for _, ports := range s.Ports {
-			if ports.First <= ports.Last {
-				add(s.Proto, ports)
-			}
+			add(s.Proto, ports)
 		}
+	}
+	return spans
+}
+
+// portless are the stretches of the protocols without ports.
+func portless() (spans []portSpan) {
+	for p := range 256 {
+		if lb.Proto(p).HasPorts() {
+			continue
+		}
+		first, last := PortKey(lb.Proto(p), 0), PortKey(lb.Proto(p), 65535)
+		if n := len(spans); n > 0 && spans[n-1].last+1 == first {
+			spans[n-1].last = last
+			continue
+		}
+		spans = append(spans, portSpan{first, last})
 	}
 	return spans
 }

@@ -117,14 +117,14 @@ func TestTwinCatchesPlantedFaults(t *testing.T) {
 				return c.Judge(GateCVM, dir, p)
 			}
 			class := find(c.Src4, address(Peer(dir, p)), true)
-			return verdict(c, c.Table[int(class)*c.NPorts+int(find(c.Ports, PortKey(p.Proto, p.DstPort), false))])
+			return verdict(c, find(c.Slice(class), PortKey(p.Proto, p.DstPort), false))
 		},
 		"< for <= in sources": func(c *Compiled, _ []Group, dir Direction, p lb.Packet) Verdict {
 			if !Peer(dir, p).Is4() {
 				return c.Judge(GateCVM, dir, p)
 			}
 			class := find(c.Src4, address(Peer(dir, p)), false)
-			return verdict(c, c.Table[int(class)*c.NPorts+int(find(c.Ports, PortKey(p.Proto, p.DstPort), true))])
+			return verdict(c, find(c.Slice(class), PortKey(p.Proto, p.DstPort), true))
 		},
 		"port bytes swapped": func(c *Compiled, _ []Group, dir Direction, p lb.Packet) Verdict {
 			p.DstPort = p.DstPort<<8 | p.DstPort>>8

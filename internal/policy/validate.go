@@ -16,10 +16,10 @@ func (c *Compiled) Validate() error {
 	switch {
 	case len(c.Rules) > MaxRules:
 		return fmt.Errorf("%d rules, more than %d", len(c.Rules), MaxRules)
-	case c.NSrc < 1 || c.NPorts < 1 || c.NSrc > 2*MaxIntervals || c.NPorts > MaxPortIntervals || c.NSrc*c.NPorts > MaxCells:
-		return fmt.Errorf("a table of %d by %d classes", c.NSrc, c.NPorts)
-	case len(c.Table) != c.NSrc*c.NPorts:
-		return fmt.Errorf("%d cells for %d by %d classes", len(c.Table), c.NSrc, c.NPorts)
+	case len(c.Slices) < 1 || len(c.Slices) > 2*MaxIntervals:
+		return fmt.Errorf("%d classes of sources", len(c.Slices))
+	case len(c.Segments) > MaxSegments:
+		return fmt.Errorf("%d segments, more than %d", len(c.Segments), MaxSegments)
 	}
 	for i, r := range c.Rules {
 		if r.Action != lb.Accept && r.Action != lb.Drop {
@@ -29,27 +29,38 @@ func (c *Compiled) Validate() error {
 			return fmt.Errorf("rule %d is told as %v", i, r.Reason)
 		}
 	}
-	for _, cell := range c.Table {
-		if int(cell) > len(c.Rules) {
-			return fmt.Errorf("a cell names rule %d of %d", cell-1, len(c.Rules))
-		}
+	if err := c.checkSlices(); err != nil {
+		return err
 	}
-	if err := checkIntervals(c.Src4, MaxIntervals, c.NSrc); err != nil {
+	if err := checkIntervals(c.Src4, MaxIntervals, len(c.Slices)); err != nil {
 		return fmt.Errorf("IPv4 ranges: %w", err)
-	}
-	if err := checkIntervals(c.Ports, MaxPortIntervals, c.NPorts); err != nil {
-		return fmt.Errorf("port ranges: %w", err)
 	}
 	if len(c.Src6) < 1 || len(c.Src6) > MaxIntervals || c.Src6[0].Start != [16]byte{} {
 		return fmt.Errorf("IPv6 ranges: %d, or the first does not start at 0", len(c.Src6))
 	}
 	for i, at := range c.Src6 {
-		if int(at.Class) >= c.NSrc || i > 0 && bytes.Compare(c.Src6[i-1].Start[:], at.Start[:]) >= 0 {
+		if int(at.Class) >= len(c.Slices) || i > 0 && bytes.Compare(c.Src6[i-1].Start[:], at.Start[:]) >= 0 {
 			return fmt.Errorf("IPv6 range %d is out of order or of no class", i)
 		}
 	}
 	if want := c.ContentHash(); c.Hash != want {
 		return fmt.Errorf("is named %q but its content is %q", c.Hash, want)
+	}
+	return nil
+}
+
+func (c *Compiled) checkSlices() error {
+	for class, first := range c.Slices {
+		last := len(c.Segments)
+		if class+1 < len(c.Slices) {
+			last = int(c.Slices[class+1])
+		}
+		if class == 0 && first != 0 || int(first) >= last || last > len(c.Segments) {
+			return fmt.Errorf("the segments of class %d are %d to %d of %d", class, first, last, len(c.Segments))
+		}
+		if err := checkIntervals(c.Segments[first:last], MaxPortIntervals, len(c.Rules)+1); err != nil {
+			return fmt.Errorf("port ranges of class %d: %w", class, err)
+		}
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/sallyport/sallyport/internal/lb"
 	"github.com/sallyport/sallyport/internal/policy"
@@ -146,9 +147,15 @@ func RandomPacket(d Dice, groups []policy.Group, dir policy.Direction) lb.Packet
 // boundary of every class of the compiled form, of both address families,
 // until visit says to stop.
 func Boundaries(c *policy.Compiled, visit func(lb.Packet) bool) {
+	var starts []uint32
+	for _, s := range c.Segments {
+		starts = append(starts, s.Start)
+	}
+	slices.Sort(starts)
+	starts = slices.Compact(starts)
 	for _, peer := range peers(c) {
-		for _, i := range c.Ports {
-			for _, key := range []uint32{i.Start, max(i.Start, 1) - 1} {
+		for _, start := range starts {
+			for _, key := range []uint32{start, max(start, 1) - 1} {
 				if !visit(lb.Packet{Proto: lb.Proto(key >> 16), Src: peer, DstPort: uint16(key)}) {
 					return
 				}

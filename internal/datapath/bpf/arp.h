@@ -2,7 +2,7 @@
 /* Address resolution on the gateway's own segment: VIPs are no addresses of
  * its interfaces, so the kernel does not answer for them. */
 #pragma once
-#include "layout.h"
+#include "index.h"
 
 enum { ARP_ETHERNET = 1, ARP_REQUEST = 1, ARP_REPLY = 2 };
 
@@ -29,7 +29,7 @@ INLINE int answer_arp(struct __sk_buff *skb)
 	    a.operation != htons(ARP_REQUEST))
 		return 0;
 	__builtin_memcpy(&vip.addr[0], a.target, 4);
-	if (!__builtin_memcmp(a.sender, a.target, 4) || !bpf_map_lookup_elem(&vips, &vip))
+	if (!__builtin_memcmp(a.sender, a.target, 4) || !is_vip(vip.addr[0]))
 		return 0; /* an announcement is no question */
 	__builtin_memcpy(eth.dst, eth.src, 6);
 	a.operation = htons(ARP_REPLY);

@@ -39,7 +39,7 @@ INLINE struct listener *find_listener(const struct packet *p, __u32 revision)
 
 INLINE __u64 flow_hash(const struct packet *p, __u32 listener)
 {
-	return mix((((__u64)p->src << 32) | ((__u64)p->src_port << 16) | p->dst_port) ^ mix(listener ^ hash_key));
+	return mix(((((__u64)p->src << 32) | ((__u64)p->src_port << 16) | p->dst_port) + listener * 0x9e3779b97f4a7c15ull) ^ hash_key);
 }
 
 /* One comparison instead of four: each branch doubles what the verifier has to walk. */
@@ -219,17 +219,19 @@ INLINE enum outcome because(struct verdict *v, __u8 reason)
 	return OUTCOME_DROP;
 }
 
-/* admit judges the flow when it must, and chooses its target.
+/* admit judges the packet unless that was done, and chooses its flow's target.
  * early says that the hook before the stack asks: it takes only what it can
  * send straight out, and leaves the rest to the other hook unbooked. */
-INLINE enum outcome admit(const struct packet *p, __u32 length, const struct listener *l, struct verdict *v, struct hop *hop, __u64 hash, struct found *f, int early)
+INLINE enum outcome admit(const struct packet *p, __u32 length, const struct listener *l, struct verdict *v, struct hop *hop, __u64 hash, struct found *f, int judged, int early)
 {
 	__u32 now = units(v->now), target = 0;
 	int tracked = f->slot && !(f->seen & SEEN_CLOSING && begins(p));
 	int current = tracked && f->revision == v->revision;
 	int layer7 = l->flags & LISTENER_LAYER7;
-	v->counter = tracked ? f->counter : 0;
-	if (!current && !judge_client(p, l, v)) {
+	if (current) {
+		v->counter = f->counter;
+		v->reason = REASON_ESTABLISHED;
+	} else if (!judged && !judge_client(p, l, v)) {
 		forget(f);
 		return OUTCOME_DROP;
 	}
@@ -237,16 +239,17 @@ INLINE enum outcome admit(const struct packet *p, __u32 length, const struct lis
 		return OUTCOME_LATER;
 	if (!layer7) {
 		/* A flow keeps its target while that exists. */
+		struct target_row *row = 0;
 		struct target *t = 0;
-		if (tracked && f->target)
-			t = find_target(target = f->target, v->revision);
-		if (!t && (target = choose(l->ring, l->ring_len, hash, p->src, v->revision)))
-			t = find_target(target, v->revision);
-		if (!t)
+		if (tracked && f->target && (row = find_target_row(target = f->target)))
+			t = target_at(row, v->revision);
+		if (!t && (target = choose(l->ring, l->ring_len, hash, p->src, v->revision)) && (row = find_target_row(target)))
+			t = target_at(row, v->revision);
+		if (!t || !row)
 			return because(v, target ? REASON_UNKNOWN_TARGET : l->ring_len ? REASON_HAIRPIN_SELF : REASON_NO_TARGET);
 		hop->host = t->host[0];
 		hop->flow = (__u32)(hash >> 32);
-		hop->peer = find_peer(hop->host);
+		hop->peer = peer_at(row->peer, hop->host);
 		if (!hop->peer)
 			return because(v, REASON_UNKNOWN_TARGET);
 		if (early && !hop->peer->ifindex)
@@ -271,10 +274,9 @@ INLINE enum outcome admit(const struct packet *p, __u32 length, const struct lis
  * further, or that it is none of ours. */
 INLINE enum outcome strange(const struct packet *p, const struct listener *l, struct verdict *v)
 {
-	struct address_key dst = { .addr = { p->dst } }, src = { .addr = { p->src } };
-	if (bpf_map_lookup_elem(&vips, &src))
+	if (is_vip(p->src))
 		return because(v, REASON_SPOOFED);
-	if (!l && !bpf_map_lookup_elem(&vips, &dst))
+	if (!l && !is_vip(p->dst))
 		return OUTCOME_STACK;
 	/* From an address of ours a client would be taken for our prober, or the gateway itself. */
 	if (ours(p->src) || p->src == own_address)
@@ -292,12 +294,22 @@ INLINE enum outcome receive(const struct packet *p, __u32 length, struct verdict
 	struct listener *l = p->fragment ? 0 : find_listener(p, v->revision);
 	struct found f = {};
 	__u64 hash = 0;
+	/* A connection that is not to be costs no look into the table. */
+	int judged = l && begins(p);
+	if (judged) {
+		enum outcome o = strange(p, l, v);
+		if (o != OUTCOME_TUNNEL)
+			return o;
+		v->listener = l->num;
+		if (!judge_client(p, l, v))
+			return OUTCOME_DROP;
+	}
 	if (l) {
 		hash = flow_hash(p, l->num);
 		find_flow(p, l->num, hash, &f);
 	}
 	/* Who came in at this revision was looked at then. */
-	if (!f.slot || f.revision != v->revision) {
+	if (!judged && (!f.slot || f.revision != v->revision)) {
 		enum outcome o = strange(p, l, v);
 		if (o != OUTCOME_TUNNEL)
 			return o;
@@ -305,6 +317,5 @@ INLINE enum outcome receive(const struct packet *p, __u32 length, struct verdict
 	if (!l)
 		return OUTCOME_STACK;
 	v->listener = l->num;
-	v->reason = REASON_ESTABLISHED;
-	return admit(p, length, l, v, hop, hash, &f, early);
+	return admit(p, length, l, v, hop, hash, &f, judged, early);
 }

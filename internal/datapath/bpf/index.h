@@ -57,3 +57,24 @@ INLINE struct peer *find_peer(__be32 addr)
 		return 0;
 	return READ_ONCE(row->which) ? &row->v[1] : &row->v[0];
 }
+
+/* peer_at does the same when the row is likely to be known. */
+INLINE struct peer *peer_at(__u32 i, __be32 addr)
+{
+	struct peer_row *row = bpf_map_lookup_elem(&peers, &i);
+	if (!row || row->key.addr[0] != addr)
+		return find_peer(addr);
+	return READ_ONCE(row->which) ? &row->v[1] : &row->v[0];
+}
+
+INLINE int is_vip(__be32 addr)
+{
+	struct address_key key = { .addr = { addr } };
+	__u64 hash = place(addr, 0, 0);
+	__u32 i = (__u32)(hash >> 6) & 511;
+	__u64 *bits = bpf_map_lookup_elem(&vip_filter, &i);
+	return bits && READ_ONCE(*bits) >> (hash & 63) & 1 && bpf_map_lookup_elem(&vips, &key) != 0;
+}
+
+/* reserved says that an address is the load balancer's own: a VIP or one of ours. */
+INLINE int reserved(__be32 addr) { return ours(addr) || is_vip(addr); }

@@ -19,6 +19,7 @@ volatile const __u8 own_mac[6];      /* of the device */
 volatile const __u8 answer_vips;     /* the gateway answers ARP for VIPs */
 volatile const __u8 observe_first;   /* before the first snapshot a machine that joined is let be */
 volatile const __u16 inner_mss;      /* greatest TCP segment that fits inside the tunnel */
+volatile const __u32 arena_mask;     /* words of the arena - 1 */
 volatile const __u32 flow_mask;      /* flow buckets - 1 */
 volatile const __u64 hash_key;       /* keeps strangers from aiming at buckets */
 volatile const __u32 event_rate;     /* verdict events a second and CPU */
@@ -92,6 +93,8 @@ struct target {
 struct target_row {
 	__u32 num;
 	__u32 dead; /* probes found it so: a fact, not a policy, and not versioned */
+	__u32 peer; /* where its host's row is likely to be; not versioned */
+	__u32 pad;
 	struct target v[2];
 };
 
@@ -276,10 +279,14 @@ struct index_bucket {
 
 MAPPED(revisions, struct revisions, 1);
 /* Policies and Maglev tables, placed by the loader; see judge.h for a policy's words. */
-MAPPED(arena, __u64, 1);
+struct arena {
+	__u64 word[1 << 18];
+};
+MAPPED(arena, struct arena, 1);
 INDEX(target_index, 16384);
 MAPPED(targets, struct target_row, 16384);
 HASH(vips, struct address_key, __u32, 4096);
+MAPPED(vip_filter, __u64, 512); /* a bit for each hash that a VIP may have: most addresses are none */
 INDEX(peer_index, 4096);
 MAPPED(peers, struct peer_row, 4096);
 PERCPU(counters, struct counter, 16384);
@@ -299,13 +306,6 @@ INLINE int ours(__be32 addr)
 {
 	__be32 net = addr & htonl(0xffff0000);
 	return net == htonl(0x64400000) || net == htonl(0x647f0000);
-}
-
-/* reserved says that an address is the load balancer's own: a VIP or one of ours. */
-INLINE int reserved(__be32 addr)
-{
-	struct address_key key = { .addr = { addr } };
-	return ours(addr) || bpf_map_lookup_elem(&vips, &key) != 0;
 }
 
 /* newest gives the version of a row to read at revision: 0, 1, or -1 for none. */

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* The gateway's work, packaged for repeated test runs: the source address is
  * drawn anew for each run, and what the tunnel put in front is taken off again.
- * The base programs do only that, and are subtracted. */
+ * The base programs do only that, and are subtracted. The live programs fill
+ * frames that the kernel then carries like received ones. */
 #include "gateway.bpf.c"
 
 volatile __u64 bench_seed = 0x9E3779B97F4A7C15ull;
@@ -113,4 +114,73 @@ int bench_xdp(struct xdp_md *ctx)
 	if (!hop.peer || push_tunnel(ctx, length, &hop, &v))
 		return XDP_PASS;
 	return restore_early(ctx);
+}
+
+/* What frames and judgements are drawn from, in network byte order. */
+struct bench_tuple {
+	__be32 src, dst;
+	__be16 sport, dport;
+};
+
+ARRAY(bench_pool, struct bench_tuple, 4096);
+volatile __u32 bench_policy; /* place in the arena */
+volatile __u64 bench_dst_mac, bench_src_mac;
+const struct bench_tuple *bench_tuple_type __attribute__((unused));
+
+INLINE struct bench_tuple *pick(void)
+{
+	__u32 i = ntohl(draw()) & 4095;
+	return bpf_map_lookup_elem(&bench_pool, &i);
+}
+
+SEC("xdp")
+int bench_judge_base(struct xdp_md *ctx)
+{
+	struct bench_tuple *t = pick();
+	return t && ntohl(t->src) == 1 && ntohs(t->dport) == 1 ? XDP_PASS : XDP_DROP;
+}
+
+SEC("xdp")
+int bench_judge(struct xdp_md *ctx)
+{
+	struct bench_tuple *t = pick();
+	return t && accepts(judge(bench_policy, ntohl(t->src), (__u32)IPPROTO_TCP << 16 | ntohs(t->dport))) ? XDP_PASS : XDP_DROP;
+}
+
+/* fill writes a frame: its page comes back with what the last hop made of it. */
+INLINE int fill(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct iphdr *ip = data + ETH_HLEN;
+	__be16 *ports = (void *)(ip + 1);
+	struct bench_tuple *t = pick();
+	if (!t || (void *)(ports + 2) > end)
+		return -1;
+	__u64 to = bench_dst_mac, from = bench_src_mac;
+	__builtin_memcpy(data, &to, 6);
+	__builtin_memcpy(data + 6, &from, 6);
+	ip->saddr = t->src;
+	ip->daddr = t->dst;
+	ports[0] = t->sport;
+	ports[1] = t->dport;
+	ip->ttl = 64;
+	ip->check = 0;
+	__u32 sum = 0;
+	__u16 *w = (void *)ip;
+#pragma unroll
+	for (int i = 0; i < 10; i++)
+		sum += w[i];
+	ip->check = (__u16)~halves(halves(sum));
+	return 0;
+}
+
+SEC("xdp")
+int live_pass(struct xdp_md *ctx) { return fill(ctx) ? XDP_DROP : XDP_PASS; }
+
+SEC("xdp")
+int live_refuse(struct xdp_md *ctx)
+{
+	if (fill(ctx))
+		return XDP_PASS;
+	return early(ctx);
 }
