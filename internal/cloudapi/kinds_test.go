@@ -249,6 +249,10 @@ func TestSystemRulesAreVisible(t *testing.T) {
 	if near := explain("10.20.200.7"); near.Gates[0].Reason != "no_groups" {
 		t.Errorf("from inside: %+v", near)
 	}
+	n.must("CreateAssistantCidr", n.q(`{"VpcId":"$vpc","CidrBlocks":["172.16.5.0/24"]}`), nil)
+	if near := explain("172.16.5.9"); near.Gates[0].Reason != "no_groups" {
+		t.Errorf("from a further range of the VPC: %+v", near)
+	}
 	n.must("AssociateAddress", `{"AddressId":"`+eip+`","InstanceId":"`+clb+`"}`, nil)
 	if far := explain("203.0.113.9"); far.Gates[0].Reason != "no_groups" || far.Destination != "192.0.2.65:80" {
 		t.Errorf("by the EIP: %+v", far)
@@ -265,7 +269,7 @@ func TestSystemRulesAreVisible(t *testing.T) {
 		}
 		return strings.Join(all, "\n")
 	}
-	if got := rules(`{"LoadBalancerId":"` + clb + `"}`); got != "sys-8 DROP to the VIP 10.20.1.2 from outside 10.20.0.0/16, the network of this private load balancer" {
+	if got := rules(`{"LoadBalancerId":"` + clb + `"}`); got != "sys-8 DROP to the VIP 10.20.1.2 from outside 10.20.0.0/16, 172.16.5.0/24, the network of this private load balancer" {
 		t.Errorf("of the load balancer:\n%s", got)
 	}
 	if got := rules(`{"InstanceId":"` + instance + `"}`); !strings.HasSuffix(got, "sys-6 ACCEPT health checks of "+clb+" "+made.ListenerIds[0]+" from 100.64.0.0/16 to port 8080, through the tunnel") {
