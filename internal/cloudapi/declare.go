@@ -37,6 +37,7 @@ type vpcDoc struct {
 	Id              string   `tc:""`
 	VpcName         string   `tc:"required"`
 	CidrBlock       string   `tc:"required"`
+	AssistantCidrs  []string `tc:""`
 	IsDefault       bool     `tc:""`
 	EnableMulticast string   `tc:"" kept:"echo"`
 	DnsServers      []string `tc:"" kept:"echo"`

@@ -112,6 +112,9 @@ func (x *exporter) groupRefs(ids []lb.GroupID) []string {
 
 func (x *exporter) vpc(v *lb.VPC) vpcDoc {
 	d := vpcDoc{Id: string(v.ID), VpcName: v.Name, CidrBlock: v.Cidr.String(), IsDefault: v.IsDefault, Tags: tagsOut(v.Tags)}
+	for _, p := range v.Assistant {
+		d.AssistantCidrs = append(d.AssistantCidrs, p.String())
+	}
 	fillEcho(&d, v.Echo)
 	return d
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"slices"
 
 	"github.com/sallyport/sallyport/internal/lb"
 )
@@ -77,6 +78,9 @@ func (a *applier) vpc(path string, d vpcDoc) error {
 	}
 	have := (&exporter{st: a.st(), ids: true}).vpc(a.st().VPCs[id])
 	keepEcho(&d, have)
+	if slices.Equal(slices.Sorted(slices.Values(have.AssistantCidrs)), slices.Sorted(slices.Values(d.AssistantCidrs))) {
+		d.AssistantCidrs = have.AssistantCidrs // their order means nothing
+	}
 	changed := unlike(have, d, "Id")
 	if err := fixed(path, "a VPC", changed, "CidrBlock", "IsDefault"); err != nil {
 		return err
@@ -89,6 +93,15 @@ func (a *applier) vpc(path string, d vpcDoc) error {
 	}
 	if _, err := modifyVpcAttribute(a.sub(echoOf(d)), &modifyVpcIn{VpcId: string(id), VpcName: &d.VpcName, vpcEcho: vpcEcho{EnableMulticast: d.EnableMulticast}}); err != nil {
 		return at(path, "", err)
+	}
+	if slices.Contains(changed, "AssistantCidrs") {
+		without := func(list, other []string) []string {
+			return slices.DeleteFunc(slices.Clone(list), func(p string) bool { return slices.Contains(other, p) })
+		}
+		in := &modifyAssistantIn{VpcId: string(id), NewCidrBlocks: without(d.AssistantCidrs, have.AssistantCidrs), OldCidrBlocks: without(have.AssistantCidrs, d.AssistantCidrs)}
+		if _, err := modifyAssistantCidr(a.sub(nil), in); err != nil {
+			return at(path, "", err)
+		}
 	}
 	return a.tags(path, "vpc", "vpc", string(id), d.Tags)
 }

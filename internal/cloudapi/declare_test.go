@@ -69,7 +69,7 @@ func wealthy(b *bench) {
 	b.Helper()
 	apply := map[string]string{"all.yaml": `
 Vpcs:
-- {VpcName: office, CidrBlock: 10.1.0.0/16, Tags: [{Key: a, Value: b}]}
+- {VpcName: office, CidrBlock: 10.1.0.0/16, AssistantCidrs: [10.9.0.0/24], Tags: [{Key: a, Value: b}]}
 Subnets:
 - {SubnetName: desks, Vpc: office, CidrBlock: 10.1.1.0/24}
 ParameterTemplates:
@@ -170,7 +170,7 @@ func unsaid() []string {
 // a new one cannot be forgotten.
 func TestFilesCarryEveryField(t *testing.T) {
 	carried := map[reflect.Type][]string{
-		reflect.TypeFor[lb.VPC]():           {"ID", "Name", "Cidr", "IsDefault", "Tags", "Echo"},
+		reflect.TypeFor[lb.VPC]():           {"ID", "Name", "Cidr", "Assistant", "IsDefault", "Tags", "Echo"},
 		reflect.TypeFor[lb.Subnet]():        {"ID", "VPC", "Name", "Cidr", "Zone", "IsDefault", "Tags", "Echo"},
 		reflect.TypeFor[lb.SecurityGroup](): {"ID", "Name", "Desc", "ProjectID", "IsDefault", "Tags", "Ingress", "Egress"},
 		reflect.TypeFor[lb.PolicyRule]():    {"Action", "Proto", "Ports", "Peer", "PeerGroup", "PeerTemplate", "Service", "Text", "Description"},
