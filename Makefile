@@ -4,6 +4,7 @@
 
 GO       ?= go
 FUZZTIME ?= 30s
+FRAMES   ?= 10000000
 ROUNDS   ?= 20
 SOAK     ?= 1h
 UPFLAGS  ?=
@@ -53,6 +54,7 @@ soak-api:
 	SALLYPORT_MODEL_TIME=$(SOAK) $(GO) test -v -run '^TestModel$$' -timeout 0 ./internal/cloudapi/
 
 fuzz:
+	FRAMES=$(FRAMES) $(GO) test -count=1 -run '^TestParserMillions$$' -v ./internal/datapath
 	@set -e; for file in $$(grep -rl --include='*_test.go' '^func Fuzz' internal cmd); do \
 		for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$file); do \
 			echo "$$name in $$(dirname $$file), $(FUZZTIME)"; \
