@@ -5,7 +5,6 @@ package cloudapi
 import (
 	"fmt"
 	"net/netip"
-	"strings"
 	"unicode"
 	"unicode/utf8"
 
@@ -53,28 +52,20 @@ func createLoadBalancer(c *Call, in *createLoadBalancerIn) (*createLoadBalancerO
 	}
 	var ids []string
 	err = c.Update(func(tx *store.Tx) error {
-		ids = nil
-		token := "clb/CreateLoadBalancer/" + in.ClientToken
-		if in.ClientToken != "" {
-			if earlier, ok := tx.Token(token); ok {
-				ids = strings.Split(earlier, ",")
-				c.made = ids
-				return nil
+		var err error
+		ids, err = c.once(tx, in.ClientToken, in, func() (made []string, err error) {
+			for range number {
+				b, err := c.newBalancer(tx, in)
+				if err != nil {
+					return nil, err
+				}
+				tx.PutBalancer(b)
+				made = append(made, string(b.ID))
 			}
-		}
-		for range number {
-			b, err := c.newBalancer(tx, in)
-			if err != nil {
-				return err
-			}
-			tx.PutBalancer(b)
-			ids = append(ids, string(b.ID))
-		}
-		if in.ClientToken != "" {
-			tx.PutToken(token, strings.Join(ids, ","))
-		}
+			return made, nil
+		})
 		c.made = ids
-		return nil
+		return err
 	})
 	return &createLoadBalancerOut{LoadBalancerIds: ids}, err
 }

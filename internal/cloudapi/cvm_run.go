@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/sallyport/sallyport/internal/lb"
@@ -101,21 +100,13 @@ func runInstances(c *Call, in *runInstancesIn) (*runInstancesOut, error) {
 	}
 	out := &runInstancesOut{}
 	err = c.Update(func(tx *store.Tx) error {
-		out.InstanceIdSet = nil
-		token := "RunInstances/" + in.ClientToken
-		if in.ClientToken != "" {
-			if made, ok := tx.Token(token); ok {
-				out.InstanceIdSet = strings.Split(made, ",")
-				return nil
-			}
-		}
-		if err := in.make(c, tx, tags, out); err != nil {
-			return err
-		}
-		if in.ClientToken != "" {
-			tx.PutToken(token, strings.Join(out.InstanceIdSet, ","))
-		}
-		return nil
+		var err error
+		out.InstanceIdSet, err = c.once(tx, in.ClientToken, in, func() ([]string, error) {
+			made := &runInstancesOut{}
+			err := in.make(c, tx, tags, made)
+			return made.InstanceIdSet, err
+		})
+		return err
 	})
 	if err != nil {
 		return nil, err

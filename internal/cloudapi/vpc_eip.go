@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"strconv"
-	"strings"
 
 	"github.com/sallyport/sallyport/internal/lb"
 	"github.com/sallyport/sallyport/internal/store"
@@ -16,7 +15,7 @@ import (
 // eipActions lists what vpc does with elastic public addresses (EIPs).
 func eipActions() []Action {
 	return []Action{
-		action(serviceVPC, "AllocateAddresses", allocateAddresses).fails("AddressQuotaLimitExceeded", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Range", "InvalidParameterValue.TooLong"),
+		action(serviceVPC, "AllocateAddresses", allocateAddresses).fails("AddressQuotaLimitExceeded", "InvalidParameterValue", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Range", "InvalidParameterValue.TooLong"),
 		action(serviceVPC, "DescribeAddresses", describeAddresses).fails("InvalidParameter.Coexist", "InvalidParameter.FilterInvalidKey", "InvalidParameterValue.AddressIdMalformed", "InvalidParameterValue.Range"),
 		action(serviceVPC, "AssociateAddress", associateAddress).like(`{"AddressId":"eip-1a2b3c4d","InstanceId":"lb-1a2b3c4d"}`).fails("InvalidAddressId.NotFound", "InvalidInstanceId.AlreadyBindEip", "InvalidInstanceId.NotFound", "InvalidParameterValue.AddressIdMalformed", "InvalidParameterValue.InstanceHasWanIP", "MissingParameter", "UnsupportedOperation", "UnsupportedOperation.AddressStatusNotPermit"),
 		action(serviceVPC, "DisassociateAddress", disassociateAddress).fails("InvalidAddressId.NotFound", "InvalidParameterValue.AddressIdMalformed", "UnsupportedOperation.AddressStatusNotPermit"),
@@ -96,28 +95,23 @@ func allocateAddresses(c *Call, in *allocateAddressesIn) (*allocateAddressesOut,
 	}
 	out := &allocateAddressesOut{}
 	err = c.Update(func(tx *store.Tx) error {
-		out.AddressSet = nil
-		token := "vpc/AllocateAddresses/" + in.ClientToken
-		if in.ClientToken != "" {
-			if made, ok := tx.Token(token); ok {
-				ids := strings.Split(made, ",")
-				out.TaskId, out.AddressSet = ids[0], ids[1:]
-				return nil
+		made, err := c.once(tx, in.ClientToken, in, func() ([]string, error) {
+			var ids []string
+			for range number {
+				a, err := c.newAddress(tx.State(), in.AddressName)
+				if err != nil {
+					return nil, err
+				}
+				a.Tags, a.Echo = tags, c.Echo
+				tx.PutAddress(a)
+				ids = append(ids, string(a.ID))
 			}
+			return append([]string{c.addressTask(tx)}, ids...), nil
+		})
+		if err != nil {
+			return err
 		}
-		for range number {
-			a, err := c.newAddress(tx.State(), in.AddressName)
-			if err != nil {
-				return err
-			}
-			a.Tags, a.Echo = tags, c.Echo
-			tx.PutAddress(a)
-			out.AddressSet = append(out.AddressSet, string(a.ID))
-		}
-		out.TaskId = c.addressTask(tx)
-		if in.ClientToken != "" {
-			tx.PutToken(token, strings.Join(append([]string{out.TaskId}, out.AddressSet...), ","))
-		}
+		out.TaskId, out.AddressSet = made[0], made[1:]
 		return nil
 	})
 	return out, err
