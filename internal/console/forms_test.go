@@ -3,6 +3,7 @@
 package console
 
 import (
+	"encoding/json"
 	"net/url"
 	"slices"
 	"strings"
@@ -243,6 +244,34 @@ func TestImportAndExport(t *testing.T) {
 }
 
 // What is exported can be imported, and no spreadsheet runs it.
+// A rule that names templates stays what it is when it is edited as a line,
+// and when the page writes the whole list back: losing a template would open
+// the rule to everybody.
+func TestTemplatesSurviveEditing(t *testing.T) {
+	var r policyRule
+	r.Action, r.AddressTemplate.AddressId, r.ServiceTemplate.ServiceGroupId = "ACCEPT", "ipm-12345678", "ppmg-12345678"
+	l := lineOf(r)
+	if l != (line{Source: "ipm-12345678", Service: "ppmg-12345678", Policy: "Allow"}) {
+		t.Errorf("line %+v", l)
+	}
+	want := `{"Action":"ACCEPT","AddressTemplate":{"AddressId":"ipm-12345678"},"PolicyDescription":"","ServiceTemplate":{"ServiceGroupId":"ppmg-12345678"}}`
+	if got, _ := json.Marshal(l.policy()); string(got) != want {
+		t.Errorf("written back as %s", got)
+	}
+	back := stored(r)
+	if back["AddressTemplate"] != r.AddressTemplate || back["ServiceTemplate"] != r.ServiceTemplate {
+		t.Errorf("stored as %v", back)
+	}
+	r.AddressTemplate.AddressId, r.AddressTemplate.AddressGroupId = "", "ipmg-12345678"
+	r.ServiceTemplate.ServiceId, r.ServiceTemplate.ServiceGroupId = "ppm-12345678", ""
+	if got, _ := json.Marshal(lineOf(r).policy()); !strings.Contains(string(got), `{"AddressGroupId":"ipmg-12345678"}`) || !strings.Contains(string(got), `{"ServiceId":"ppm-12345678"}`) {
+		t.Errorf("written back as %s", got)
+	}
+	if got := (binding{CVM: 1}).sees(dirIn, r); len(got) != 1 || got[0] != "the template's addresses" {
+		t.Errorf("sees %v", got)
+	}
+}
+
 func TestCSVComesBack(t *testing.T) {
 	lines := []line{{"0.0.0.0/0", "TCP:80", "Allow", `=HYPERLINK("x")`}, {"::/0", "ALL", "Refuse", "+1, \"quoted\"\nsecond line"}, {"sg-12345678", "ICMP", "Allow", ""}, {"10.0.0.1", "UDP:53", "Allow", "'plain'"}}
 	var b strings.Builder

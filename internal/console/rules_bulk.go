@@ -244,6 +244,9 @@ func (b binding) sees(dir string, r policyRule) []string {
 	if r.SecurityGroupId != "" {
 		return []string{"members' private addresses"}
 	}
+	if r.AddressTemplate.AddressId+r.AddressTemplate.AddressGroupId != "" {
+		return []string{"the template's addresses"}
+	}
 	p, err := netip.ParsePrefix(r.CidrBlock + r.Ipv6CidrBlock)
 	if err != nil {
 		a, err := netip.ParseAddr(r.CidrBlock + r.Ipv6CidrBlock)

@@ -19,6 +19,8 @@ type policyRule struct {
 	PolicyId, Action, Protocol, Port                             string
 	CidrBlock, Ipv6CidrBlock, SecurityGroupId, PolicyDescription string
 	ModifyTime                                                   string
+	AddressTemplate                                              struct{ AddressId, AddressGroupId string }
+	ServiceTemplate                                              struct{ ServiceId, ServiceGroupId string }
 }
 
 type policySet struct {

@@ -24,8 +24,8 @@ func apiDirection(dir string) string {
 
 // A line is a rule as people write it: four texts.
 type line struct {
-	Source  string // address, CIDR or group; "" is every address of both families
-	Service string // "TCP:80,443", "UDP:ALL", "ICMP", "ALL"
+	Source  string // address, CIDR, group or address template; "" is every address of both families
+	Service string // "TCP:80,443", "UDP:ALL", "ICMP", "ALL" or a service template
 	Policy  string // Allow or Refuse
 	Notes   string
 }
@@ -37,13 +37,22 @@ func (l line) policy() m {
 	case source == "" || strings.EqualFold(source, "all"):
 	case strings.HasPrefix(source, "sg-"):
 		p["SecurityGroupId"] = source
+	case strings.HasPrefix(source, "ipm-"):
+		p["AddressTemplate"] = m{"AddressId": source}
+	case strings.HasPrefix(source, "ipmg-"):
+		p["AddressTemplate"] = m{"AddressGroupId": source}
 	case strings.Contains(source, ":"):
 		p["Ipv6CidrBlock"] = source
 	default:
 		p["CidrBlock"] = source
 	}
 	protocol, port, _ := strings.Cut(strings.TrimSpace(l.Service), ":")
-	if protocol != "" {
+	switch {
+	case strings.HasPrefix(protocol, "ppm-"):
+		p["ServiceTemplate"] = m{"ServiceId": protocol}
+	case strings.HasPrefix(protocol, "ppmg-"):
+		p["ServiceTemplate"] = m{"ServiceGroupId": protocol}
+	case protocol != "":
 		p["Protocol"] = strings.TrimSpace(protocol)
 	}
 	if port != "" {
@@ -88,9 +97,14 @@ func (l line) Rest() string { rest, _ := labels(l.Notes); return rest }
 // Labels are the notes' owner and ticket.
 func (l line) Labels() []label { _, found := labels(l.Notes); return found }
 
-func peerOf(r policyRule) string { return r.CidrBlock + r.Ipv6CidrBlock + r.SecurityGroupId }
+func peerOf(r policyRule) string {
+	return r.CidrBlock + r.Ipv6CidrBlock + r.SecurityGroupId + r.AddressTemplate.AddressId + r.AddressTemplate.AddressGroupId
+}
 
 func serviceOf(r policyRule) string {
+	if id := r.ServiceTemplate.ServiceId + r.ServiceTemplate.ServiceGroupId; id != "" {
+		return id
+	}
 	protocol := r.Protocol
 	if strings.EqualFold(protocol, "icmpv6") {
 		return "ICMPv6"
@@ -114,7 +128,8 @@ func policyWord(action string) string {
 
 // stored is a rule in the form in which it goes back to the API unchanged.
 func stored(r policyRule) m {
-	p := m{"Action": r.Action, "Protocol": r.Protocol, "Port": r.Port, "PolicyDescription": r.PolicyDescription}
+	p := m{"Action": r.Action, "Protocol": r.Protocol, "Port": r.Port, "PolicyDescription": r.PolicyDescription,
+		"AddressTemplate": r.AddressTemplate, "ServiceTemplate": r.ServiceTemplate}
 	for name, text := range map[string]string{"CidrBlock": r.CidrBlock, "Ipv6CidrBlock": r.Ipv6CidrBlock, "SecurityGroupId": r.SecurityGroupId} {
 		if text != "" {
 			p[name] = text
@@ -126,9 +141,9 @@ func stored(r policyRule) m {
 // lineField is where a fault of an API field stands in a line.
 func lineField(field string) string {
 	switch field[strings.LastIndexByte(field, '.')+1:] {
-	case "CidrBlock", "Ipv6CidrBlock", "SecurityGroupId":
+	case "CidrBlock", "Ipv6CidrBlock", "SecurityGroupId", "AddressTemplate", "AddressId", "AddressGroupId":
 		return "Source"
-	case "Protocol", "Port":
+	case "Protocol", "Port", "ServiceTemplate", "ServiceId", "ServiceGroupId":
 		return "Service"
 	case "Action":
 		return "Policy"
