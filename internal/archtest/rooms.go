@@ -34,10 +34,11 @@ var rooms = map[string][]string{
 	"policytest": {"lb", "policy"},
 	"e2e":        {"cloudapi", "lab"},
 	"bench":      {},
+	"replay":     {},
 }
 
 // testOnly are rooms that nothing built may import.
-var testOnly = []string{"scenario", "archtest", "policytest", "e2e", "bench"}
+var testOnly = []string{"scenario", "archtest", "policytest", "e2e", "bench", "replay"}
 
 // Imports enforces the room table. Test files may import what they like, and
 // cmd wires everything.
