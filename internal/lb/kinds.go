@@ -74,24 +74,44 @@ type Address struct {
 // its VPC and the addresses of machines that joined it from elsewhere, or the
 // basic network. The cost is O(instances).
 func (s *State) Networks(b *LoadBalancer) []netip.Prefix {
+	return s.NetworksWith(s.JoinedTo(), b)
+}
+
+// JoinedTo are the machines of somebody's own in each VPC, in no order.
+func (s *State) JoinedTo() map[VPCID][]*Instance {
+	joined := map[VPCID][]*Instance{}
+	for _, i := range s.Instances {
+		if i.Joined {
+			joined[i.VPC] = append(joined[i.VPC], i)
+		}
+	}
+	return joined
+}
+
+// NetworksWith is Networks for who asks often: joined is JoinedTo's answer.
+func (s *State) NetworksWith(joined map[VPCID][]*Instance, b *LoadBalancer) []netip.Prefix {
 	if b.Basic() {
 		return []netip.Prefix{BasicNetwork()}
 	}
-	v := s.VPCs[b.VPC]
+	return s.VPCs[b.VPC].networks(joined[b.VPC])
+}
+
+// networks are the VPC's ranges and the addresses of machines outside them,
+// sorted behind; none of a VPC that does not exist.
+func (v *VPC) networks(joined []*Instance) []netip.Prefix {
 	if v == nil {
 		return nil
 	}
 	networks := v.Ranges()
-	for _, i := range s.Instances {
-		if !i.Joined || i.VPC != b.VPC {
-			continue
-		}
+	own := len(networks)
+	for _, i := range joined {
 		for _, a := range append([]netip.Addr{i.Private}, i.Others...) {
-			if a.IsValid() && !slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(a) }) {
+			if a.IsValid() && !slices.ContainsFunc(networks[:own], func(n netip.Prefix) bool { return n.Contains(a) }) {
 				networks = append(networks, netip.PrefixFrom(a, a.BitLen()))
 			}
 		}
 	}
+	slices.SortFunc(networks[own:], func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })
 	return networks
 }
 

@@ -26,6 +26,7 @@ type Resolver struct {
 	members map[lb.GroupID][]netip.Prefix    // nil until a rule names a group
 	peers   map[lb.TemplateID][]netip.Prefix // of address templates that rules have named
 	beyond  map[lb.VPCID][]netip.Prefix      // outside the network; nil until a private load balancer asks
+	joined  map[lb.VPCID][]*lb.Instance      // with beyond
 }
 
 // NewResolver makes a Resolver for the state, which must not change.

@@ -80,9 +80,10 @@ func (v *Resolver) Gate1(b *lb.LoadBalancer, dialled netip.Addr) []Group {
 func (v *Resolver) outside(b *lb.LoadBalancer) []netip.Prefix {
 	if v.beyond == nil {
 		v.beyond = make(map[lb.VPCID][]netip.Prefix)
+		v.joined = v.state.JoinedTo()
 	}
 	if _, known := v.beyond[b.VPC]; !known {
-		v.beyond[b.VPC] = Outside(v.state.Networks(b))
+		v.beyond[b.VPC] = Outside(v.state.NetworksWith(v.joined, b))
 	}
 	return v.beyond[b.VPC]
 }
