@@ -67,6 +67,8 @@ func accesses() map[string]access {
 			DescribeAssistantCidr DescribeUsedIpAddress DescribeVpcPrivateIpAddresses DescribeNetworkInterfaces
 			DescribeAddressTemplates DescribeAddressTemplateGroups DescribeServiceTemplates DescribeServiceTemplateGroups
 			DescribeVpcs DescribeSubnets DescribeRouteTables DescribeInstances DescribeResourceTagsByResourceIds
+			DescribeInstancesStatus DescribeInstancesAttributes DescribeImages DescribeZones DescribeRegions
+			DescribeInstanceTypeConfigs DescribeZoneInstanceConfigInfos DescribeKeyPairs
 			DescribeLBListeners DescribeLoadBalancersDetail DescribeLoadBalancerOverview DescribeQuota DescribeResources DescribeRewrite`},
 		{toRead, false, `DescribeStatus DescribeVerdicts DescribeRuleCounters DescribeHosts DescribeSeries DescribeConfiguration DescribeEffectiveRules ExplainPath CheckAssistantCidr
 			DescribeAddresses DescribeAddressQuota DescribeBandwidthPackages DescribeTaskResult
@@ -79,7 +81,7 @@ func accesses() map[string]access {
 			CreateSecurityGroup CreateSecurityGroupWithPolicies CreateDefaultSecurityGroup ModifySecurityGroupAttribute DeleteSecurityGroup
 			CreateSecurityGroupPolicies ModifySecurityGroupPolicies ReplaceSecurityGroupPolicy DeleteSecurityGroupPolicies SetSecurityGroupPolicies
 			ReplaceSecurityGroupPolicies CloneSecurityGroup AssociateNetworkInterfaceSecurityGroups DisassociateNetworkInterfaceSecurityGroups
-			RunInstances TerminateInstances ModifyInstancesAttribute AssociateSecurityGroups DisassociateSecurityGroups
+			RunInstances TerminateInstances StartInstances StopInstances RebootInstances ModifyInstancesProject ModifyInstancesAttribute AssociateSecurityGroups DisassociateSecurityGroups
 			ModifyResourceTags`},
 		{toWrite, false, `CreateVpc ModifyVpcAttribute DeleteVpc CreateSubnet ModifySubnetAttribute DeleteSubnet
 			CreateAssistantCidr ModifyAssistantCidr DeleteAssistantCidr ReplaceRouteTableAssociation
@@ -91,9 +93,9 @@ func accesses() map[string]access {
 			AllocateAddresses AssociateAddress DisassociateAddress ModifyAddressAttribute ModifyAddressInternetChargeType ModifyAddressesBandwidth ReleaseAddresses
 			CreateTargetGroup DeleteTargetGroups ModifyTargetGroupAttribute AssociateTargetGroups DisassociateTargetGroups
 			RegisterTargetGroupInstances DeregisterTargetGroupInstances ModifyTargetGroupInstancesPort ModifyTargetGroupInstancesWeight
-			ImportInstances ImportLoadBalancer ApplyConfiguration ForgetNode`},
+			ImportInstances ImportLoadBalancer ApplyConfiguration`},
 		{toOversee, false, `DescribeAccessKeys DescribeAuditLog`},
-		{toAdminister, false, `CreateAccessKey RotateAccessKey RevokeAccessKey CreateNodeToken`},
+		{toAdminister, false, `CreateAccessKey RotateAccessKey RevokeAccessKey CreateNodeToken ForgetNode`},
 	} {
 		for name := range strings.FieldsSeq(part.names) {
 			all[name] = access{part.right, part.scoped}

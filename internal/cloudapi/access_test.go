@@ -189,6 +189,8 @@ func fillValue(f *field, v *value, name string, optional bool) any {
 		return "subnet-share"
 	case strings.Contains(f.name, "IpAddress"):
 		return "10.0.0.7"
+	case f.name == "Attributes":
+		return "UserData"
 	}
 	return "x"
 }

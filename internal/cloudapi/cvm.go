@@ -3,7 +3,6 @@
 package cloudapi
 
 import (
-	"fmt"
 	"slices"
 	"strconv"
 
@@ -13,13 +12,26 @@ import (
 
 func cvmActions() []Action {
 	return []Action{
-		action(serviceCVM, "RunInstances", runInstances).fails("FailedOperation.NoAvailableIpAddressCountInSubnet", "InvalidClientToken.TooLong", "InvalidInstanceName.TooLong", "InvalidParameterValue", "InvalidSecurityGroupId.NotFound", "InvalidSgId.Malformed", "InvalidZone.MismatchRegion", "LimitExceeded", "LimitExceeded.CvmsVifsPerSecGroupLimitExceeded", "ResourceNotFound"),
-		action(serviceCVM, "DescribeInstances", describeInstances).fails("InvalidFilter", "InvalidInstanceId.Malformed", "InvalidParameterCombination", "InvalidParameterValue"),
+		action(serviceCVM, "RunInstances", runInstances).fails("FailedOperation.NoAvailableIpAddressCountInSubnet", "InvalidClientToken.TooLong", "InvalidInstanceName.TooLong", "InvalidParameterValue", "InvalidParameterValue.IllegalHostName", "InvalidParameterValue.InvalidUserDataFormat", "InvalidSecurityGroupId.NotFound", "InvalidSgId.Malformed", "InvalidZone.MismatchRegion", "LimitExceeded", "LimitExceeded.CvmsVifsPerSecGroupLimitExceeded", "ResourceNotFound"),
+		action(serviceCVM, "DescribeInstances", describeInstances).fails("InvalidFilter", "InvalidInstanceId.Malformed", "InvalidParameterCombination", "InvalidParameterValue", "InvalidParameterValue.InvalidTimeFormat"),
 		action(serviceCVM, "AssociateSecurityGroups", associateSecurityGroups).fails("InvalidInstanceId.NotFound", "InvalidParameterValue.LimitExceeded", "InvalidSecurityGroupId.NotFound", "InvalidSgId.Malformed", "LimitExceeded", "LimitExceeded.AssociateUSGLimitExceeded", "LimitExceeded.CvmsVifsPerSecGroupLimitExceeded", "UnsupportedOperation.SgNumExceedLimit"),
 		action(serviceCVM, "DisassociateSecurityGroups", disassociateSecurityGroups).fails("FailedOperation.SecurityGroupActionFailed", "InvalidInstanceId.NotFound", "InvalidSecurityGroupId.NotFound"),
-		action(serviceCVM, "ModifyInstancesAttribute", modifyInstancesAttribute).fails("InvalidInstanceId.NotFound", "InvalidParameterCombination", "InvalidParameterValue", "InvalidSecurityGroupId.NotFound", "LimitExceeded.CvmsVifsPerSecGroupLimitExceeded", "UnsupportedOperation.SgNumExceedLimit").
+		action(serviceCVM, "ModifyInstancesAttribute", modifyInstancesAttribute).fails("InvalidInstanceId.NotFound", "InvalidParameterValue.IllegalHostName", "InvalidParameterValue.InvalidUserDataFormat", "MissingParameter", "InvalidParameterCombination", "InvalidParameterValue", "InvalidSecurityGroupId.NotFound", "LimitExceeded.CvmsVifsPerSecGroupLimitExceeded", "UnsupportedOperation.SgNumExceedLimit").
 			like(`{"InstanceIds":["ins-1a2b3c4d"],"SecurityGroups":["sg-1a2b3c4d"]}`),
-		action(serviceCVM, "TerminateInstances", terminateInstances).fails("InvalidInstanceId.Malformed", "InvalidInstanceId.NotFound"),
+		action(serviceCVM, "TerminateInstances", terminateInstances).fails("InvalidInstanceId.Malformed", "InvalidInstanceId.NotFound", "UnsupportedOperation.InstancesProtected"),
+		action(serviceCVM, "StartInstances", startInstances).fails("InvalidInstance.NotSupported", "InvalidInstanceId.NotFound").fails(otherStates(lb.Stopped)...),
+		action(serviceCVM, "StopInstances", stopInstances).fails("InvalidInstance.NotSupported", "InvalidInstanceId.NotFound", "InvalidParameterCombination", "UnsupportedOperation.StoppedModeStopCharging").fails(otherStates(lb.Running)...),
+		action(serviceCVM, "RebootInstances", rebootInstances).fails("InvalidInstance.NotSupported", "InvalidInstanceId.NotFound", "InvalidParameterCombination").fails(otherStates(lb.Running)...),
+		action(serviceCVM, "DescribeInstancesStatus", describeInstancesStatus).fails("InvalidInstanceId.Malformed", "InvalidParameterValue"),
+		action(serviceCVM, "DescribeInstancesAttributes", describeInstancesAttributes).fails("InvalidInstanceId.NotFound", "InvalidParameterValue", "InvalidParameterValue.LimitExceeded").
+			like(`{"Attributes":["UserData"],"InstanceIds":["ins-1a2b3c4d"]}`),
+		action(serviceCVM, "ModifyInstancesProject", modifyInstancesProject).fails("InvalidInstanceId.NotFound", "InvalidParameterValue"),
+		action(serviceCVM, "DescribeImages", describeImages).fails("InvalidFilter", "InvalidImageId.Malformed", "InvalidParameter.InvalidParameterCoexistImageIdsFilters", "InvalidParameterValue"),
+		action(serviceCVM, "DescribeZones", describeZones),
+		action(serviceCVM, "DescribeRegions", describeRegions),
+		action(serviceCVM, "DescribeInstanceTypeConfigs", describeInstanceTypeConfigs).fails("InvalidFilter"),
+		action(serviceCVM, "DescribeZoneInstanceConfigInfos", describeZoneInstanceConfigInfos).fails("InvalidFilter", "InvalidParameterValue"),
+		action(serviceCVM, "DescribeKeyPairs", describeKeyPairs).fails("InvalidFilter", "InvalidParameterValue"),
 	}
 }
 
@@ -155,43 +167,6 @@ func disassociateSecurityGroups(c *Call, in *associateIn) (*done, error) {
 	})
 }
 
-type modifyInstancesIn struct {
-	InstanceIds    []string `tc:"required"`
-	InstanceName   *string  `tc:""`
-	SecurityGroups []string `tc:""`
-	_              struct{} `unserved:"UserData CamRoleName HostName DisableApiTermination CamRoleType AutoReboot EnableJumboFrame"`
-}
-
-// modifyInstancesAttribute renames instances or replaces their whole ordered
-// list of groups.
-func modifyInstancesAttribute(c *Call, in *modifyInstancesIn) (*done, error) {
-	regroup := len(in.SecurityGroups) > 0
-	switch {
-	case in.InstanceName == nil && !regroup:
-		return nil, refuse(lb.Missing, "InstanceName", "nothing to change is given", "give InstanceName or SecurityGroups (at least one group)")
-	case in.InstanceName != nil && regroup:
-		return nil, refuse(lb.Coexist, "SecurityGroups", "InstanceName is given too", "one call changes one attribute")
-	case in.InstanceName != nil:
-		if err := instanceName("InstanceName", *in.InstanceName); err != nil {
-			return nil, err
-		}
-	}
-	return &done{}, editInstances(c, in.InstanceIds, func(tx *store.Tx, i *lb.Instance) error {
-		if in.InstanceName != nil {
-			i.Name = *in.InstanceName
-			tx.PutInstance(i)
-			return nil
-		}
-		var err error
-		if i.Groups, err = c.groupList(tx.State(), "SecurityGroups", in.SecurityGroups); err != nil {
-			return err
-		}
-		i.Observe = false
-		tx.PutInstance(i)
-		return c.checkMembers(tx, i.Groups)
-	})
-}
-
 type terminateInstancesIn struct {
 	InstanceIds    []string `tc:"required"`
 	ReleaseAddress *bool    `tc:""` // an instance's public address is its own: always released
@@ -201,6 +176,9 @@ type terminateInstancesIn struct {
 // terminateInstances removes instances, also from behind their listeners.
 func terminateInstances(c *Call, in *terminateInstancesIn) (*done, error) {
 	return &done{}, editInstances(c, in.InstanceIds, func(tx *store.Tx, i *lb.Instance) error {
+		if echoed(i.Echo, "DisableApiTermination", false) {
+			return errorf("UnsupportedOperation.InstancesProtected", "InstanceIds: %s is protected from being terminated; let ModifyInstancesAttribute set DisableApiTermination to false first", i.ID)
+		}
 		removeInstance(tx, i)
 		return nil
 	})
@@ -218,58 +196,4 @@ func withoutTargets(old *lb.Listener, id lb.InstanceID) (*lb.Listener, bool) {
 		r.Targets = slices.DeleteFunc(slices.Clone(r.Targets), gone)
 	}
 	return &l, changed
-}
-
-type describeInstancesIn struct {
-	InstanceIds []string `tc:""`
-	Filters     []Filter `tc:""`
-	Paging
-}
-
-type describeInstancesOut struct {
-	TotalCount  int
-	InstanceSet []instanceOut
-}
-
-// describeInstances lists instances, oldest first. Ids that are unknown are
-// left out: that is how clients see that an instance is gone.
-func describeInstances(c *Call, in *describeInstancesIn) (*describeInstancesOut, error) {
-	instances, total, err := listObjects(c, query[lb.InstanceID, lb.Instance]{
-		field: "InstanceIds", ids: in.InstanceIds, filters: in.Filters, paging: in.Paging,
-		objects: c.State().Instances,
-		find: func(st *lb.State, field, id string) (*lb.Instance, error) {
-			if hasShape("ins-", id) {
-				return st.Instances[lb.InstanceID(id)], nil
-			}
-			return findInstance(st, field, id)
-		},
-		keys:  c.instanceFilters(),
-		tags:  func(i *lb.Instance) lb.Tags { return i.Tags },
-		order: func(a, b *lb.Instance) int { return older(a.Created, b.Created, a.ID, b.ID) },
-	})
-	if err != nil {
-		return nil, err
-	}
-	out := &describeInstancesOut{TotalCount: total}
-	for _, i := range instances {
-		out.InstanceSet = append(out.InstanceSet, c.instanceOut(i))
-	}
-	return out, nil
-}
-
-func (c *Call) instanceFilters() map[string]func(*lb.Instance) []string {
-	return map[string]func(*lb.Instance) []string{
-		"instance-id":        func(i *lb.Instance) []string { return []string{string(i.ID)} },
-		"instance-name":      func(i *lb.Instance) []string { return []string{i.Name} },
-		"instance-state":     func(i *lb.Instance) []string { return []string{string(i.State)} },
-		"vpc-id":             func(i *lb.Instance) []string { return []string{string(i.VPC)} },
-		"subnet-id":          func(i *lb.Instance) []string { return []string{string(i.Subnet)} },
-		"private-ip-address": func(i *lb.Instance) []string { return []string{i.Private.String()} },
-		"public-ip-address":  func(i *lb.Instance) []string { return publicAddresses(i) },
-		"security-group-id":  func(i *lb.Instance) []string { return groupTextsOf(i.Groups) },
-		"zone":               func(*lb.Instance) []string { return []string{c.Zone()} },
-		"project-id": func(i *lb.Instance) []string {
-			return []string{fmt.Sprint(echoed(i.Echo, "Placement.ProjectId", int64(0)))}
-		},
-	}
 }

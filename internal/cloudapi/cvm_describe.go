@@ -3,6 +3,7 @@
 package cloudapi
 
 import (
+	"cmp"
 	"strings"
 	"time"
 
@@ -40,8 +41,12 @@ type instanceOut struct {
 	LatestOperationState     string
 	LatestOperationRequestId string
 	HostName                 string
+	DisableApiTermination    bool
 	Tags                     []Tag
 }
+
+// chargedByHour is how instances are charged that say nothing of it.
+const chargedByHour = "POSTPAID_BY_HOUR"
 
 type placementOut struct {
 	Zone      string
@@ -70,9 +75,9 @@ func (c *Call) instanceOut(i *lb.Instance) instanceOut {
 	out := instanceOut{
 		Placement:  placementOut{c.Zone(), echoed(i.Echo, "Placement.ProjectId", int64(0))},
 		InstanceId: string(i.ID), InstanceName: i.Name,
-		InstanceType: echoed(i.Echo, "InstanceType", ""), ImageId: echoed(i.Echo, "ImageId", ""),
+		InstanceType: echoed(i.Echo, "InstanceType", labType), ImageId: echoed(i.Echo, "ImageId", labImage),
 		CPU: 1, Memory: 1, RestrictState: "NORMAL",
-		InstanceChargeType: echoed(i.Echo, "InstanceChargeType", "POSTPAID_BY_HOUR"), RenewFlag: "NOTIFY_AND_MANUAL_RENEW",
+		InstanceChargeType: echoed(i.Echo, "InstanceChargeType", chargedByHour), RenewFlag: "NOTIFY_AND_MANUAL_RENEW",
 		SystemDisk:         diskToOut(echoed(i.Echo, "SystemDisk", diskIn{}), i.ID),
 		PrivateIpAddresses: privateAddresses(i), PublicIpAddresses: publicAddresses(i),
 		InternetAccessible: internetOut{
@@ -84,11 +89,12 @@ func (c *Call) instanceOut(i *lb.Instance) instanceOut {
 		CreatedTime:         i.Created.UTC().Format(time.RFC3339),
 		SecurityGroupIds:    groupTextsOf(i.Groups),
 		InstanceState:       string(i.State), StopChargingMode: "NOT_APPLICABLE",
-		LatestOperation: "RunInstances", LatestOperationState: "SUCCESS",
+		LatestOperation: cmp.Or(i.Operation, "RunInstances"), LatestOperationState: "SUCCESS", LatestOperationRequestId: i.OperationID,
+		Uuid: instanceUUID(i), DisableApiTermination: echoed(i.Echo, "DisableApiTermination", false), OsName: theImage().OsName,
 		HostName: echoed(i.Echo, "HostName", ""), Tags: tagsOut(i.Tags),
 	}
 	switch i.State {
-	case lb.Pending:
+	case lb.Pending, lb.Starting, lb.Stopping, lb.Rebooting:
 		out.LatestOperationState = "OPERATING"
 	case lb.LaunchFailed:
 		out.LatestOperationState = "FAILED"

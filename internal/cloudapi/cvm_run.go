@@ -3,6 +3,7 @@
 package cloudapi
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -86,7 +87,11 @@ type runInstancesIn struct {
 	ClientToken           string               `tc:""`
 	HostName              *string              `tc:"echo"`
 	TagSpecification      []tagSpecificationIn `tc:""`
-	_                     struct{}             `unserved:"MinCount ActionTimer DisasterRecoverGroupIds InstanceMarketOptions UserData Metadata DryRun CpuTopology CamRoleName HpcClusterId LaunchTemplate DedicatedClusterId ChcIds PartitionNumber DisableApiTermination EnableJumboFrame NetworkInterfaces"`
+	UserData              *string              `tc:"echo"`
+	DisableApiTermination *bool                `tc:"echo"` // not without effect: it protects
+	MinCount              *int64               `tc:""`     // all are made, or none
+	DryRun                bool                 `tc:""`
+	_                     struct{}             `unserved:"ActionTimer DisasterRecoverGroupIds InstanceMarketOptions Metadata CpuTopology CamRoleName HpcClusterId LaunchTemplate DedicatedClusterId ChcIds PartitionNumber EnableJumboFrame NetworkInterfaces"`
 }
 
 type runInstancesOut struct{ InstanceIdSet []string }
@@ -104,10 +109,16 @@ func runInstances(c *Call, in *runInstancesIn) (*runInstancesOut, error) {
 		out.InstanceIdSet, err = c.once(tx, in.ClientToken, in, func() ([]string, error) {
 			made := &runInstancesOut{}
 			err := in.make(c, tx, tags, made)
+			if err == nil && in.DryRun {
+				err = errDryRun
+			}
 			return made.InstanceIdSet, err
 		})
 		return err
 	})
+	if errors.Is(err, errDryRun) {
+		return &runInstancesOut{}, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -138,8 +149,21 @@ func (in *runInstancesIn) check(c *Call) (lb.Tags, error) {
 	case len(net.PrivateIpAddresses) > 0 && len(net.PrivateIpAddresses) != in.count():
 		return nil, refuse(lb.Invalid, "VirtualPrivateCloud.PrivateIpAddresses", fmt.Sprintf("%d are given for %s", len(net.PrivateIpAddresses), count(in.count(), "instance")), "give one for each or none")
 	}
+	if n := in.MinCount; n != nil && (*n < 1 || *n > int64(in.count())) {
+		return nil, refuse(lb.Range, "MinCount", fmt.Sprintf("%d is outside 1-%d", *n, in.count()), "it is at most InstanceCount")
+	}
 	if err := instanceName("InstanceName", in.InstanceName); err != nil {
 		return nil, err
+	}
+	if in.UserData != nil {
+		if err := checkUserData(*in.UserData); err != nil {
+			return nil, err
+		}
+	}
+	if in.HostName != nil {
+		if err := checkHostName(*in.HostName); err != nil {
+			return nil, err
+		}
 	}
 	var given []Tag
 	for _, s := range in.TagSpecification {

@@ -56,7 +56,7 @@ func TestRunInstancesAsAsked(t *testing.T) {
 	i := b.runInstances(`{"Placement":{"Zone":"local-1"},"InstanceType":"S5.MEDIUM2","ImageId":"img-1","InstanceChargeType":"POSTPAID_BY_HOUR",
 		"SystemDisk":{"DiskType":"CLOUD_PREMIUM","DiskSize":80},"DataDisks":[{"DiskSize":10}],"VirtualPrivateCloud":{` + net + `,"PrivateIpAddresses":["10.0.1.5"]},
 		"InternetAccessible":{"InternetMaxBandwidthOut":10,"PublicIpAssigned":false},"InstanceName":"n-{R:7}","SecurityGroupIds":["` + two + `","` + one + `"],
-		"LoginSettings":{},"EnhancedService":{"MonitorService":{"Enabled":true}},"HostName":"h","TagSpecification":[{"ResourceType":"instance","Tags":[{"Key":"k","Value":"v"}]}],"UserData":""}`)[0]
+		"LoginSettings":{},"EnhancedService":{"MonitorService":{"Enabled":true}},"HostName":"host-1","TagSpecification":[{"ResourceType":"instance","Tags":[{"Key":"k","Value":"v"}]}],"UserData":""}`)[0]
 	var out describeInstancesOut
 	b.must("DescribeInstances", fmt.Sprintf(`{"InstanceIds":[%q]}`, i.ID), &out)
 	o := out.InstanceSet[0]
@@ -87,7 +87,11 @@ func TestRunInstancesAsAsked(t *testing.T) {
 		{`{"SecurityGroupIds":["x"]}`, "InvalidSgId.Malformed", "SecurityGroupIds.0"},
 		{`{"SecurityGroupIds":["` + one + `","` + one + `"]}`, "InvalidParameterValue", "named twice"},
 		{`{"LoginSettings":{"Password":"secret"}}`, "UnsupportedOperation", "LoginSettings.Password"},
-		{`{"UserData":"ZWNobw=="}`, "UnsupportedOperation", "UserData"},
+		{`{"Metadata":{"Items":[{"Key":"k"}]}}`, "UnsupportedOperation", "Metadata"},
+		{`{"UserData":"not base64"}`, "InvalidParameterValue.InvalidUserDataFormat", "UserData"},
+		{`{"UserData":"` + strings.Repeat("YWFh", 6000) + `"}`, "InvalidParameterValue", "UserData"},
+		{`{"HostName":"-x"}`, "InvalidParameterValue.IllegalHostName", "HostName"},
+		{`{"InstanceCount":2,"MinCount":3}`, "InvalidParameterValue", "MinCount"},
 		{`{"InstanceName":"` + strings.Repeat("n", 129) + `"}`, "InvalidInstanceName.TooLong", "InstanceName"},
 		{`{"ClientToken":"` + strings.Repeat("n", 65) + `"}`, "InvalidClientToken.TooLong", "ClientToken"},
 		{`{"TagSpecification":[{"ResourceType":"disk","Tags":[]}]}`, "UnsupportedOperation", "ResourceType"},
@@ -236,7 +240,7 @@ func TestModifyInstancesAttribute(t *testing.T) {
 		{`,"SecurityGroups":["` + one + `"],"InstanceName":"x"`, "InvalidParameterCombination", "SecurityGroups"},
 		{`,"SecurityGroups":["` + one + `","` + one + `"]`, "InvalidParameterValue", "SecurityGroups.1"},
 		{`,"SecurityGroups":["sg-00000000"]`, "InvalidSecurityGroupId.NotFound", "SecurityGroups.0"},
-		{`,"HostName":"x"`, "UnsupportedOperation", "HostName"},
+		{`,"CamRoleName":"x"`, "UnsupportedOperation", "CamRoleName"},
 	} {
 		b.refused("ModifyInstancesAttribute", with(tc.more), tc.code, tc.text)
 	}

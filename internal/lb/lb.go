@@ -142,22 +142,29 @@ const (
 	Terminating  InstanceState = "TERMINATING"
 )
 
+// InstanceStates lists every state.
+func InstanceStates() []InstanceState {
+	return []InstanceState{Pending, Running, LaunchFailed, Stopping, Stopped, Starting, Rebooting, Terminating}
+}
+
 // An Instance is a machine with an agent of ours on it (a CVM).
 type Instance struct {
-	ID      InstanceID
-	Name    string
-	VPC     VPCID    // "": in the basic network
-	Subnet  SubnetID // "" there
-	Private netip.Addr
-	Public  netip.Addr   // zero: no public address
-	Others  []netip.Addr `json:",omitempty"` // further addresses of a machine that joined
-	Joined  bool         `json:",omitempty"` // a machine of somebody's own, which we neither make nor power
-	Observe bool         `json:",omitempty"` // joined, and no group was ever bound to it: gate 2 refuses nothing
-	Groups  []GroupID    // first has highest priority; never empty
-	State   InstanceState
-	Created time.Time
-	Tags    Tags
-	Echo    map[string]string // ImageId, InstanceType, …: stored and returned, without effect
+	ID          InstanceID
+	Name        string
+	VPC         VPCID    // "": in the basic network
+	Subnet      SubnetID // "" there
+	Private     netip.Addr
+	Public      netip.Addr   // zero: no public address
+	Others      []netip.Addr `json:",omitempty"` // further addresses of a machine that joined
+	Joined      bool         `json:",omitempty"` // a machine of somebody's own, which we neither make nor power
+	Observe     bool         `json:",omitempty"` // joined, and no group was ever bound to it: gate 2 refuses nothing
+	Groups      []GroupID    // first has highest priority; never empty
+	State       InstanceState
+	Operation   string `json:",omitempty"` // the last one that began; "": it was made
+	OperationID string `json:",omitempty"` // its RequestId
+	Created     time.Time
+	Tags        Tags
+	Echo        map[string]string // ImageId, InstanceType, …: stored and returned, without effect
 }
 
 // BalancerType is public (OPEN) or private (INTERNAL).
