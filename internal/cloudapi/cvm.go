@@ -19,11 +19,11 @@ func cvmActions() []Action {
 		action(serviceCVM, "ModifyInstancesAttribute", modifyInstancesAttribute).fails("InvalidInstanceId.NotFound", "InvalidParameterValue.IllegalHostName", "InvalidParameterValue.InvalidUserDataFormat", "MissingParameter", "InvalidParameterCombination", "InvalidParameterValue", "InvalidSecurityGroupId.NotFound", "LimitExceeded.CvmsVifsPerSecGroupLimitExceeded", "UnsupportedOperation.SgNumExceedLimit").
 			like(`{"InstanceIds":["ins-1a2b3c4d"],"SecurityGroups":["sg-1a2b3c4d"]}`),
 		action(serviceCVM, "TerminateInstances", terminateInstances).fails("InvalidInstanceId.Malformed", "InvalidInstanceId.NotFound", "UnsupportedOperation.InstancesProtected"),
-		action(serviceCVM, "StartInstances", startInstances).fails("InvalidInstance.NotSupported", "InvalidInstanceId.NotFound").fails(otherStates(lb.Stopped)...),
-		action(serviceCVM, "StopInstances", stopInstances).fails("InvalidInstance.NotSupported", "InvalidInstanceId.NotFound", "InvalidParameterCombination", "UnsupportedOperation.StoppedModeStopCharging").fails(otherStates(lb.Running)...),
-		action(serviceCVM, "RebootInstances", rebootInstances).fails("InvalidInstance.NotSupported", "InvalidInstanceId.NotFound", "InvalidParameterCombination").fails(otherStates(lb.Running)...),
+		action(serviceCVM, "StartInstances", startInstances).fails("InvalidInstance.NotSupported", "InvalidInstanceId.Malformed", "InvalidInstanceId.NotFound", "InvalidParameterValue.LimitExceeded").fails(otherStates(lb.Stopped)...),
+		action(serviceCVM, "StopInstances", stopInstances).fails("InvalidInstance.NotSupported", "InvalidInstanceId.Malformed", "InvalidInstanceId.NotFound", "InvalidParameterValue.LimitExceeded", "InvalidParameterCombination", "UnsupportedOperation.StoppedModeStopCharging").fails(otherStates(lb.Running)...),
+		action(serviceCVM, "RebootInstances", rebootInstances).fails("InvalidInstance.NotSupported", "InvalidInstanceId.Malformed", "InvalidInstanceId.NotFound", "InvalidParameterValue.LimitExceeded", "InvalidParameterCombination").fails(otherStates(lb.Running)...),
 		action(serviceCVM, "DescribeInstancesStatus", describeInstancesStatus).fails("InvalidInstanceId.Malformed", "InvalidParameterValue"),
-		action(serviceCVM, "DescribeInstancesAttributes", describeInstancesAttributes).fails("InvalidInstanceId.NotFound", "InvalidParameterValue", "InvalidParameterValue.LimitExceeded").
+		action(serviceCVM, "DescribeInstancesAttributes", describeInstancesAttributes).fails("InvalidInstanceId.Malformed", "InvalidInstanceId.NotFound", "InvalidParameterValue", "InvalidParameterValue.LimitExceeded").
 			like(`{"Attributes":["UserData"],"InstanceIds":["ins-1a2b3c4d"]}`),
 		action(serviceCVM, "ModifyInstancesProject", modifyInstancesProject).fails("InvalidInstanceId.NotFound", "InvalidParameterValue"),
 		action(serviceCVM, "DescribeImages", describeImages).fails("InvalidFilter", "InvalidImageId.Malformed", "InvalidParameter.InvalidParameterCoexistImageIdsFilters", "InvalidParameterValue"),
