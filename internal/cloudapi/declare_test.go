@@ -163,7 +163,7 @@ func TestExportAppliesToItself(t *testing.T) {
 // unsaid are fields of the state that files do not carry, because they belong to
 // one server's life: numbers, times, versions and the states of machines.
 func unsaid() []string {
-	return []string{"Revision", "Num", "Created", "Updated", "Modified", "Registered", "Version", "State", "Others", "Keys", "Nodes", "ID"}
+	return []string{"Revision", "Num", "Created", "Updated", "Modified", "Registered", "Version", "State", "Operation", "OperationID", "Others", "Keys", "Nodes", "ID"}
 }
 
 // Every field of the state is in the files, or named here as one that is not:
