@@ -66,15 +66,21 @@ func (w *world) policySet(section string) (set policySet, err error) {
 	return set, err
 }
 
-// policyList reads rules: accept|drop PROTOCOL PEER [PORT].
+// policyList reads rules: accept|drop PROTOCOL|TEMPLATE PEER [PORT].
 func (w *world) policyList(rules []string) ([]map[string]any, error) {
 	var list []map[string]any
 	for _, rule := range rules {
 		words := strings.Fields(rule)
 		if len(words) < 3 || len(words) > 4 {
-			return nil, fmt.Errorf("rule %q: write accept|drop PROTOCOL PEER [PORT]", rule)
+			return nil, fmt.Errorf("rule %q: write accept|drop PROTOCOL|TEMPLATE PEER [PORT]", rule)
 		}
-		policy := map[string]any{"Action": strings.ToUpper(words[0]), "Protocol": strings.ToUpper(words[1])}
+		policy := map[string]any{"Action": strings.ToUpper(words[0])}
+		if t, ok := w.templates[words[1]]; ok {
+			field, value := t.named()
+			policy[field] = value
+		} else {
+			policy["Protocol"] = strings.ToUpper(words[1])
+		}
 		field, value := w.peer(words[2])
 		policy[field] = value
 		if len(words) == 4 {
@@ -292,14 +298,14 @@ func sameRule(want, got map[string]any) bool {
 	for _, field := range []string{"Action", "Protocol", "CidrBlock", "SecurityGroupId", "Port"} {
 		w, _ := want[field].(string)
 		g, _ := got[field].(string)
-		if field == "Port" && w == "" {
+		if field == "Port" && w == "" && want["ServiceTemplate"] == nil {
 			w = "ALL"
 		}
 		if !strings.EqualFold(w, g) {
 			return false
 		}
 	}
-	return true
+	return templateOf(want["AddressTemplate"]) == templateOf(got["AddressTemplate"]) && templateOf(want["ServiceTemplate"]) == templateOf(got["ServiceTemplate"])
 }
 
 func remarshal(in, out any) error {

@@ -79,6 +79,7 @@ func (w *world) act(ctx context.Context, lines []Line) error {
 	acts := map[string]func(context.Context, []string) error{
 		"apply": w.apply, "bind": w.bind, "listen": w.listen, "switch": w.switchOn, "shows": w.shows, "health": w.health, "log": w.log,
 		"balancer": w.makeBalancer, "members": w.members, "redirect": w.redirect,
+		"template": w.template, "insert": w.insert,
 	}
 	acts["refuses"] = func(ctx context.Context, args []string) error {
 		act := acts[args[1]]
@@ -302,12 +303,16 @@ func target(text string) (string, uint16, error) {
 }
 
 // peer is a rule's peer as the API takes it: a name of the story stands for
-// its address, and a name of a group for the group.
-func (w *world) peer(text string) (field, value string) {
+// its address, and a name of a group or template for that.
+func (w *world) peer(text string) (field string, value any) {
+	if t, ok := w.templates[text]; ok {
+		return t.named()
+	}
 	if a, ok := w.address(text); ok {
 		return "CidrBlock", netip.PrefixFrom(a, a.BitLen()).String()
 	}
 	if id, ok := w.groups[text]; ok {
+		w.nested = true
 		return "SecurityGroupId", id
 	}
 	return "CidrBlock", text

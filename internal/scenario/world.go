@@ -21,6 +21,8 @@ type world struct {
 	eip       netip.Addr // bound to the load balancer; zero: none
 	eipID     string
 	groups    map[string]string // name → id
+	templates map[string]template
+	nested    bool              // a rule names a group, so groups cannot go in any order
 	names     map[string]string // id → name
 	instances map[string]Instance
 	home      map[string][]string // instance id → groups it had before
@@ -37,7 +39,7 @@ type listener struct {
 // newWorld makes the load balancer and borrows the instances of a script.
 func newWorld(ctx context.Context, e Engine, s *Script, without *Decisive) (*world, error) {
 	w := &world{
-		engine: e, script: s, without: without, groups: map[string]string{}, names: map[string]string{},
+		engine: e, script: s, without: without, groups: map[string]string{}, templates: map[string]template{}, names: map[string]string{},
 		instances: map[string]Instance{}, home: map[string][]string{}, listeners: map[uint16]listener{}, warm: map[string]bool{},
 	}
 	for _, name := range s.Hosts() {
@@ -70,11 +72,20 @@ func (w *world) close(ctx context.Context) error {
 		}
 	}
 	for _, id := range w.groups {
+		if !w.nested {
+			break
+		}
+		clearing := map[string]any{"SecurityGroupId": id, "SecurityGroupPolicySet": map[string]any{"Version": "0"}}
+		if err := w.engine.Call(ctx, apiVPC(), "ModifySecurityGroupPolicies", clearing, nil); err != nil {
+			return err
+		}
+	}
+	for _, id := range w.groups {
 		if err := w.engine.Call(ctx, apiVPC(), "DeleteSecurityGroup", map[string]any{"SecurityGroupId": id}, nil); err != nil {
 			return err
 		}
 	}
-	return nil
+	return w.dropTemplates(ctx)
 }
 
 // A balancer is what DescribeLoadBalancers says of the parts that scenarios look at.
