@@ -49,9 +49,11 @@ bench:
 soak:
 	$(GO) test -run '^TestLab$$' -count $(ROUNDS) -timeout 2h ./internal/scenario/
 
-# Random calls of the API beside a simple model of what they mean.
+# Random calls of the API beside a simple model of what they mean, then several
+# clients at once across kills of the server, checked for linearizability.
 soak-api:
 	SALLYPORT_MODEL_TIME=$(SOAK) $(GO) test -v -run '^TestModel$$' -timeout 0 ./internal/cloudapi/
+	SALLYPORT_SOAK_API=$(SOAK) $(GO) test -v -run '^TestLinearizableAcrossKills$$' -timeout 0 ./cmd/sallyport/
 
 fuzz:
 	FRAMES=$(FRAMES) $(GO) test -count=1 -run '^TestParserMillions$$' -v ./internal/datapath

@@ -387,7 +387,8 @@ func soakTime(t *testing.T) time.Duration {
 // Several clients read and write at once while the server is killed and
 // started again, over and over. What they saw is linearizable: no update is
 // lost, no read is older than what was acknowledged. Whatever was acknowledged
-// has its task and its line in the audit log, which has no gaps.
+// has its task and its line in the audit log, which has no gaps; client tokens
+// are known.
 func TestLinearizableAcrossKills(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts and kills servers")
@@ -405,6 +406,16 @@ func oneHistory(t *testing.T, length time.Duration) {
 	p := newProcess(t)
 	defer p.kill()
 	r := newRecorder(t, p.client())
+	token := map[string]any{"ClientToken": "once", "InstanceName": "once", "SecurityGroupIds": r.site.groups[:1]}
+	run := func(in map[string]any) (ids []string, err error) {
+		var made struct{ InstanceIdSet []string }
+		err = p.client().Do(t.Context(), "cvm", "2017-03-12", "RunInstances", in, &made)
+		return made.InstanceIdSet, err
+	}
+	once, err := run(token)
+	if err != nil {
+		t.Fatal(err)
+	}
 	until := time.Now().Add(length)
 	var wg sync.WaitGroup
 	for id := range 4 {
@@ -449,6 +460,13 @@ func oneHistory(t *testing.T, length time.Duration) {
 		}
 	}
 	checkAudit(t, c, r.writes)
+	if again, err := run(token); err != nil || !slices.Equal(once, again) {
+		t.Errorf("the same client token made %v and, after kills, %v, %v", once, again, err)
+	}
+	token["InstanceCount"] = 2
+	if _, err := run(token); err == nil || !strings.Contains(err.Error(), "InvalidParameterValue") {
+		t.Errorf("the token with other parameters, after kills: %v", err)
+	}
 }
 
 // checkAudit holds the audit log against the writes that were acknowledged.

@@ -12,17 +12,22 @@ import (
 )
 
 // narrowed is the part of a state that a scoped key sees: the groups, load
-// balancers with their listeners, and instances of its projects, and the VPCs
-// and subnets, which are everybody's. Objects are shared with st; what they
+// balancers with their listeners, and instances with their nodes of its projects,
+// and the VPCs, subnets and gateways, which are everybody's. Objects are shared with st; what they
 // refer to may be missing.
 func narrowed(st *lb.State, k *lb.AccessKey) *lb.State {
 	n := &lb.State{Revision: st.Revision, VPCs: st.VPCs, Subnets: st.Subnets, Templates: st.Templates,
 		Groups: map[lb.GroupID]*lb.SecurityGroup{}, Instances: map[lb.InstanceID]*lb.Instance{},
-		Balancers: map[lb.BalancerID]*lb.LoadBalancer{}, Listeners: map[lb.ListenerID]*lb.Listener{}}
+		Balancers: map[lb.BalancerID]*lb.LoadBalancer{}, Listeners: map[lb.ListenerID]*lb.Listener{}, Nodes: map[lb.NodeID]*lb.Node{}}
 	keepScoped(n.Groups, st.Groups, st, k)
 	keepScoped(n.Instances, st.Instances, st, k)
 	keepScoped(n.Balancers, st.Balancers, st, k)
 	keepScoped(n.Listeners, st.Listeners, st, k)
+	for id, node := range st.Nodes {
+		if node.Role == lb.RoleGateway || n.Instances[node.Instance] != nil {
+			n.Nodes[id] = node
+		}
+	}
 	return n
 }
 
@@ -82,7 +87,7 @@ func stored(st *lb.State, kind, id string) any {
 // its projects, moves one there, or makes one of its own refer to one. What an
 // object referred to before, it may go on referring to.
 func (c *Call) checkScope(tx *store.Tx) error {
-	if c.Key == nil || len(c.Key.Projects) == 0 {
+	if !c.narrow() {
 		return nil
 	}
 	before, after := tx.Before(), tx.State()

@@ -144,6 +144,7 @@ func twoProjects(t *testing.T) *bench {
 				Groups: []lb.GroupID{lb.GroupID("sg-" + name), lb.GroupID("sg-" + other)}, Echo: map[string]string{"Placement.ProjectId": project}})
 			tx.PutBalancer(&lb.LoadBalancer{ID: lb.BalancerID("lb-" + name), Num: tx.NextNum(), Name: name, Type: lb.Open, VPC: "vpc-shared00",
 				Groups: []lb.GroupID{lb.GroupID("sg-" + name), lb.GroupID("sg-" + other)}, Echo: map[string]string{"ProjectId": project}})
+			tx.PutNode(&lb.Node{ID: lb.NodeID("node-" + name), Num: tx.NextNum(), Role: lb.RoleHost, Instance: lb.InstanceID("ins-" + name)})
 			tx.PutListener(&lb.Listener{ID: lb.ListenerID("lbl-" + name), Num: tx.NextNum(), Balancer: lb.BalancerID("lb-" + name), Name: name, Protocol: lb.ListenTCP, Port: 80,
 				Targets: []lb.Target{{Num: tx.NextNum(), Instance: lb.InstanceID("ins-" + name), Port: 80}, {Num: tx.NextNum(), Instance: lb.InstanceID("ins-" + other), Port: 81}}})
 		}

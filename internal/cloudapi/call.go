@@ -44,11 +44,14 @@ func (c *Call) Context() context.Context { return c.ctx }
 // that is scoped, objects of other projects are not there, so what an object
 // names may be missing.
 func (c *Call) State() *lb.State {
-	if c.Key == nil || len(c.Key.Projects) == 0 {
+	if !c.narrow() {
 		return c.Whole()
 	}
 	return narrowed(c.Whole(), c.Key)
 }
+
+// narrow reports whether the caller's key is for some projects only.
+func (c *Call) narrow() bool { return c.Key != nil && len(c.Key.Projects) > 0 }
 
 // Whole is State with the objects of all projects: for working out what packets
 // meet, not for showing.

@@ -26,7 +26,7 @@ func (c *Call) once(tx *store.Tx, token string, in any, make func() ([]string, e
 	sum := sha256.Sum256(text)
 	asked := hex.EncodeToString(sum[:])
 	key := c.Action.Service.Name + "/" + c.Action.Name + "/" + token
-	if c.Key != nil && len(c.Key.Projects) > 0 {
+	if c.narrow() {
 		key += "/" + strings.Join(c.Key.Projects, ",") // nobody is answered with objects of other projects
 	}
 	if earlier, ok := tx.Token(key); ok {

@@ -98,6 +98,9 @@ func (c *Call) nodes(st *lb.State) []nodeOut {
 		return all
 	}
 	for _, n := range c.Facts.Nodes() {
+		if st.Nodes[n.ID] == nil && c.narrow() {
+			continue
+		}
 		all = append(all, nodeOut{
 			Name: string(n.ID), Role: string(n.Role), InstanceId: string(n.Instance), Address: addrText(n.Address), Connected: n.Connected,
 			Revision: n.Committed, LagMs: float64(n.Lag.Microseconds()) / 1000, Error: n.Err,

@@ -38,6 +38,9 @@ type series struct {
 // noNodes is what is shown instead of charts by a server that hears of nothing.
 const noNodes = "This server has no nodes to hear from."
 
+// noRight is what is shown instead of charts to a key for some projects.
+const noRight = "Charts count the packets of all projects, and your key is not for all of them."
+
 // askSeries asks for counts over the span that the page shows; missing says
 // why there are none.
 func (v *visit) askSeries(in m) (out seriesAnswer, missing string, err error) {
@@ -49,6 +52,8 @@ func (v *visit) askSeries(in m) (out seriesAnswer, missing string, err error) {
 	err = v.do(ourVersion, "DescribeSeries", in, &out)
 	if e := (*cloudapi.Error)(nil); errors.As(err, &e) && e.Code == "UnsupportedOperation" {
 		return out, noNodes, nil
+	} else if e != nil && e.Code == "UnauthorizedOperation" {
+		return out, noRight, nil
 	}
 	return out, "", err
 }
