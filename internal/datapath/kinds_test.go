@@ -3,10 +3,14 @@
 package datapath
 
 import (
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
 
+	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/policy"
+	"github.com/sallyport/sallyport/internal/policytest"
 	"github.com/sallyport/sallyport/internal/scenario"
 )
 
@@ -73,5 +77,43 @@ func TestEIPSharesNoVerdict(t *testing.T) {
 				t.Errorf("by the VIP it ends at %q: %v", at, trip.verdicts)
 			}
 		})
+	}
+}
+
+// The doors of private load balancers, with random networks and with random
+// groups behind the system rule or none: the reference, the compiled form and
+// the kernel say the same, also who was kept out by which rule.
+func TestKernelTwinPrivate(t *testing.T) {
+	w := newQuiet(t)
+	for n, s := range sides()[:2] {
+		b, d := w.benchOf(s.role, nil), rand.New(rand.NewPCG(17, uint64(n)))
+		compared, kept := 0, 0
+		for i := range 30 {
+			cidr, err := netip.AddrFrom4([4]byte{byte(1 + d.IntN(223)), byte(d.IntN(256)), byte(d.IntN(256)), byte(d.IntN(256))}).Prefix(1 + d.IntN(1+i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			state := &lb.State{VPCs: map[lb.VPCID]*lb.VPC{"vpc-1": {ID: "vpc-1", Cidr: cidr}}}
+			groups := policy.NewResolver(state).Gate1(&lb.LoadBalancer{Type: lb.Internal, VPC: "vpc-1"}, netip.MustParseAddr(vip))
+			if i%3 > 0 {
+				groups[0].Rules = groups[0].Rules[:1]
+				groups = append(groups, policytest.RandomGroups(d, 16)...)
+			}
+			packets := make([]lb.Packet, 150)
+			for k := range packets {
+				packets[k] = s.packet(d, groups, k)
+				if policy.Decide(policy.GateCLB, policy.In, groups, packets[k]).Reason == policy.SystemRule {
+					kept++
+				}
+			}
+			b.stage(t, s.snapshot(compiledGroups(t, groups), compiledGroups(t, policytest.RandomGroups(d, 4)), packets))
+			if _, difference := s.compare(b, compiledGroups(t, groups), groups, packets, b.rev, syn); difference != "" {
+				t.Fatalf("%s: policy %d for %v: %s", s.program, i, cidr, difference)
+			}
+			compared += len(packets)
+		}
+		if t.Logf("%s: %d packets compared, %d kept out", s.program, compared, kept); kept < compared/20 || kept > compared*19/20 {
+			t.Errorf("%s: %d of %d kept out is too one-sided", s.program, kept, compared)
+		}
 	}
 }
