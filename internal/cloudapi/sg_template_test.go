@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sallyport/sallyport/internal/flow"
 	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/policy"
 	"github.com/sallyport/sallyport/internal/store"
 )
 
@@ -408,4 +410,77 @@ func TestTemplateQuotas(t *testing.T) {
 	b.refused("ModifyTemplateMember", swap, "UnsupportedOperation.ClbPolicyExceedLimit", "9 rules")
 	b.must("SetLoadBalancerSecurityGroups", `{"LoadBalancerId":"lb-00000001"}`, nil)
 	b.refused("ModifyTemplateMember", swap, "UnsupportedOperation.SgNumExceedLimit", "9 rules")
+}
+
+// Explanations name the template through which a rule matched, and what a
+// template lacks.
+func TestExplainNamesTemplates(t *testing.T) {
+	s := guardedSite(t)
+	list, services := s.newAddresses("203.0.113.0/28"), s.newServices("tcp:80", "icmp")
+	s.policy("ModifySecurityGroupPolicies", "sg-edge0001", fmt.Sprintf(`"Ingress":[{"Action":"ACCEPT","AddressTemplate":{"AddressId":%q},"ServiceTemplate":{"ServiceId":%q}}]`, list, services))
+	explain := func(source, port string) gateOut {
+		var out explainPathOut
+		s.must("ExplainPath", s.q(`{"LoadBalancerId":"$lb","Source":"`+source+`","Port":`+port+`}`), &out)
+		return out.Gates[0]
+	}
+	if g := explain("203.0.113.10", "80"); g.Text != "rule 1 of sg-edge0001 ("+list+" "+services+") allows it" {
+		t.Errorf("text %q", g.Text)
+	}
+	near := explain("198.51.100.1", "80").Nearest
+	if len(near) != 1 || near[0].Mismatch[0] != "source" || near[0].Rule != "ACCEPT "+services+" "+list {
+		t.Errorf("nearest %+v", near)
+	}
+	near = explain("203.0.113.10", "81").Nearest
+	if len(near) != 1 || near[0].Mismatch[0] != "port" || !strings.Contains(near[0].Why, "nothing for TCP 81") {
+		t.Errorf("nearest %+v", near)
+	}
+	rule := s.Store.State().Groups["sg-edge0001"].Ingress[0]
+	line := showVerdict(s.Store.State(), flow.Event{Verdict: policy.Verdict{Gate: policy.GateCLB, Action: lb.Accept, Reason: policy.RuleMatched, Group: "sg-edge0001", Rule: rule.ID, Pos: 1}}).Text
+	if !strings.HasSuffix(line, "sg-edge0001 rule 1 "+string(rule.ID)+" ("+list+" "+services+")") {
+		t.Errorf("verdict %q", line)
+	}
+}
+
+// A template that would make bound groups too much for the kernel is not
+// changed, in whichever way: what the state has stays in force.
+func TestTemplateTooMuchForTheKernel(t *testing.T) {
+	b := newBench(t, func(o *Options) {
+		o.Compile = func(groups []policy.Group) (*policy.Compiled, error) {
+			for _, g := range groups {
+				for _, r := range g.Rules {
+					if len(r.Peers) > 2 {
+						return nil, lb.Refuse(lb.LimitExceeded, "", "the bound groups compile to too much", "use fewer addresses")
+					}
+				}
+			}
+			return policy.Compile(groups)
+		}
+	})
+	list, more := b.newAddresses("10.0.0.1", "10.0.0.3"), b.newAddresses("10.0.0.5")
+	group := b.newAddressGroup(list)
+	id := b.newSG("g")
+	b.policy("CreateSecurityGroupPolicies", id, `"Ingress":[{"Action":"ACCEPT","AddressTemplate":{"AddressGroupId":"`+group+`"}}]`)
+	b.must("SetLoadBalancerSecurityGroups", `{"LoadBalancerId":"`+b.openBalancer()+`","SecurityGroups":["`+id+`"]}`, nil)
+	b.refusals([]refusal{
+		{"ModifyAddressTemplateAttribute", `{"AddressTemplateId":"` + list + `","Addresses":["10.0.0.1","10.0.0.3","10.0.0.5"]}`, "LimitExceeded", id},
+		{"ModifyAddressTemplateGroupAttribute", `{"AddressTemplateGroupId":"` + group + `","AddressTemplateIds":["` + list + `","` + more + `"]}`, "LimitExceeded", id},
+		{"AddTemplateMember", `{"TemplateId":"` + list + `","TemplateMember":[{"Member":"10.0.0.7"}]}`, "LimitExceeded", id},
+	})
+	b.must("ModifyAddressTemplateAttribute", `{"AddressTemplateId":"`+list+`","Addresses":["10.0.0.0-10.0.0.3"]}`, nil) // one prefix
+}
+
+// An instance that joins a group counts for everybody whose rules name it.
+func TestJoiningCountsForThoseWhoName(t *testing.T) {
+	b := newBench(t, func(o *Options) {
+		o.Quotas = lb.DefaultQuotas()
+		o.Quotas.ExpandedRules = 2
+	})
+	members, naming, other := b.newSG("members"), b.newSG("naming"), b.newSG("other")
+	b.policy("CreateSecurityGroupPolicies", naming, `"Ingress":[{"Action":"ACCEPT","SecurityGroupId":"`+members+`"}]`)
+	b.seed(func(tx *store.Tx) {
+		for i, g := range []string{naming, members, members, other} {
+			tx.PutInstance(&lb.Instance{ID: lb.InstanceID(fmt.Sprintf("ins-0000000%d", i)), Groups: []lb.GroupID{lb.GroupID(g)}})
+		}
+	})
+	b.refused("AssociateSecurityGroups", `{"InstanceIds":["ins-00000003"],"SecurityGroupIds":["`+members+`"]}`, "UnsupportedOperation.SgNumExceedLimit", "3 rules")
 }
