@@ -90,9 +90,10 @@ func (v *visit) balancerList() error {
 }
 
 type balancerFormData struct {
-	F    form
-	B    balancer
-	VPCs []choice
+	F     form
+	B     balancer
+	VPCs  []choice
+	Stamp string // of what is edited
 }
 
 func (v *visit) vpcs() ([]choice, error) {
@@ -133,9 +134,14 @@ func (v *visit) editBalancer() error {
 	if err != nil {
 		return err
 	}
-	d := balancerFormData{B: b, F: v.initial("LoadBalancerName", b.LoadBalancerName, "DeleteProtect", fmt.Sprint(b.Protected()))}
+	d := balancerFormData{B: b, Stamp: stamp(b.LoadBalancerName, b.Protected()), F: v.initial("LoadBalancerName", b.LoadBalancerName, "DeleteProtect", fmt.Sprint(b.Protected()))}
 	if v.posted() {
 		d.F = v.typed()
+		if d.F.V("stamp") != d.Stamp {
+			protected := map[bool]string{true: "protected", false: "not protected"}[b.Protected()]
+			d.F = d.F.changed(fmt.Sprintf("the name is now %q, and it is %s", b.LoadBalancerName, protected))
+			return v.show(d.F.status(), "clb-edit", "clb", "Name and protection", d)
+		}
 		err := v.do(clbVersion, "ModifyLoadBalancerAttributes", m{"LoadBalancerId": b.LoadBalancerId,
 			"LoadBalancerName": d.F.V("LoadBalancerName"), "DeleteProtect": d.F.V("DeleteProtect") == "true"}, nil)
 		if err == nil {

@@ -182,19 +182,23 @@ func TestPagesInBrowser(t *testing.T) {
 	axe := axeSource(t)
 	b.screen(1280, "light")
 	b.login()
-	for _, width := range []int64{390, 900, 1440} {
-		for _, scheme := range []string{"light", "dark"} {
-			b.screen(width, scheme)
-			for _, path := range w.pages() {
+	for _, width := range []int64{390, 768, 1440} {
+		for _, path := range w.pages() {
+			b.screen(width, "light")
+			b.visit(path)
+			if axe != "" {
+				b.do(chromedp.Evaluate[chromedp.Void](axe))
+			}
+			for _, scheme := range []string{"light", "dark"} { // a theme needs no new page
 				where := fmt.Sprintf("%s at %d, %s", w.title(path), width, scheme)
-				b.visit(path)
+				b.screen(width, scheme)
 				if over := run(b, chromedp.Evaluate[int64](`document.documentElement.scrollWidth - window.innerWidth`)); over > 0 {
 					t.Errorf("%s: %d pixels wider than the screen", where, over)
 				}
-				if axe != "" && (width == 1440) == (scheme == "light") && width != 900 {
-					b.accessible(axe, where)
+				if axe != "" {
+					b.violations(where)
 				}
-				if scheme == "light" && width != 900 || width == 1440 {
+				if scheme == "light" && width != 768 || width == 1440 || os.Getenv("CONSOLE_SHOTS") != "" {
 					b.shot(fmt.Sprintf("%s-%d-%s", w.title(path), width, scheme))
 				}
 				b.quiet(where)
@@ -265,7 +269,13 @@ func axeSource(t *testing.T) string {
 func (b *browser) accessible(axe, where string) {
 	b.Helper()
 	b.do(chromedp.Evaluate[chromedp.Void](axe))
-	found := run(b, chromedp.Evaluate[[]string](`axe.run().then(r => r.violations.filter(v => v.impact === "serious" || v.impact === "critical")
+	b.violations(where)
+}
+
+// violations runs axe where it is in the page already.
+func (b *browser) violations(where string) {
+	b.Helper()
+	found := run(b, chromedp.Evaluate[[]string](`axe.run({resultTypes: ["violations"]}).then(r => r.violations.filter(v => v.impact === "serious" || v.impact === "critical")
 		.map(v => v.id + ": " + v.help + ": " + v.nodes.slice(0, 3).map(n => n.html.slice(0, 160) + " " + n.failureSummary).join(" | ")))`, chromedp.EvalAwaitPromise))
 	for _, f := range found {
 		b.Errorf("%s: %s", where, f)
@@ -285,13 +295,13 @@ func (b *browser) press(text string) {
 			const all = [...part.querySelectorAll("a, button, summary")].filter(shown);
 			const found = all.find(e => e.innerText.trim() === `+quote(text)+`) || all.find(e => part !== document && e.innerText.trim().startsWith(`+quote(text)+`));
 			if (!found) continue;
-			window.left = !found.matches("[data-dialog], [data-close], [data-more], [type=button], summary");
+			window.left = !found.matches("[data-dialog], [data-close], [data-more], [type=button], summary, dialog button");
 			found.click();
 			return true;
 		}
 		return false;
 	})()`)
-	b.until("pressing "+text+" leads nowhere", `window.left !== true && document.readyState === "complete"`)
+	b.until("pressing "+text+" leads nowhere", `window.left !== true && document.readyState === "complete" && !document.documentElement.dataset.sending`)
 }
 
 // until waits for a script to be true.

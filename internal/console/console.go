@@ -69,7 +69,7 @@ func New(o Options) (*Console, error) {
 	}
 	c := &Console{Options: o, mux: http.NewServeMux(), origin: http.NewCrossOriginProtection(),
 		sessions: newSessions(o.Now), throttle: newThrottle(o.Now), history: newHistory(),
-		lookout: lookout{seen: map[string]glance{}}}
+		lookout: lookout{seen: map[string]*glance{}}}
 	var err error
 	if c.static, err = loadAssets(); err != nil {
 		return nil, err

@@ -3,8 +3,6 @@
 package console
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"strconv"
@@ -108,10 +106,7 @@ type groupFormData struct {
 }
 
 // Stamp tells one name and remarks from another.
-func (d groupFormData) Stamp() string {
-	sum := sha256.Sum256([]byte(d.G.SecurityGroupName + "\x00" + d.G.SecurityGroupDesc))
-	return hex.EncodeToString(sum[:8])
-}
+func (d groupFormData) Stamp() string { return stamp(d.G.SecurityGroupName, d.G.SecurityGroupDesc) }
 
 func (v *visit) editGroup() error {
 	g, err := v.group(v.r.PathValue("id"))
@@ -122,7 +117,7 @@ func (v *visit) editGroup() error {
 	if v.posted() {
 		d.F = v.typed()
 		if d.F.V("stamp") != d.Stamp() {
-			d.F = d.F.fault("", fmt.Sprintf("Somebody changed this while you were looking: the name is now %q, the remarks %q. Nothing of yours was written; send again to replace them.", g.SecurityGroupName, g.SecurityGroupDesc))
+			d.F = d.F.changed(fmt.Sprintf("the name is now %q, the remarks %q", g.SecurityGroupName, g.SecurityGroupDesc))
 			return v.show(d.F.status(), "group-edit", "sg", "Name and remarks", d)
 		}
 		err := v.do(vpcVersion, "ModifySecurityGroupAttribute", m{"SecurityGroupId": g.SecurityGroupId,

@@ -5,6 +5,7 @@ package console
 import (
 	"cmp"
 	"slices"
+	"strings"
 )
 
 type instanceListData struct {
@@ -40,17 +41,25 @@ func instanceSearch(search string, offset, limit int) m {
 type newInstanceData struct {
 	F      form
 	Groups []group
-	VPCs   []choice
+	Search string
+	Chosen string // the group that is chosen, when the search does not show it
+	Total  int    // groups that the search finds
 }
 
 func (v *visit) newInstance() error {
 	d := newInstanceData{F: v.initial("PublicIpAssigned", "true")}
 	var err error
-	if d.Groups, _, err = v.searchGroups("", 0, 100); err != nil {
-		return err
-	}
 	if v.posted() {
 		d.F = v.typed()
+	}
+	d.Search = strings.TrimSpace(d.F.V("q"))
+	if d.Groups, d.Total, err = v.searchGroups(d.Search, 0, pageSize); err != nil {
+		return err
+	}
+	if id := d.F.V("SecurityGroupIds"); !slices.ContainsFunc(d.Groups, func(g group) bool { return g.SecurityGroupId == id }) {
+		d.Chosen = id
+	}
+	if v.posted() && d.F.V("search") == "" {
 		in := m{"InstanceName": d.F.V("InstanceName"), "InternetAccessible": m{"PublicIpAssigned": d.F.V("PublicIpAssigned") == "true"}}
 		if id := d.F.V("SecurityGroupIds"); id != "" {
 			in["SecurityGroupIds"] = []string{id}

@@ -17,6 +17,7 @@ type listenerFormData struct {
 	F        form
 	Location string
 	Http     bool
+	Stamp    string // of what is edited
 }
 
 func checkDefaults() []string {
@@ -238,8 +239,13 @@ func (v *visit) editCheck() error {
 	d.F = v.initial("HealthSwitch", strconv.Itoa(have.HealthSwitch), "HttpCheckPath", have.HttpCheckPath, "HttpCheckMethod", have.HttpCheckMethod,
 		"HttpCheckDomain", have.HttpCheckDomain, "IntervalTime", strconv.Itoa(have.IntervalTime), "TimeOut", strconv.Itoa(have.TimeOut),
 		"HealthNum", strconv.Itoa(have.HealthNum), "UnHealthNum", strconv.Itoa(have.UnHealthNum), "SourceIpType", strconv.Itoa(have.SourceIpType))
+	d.Stamp = stamp(have.values()...)
 	if v.posted() {
 		d.F = v.typed()
+		if d.F.V("stamp") != d.Stamp {
+			d.F = d.F.changed("it is now " + have.said())
+			return v.show(d.F.status(), "check-edit", "clb", "Health check", d)
+		}
 		check, err := d.F.check(d.Http && have.CheckType != "TCP")
 		if err == nil {
 			in := m{"LoadBalancerId": d.B.LoadBalancerId, "ListenerId": d.L.ListenerId, "HealthCheck": check}

@@ -21,6 +21,8 @@ const (
 	liveLimit  = 2 * time.Minute
 	batchRows  = 25 // verdicts shown per period; the rest is counted
 
+	maxStreams = 16 // of one login; a page holds one while it is looked at
+
 	beatPeriods = 4 // a stream with nothing to tell says so; browsers lose patience after 12 s
 )
 
@@ -29,7 +31,13 @@ const (
 // for itself again; verdicts it carries itself (event "verdicts").
 func (v *visit) live() error {
 	topics := strings.Split(v.r.URL.Query().Get("topics"), ",")
-	if topics[0] == "" { // only asks whether the login holds
+	asks := topics[0] == "" // only whether the login holds and has room for a stream
+	if !v.session.streams(1) {
+		http.Error(v.w, fmt.Sprintf("this login has %d live pages open; close some, or log in again in another browser", maxStreams), http.StatusTooManyRequests)
+		return nil
+	}
+	defer v.session.streams(-1)
+	if asks {
 		v.w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
@@ -104,29 +112,35 @@ func (s *stream) look(topic string) error {
 // streams cost as much as one.
 type lookout struct {
 	mu   sync.Mutex
-	seen map[string]glance
+	seen map[string]*glance
 }
 
 type glance struct {
-	at  time.Time
-	sum [sha256.Size]byte
-	ok  bool
+	at    time.Time
+	sum   [sha256.Size]byte
+	ok    bool
+	taken chan struct{} // closed when sum is there
 }
 
 // look is the topic's newest glance, taken by fresh unless there is one of
-// this moment.
+// this moment. Who comes while it is taken waits for it; who looks at another
+// topic does not.
 func (o *lookout) look(topic string, fresh func() ([sha256.Size]byte, bool)) ([sha256.Size]byte, bool) {
 	o.mu.Lock()
-	defer o.mu.Unlock()
 	if g, ok := o.seen[topic]; ok && time.Since(g.at) < livePeriod*9/10 {
+		o.mu.Unlock()
+		<-g.taken
 		return g.sum, g.ok
 	}
 	if len(o.seen) > maxSessions {
 		clear(o.seen)
 	}
-	sum, ok := fresh()
-	o.seen[topic] = glance{time.Now(), sum, ok}
-	return sum, ok
+	g := &glance{at: time.Now(), taken: make(chan struct{})}
+	o.seen[topic] = g
+	o.mu.Unlock()
+	defer close(g.taken) // also when fresh panics: nobody waits for ever
+	g.sum, g.ok = fresh()
+	return g.sum, g.ok
 }
 
 // digest is what a topic looks like now, or did a moment ago.

@@ -203,34 +203,31 @@ func (v *visit) bindingOf(g group) (binding, error) {
 	if g.CVM == 0 {
 		return b, nil
 	}
-	members, _, err := v.instances(m{"Filters": []m{{"Name": "security-group-id", "Values": []string{g.SecurityGroupId}}}, "Limit": 100})
-	if err != nil {
-		return b, err
-	}
-	s, err := v.status()
-	if err != nil {
-		return b, err
-	}
-	var ids []string
-	for _, t := range s.Targets {
-		isMember := slices.ContainsFunc(members, func(i instance) bool { return i.InstanceId == t.InstanceId })
-		if isMember && !contains(ids, t.LoadBalancerId) && len(ids) < 20 {
-			ids = append(ids, t.LoadBalancerId)
+	var out struct {
+		Sources []struct {
+			LoadBalancerId string
+			Addresses      []string
 		}
 	}
-	if len(ids) == 0 {
-		return b, nil
-	}
-	list, _, err := v.balancers(m{"LoadBalancerIds": ids})
-	for _, l := range list {
-		for _, vip := range l.LoadBalancerVips {
-			if a, err := netip.ParseAddr(vip); err == nil && !l.LoadBalancerPassToTarget {
+	err := v.do(ourVersion, "DescribeProbeSources", m{"SecurityGroupId": g.SecurityGroupId}, &out)
+	for _, l := range out.Sources {
+		for _, vip := range l.Addresses {
+			if a, err := netip.ParseAddr(vip); err == nil {
 				b.Probes = append(b.Probes, probe{l.LoadBalancerId, vip, a})
 			}
 		}
 	}
 	return b, err
 }
+
+// probesNamed is how many load balancers the rule page names.
+const probesNamed = 5
+
+// Few are the first probes, to be named; More how many there are beside them.
+func (b binding) Few() []probe { return b.Probes[:min(probesNamed, len(b.Probes))] }
+
+// More is how many probes Few leaves out; rules are held against all.
+func (b binding) More() int { return len(b.Probes) - len(b.Few()) }
 
 // sees says which source addresses a rule will see on the ways that lead to
 // what its group is bound to.
@@ -262,7 +259,7 @@ func (b binding) sees(dir string, r policyRule) []string {
 	switch {
 	case within("100.127.0.0/16"):
 		return []string{"shared pool of kept-alive connections"}
-	case within("100.64.0.0/10"):
+	case within("100.64.0.0/16"):
 		return []string{"probe range, allowed without a rule"}
 	}
 	var all []string

@@ -32,6 +32,18 @@ type session struct {
 	used   time.Time
 	notice string
 	draft  draft
+	open   int // streams
+}
+
+// streams counts n streams more or less; false when there is no room for more.
+func (s *session) streams(n int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n > 0 && s.open+n > maxStreams {
+		return false
+	}
+	s.open += n
+	return true
 }
 
 // A draft is what somebody was about to send to a dialog when their login had

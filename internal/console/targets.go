@@ -12,6 +12,9 @@ import (
 type targetsData struct {
 	listenerFormData
 	Instances                []instance
+	Hidden                   []string // ticked, and not shown by the search
+	Search                   string
+	Total                    int // that the search finds
 	InstanceId, Port, Weight string
 }
 
@@ -31,12 +34,22 @@ func (v *visit) addTargets() error {
 	}
 	d := targetsData{listenerFormData: l}
 	d.F = v.initial("Port", "8080", "Weight", "10")
-	d.Instances, _, err = v.instances(m{"Filters": []m{{"Name": "vpc-id", "Values": []string{d.B.VpcId}}}, "Limit": 100})
-	if err != nil {
-		return err
-	}
 	if v.posted() {
 		d.F = v.typed()
+	}
+	d.Search = strings.TrimSpace(d.F.V("q"))
+	in := instanceSearch(d.Search, 0, pageSize)
+	filters, _ := in["Filters"].([]m)
+	in["Filters"] = append(filters, m{"Name": "vpc-id", "Values": []string{d.B.VpcId}})
+	if d.Instances, d.Total, err = v.instances(in); err != nil {
+		return err
+	}
+	for _, id := range d.F.Values["id"] {
+		if !slices.ContainsFunc(d.Instances, func(i instance) bool { return i.InstanceId == id }) {
+			d.Hidden = append(d.Hidden, id)
+		}
+	}
+	if v.posted() && d.F.V("search") == "" {
 		targets, err := d.ticked()
 		if err == nil {
 			in := d.place()
@@ -102,9 +115,14 @@ func (v *visit) editTarget() error {
 	if err != nil {
 		return err
 	}
+	d.Stamp = stamp(t.Weight, t.Port)
 	d.F = v.initial("Weight", strconv.Itoa(t.Weight), "NewPort", strconv.Itoa(t.Port))
 	if v.posted() {
 		d.F = v.typed()
+		if d.F.V("stamp") != d.Stamp {
+			d.F = d.F.changed(fmt.Sprintf("the weight is now %d, the port %d", t.Weight, t.Port))
+			return v.show(d.F.status(), "target-edit", "clb", "Weight and port", d)
+		}
 		if err = v.changeTarget(d, t); err == nil {
 			return v.to(listenersPath(d.B.LoadBalancerId, d.L.ListenerId), "Saved the target.")
 		}

@@ -135,9 +135,18 @@ func (v *visit) to(path, notice string) error {
 	if v.session != nil && notice != "" {
 		v.session.setNotice(notice)
 	}
+	if v.r.Header.Get(dialogHeader) != "" { // a script cannot see where a redirect leads without following it
+		v.w.Header().Set("X-Location", Root+path)
+		v.w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
 	http.Redirect(v.w, v.r, Root+path, http.StatusSeeOther)
 	return nil
 }
+
+// dialogHeader is set by the script when it sends the form of a dialog, to keep
+// the dialog open when the form is refused.
+const dialogHeader = "X-Dialog"
 
 type problemData struct{ Heading, Text, Code string }
 

@@ -28,10 +28,16 @@ async function openDialog(link) {
   dialog.querySelector("h1").id = "dialog-title";
   document.body.append(dialog);
   opener = link;
+  dialog.dataset.from = link.href;
   dialog.addEventListener("close", () => { dialog.remove(); if (opener) opener.focus(); });
   prepare(dialog);
   dialog.showModal();
-  const first = dialog.querySelector("input:not([type=hidden]), select, textarea, button");
+  focusFirst(dialog);
+}
+
+// focusFirst goes to the field at fault, or else to the first one.
+function focusFirst(dialog) {
+  const first = dialog.querySelector("[aria-invalid]") || dialog.querySelector("input:not([type=hidden]), select, textarea, button:not(.hidden)");
   if (first) first.focus();
 }
 
@@ -57,6 +63,73 @@ document.addEventListener("click", (event) => {
     addRow(more.form);
   }
 });
+
+// A form in a dialog is sent without leaving the page, so that a refusal comes
+// back into the dialog with everything that was typed.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  const dialog = form.closest("dialog");
+  if (!dialog || form.method !== "post" || form.dataset.plain) return;
+  event.preventDefault();
+  if (!document.documentElement.dataset.sending) sendDialog(dialog, form, event.submitter);
+});
+
+async function sendDialog(dialog, form, submitter) {
+  document.documentElement.dataset.sending = "1";
+  const data = new FormData(form, submitter);
+  const body = form.enctype === "multipart/form-data" ? data : new URLSearchParams(data);
+  let answer = null;
+  let text = "";
+  try {
+    const to = submitter && submitter.hasAttribute("formaction") ? submitter.formAction : form.getAttribute("action");
+    answer = await fetch(to, { method: "POST", body, headers: { "X-Dialog": "1" } });
+    text = await answer.text();
+  } catch {
+    delete document.documentElement.dataset.sending;
+    alertIn(dialog, "The server does not answer. Whether it took this is not known: nothing you typed is lost; look, and send it again if need be.");
+    return;
+  }
+  const to = answer.headers.get("X-Location");
+  if (to) {
+    const here = location.pathname + location.search;
+    if (new URL(to, location.href).href.split("#")[0] === location.origin + here) location.reload();
+    else location.href = to;
+    return;
+  }
+  const page = new DOMParser().parseFromString(text, "text/html");
+  const card = page.querySelector("main .dialog");
+  if (card) {
+    delete document.documentElement.dataset.sending;
+    dialog.replaceChildren(document.importNode(card, true));
+    dialog.querySelector("h1").id = "dialog-title";
+    prepare(dialog);
+    dialog.scrollTop = 0;
+    focusFirst(dialog);
+    return;
+  }
+  if (answer.status === 401 || answer.status === 403) { // nothing was changed: let the page say so, and keep what was typed
+    delete document.documentElement.dataset.sending;
+    form.dataset.plain = "1";
+    form.requestSubmit(submitter);
+    return;
+  }
+  delete document.documentElement.dataset.sending;
+  const said = page.querySelector("main .card");
+  alertIn(dialog, said ? said.innerText.replace(/\s*\n\s*/g, " ") : "The server answers " + answer.status + ".");
+}
+
+// alertIn says something on top of a dialog, whose form stays.
+function alertIn(dialog, text) {
+  let line = dialog.querySelector("[data-said]");
+  if (!line) {
+    line = document.createElement("div");
+    line.className = "alert bad";
+    line.dataset.said = "1";
+    line.setAttribute("role", "alert");
+    dialog.querySelector("h1").after(line);
+  }
+  line.textContent = text;
+}
 
 // Another row in the form for new rules.
 function addRow(form) {
@@ -169,6 +242,7 @@ function tell(text) {
 const lost = "The server does not answer. What you see may be old; trying again.";
 const slow = "The server is slow to answer. What you see may be old; trying again.";
 const patience = 12000; // ms; a stream that lives says something more often
+const crowded = "This login has too many live pages open, so this one does not update by itself. Close some, or load it again.";
 const gone = "Your login has expired. Load the page to log in again; what you typed stays here until you do.";
 
 // listen keeps a stream of events and says when it is lost.
@@ -194,10 +268,11 @@ function listen(address, events) {
     source.onerror = async () => {
       source.close();
       failures++;
-      if (failures > 1) tell(lost);
+      if (failures > 1 && failures < 4) tell(lost);
       try {
         const answer = await fetch(root + "live?topics=", { method: "HEAD" });
         if (answer.status === 401) { ended = true; tell(gone); return; }
+        if (answer.status === 429) { tell(crowded); failures = Math.max(failures, 4); }
       } catch { tell(lost); }
       setTimeout(() => { if (!document.hidden) open(); }, Math.min(15000, 500 * 2 ** failures));
     };
@@ -312,6 +387,15 @@ function stream() {
   });
 }
 
+// A row of tabs that is too wide shows the one that is open.
+function showTabs() {
+  for (const tab of document.querySelectorAll("nav [aria-current=page]")) {
+    const nav = tab.closest("nav");
+    if (nav.scrollWidth > nav.clientWidth) nav.scrollLeft = tab.offsetLeft - nav.offsetLeft - (nav.clientWidth - tab.offsetWidth) / 2;
+  }
+}
+
 prepare(document);
+showTabs();
 live();
 stream();
