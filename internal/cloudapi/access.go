@@ -69,6 +69,7 @@ func accesses() map[string]access {
 			DescribeVpcs DescribeSubnets DescribeRouteTables DescribeInstances DescribeResourceTagsByResourceIds
 			DescribeInstancesStatus DescribeInstancesAttributes DescribeImages DescribeZones DescribeRegions
 			DescribeInstanceTypeConfigs DescribeZoneInstanceConfigInfos DescribeKeyPairs
+			DescribeCaller DescribeProbeSources
 			DescribeLBListeners DescribeLoadBalancersDetail DescribeLoadBalancerOverview DescribeQuota DescribeResources DescribeRewrite`},
 		{toRead, false, `DescribeVerdicts DescribeRuleCounters DescribeHosts DescribeSeries DescribeConfiguration DescribeEffectiveRules ExplainPath CheckAssistantCidr
 			DescribeAddresses DescribeAddressQuota DescribeBandwidthPackages DescribeTaskResult

@@ -297,3 +297,16 @@ func TestScopeRefusals(t *testing.T) {
 		}
 	}
 }
+
+// Every key may know its own role and projects.
+func TestDescribeCaller(t *testing.T) {
+	b := newBench(t)
+	scoped := b.addKey(lb.KeyOperator, "7")
+	if got, err := b.as(scoped, "DescribeCaller", `{}`); err != nil || !strings.Contains(got, `"Role":"operator"`) || !strings.Contains(got, `"Projects":["7"]`) || !strings.Contains(got, scoped) {
+		t.Errorf("%s, %v", got, err)
+	}
+	var out describeCallerOut
+	if b.must("DescribeCaller", `{}`, &out); out.KeyId != "" || out.Role != "admin" {
+		t.Errorf("in process: %+v", out)
+	}
+}

@@ -23,6 +23,7 @@ func sallyportActions() []Action {
 		action(serviceSallyport, "DescribeVerdicts", describeVerdicts).fails("InvalidParameterValue", "InvalidParameterValue.InvalidFilter", "UnsupportedOperation"),
 		action(serviceSallyport, "DescribeRuleCounters", describeRuleCounters).fails("ResourceNotFound"),
 		action(serviceSallyport, "DescribeSeries", describeSeries).fails("InvalidParameterCombination", "InvalidParameterValue", "ResourceNotFound", "UnsupportedOperation"),
+		action(serviceSallyport, "DescribeCaller", describeCaller),
 		action(serviceSallyport, "DescribeProbeSources", describeProbeSources).fails("ResourceNotFound"),
 		action(serviceSallyport, "DescribeHosts", describeHosts).fails("InvalidParameterValue"),
 		action(serviceSallyport, "CreateNodeToken", createNodeToken).fails("InvalidInstanceName.TooLong", "InvalidParameterCombination", "InvalidParameterValue", "ResourceInUse", "ResourceNotFound", "UnsupportedOperation"),

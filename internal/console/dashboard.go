@@ -118,6 +118,9 @@ func (v *visit) dashboard() error {
 		func() (chart, error) { return v.byRule("Refusals by rule", "refusals", "", "") }); err != nil {
 		return err
 	}
+	if v.who().Scoped() {
+		return v.show(200, "dashboard", "home", "Overview", d)
+	}
 	d.Clb = v.history.rate(v.Now(), func(k seriesKey) bool { return k.gate == "clb" })
 	d.Cvm = v.history.rate(v.Now(), func(k seriesKey) bool { return k.gate == "cvm" && !k.probe })
 	return v.show(200, "dashboard", "home", "Overview", d)

@@ -115,7 +115,7 @@ func (v *visit) balancerPicture() error {
 // draw lays the picture out: clients, gate 1, listeners, gate 2, targets.
 func (v *visit) draw(d pictureData) picture {
 	p := picture{W: picWidth, Empty: len(d.Listeners) == 0}
-	w := &ways{data: d, rates: v.history.ways(d.B.LoadBalancerId, v.Now()), listeners: listenerNodes(d), targets: targetNodes(distinct(d.Listeners), d.Answer.skipped)}
+	w := &ways{data: d, rates: v.rates(d.B.LoadBalancerId), listeners: listenerNodes(d), targets: targetNodes(distinct(d.Listeners), d.Answer.skipped)}
 	clients, rates := v.clientBoxes(d)
 	rows := max(len(clients), len(w.listeners), len(w.targets), 3)
 	p.H = picTop + rows*rowHeight + 18
@@ -138,6 +138,23 @@ func (v *visit) draw(d pictureData) picture {
 	return p
 }
 
+// rates are those of a load balancer's ways, if the key may know of traffic.
+func (v *visit) rates(balancer string) map[wayKey]rate {
+	if v.who().Scoped() {
+		return nil
+	}
+	return v.history.ways(balancer, v.Now())
+}
+
+// clients are the networks that a load balancer's clients came from lately, if
+// the key may know of traffic.
+func (v *visit) clients(balancer string) []network {
+	if v.who().Scoped() {
+		return nil
+	}
+	return v.history.clients(balancer, v.Now(), 5)
+}
+
 // clientBoxes are the networks seen lately with their rates, and the address
 // asked about first.
 func (v *visit) clientBoxes(d pictureData) (all []box, rates []rate) {
@@ -150,7 +167,7 @@ func (v *visit) clientBoxes(d pictureData) (all []box, rates []rate) {
 		all, rates = append(all, box{Title: d.Now.Source, Text: "your question", Class: class,
 			Href: base + "&" + query("address", d.Now.Source), Said: "Client " + d.Now.Source}), append(rates, rate{})
 	}
-	for _, n := range v.history.clients(d.B.LoadBalancerId, v.Now(), 5) {
+	for _, n := range v.clients(d.B.LoadBalancerId) {
 		all, rates = append(all, box{Title: n.Prefix, Text: fmt.Sprintf("%d allowed, %d refused", n.Admitted, n.Refused),
 			Href: Root + "clb/" + d.B.LoadBalancerId + "/picture?" + query("source", n.Sample, "port", d.F.V("port")), Said: "Ask about a client of " + n.Prefix}), append(rates, n.Rate)
 	}

@@ -83,6 +83,7 @@ type verdictsData struct {
 	Rows    []verdictRow // newest first
 	Fault   string
 	NoNodes bool
+	Barred  bool // the key may not see verdicts
 	Groups  []group
 	CLBs    []balancer
 
@@ -106,7 +107,8 @@ func (v *visit) verdicts() error {
 	if id := d.F.Balancer; !slices.ContainsFunc(d.CLBs, func(b balancer) bool { return b.LoadBalancerId == id }) {
 		d.Unlisted = id
 	}
-	if d.Fault == "" {
+	d.Barred = v.who().Scoped()
+	if d.Fault == "" && !d.Barred {
 		var found []verdict
 		found, d.NoNodes = v.history.newest(shownVerdicts, d.F.matches)
 		for _, one := range found {

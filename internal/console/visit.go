@@ -27,6 +27,7 @@ type visit struct {
 	r       *http.Request
 	session *session
 	draft   url.Values // what was typed here before the login expired
+	known   *who       // see who
 }
 
 // A handler answers a visit. An error it returns becomes a page; it must not
@@ -108,6 +109,7 @@ type screen struct {
 	Region, User, CSRF, Theme, Here, Version string
 	Notice                                   string
 	LoggedIn                                 bool
+	Who                                      who
 	D                                        any
 }
 
@@ -115,7 +117,7 @@ type screen struct {
 func (v *visit) show(status int, page, nav, title string, data any) error {
 	s := screen{Title: title, Nav: nav, Region: v.Region, Theme: v.theme(), Here: v.r.URL.RequestURI(), Version: v.static.version, D: data}
 	if v.session != nil {
-		s.User, s.CSRF, s.LoggedIn = v.session.secretID, v.session.csrf, true
+		s.User, s.CSRF, s.LoggedIn, s.Who = v.session.secretID, v.session.csrf, true, v.who()
 		if !v.posted() {
 			s.Notice = v.session.takeNotice()
 		}
@@ -160,6 +162,10 @@ func (v *visit) fail(err error) {
 	status, heading, text, code := http.StatusInternalServerError, "Something went wrong here", "The server's log has the cause. Nothing you sent was changed by this page.", ""
 	if e := (*cloudapi.Error)(nil); errors.As(err, &e) && e.Code != "InternalError" {
 		status, heading, text, code = http.StatusBadRequest, "The API refused this", e.Message, e.Code
+		if e.Code == codeUnauthorized {
+			status, heading = http.StatusForbidden, "Your key does not allow this"
+			text = e.Message + ". Nothing was changed."
+		}
 		if strings.Contains(e.Code, "NotFound") || strings.Contains(e.Code, "Malformed") {
 			status, heading = http.StatusNotFound, "There is nothing under this address"
 		}
