@@ -82,7 +82,7 @@ func TestScopedKeySeesItsProject(t *testing.T) {
 		}
 	}
 	d.open("verdicts", 200)
-	d.saysNot("203.0.113.1")
+	d.saysNot(":40000")
 	d.saysNot("data-stream")
 	d.says("your key is for some projects only")
 	d.open("clb/"+w.balancer+"/picture", 200)
