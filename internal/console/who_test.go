@@ -83,7 +83,7 @@ func TestScopedKeySeesItsProject(t *testing.T) {
 	}
 	d.open("verdicts", 200)
 	d.saysNot(":40000")
-	d.saysNot("data-stream")
+	d.saysNot("data-stream=")
 	d.says("your key is for some projects only")
 	d.open("clb/"+w.balancer+"/picture", 200)
 	d.saysNot("203.0.113.0/24")
