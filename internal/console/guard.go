@@ -49,6 +49,7 @@ type preview struct {
 	System []systemRule // judged before the groups
 	Groups []previewGroup
 	Gate   int
+	Barred bool // the key may not see the system rules
 }
 
 // A systemRule is a rule that nobody wrote and nobody can remove.
@@ -66,7 +67,8 @@ type previewGroup struct {
 func (v *visit) preview(field, id string, ids []string, gate int) (preview, []group, error) {
 	p := preview{Dir: v.dir(), Gate: gate}
 	var effective struct{ System []systemRule }
-	if err := v.do(ourVersion, "DescribeEffectiveRules", m{field: id}, &effective); err != nil {
+	err := v.do(ourVersion, "DescribeEffectiveRules", m{field: id}, &effective)
+	if p.Barred = unauthorized(err); err != nil && !p.Barred {
 		return p, nil, err
 	}
 	for _, r := range effective.System {
