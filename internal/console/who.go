@@ -41,7 +41,7 @@ func (w who) Text() string {
 func (w who) Hint() string {
 	switch {
 	case w.Scoped():
-		return "Your key is for project " + strings.Join(w.Projects, ", ") + " only: health, counts and verdicts, which are about the whole region, are not shown."
+		return "Your key is for project " + strings.Join(w.Projects, ", ") + " only: counts and verdicts, which are about the whole region, are not shown."
 	case w.Role == "auditor":
 		return "Your key may look at everything and change nothing."
 	}

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// loginAs makes a key of a role and logs in with it.
-func (d *desk) loginAs(role string, projects ...string) {
+// loginWith makes a key of a role and logs in with it.
+func (d *desk) loginWith(role string, projects ...string) {
 	d.Helper()
 	var key struct{ SecretId, SecretKey string }
 	in := m{"Role": role, "Name": "key of the " + role}
@@ -28,7 +28,7 @@ func TestAuditorIsToldWhatIsRefused(t *testing.T) {
 	d := newDesk(t)
 	w := d.build()
 	d.settle()
-	d.loginAs("auditor")
+	d.loginWith("auditor")
 	d.says("key of the auditor")
 	d.says(`<span class="role">auditor</span>`)
 	d.says("look at everything and change nothing")
@@ -73,7 +73,7 @@ func TestScopedKeySeesItsProject(t *testing.T) {
 	d := newDesk(t)
 	w := d.build()
 	d.settle()
-	d.loginAs("operator", "0")
+	d.loginWith("operator", "0")
 	d.says("operator, project 0 only")
 	d.says("are not shown")
 	for _, path := range w.pages() {
@@ -88,8 +88,8 @@ func TestScopedKeySeesItsProject(t *testing.T) {
 	d.open("clb/"+w.balancer+"/picture", 200)
 	d.saysNot("203.0.113.0/24")
 	d.open("clb/"+w.balancer, 200)
-	d.says("Your key may not see this.")
-	d.loginAs("operator", "9")
+	d.says(noRight)
+	d.loginWith("operator", "9")
 	d.open("clb/"+w.balancer, http.StatusNotFound)
 	d.open("sg", 200)
 	if strings.Contains(d.page, w.edge) {
@@ -101,7 +101,7 @@ func TestScopedKeySeesItsProject(t *testing.T) {
 func TestRefusedPageIsExplained(t *testing.T) {
 	d := newDesk(t)
 	w := d.build()
-	d.loginAs("operator", "0")
+	d.loginWith("operator", "0")
 	d.open("clb/"+w.balancer+"/picture?source=203.0.113.9&port=80", 422)
 	d.says("is about the whole region")
 }
