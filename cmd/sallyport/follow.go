@@ -124,12 +124,22 @@ type hostInstance struct {
 	Joined                        bool
 }
 
-// gone reports whether the lab is to have no host for the instance: it goes,
-// or it is a machine of somebody's own.
+// gone reports whether the lab has nothing to do with the instance any more:
+// it goes, or it is a machine of somebody's own.
 func (i hostInstance) gone() bool { return i.State == "TERMINATING" || i.Joined }
+
+// off reports whether the instance's host is to be switched off, which a
+// reboot begins with too.
+func (i hostInstance) off() bool {
+	return i.State == "STOPPING" || i.State == "STOPPED" || i.State == "REBOOTING"
+}
 
 func (h hostsAnswer) has(id string) bool {
 	return slices.ContainsFunc(h.Instances, func(i hostInstance) bool { return i.InstanceId == id && !i.gone() })
+}
+
+func (h hostsAnswer) off(id string) bool {
+	return slices.ContainsFunc(h.Instances, func(i hostInstance) bool { return i.InstanceId == id && i.off() })
 }
 
 func (u *upper) describeHosts(ctx context.Context, after uint64, wait int) (hostsAnswer, error) {
@@ -166,6 +176,12 @@ func (u *upper) reconcile(ctx context.Context, want hostsAnswer) {
 			continue
 		}
 		have[h.InstanceID] = true
+		if want.off(h.InstanceID) {
+			if err := u.lab.PowerOff(h.InstanceID); err != nil {
+				u.say("switch %s off: %v", h.InstanceID, err)
+			}
+			continue
+		}
 		if want.has(h.InstanceID) {
 			continue
 		}
@@ -174,7 +190,7 @@ func (u *upper) reconcile(ctx context.Context, want hostsAnswer) {
 		}
 	}
 	for _, i := range want.Instances {
-		if have[i.InstanceId] || i.gone() || ctx.Err() != nil {
+		if have[i.InstanceId] || i.gone() || i.off() || ctx.Err() != nil {
 			continue
 		}
 		if err := u.addInstance(ctx, i); err != nil {

@@ -215,7 +215,7 @@ func TestTopology(t *testing.T) {
 		{"client-1", "http://192.0.2.65:8080/x?y=1", "ins-aaaaaaaa", "203.0.113.10", "192.0.2.65"},
 		{"client-2", "http://192.0.2.65:22/", "ins-aaaaaaaa", "198.51.100.20", "192.0.2.65"},
 		{"client-3", "http://10.0.1.2:3389/", "ins-bbbbbbbb", "203.0.113.30", "10.0.1.2"},
-		{"ins-aaaaaaaa", "http://10.0.1.2:8089/", "ins-bbbbbbbb", "192.0.2.65", "10.0.1.2"},   // originates with the public address
+		{"ins-aaaaaaaa", "http://10.0.1.2:8089/", "ins-bbbbbbbb", "10.0.1.1", "10.0.1.2"},     // within its network: with the private address
 		{"ins-bbbbbbbb", "http://192.0.2.65:80/", "ins-aaaaaaaa", "10.0.1.2", "192.0.2.65"},   // has none: with the private one
 		{"gateway-1", "http://192.0.2.131:80/", "ins-bbbbbbbb", "192.0.2.129", "192.0.2.131"}, // the underlay
 	}

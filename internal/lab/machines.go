@@ -97,7 +97,11 @@ func (l *Lab) add(h Host) error {
 	if taken {
 		return fmt.Errorf("the lab has a host %s already", h.Name)
 	}
-	if err := makeHost(h); err != nil {
+	routed := h.all()
+	if h.Role == RoleInstance && l.o.Node != "" {
+		routed = []netip.Addr{h.Underlay} // the rest once its gate stands: see StartNode
+	}
+	if err := makeHost(h, routed); err != nil {
 		return err
 	}
 	l.mu.Lock()
@@ -121,19 +125,6 @@ func (l *Lab) AddInstance(id, title string, private, public netip.Addr) error {
 		h.Addresses = []netip.Addr{public, private}
 	}
 	return l.add(h)
-}
-
-// RemoveInstance ends the host of an instance that is gone for good.
-func (l *Lab) RemoveInstance(id string) error {
-	l.stopAll(func(p Process) bool { return p.Host == id })
-	killInside([]string{Namespace(id)})
-	err := dropHost(id)
-	l.mu.Lock()
-	l.hosts = slices.DeleteFunc(l.hosts, func(h Host) bool { return h.Name == id })
-	delete(l.underlay, id)
-	l.mu.Unlock()
-	l.save()
-	return errors.Join(err, l.saveUnderlay(), os.RemoveAll(l.nodeDir(id)), os.RemoveAll(PinDir(id)))
 }
 
 // StartServer starts `sallyport server` in its host. api is the listener that
@@ -181,7 +172,13 @@ func (l *Lab) StartNode(host, token string) error {
 			return err
 		}
 	}
-	return l.Start(Process{Name: host + agentSuffix, Host: host, Path: l.o.Node, Log: log, Args: args})
+	if err := l.Start(Process{Name: host + agentSuffix, Host: host, Path: l.o.Node, Log: log, Args: args}); err != nil {
+		return err
+	}
+	if h.Role == RoleInstance {
+		go l.openBehindGate(h)
+	}
+	return nil
 }
 
 // startPass puts a program that passes everything onto the fabric's end of a

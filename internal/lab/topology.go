@@ -31,9 +31,9 @@ func makeFabric() error {
 	})
 }
 
-// makeHost makes the namespace of h, links it with the fabric and routes its
-// addresses there.
-func makeHost(h Host) error {
+// makeHost makes the namespace of h, links it with the fabric and routes the
+// given addresses of it there.
+func makeHost(h Host, routed []netip.Addr) error {
 	if err := newNamespace(h.Name, func() error {
 		if err := settle(false); err != nil {
 			return err
@@ -43,7 +43,7 @@ func makeHost(h Host) error {
 	}); err != nil {
 		return err
 	}
-	if err := inside(Namespace(fabricName), func() error { return linkHost(h) }); err != nil {
+	if err := inside(Namespace(fabricName), func() error { return linkHost(h, routed) }); err != nil {
 		return errors.Join(err, dropHost(h.Name))
 	}
 	if err := inside(Namespace(h.Name), func() error { return addressHost(h) }); err != nil {
@@ -70,8 +70,8 @@ func dropHost(name string) error {
 }
 
 // linkHost runs in the fabric: one veth pair, its far end moved to the host,
-// and a route for each of the host's addresses.
-func linkHost(h Host) error {
+// and a route for each of the given addresses.
+func linkHost(h Host, routed []netip.Addr) error {
 	ns, err := os.Open(Namespace(h.Name))
 	if err != nil {
 		return err
@@ -90,17 +90,8 @@ func linkHost(h Host) error {
 	if err := netlink.LinkSetUp(link); err != nil {
 		return err
 	}
-	for _, a := range h.all() {
-		route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: hostNet(a), Scope: netlink.SCOPE_LINK}
-		err := netlink.RouteAdd(route)
-		if errors.Is(err, unix.EEXIST) && h.Role == RoleInstance && a.IsPrivate() {
-			// Two VPCs may use the same range; the fabric has one network, so the
-			// first instance keeps the plain way and the tunnel serves both.
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("route %v to %s: %w", a, h.Name, err)
-		}
+	if err := routeTo(h, link, routed); err != nil {
+		return err
 	}
 	if h.Role != RoleGateway {
 		return nil
@@ -111,6 +102,34 @@ func linkHost(h Host) error {
 	return netlink.RouteAdd(&netlink.Route{
 		LinkIndex: link.Attrs().Index, Dst: wholeNet(netip.PrefixFrom(netip.IPv4Unspecified(), 0)),
 		Gw: h.Underlay.AsSlice(), Flags: int(netlink.FLAG_ONLINK),
+	})
+}
+
+// routeTo runs in the fabric: a route to the host for each address.
+func routeTo(h Host, link netlink.Link, addresses []netip.Addr) error {
+	for _, a := range addresses {
+		route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: hostNet(a), Scope: netlink.SCOPE_LINK}
+		err := netlink.RouteAdd(route)
+		if errors.Is(err, unix.EEXIST) && h.Role == RoleInstance {
+			// Two VPCs may use the same range; the fabric has one network, so the
+			// first instance keeps the plain way and the tunnel serves both.
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("route %v to %s: %w", a, h.Name, err)
+		}
+	}
+	return nil
+}
+
+// openWay routes the addresses of an instance that stand behind its gate.
+func openWay(h Host) error {
+	return inside(Namespace(fabricName), func() error {
+		link, err := netlink.LinkByName(h.Name)
+		if err != nil {
+			return err
+		}
+		return routeTo(h, link, h.Addresses)
 	})
 }
 
