@@ -36,7 +36,9 @@ func TestInstancesAreSwitched(t *testing.T) {
 	}()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	call := func(ctx context.Context, service, action string, in, out any) error { return l.Do(ctx, service, action, in, out) }
+	call := func(ctx context.Context, service, action string, in, out any) error {
+		return l.Do(ctx, service, action, in, out)
+	}
 	e, err := Make(ctx, call)
 	if err != nil {
 		t.Fatal(err)
