@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,6 +18,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"sync"
@@ -328,6 +330,10 @@ func (r *recorder) act(c *cloudapi.Client, id int, until time.Time) {
 				in.kind, in.arg = []string{"append", "put"}[rand.N(2)], mark
 				if rand.N(2) == 0 {
 					seen, _ := r.run(c, id, op{object, "read", ""})
+					if seen.unknown {
+						id += 100
+						continue
+					}
 					version, _, _ := strings.Cut(seen.value, " ")
 					in.kind, in.arg = "set", version+" "+mark
 				}
@@ -365,10 +371,42 @@ func (r *recorder) check() (object string, verdict porcupine.CheckResult) {
 			},
 		}
 		if got := porcupine.CheckOperationsTimeout(model, parts[object], time.Minute); got != porcupine.Ok {
+			r.tell(model, parts[object])
 			return object, got
 		}
 	}
 	return "", porcupine.Ok
+}
+
+// tell logs the shortest beginning of a history that cannot be explained.
+func (r *recorder) tell(model porcupine.Model, history []porcupine.Operation) {
+	if r.t == nil {
+		return
+	}
+	slices.SortFunc(history, func(a, b porcupine.Operation) int { return cmp.Compare(a.Return, b.Return) })
+	upTo := func(n int) []porcupine.Operation { // what had begun when the n-th call returned
+		var begun []porcupine.Operation
+		for _, o := range history {
+			if o.Call <= history[n].Return {
+				if o.Return > history[n].Return {
+					out := o.Output.(result)
+					out.unknown = true
+					o.Output, o.Return = out, math.MaxInt64
+				}
+				begun = append(begun, o)
+			}
+		}
+		return begun
+	}
+	n := sort.Search(len(history)-1, func(n int) bool { return porcupine.CheckOperationsTimeout(model, upTo(n), 10*time.Second) != porcupine.Ok })
+	for _, o := range history[max(0, n-12) : n+1] {
+		r.t.Logf("client %d, %d to %d µs: %+v → %+v", o.ClientId, o.Call/1000, o.Return/1000, o.Input, o.Output)
+	}
+	for _, o := range history {
+		if o.Return == math.MaxInt64 {
+			r.t.Logf("without answer: client %d, from %d µs: %+v", o.ClientId, o.Call/1000, o.Input)
+		}
+	}
 }
 
 // soakTime is how long the clients go on; SALLYPORT_SOAK_API says longer.
