@@ -215,9 +215,10 @@ func TestTopology(t *testing.T) {
 		{"client-1", "http://192.0.2.65:8080/x?y=1", "ins-aaaaaaaa", "203.0.113.10", "192.0.2.65"},
 		{"client-2", "http://192.0.2.65:22/", "ins-aaaaaaaa", "198.51.100.20", "192.0.2.65"},
 		{"client-3", "http://10.0.1.2:3389/", "ins-bbbbbbbb", "203.0.113.30", "10.0.1.2"},
-		{"ins-aaaaaaaa", "http://10.0.1.2:8089/", "ins-bbbbbbbb", "10.0.1.1", "10.0.1.2"},     // within its network: with the private address
-		{"ins-bbbbbbbb", "http://192.0.2.65:80/", "ins-aaaaaaaa", "10.0.1.2", "192.0.2.65"},   // has none: with the private one
-		{"gateway-1", "http://192.0.2.131:80/", "ins-bbbbbbbb", "192.0.2.129", "192.0.2.131"}, // the underlay
+		{"ins-aaaaaaaa", "http://10.0.1.2:8089/", "ins-bbbbbbbb", "10.0.1.1", "10.0.1.2"},       // within its network: with the private address
+		{"ins-aaaaaaaa", "http://192.0.2.131:80/", "ins-bbbbbbbb", "192.0.2.65", "192.0.2.131"}, // elsewhere with the public one
+		{"ins-bbbbbbbb", "http://192.0.2.65:80/", "ins-aaaaaaaa", "10.0.1.2", "192.0.2.65"},     // has none: with the private one
+		{"gateway-1", "http://192.0.2.131:80/", "ins-bbbbbbbb", "192.0.2.129", "192.0.2.131"},   // the underlay
 	}
 	for _, r := range rows {
 		s := mustAsk(t, r.from, r.url)
@@ -225,8 +226,13 @@ func TestTopology(t *testing.T) {
 			t.Errorf("%s asks %s: instance %s saw %v at %v, want %s %s %s", r.from, r.url, s.Instance, s.Peer, s.Local, r.instance, r.peer, r.local)
 		}
 	}
-	if _, err := ask(t, "client-1", "http://192.0.2.1/"); err == nil {
-		t.Error("a VIP answered without any gateway program")
+	for _, vip := range []string{"192.0.2.1", "10.0.1.77", "198.18.0.9"} { // public, private, of the basic network
+		if _, err := ask(t, "client-1", "http://"+vip+"/"); err == nil {
+			t.Errorf("the VIP %s answered without any gateway program", vip)
+		}
+		if got := routeTo(t, vip); got != DefaultGateway {
+			t.Errorf("the fabric sends %s to %s", vip, got)
+		}
 	}
 
 	t.Run("control stream leaves from the underlay address", func(t *testing.T) { controlSource(t) })
@@ -252,6 +258,26 @@ func TestTopology(t *testing.T) {
 	if s := mustAsk(t, "gateway-1", "http://192.0.2.131:80/"); s.Instance != "ins-bbbbbbbb" {
 		t.Errorf("the same data gave ins-bbbbbbbb another underlay address: %v answers at its old one", s.Instance)
 	}
+}
+
+// routeTo is the host to which the fabric sends an address.
+func routeTo(t *testing.T, to string) (host string) {
+	t.Helper()
+	err := inside(Namespace(fabricName), func() error {
+		routes, err := netlink.RouteGet(net.ParseIP(to))
+		if err != nil || len(routes) == 0 {
+			return fmt.Errorf("route to %s: %v, %w", to, routes, err)
+		}
+		link, err := netlink.LinkByIndex(routes[0].LinkIndex)
+		if err == nil {
+			host = link.Attrs().Name
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return host
 }
 
 func controlSource(t *testing.T) {
