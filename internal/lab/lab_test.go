@@ -230,7 +230,7 @@ func TestTopology(t *testing.T) {
 		if _, err := ask(t, "client-1", "http://"+vip+"/"); err == nil {
 			t.Errorf("the VIP %s answered without any gateway program", vip)
 		}
-		if got := routeTo(t, vip); got != DefaultGateway {
+		if got := fabricHost(t, vip); got != DefaultGateway {
 			t.Errorf("the fabric sends %s to %s", vip, got)
 		}
 	}
@@ -260,8 +260,8 @@ func TestTopology(t *testing.T) {
 	}
 }
 
-// routeTo is the host to which the fabric sends an address.
-func routeTo(t *testing.T, to string) (host string) {
+// fabricHost is the host to which the fabric sends an address.
+func fabricHost(t *testing.T, to string) (host string) {
 	t.Helper()
 	err := inside(Namespace(fabricName), func() error {
 		routes, err := netlink.RouteGet(net.ParseIP(to))
