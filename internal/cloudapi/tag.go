@@ -28,7 +28,7 @@ type taggable struct {
 }
 
 func taggables() []taggable {
-	return []taggable{
+	all := []taggable{
 		tagsOfKind("clb", "clb", func(st *lb.State) map[lb.BalancerID]*lb.LoadBalancer { return st.Balancers }, func(b *lb.LoadBalancer) *lb.Tags { return &b.Tags }, (*store.Tx).PutBalancer),
 		tagsOfKind("clb", "targetgroup", func(st *lb.State) map[lb.TargetGroupID]*lb.TargetGroup { return st.TargetGroups }, func(g *lb.TargetGroup) *lb.Tags { return &g.Tags }, (*store.Tx).PutTargetGroup),
 		tagsOfKind("cvm", "instance", func(st *lb.State) map[lb.InstanceID]*lb.Instance { return st.Instances }, func(i *lb.Instance) *lb.Tags { return &i.Tags }, (*store.Tx).PutInstance),
@@ -37,6 +37,11 @@ func taggables() []taggable {
 		tagsOfKind("vpc", "eip", func(st *lb.State) map[lb.AddressID]*lb.Address { return st.Addresses }, func(e *lb.Address) *lb.Tags { return &e.Tags }, (*store.Tx).PutAddress),
 		tagsOfKind("vpc", "subnet", func(st *lb.State) map[lb.SubnetID]*lb.Subnet { return st.Subnets }, func(n *lb.Subnet) *lb.Tags { return &n.Tags }, (*store.Tx).PutSubnet),
 	}
+	kinds := templateKinds()
+	for i, prefix := range []string{"address", "addressgroup", "service", "servicegroup"} {
+		all = append(all, tagsOfKind("vpc", prefix, kinds[i].all, func(t *lb.Template) *lb.Tags { return &t.Tags }, (*store.Tx).PutTemplate))
+	}
+	return all
 }
 
 // tagsOfKind makes the objects of one kind taggable.
@@ -62,7 +67,7 @@ func findTaggable(field, service, prefix string) (taggable, error) {
 		}
 	}
 	return taggable{}, refuse(lb.Unsupported, field, fmt.Sprintf("resources %s/%s have no tags here", clip(service, 40), clip(prefix, 40)),
-		"served: clb/clb, clb/targetgroup, cvm/instance, cvm/sg, vpc/vpc, vpc/subnet, vpc/eip")
+		"served: clb/clb, clb/targetgroup, cvm/instance, cvm/sg, vpc/vpc, vpc/subnet, vpc/eip, vpc/address, vpc/addressgroup, vpc/service, vpc/servicegroup (templates)")
 }
 
 type describeTagsIn struct {

@@ -18,10 +18,14 @@ func TestResourceTags(t *testing.T) {
 		tx.PutGroup(&lb.SecurityGroup{ID: "sg-00000001"})
 		tx.PutVPC(&lb.VPC{ID: "vpc-00000001"})
 		tx.PutSubnet(&lb.Subnet{ID: "subnet-00000001"})
+		for _, k := range templateKinds() {
+			tx.PutTemplate(&lb.Template{ID: lb.TemplateID(k.prefix + "00000001"), Tags: lb.Tags{"old": "1"}})
+		}
 		tx.PutAddress(&lb.Address{ID: "eip-00000001"})
 	})
 	for _, r := range []struct{ service, prefix, id string }{
 		{"clb", "clb", "lb-00000001"}, {"cvm", "instance", "ins-00000001"}, {"cvm", "sg", "sg-00000001"}, {"vpc", "vpc", "vpc-00000001"}, {"vpc", "subnet", "subnet-00000001"}, {"vpc", "eip", "eip-00000001"},
+		{"vpc", "address", "ipm-00000001"}, {"vpc", "addressgroup", "ipmg-00000001"}, {"vpc", "service", "ppm-00000001"}, {"vpc", "servicegroup", "ppmg-00000001"},
 	} {
 		b.must("ModifyResourceTags", fmt.Sprintf(`{"Resource":"qcs::%s:local:uin/:%s/%s","ReplaceTags":[{"TagKey":"b","TagValue":"2"},{"TagKey":"a","TagValue":"1"}],"DeleteTags":[{"TagKey":"old"}]}`,
 			r.service, r.prefix, r.id), nil)
