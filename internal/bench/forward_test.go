@@ -27,8 +27,9 @@ import (
 )
 
 const (
-	rounds  = 7
-	stretch = 400 * time.Millisecond // one measurement
+	rounds  = 5
+	repeats = 3                      // measurements of a job in each round
+	stretch = 200 * time.Millisecond // one measurement
 )
 
 // A meter reads the CPU time of this process, of what it starts and of the
@@ -330,7 +331,7 @@ func (f *bed) attach(snapshots ...*snapshot.Snapshot) (off func()) {
 }
 
 // A comparison is one row: what a kind of traffic costs by our way and by
-// theirs; own: what `direct` costs is subtracted.
+// theirs; own: what `direct` costs, in the middle, is subtracted.
 type comparison struct {
 	id, job      string
 	ours, theirs string
@@ -382,8 +383,10 @@ func BenchmarkForwarding(b *testing.B) {
 				if !needs(j.name, w.name) {
 					continue
 				}
-				cost, _ := j.cost(b, m, "client-1", netip.MustParseAddr(to), stretch)
-				costs[j.name+w.name] = append(costs[j.name+w.name], cost)
+				for range repeats {
+					cost, _ := j.cost(b, m, "client-1", netip.MustParseAddr(to), stretch)
+					costs[j.name+w.name] = append(costs[j.name+w.name], cost)
+				}
 			}
 			off()
 			if b.Failed() {
@@ -398,12 +401,13 @@ func BenchmarkForwarding(b *testing.B) {
 }
 
 func (c comparison) row(costs map[string][]float64) Row {
+	without := 0.0
+	if c.own {
+		without = middle(slices.Clone(costs[c.job+direct]))
+	}
 	net := func(way string) (v []float64) {
-		for i, cost := range costs[c.job+way] {
-			if c.own {
-				cost -= costs[c.job+direct][i]
-			}
-			v = append(v, cost)
+		for _, cost := range costs[c.job+way] {
+			v = append(v, cost-without)
 		}
 		return v
 	}

@@ -71,14 +71,20 @@ INLINE struct gateway_bucket *bucket(__u32 i)
 	return bpf_map_lookup_elem(&gateway_flows_2, &i);
 }
 
+/* vacant says that a bucket still has a slot that was never used. It stays so
+ * until the slot is taken for good, so no flow whose first bucket this is has
+ * ever had to stand in its second. */
+INLINE int vacant(const struct gateway_bucket *b) { return !READ_ONCE(b->slot[0].seq) || !READ_ONCE(b->slot[1].seq); }
+
 INLINE int find_flow(const struct packet *p, __u32 listener, __u64 hash, struct found *f)
 {
 	struct gateway_bucket *a = bucket((__u32)hash), *b = bucket((__u32)(hash >> 32));
 	f->slot = 0;
 	if (!a || !b)
 		return 0;
-	return look(&a->slot[0], p, listener, f) || look(&a->slot[1], p, listener, f) ||
-	       look(&b->slot[0], p, listener, f) || look(&b->slot[1], p, listener, f);
+	if (look(&a->slot[0], p, listener, f) || look(&a->slot[1], p, listener, f))
+		return 1;
+	return !vacant(a) && (look(&b->slot[0], p, listener, f) || look(&b->slot[1], p, listener, f));
 }
 
 /* age makes the slot that is best to overwrite the greatest: never used, then longest unseen. */
@@ -95,6 +101,8 @@ INLINE struct gateway_flow *victim(__u64 hash, __u32 now)
 	struct gateway_flow *best = &a->slot[0];
 	if (age(&a->slot[1], now) > age(best, now))
 		best = &a->slot[1];
+	if (!best->seq)
+		return best;
 	if (age(&b->slot[0], now) > age(best, now))
 		best = &b->slot[0];
 	if (age(&b->slot[1], now) > age(best, now))

@@ -296,19 +296,43 @@ INLINE int is_dhcp(const struct packet *p, int in)
 		    p->src_port == DHCP_CLIENT && p->dst_port == DHCP_SERVER && (p->src == own_address || !p->src);
 }
 
-/* direct handles everything but the tunnel, either way. */
-INLINE int direct(struct __sk_buff *skb, struct packet *p, struct verdict *v)
+/* look_up names the packet's flow and asks the table; a fragment has none. */
+INLINE int look_up(const struct packet *p, const struct verdict *v, struct track *k)
+{
+	name_flow(p, v->direction, &k->t);
+	return !p->fragment && find(k, units(v->now));
+}
+
+/* settled says that the packet changes nothing about its flow, which was judged
+ * at this revision: all that is left is to count it. */
+INLINE int settled(const struct track *k, const struct packet *p, const struct verdict *v, __u32 now)
+{
+	if (!k->slot || k->was.revision != v->revision || k->was.seen != now || k->was.flags & FLOW_TUNNELLED)
+		return 0;
+	if (p->proto == IPPROTO_TCP)
+		return k->was.state == FLOW_OPEN && !(p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST));
+	return p->proto == IPPROTO_UDP && (k->was.state == FLOW_OPEN || (k->was.state == FLOW_HALF && k->was.opener == v->direction));
+}
+
+/* direct handles everything but the tunnel, either way. k is what the table
+ * knows of the packet's flow. */
+INLINE int direct(struct __sk_buff *skb, struct packet *p, struct verdict *v, struct track *k)
 {
 	int in = v->direction == DIRECTION_IN;
 	__u32 now = units(v->now);
-	struct track k = {};
+	if (settled(k, p, v, now)) {
+		v->reason = REASON_ESTABLISHED;
+		v->counter = k->was.counter;
+		admitted(p, v, skb->len, 0);
+		return TCX_NEXT;
+	}
 	struct instance *i = find_instance(in ? p->dst : p->src, v->revision);
 	if (!i)
 		return give_up(skb, p, v, in ? REASON_NO_MATCH : REASON_SPOOFED);
 	if (p->fragment)
 		return give_up(skb, p, v, REASON_FRAGMENT);
 	if (p->proto == IPPROTO_ICMP && p->icmp_type != ICMP_ECHO && p->icmp_type != ICMP_ECHOREPLY) {
-		if (quoted_flow(skb, p, v->direction, &k, now)) {
+		if (quoted_flow(skb, p, v->direction, k, now)) {
 			v->reason = REASON_ESTABLISHED;
 			admitted(p, v, skb->len, 0);
 			return TCX_NEXT;
@@ -320,19 +344,17 @@ INLINE int direct(struct __sk_buff *skb, struct packet *p, struct verdict *v)
 		admitted(p, v, skb->len, 0);
 		return TCX_NEXT;
 	}
-	name_flow(p, v->direction, &k.t);
-	find(&k, now);
 	/* Who was dialled may answer; what they begin themselves is another flow. */
-	int turned = k.slot && k.was.opener != v->direction && asks(p);
+	int turned = k->slot && k->was.opener != v->direction && asks(p);
 	/* What came in at this revision was looked at then. */
-	int current = k.slot && !turned && k.was.revision == v->revision && k.was.state != FLOW_REFUSED && !(k.was.flags & FLOW_TUNNELLED);
-	if (in && !current && (!k.slot || k.was.opener != DIRECTION_OUT || turned) && reserved(p->src))
+	int current = k->slot && !turned && k->was.revision == v->revision && k->was.state != FLOW_REFUSED && !(k->was.flags & FLOW_TUNNELLED);
+	if (in && !current && (!k->slot || k->was.opener != DIRECTION_OUT || turned) && reserved(p->src))
 		return give_up(skb, p, v, REASON_SPOOFED);
-	if (k.slot && k.was.flags & FLOW_TUNNELLED && k.was.state != FLOW_CLOSING && k.was.state != FLOW_HALF)
+	if (k->slot && k->was.flags & FLOW_TUNNELLED && k->was.state != FLOW_CLOSING && k->was.state != FLOW_HALF)
 		return give_up(skb, p, v, REASON_TUPLE_COLLISION);
-	if (turned || (k.slot && k.was.flags & FLOW_TUNNELLED))
-		begin_anew(&k, v->direction);
-	return track_direct(skb, p, i, &k, v, now);
+	if (turned || (k->slot && k->was.flags & FLOW_TUNNELLED))
+		begin_anew(k, v->direction);
+	return track_direct(skb, p, i, k, v, now);
 }
 
 /* vouched says that the flow's target still needs no rule at revision. */
@@ -424,7 +446,9 @@ int host_in(struct __sk_buff *skb)
 		return answer;
 	if (is_tunnel(&p))
 		return from_gateway(skb, &p, r, &v);
-	return direct(skb, &p, &v);
+	struct track k = {};
+	look_up(&p, &v, &k);
+	return direct(skb, &p, &v, &k);
 }
 
 SEC("tcx/egress")
@@ -439,12 +463,10 @@ int host_out(struct __sk_buff *skb)
 	/* What reply put into the tunnel comes by here once more. */
 	if (p.src == own_address && p.proto == IPPROTO_UDP && p.dst_port == tunnel_port && find_peer(p.dst))
 		return TCX_NEXT;
-	__u32 now = units(v.now);
 	struct track k = {};
-	name_flow(&p, DIRECTION_OUT, &k.t);
-	if (!p.fragment && find(&k, now) && k.was.flags & FLOW_TUNNELLED && !(opens(&p) && k.was.state == FLOW_CLOSING))
-		return reply(skb, &p, &k, &v, now);
-	return direct(skb, &p, &v);
+	if (look_up(&p, &v, &k) && k.was.flags & FLOW_TUNNELLED && !(opens(&p) && k.was.state == FLOW_CLOSING))
+		return reply(skb, &p, &k, &v, units(v.now));
+	return direct(skb, &p, &v, &k);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -65,7 +65,7 @@ enum { CANDIDATES = 4 };
 
 INLINE __u64 flow_hash(__be32 remote, __be32 local, __u32 ports, __u32 proto)
 {
-	return mix((((__u64)remote << 32) | ports) ^ mix((((__u64)local << 8) | proto) ^ hash_key));
+	return mix(((((__u64)remote << 32) | ports) + (((__u64)local << 8) | proto) * 0x9e3779b97f4a7c15ull) ^ hash_key);
 }
 
 INLINE __u32 candidate(__u64 hash, int i)

@@ -48,9 +48,11 @@ INLINE __u32 reaches(__u32 start, __u32 value)
  * at most 8,192. The first starts at 0, so there is one. Few ranges take few steps. */
 #define SEARCH(start_of, count, value) ({ \
 	__u32 base_ = 0, len_ = (count), half_; \
-	if (len_ > 256) { STEP(start_of, value) STEP(start_of, value) STEP(start_of, value) STEP(start_of, value) STEP(start_of, value) } \
-	if (len_ > 16) { STEP(start_of, value) STEP(start_of, value) STEP(start_of, value) STEP(start_of, value) } \
-	STEP(start_of, value) STEP(start_of, value) STEP(start_of, value) STEP(start_of, value) \
+	if (len_ > 2048) { STEP(start_of, value) STEP(start_of, value) } \
+	if (len_ > 256) { STEP(start_of, value) STEP(start_of, value) STEP(start_of, value) } \
+	if (len_ > 32) { STEP(start_of, value) STEP(start_of, value) STEP(start_of, value) } \
+	if (len_ > 4) { STEP(start_of, value) STEP(start_of, value) STEP(start_of, value) } \
+	STEP(start_of, value) STEP(start_of, value) \
 	base_; })
 #define STEP(start_of, value) \
 	half_ = len_ >> 1; \
