@@ -152,3 +152,21 @@ func TestRewriteRefusals(t *testing.T) {
 	s.refused("ManualRewrite", s.q(pair("$http", "$http")+`[{"SourceLocationId":"$rule","TargetLocationId":"`+made.LocationIds[0]+`","TakeUrl":true}]}`), "InvalidParameterValue", "to where it came from; set TakeUrl to false")
 	s.must("DeleteLoadBalancer", s.q(`{"LoadBalancerIds":["$lb"]}`), nil)
 }
+
+// ExplainPath names what decides beside the gates.
+func TestExplainStoppedAndRedirected(t *testing.T) {
+	s := newRewriteSite(t)
+	says := func(want string) {
+		t.Helper()
+		var out explainPathOut
+		s.must("ExplainPath", s.q(`{"LoadBalancerId":"$lb","Source":"203.0.113.10","Port":8080}`), &out)
+		if out.Admitted || !strings.Contains(out.Text, want) {
+			t.Errorf("%+v, want %q", out, want)
+		}
+	}
+	says("nothing is registered")
+	s.must("ManualRewrite", s.q(`{"LoadBalancerId":"$lb","SourceListenerId":"$alt","TargetListenerId":"$http","RewriteInfos":[{"SourceLocationId":"$b","TargetLocationId":"$rule"}]}`), nil)
+	says("redirects it")
+	s.must("SetLoadBalancerStartStatus", s.q(`{"LoadBalancerId":"$lb","OperationType":"Stop"}`), nil)
+	says("listener " + s.alt + " is stopped, and SetLoadBalancerStartStatus starts it")
+}

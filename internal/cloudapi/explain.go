@@ -189,9 +189,14 @@ func (e *explainer) client(p lb.Packet) string {
 func (e *explainer) sentence(w path.Way) string {
 	what := e.client(w.Packet)
 	served := slices.IndexFunc(w.Hops, func(h path.Hop) bool { return h.Weight > 0 && h.Gate2.Action == lb.Accept })
+	stopped, redirects := e.special(w)
 	switch {
+	case stopped != "":
+		return fmt.Sprintf("%s is refused at gate 1: listener %s is stopped, and SetLoadBalancerStartStatus starts it", what, stopped)
 	case w.Gate1.Action != lb.Accept:
 		return what + " is refused at gate 1: " + gateText(e.state, w.Gate1)
+	case len(w.Hops) == 0 && redirects != "":
+		return fmt.Sprintf("%s passes gate 1, and rule %s redirects it", what, redirects)
 	case len(w.Hops) == 0:
 		return what + " passes gate 1, and nothing is registered behind the listener"
 	case served >= 0:
@@ -204,6 +209,25 @@ func (e *explainer) sentence(w path.Way) string {
 		return fmt.Sprintf("%s is allowed at both gates; %d of %s may serve it", what, n, count(len(w.Hops), "target"))
 	}
 	return what + " passes gate 1 and is refused at gate 2: " + gateText(e.state, w.Hops[0].Gate2)
+}
+
+// special finds what decides beside the gates: the stopped listener on the
+// packet's port, and a rule of its listener that redirects.
+func (e *explainer) special(w path.Way) (stopped lb.ListenerID, redirects lb.LocationID) {
+	if l := e.state.Listeners[w.Listener]; l != nil {
+		for _, r := range l.Rules {
+			if r.Rewrite != nil {
+				return "", r.ID
+			}
+		}
+		return "", ""
+	}
+	for _, l := range listenersOf(e.state, w.Balancer) {
+		if l.Stopped && l.Port == w.Packet.DstPort && w.Packet.Proto == lb.TCP {
+			return l.ID, ""
+		}
+	}
+	return "", ""
 }
 
 // gate shows one verdict with the rules that nearly decided otherwise.
