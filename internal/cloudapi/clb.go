@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/store"
 )
 
 // clbActions lists the clb service, 2018-03-17.
@@ -112,6 +113,16 @@ func listenersOf(st *lb.State, id lb.BalancerID) []*lb.Listener {
 		if l.Balancer == id {
 			all = append(all, l)
 		}
+	}
+	slices.SortFunc(all, func(a, b *lb.Listener) int { return cmp.Compare(a.Num, b.Num) })
+	return all
+}
+
+// listenersIn is listenersOf for writers: it looks at no other load balancer's.
+func listenersIn(tx *store.Tx, id lb.BalancerID) []*lb.Listener {
+	var all []*lb.Listener
+	for _, l := range tx.Index().Listeners(id) {
+		all = append(all, tx.State().Listeners[l])
 	}
 	slices.SortFunc(all, func(a, b *lb.Listener) int { return cmp.Compare(a.Num, b.Num) })
 	return all

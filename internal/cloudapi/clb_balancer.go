@@ -284,7 +284,7 @@ func deleteLoadBalancer(c *Call, in *deleteLoadBalancerIn) (*done, error) {
 				return errorf("FailedOperation", "load balancer %s is protected; set DeleteProtect to false first", id)
 			}
 			bound := 0
-			for _, l := range listenersOf(st, b.ID) {
+			for _, l := range listenersIn(tx, b.ID) {
 				bound += targetCount(l)
 				tx.DeleteListener(l.ID)
 			}

@@ -85,16 +85,14 @@ func cloneEcho(old, given map[string]string) map[string]string {
 func (c *Call) cloneListeners(tx *store.Tx, from, to lb.BalancerID) {
 	var copies []*lb.Listener
 	listeners, rules := map[lb.ListenerID]lb.ListenerID{}, map[lb.LocationID]lb.LocationID{}
-	taken := locations(tx.State())
-	for _, old := range listenersOf(tx.State(), from) {
+	for _, old := range listenersIn(tx, from) {
 		l := copyListener(old)
 		l.ID, l.Num, l.Balancer, l.Created = newID("lbl-", tx.State().Listeners), tx.NextNum(), to, c.Now().UTC()
 		listeners[old.ID] = l.ID
 		c.renumber(tx, l.Targets)
 		for i := range l.Rules {
 			r := &l.Rules[i]
-			id := newID("loc-", taken)
-			taken[id] = true
+			id := newLocation(c, tx, l)
 			rules[r.ID] = id
 			r.ID, r.Created = id, l.Created
 			c.renumber(tx, r.Targets)

@@ -106,7 +106,7 @@ func (c *Call) addListener(tx *store.Tx, l *lb.Listener, port int64) error {
 	if err := checkListenerName(l.Name); err != nil {
 		return err
 	}
-	others := listenersOf(tx.State(), l.Balancer)
+	others := listenersIn(tx, l.Balancer)
 	if len(others) >= c.Quotas.ListenersPerLB {
 		return refuse(lb.LimitExceeded, "Ports", fmt.Sprintf("a load balancer has at most %s", count(c.Quotas.ListenersPerLB, "listener")), "delete one")
 	}
@@ -182,7 +182,7 @@ func deleteListener(c *Call, in *deleteListenerIn) (*done, error) {
 			return err
 		}
 		tx.DeleteListener(l.ID)
-		return rewritesHold(tx.State(), l.Balancer, "ListenerId")
+		return rewritesHold(tx, l.Balancer, "ListenerId")
 	})
 }
 
@@ -206,11 +206,11 @@ func deleteLoadBalancerListeners(c *Call, in *deleteLoadBalancerListenersIn) (*d
 			tx.DeleteListener(l.ID)
 		}
 		if len(in.ListenerIds) == 0 {
-			for _, l := range listenersOf(tx.State(), b.ID) {
+			for _, l := range listenersIn(tx, b.ID) {
 				tx.DeleteListener(l.ID)
 			}
 		}
-		return rewritesHold(tx.State(), b.ID, "ListenerIds")
+		return rewritesHold(tx, b.ID, "ListenerIds")
 	})
 }
 

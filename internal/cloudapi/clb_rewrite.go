@@ -55,14 +55,14 @@ func (in *rewritesIn) edit(c *Call, fn func(tx *store.Tx, source, target *lb.Lis
 			return err
 		}
 		tx.PutListener(source)
-		return rewritesHold(tx.State(), source.Balancer, "RewriteInfos")
+		return rewritesHold(tx, source.Balancer, "RewriteInfos")
 	})
 }
 
 // rewritesHold refuses a change after which some redirect of the load balancer
 // would lead nowhere or round in a circle.
-func rewritesHold(st *lb.State, id lb.BalancerID, field string) error {
-	return lb.RewritesOf(listenersOf(st, id), field)
+func rewritesHold(tx *store.Tx, id lb.BalancerID, field string) error {
+	return lb.RewritesOf(listenersIn(tx, id), field)
 }
 
 // manualRewrite makes rules redirect to others: all of them or none. The

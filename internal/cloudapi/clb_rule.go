@@ -44,7 +44,6 @@ func createRule(c *Call, in *createRuleIn) (*createRuleOut, error) {
 		if err != nil {
 			return err
 		}
-		taken := locations(tx.State())
 		for i := range in.Rules {
 			if len(l.Rules) >= c.Quotas.RulesPerListener {
 				return refuse(lb.LimitExceeded, "Rules", fmt.Sprintf("a listener has at most %s", count(c.Quotas.RulesPerListener, "rule")), "delete one")
@@ -53,8 +52,7 @@ func createRule(c *Call, in *createRuleIn) (*createRuleOut, error) {
 			if err != nil {
 				return err
 			}
-			r.ID, r.Created = makeID(c, "loc-", taken), c.Now().UTC()
-			taken[r.ID] = true
+			r.ID, r.Created = newLocation(c, tx, l), c.Now().UTC()
 			c.probeFrom(&r.Check, in.Rules[i].HealthCheck)
 			l.Rules = append(l.Rules, r)
 			if in.Rules[i].DefaultServer || len(l.Rules) == 1 {
@@ -94,15 +92,19 @@ func checkURL(l *lb.Listener, domain, url, field string) error {
 	return nil
 }
 
-// locations lists every rule id of the region.
-func locations(st *lb.State) map[lb.LocationID]bool {
-	all := map[lb.LocationID]bool{}
-	for _, l := range st.Listeners {
-		for _, r := range l.Rules {
-			all[r.ID] = true
-		}
+// newLocation makes the id of a rule that is to be the listener's.
+func newLocation(c *Call, tx *store.Tx, l *lb.Listener) lb.LocationID {
+	taken := map[lb.LocationID]bool{}
+	for _, r := range l.Rules {
+		taken[r.ID] = true
 	}
-	return all
+	for {
+		id := makeID(c, "loc-", taken)
+		if tx.Index().Located(id) == "" {
+			return id
+		}
+		taken[id] = true
+	}
 }
 
 // defaultDomain is "" for a listener without rules.
@@ -228,7 +230,7 @@ func deleteRule(c *Call, in *deleteRuleIn) (*done, error) {
 			return err
 		}
 		tx.PutListener(l)
-		return rewritesHold(tx.State(), l.Balancer, "LocationIds")
+		return rewritesHold(tx, l.Balancer, "LocationIds")
 	})
 }
 
@@ -306,7 +308,7 @@ func modifyDomainAttributes(c *Call, in *modifyDomainAttributesIn) (*done, error
 			return err
 		}
 		tx.PutListener(l)
-		return rewritesHold(tx.State(), l.Balancer, "NewDomain")
+		return rewritesHold(tx, l.Balancer, "NewDomain")
 	})
 }
 

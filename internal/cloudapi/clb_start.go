@@ -30,7 +30,7 @@ func setLoadBalancerStartStatus(c *Call, in *setLoadBalancerStartStatusIn) (*don
 		if err != nil {
 			return err
 		}
-		all := listenersOf(st, b.ID)
+		all := listenersIn(tx, b.ID)
 		if len(all) == 0 {
 			return errorf("FailedOperation.NoListenerInLB", "LoadBalancerId: load balancer %s has no listener to stop or start; create one first", b.ID)
 		}

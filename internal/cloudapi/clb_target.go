@@ -143,7 +143,7 @@ func (c *Call) bindTargets(tx *store.Tx, l *lb.Listener, targets *[]lb.Target, g
 		case len(*targets) >= c.Quotas.TargetsPerListener:
 			return refuse(lb.LimitExceeded, "Targets", fmt.Sprintf("a listener or rule has at most %s", count(c.Quotas.TargetsPerListener, "target")), "unbind one")
 		}
-		if err := soleListener(st, l, instance.ID, uint16(t.Port), at+"Port"); err != nil {
+		if err := soleListener(tx, l, instance.ID, uint16(t.Port), at+"Port"); err != nil {
 			return err
 		}
 		weight := defaultWeight
@@ -156,11 +156,11 @@ func (c *Call) bindTargets(tx *store.Tx, l *lb.Listener, targets *[]lb.Target, g
 // soleListener keeps the published rule that one load balancer reaches a
 // service by at most one layer-4 listener of a protocol: VIP, protocol,
 // service address and service port are unique together.
-func soleListener(st *lb.State, l *lb.Listener, instance lb.InstanceID, port uint16, field string) error {
+func soleListener(tx *store.Tx, l *lb.Listener, instance lb.InstanceID, port uint16, field string) error {
 	if l.Protocol.Layer7() {
 		return nil
 	}
-	for _, other := range listenersOf(st, l.Balancer) {
+	for _, other := range listenersIn(tx, l.Balancer) {
 		if other.ID != l.ID && other.Protocol == l.Protocol && slices.ContainsFunc(other.Targets, func(t lb.Target) bool { return t.Instance == instance && t.Port == port }) {
 			return refuse(lb.Duplicate, field, fmt.Sprintf("%s port %d is bound to %s listener %s of this load balancer", instance, port, other.Protocol, other.ID), "bind another port, or unbind it there")
 		}
@@ -254,7 +254,7 @@ func modifyTargetPort(c *Call, in *modifyTargetPortIn) (*done, error) {
 			if moved.find(*targets) >= 0 {
 				return refuse(lb.Duplicate, "NewPort", fmt.Sprintf("%s port %d is bound already", t.InstanceId, in.NewPort), "choose another port")
 			}
-			if err := soleListener(tx.State(), l, lb.InstanceID(t.InstanceId), uint16(in.NewPort), "NewPort"); err != nil {
+			if err := soleListener(tx, l, lb.InstanceID(t.InstanceId), uint16(in.NewPort), "NewPort"); err != nil {
 				return err
 			}
 			(*targets)[at].Port, (*targets)[at].Num = uint16(in.NewPort), tx.NextNum()

@@ -238,7 +238,7 @@ func deleteTargetGroups(c *Call, in *deleteTargetGroupsIn) (*done, error) {
 			if err != nil {
 				return err
 			}
-			if bound := associations(tx.State(), g.ID); len(bound) > 0 {
+			if bound := associations(tx, g.ID); len(bound) > 0 {
 				return refuse(lb.InUse, "TargetGroupIds", fmt.Sprintf("%s is associated with listener %s", id, bound[0].listener.ID), "call DisassociateTargetGroups first")
 			}
 			tx.DeleteTargetGroup(g.ID)

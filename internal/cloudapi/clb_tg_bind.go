@@ -152,7 +152,7 @@ func (p groupPlace) take(tx *store.Tx, g *lb.TargetGroup) error {
 		if at >= 0 {
 			t.Num = (*targets)[at].Num
 		} else {
-			if err := soleListener(tx.State(), p.listener, m.Instance, m.Port, "TargetGroupId"); err != nil {
+			if err := soleListener(tx, p.listener, m.Instance, m.Port, "TargetGroupId"); err != nil {
 				return err
 			}
 			t.Num = tx.NextNum()
@@ -168,29 +168,49 @@ func (p groupPlace) take(tx *store.Tx, g *lb.TargetGroup) error {
 
 // associations lists what is associated with a group, in order of creation.
 // Each is a copy to edit; rules of one listener share theirs.
-func associations(st *lb.State, id lb.TargetGroupID) []groupPlace {
+func associations(tx *store.Tx, id lb.TargetGroupID) []groupPlace {
+	var all []groupPlace
+	for _, l := range tx.Index().Following(id) {
+		all = append(all, placesOf(tx.State().Listeners[l], id)...)
+	}
+	return inOrderOfCreation(all)
+}
+
+// associationsOf is associations for readers.
+func associationsOf(st *lb.State, id lb.TargetGroupID) []groupPlace {
 	var all []groupPlace
 	for _, l := range st.Listeners {
-		if l.Group != id && !slices.ContainsFunc(l.Rules, func(r lb.Rule) bool { return r.Group == id }) {
-			continue
-		}
-		own := copyListener(l)
-		if l.Group == id {
-			all = append(all, groupPlace{own, nil})
-		}
-		for i := range own.Rules {
-			if own.Rules[i].Group == id {
-				all = append(all, groupPlace{own, &own.Rules[i]})
-			}
+		all = append(all, placesOf(l, id)...)
+	}
+	return inOrderOfCreation(all)
+}
+
+func inOrderOfCreation(places []groupPlace) []groupPlace {
+	slices.SortStableFunc(places, func(a, b groupPlace) int { return cmp.Compare(a.listener.Num, b.listener.Num) })
+	return places
+}
+
+// placesOf are a listener's places that a group is associated with.
+func placesOf(l *lb.Listener, id lb.TargetGroupID) []groupPlace {
+	if l.Group != id && !slices.ContainsFunc(l.Rules, func(r lb.Rule) bool { return r.Group == id }) {
+		return nil
+	}
+	var all []groupPlace
+	own := copyListener(l)
+	if l.Group == id {
+		all = append(all, groupPlace{own, nil})
+	}
+	for i := range own.Rules {
+		if own.Rules[i].Group == id {
+			all = append(all, groupPlace{own, &own.Rules[i]})
 		}
 	}
-	slices.SortStableFunc(all, func(a, b groupPlace) int { return cmp.Compare(a.listener.Num, b.listener.Num) })
 	return all
 }
 
 // spread makes everything that is associated with a group follow it.
 func spread(tx *store.Tx, g *lb.TargetGroup) error {
-	for _, p := range associations(tx.State(), g.ID) {
+	for _, p := range associations(tx, g.ID) {
 		if err := p.take(tx, g); err != nil {
 			return err
 		}

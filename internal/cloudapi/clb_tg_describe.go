@@ -96,7 +96,7 @@ func showTargetGroup(st *lb.State, g *lb.TargetGroup) targetGroupOut {
 	for _, key := range sortedKeys(g.Tags) {
 		out.Tag = append(out.Tag, clbTagOut{key, g.Tags[key]})
 	}
-	for _, p := range associations(st, g.ID) {
+	for _, p := range associationsOf(st, g.ID) {
 		a := groupRuleOut{LoadBalancerId: string(p.listener.Balancer), ListenerId: string(p.listener.ID), ListenerName: p.listener.Name,
 			Protocol: string(p.listener.Protocol), Port: int(p.listener.Port), Weight: defaultWeight}
 		if b := st.Balancers[p.listener.Balancer]; b != nil {

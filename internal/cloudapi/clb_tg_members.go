@@ -42,7 +42,7 @@ func (in *membersIn) edit(c *Call, fn func(g *lb.TargetGroup, m memberIn, at int
 	return c.changeGroup(in.TargetGroupId, func(tx *store.Tx, g *lb.TargetGroup) error {
 		for i, m := range in.TargetGroupInstances {
 			field := fmt.Sprintf("TargetGroupInstances.%d.", i)
-			instance, port, err := member(tx.State(), g, m, field)
+			instance, port, err := member(tx, g, m, field)
 			if err != nil {
 				return err
 			}
@@ -59,7 +59,7 @@ func (in *membersIn) edit(c *Call, fn func(g *lb.TargetGroup, m memberIn, at int
 }
 
 // member finds the instance that a member is, and its port.
-func member(st *lb.State, g *lb.TargetGroup, m memberIn, field string) (*lb.Instance, uint16, error) {
+func member(tx *store.Tx, g *lb.TargetGroup, m memberIn, field string) (*lb.Instance, uint16, error) {
 	port := g.Port
 	if m.Port != nil {
 		port = uint16(*m.Port)
@@ -71,8 +71,8 @@ func member(st *lb.State, g *lb.TargetGroup, m memberIn, field string) (*lb.Inst
 	if err != nil {
 		return nil, 0, refuse(lb.Invalid, field+"BindIP", fmt.Sprintf("%q is not an address", clip(m.BindIP, 60)), "give an instance's private address")
 	}
-	for _, id := range sortedKeys(st.Instances) {
-		if i := st.Instances[id]; i.Private == addr && i.VPC == g.VPC && i.State != lb.Terminating {
+	for _, id := range tx.Index().Placed(addr) {
+		if i := tx.State().Instances[id]; i.VPC == g.VPC && i.State != lb.Terminating {
 			return i, port, nil
 		}
 	}
@@ -99,7 +99,7 @@ func (c *Call) join(tx *store.Tx, g *lb.TargetGroup, list []memberIn) error {
 	}
 	for i, m := range list {
 		field := fmt.Sprintf("TargetGroupInstances.%d.", i)
-		instance, port, err := member(tx.State(), g, m, field)
+		instance, port, err := member(tx, g, m, field)
 		switch {
 		case err != nil:
 			return err
@@ -158,12 +158,9 @@ func modifyTargetGroupInstancesPort(c *Call, in *membersIn) (*done, error) {
 // leaveTargetGroups takes an instance that ends out of all target groups. Its
 // targets behind listeners and rules are taken away with it.
 func leaveTargetGroups(tx *store.Tx, id lb.InstanceID) {
-	for _, group := range sortedKeys(tx.State().TargetGroups) {
+	gone := func(m lb.Member) bool { return m.Instance == id }
+	for _, group := range tx.Index().Joined(id) {
 		old := tx.State().TargetGroups[group]
-		gone := func(m lb.Member) bool { return m.Instance == id }
-		if !slices.ContainsFunc(old.Members, gone) {
-			continue
-		}
 		g := *old
 		g.Members = slices.DeleteFunc(slices.Clone(old.Members), gone)
 		tx.PutTargetGroup(&g)

@@ -4,6 +4,7 @@ package store
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 
 	"github.com/sallyport/sallyport/internal/lb"
@@ -20,6 +21,10 @@ type Index struct {
 	holding   relation // template → groups of templates that hold it
 	listeners relation // load balancer → its listeners
 	serving   relation // instance → listeners with it as a target
+	following relation // target group → listeners that are associated with it
+	located   relation // layer-7 rule → its listener
+	joined    relation // instance → target groups that it is a member of
+	placed    relation // private address → instances that have it
 }
 
 // Instances are the instances that bind the group, sorted.
@@ -44,6 +49,31 @@ func (x *Index) Listeners(b lb.BalancerID) []lb.ListenerID {
 
 // Serving are the listeners that have the instance as a target, sorted.
 func (x *Index) Serving(i lb.InstanceID) []lb.ListenerID { return ids[lb.ListenerID](&x.serving, i) }
+
+// Following are the listeners that the target group is associated with, itself
+// or by a rule, sorted.
+func (x *Index) Following(g lb.TargetGroupID) []lb.ListenerID {
+	return ids[lb.ListenerID](&x.following, g)
+}
+
+// Located is the listener that has the rule; "" when there is none.
+func (x *Index) Located(r lb.LocationID) lb.ListenerID {
+	if found := x.located.get(string(r)); len(found) > 0 {
+		return lb.ListenerID(found[0])
+	}
+	return ""
+}
+
+// Joined are the target groups that the instance is a member of, sorted.
+func (x *Index) Joined(i lb.InstanceID) []lb.TargetGroupID {
+	return ids[lb.TargetGroupID](&x.joined, i)
+}
+
+// Placed are the instances with that private address, sorted: one in each
+// network at most.
+func (x *Index) Placed(a netip.Addr) []lb.InstanceID {
+	return ids[lb.InstanceID](&x.placed, a.String())
+}
 
 func ids[V, K ~string](r *relation, key K) []V {
 	found := r.get(string(key))
@@ -130,7 +160,17 @@ func (x *Index) references(object any) []reference {
 		}
 		return refs
 	case *lb.Instance:
-		return bound(&x.instances, v.Groups)
+		refs := bound(&x.instances, v.Groups)
+		if v.Private.IsValid() {
+			refs = append(refs, reference{&x.placed, v.Private.String()})
+		}
+		return refs
+	case *lb.TargetGroup:
+		var refs []reference
+		for _, m := range v.Members {
+			refs = append(refs, reference{&x.joined, string(m.Instance)})
+		}
+		return refs
 	case *lb.LoadBalancer:
 		return bound(&x.balancers, v.Groups)
 	case *lb.Listener:
@@ -171,9 +211,17 @@ func listenerReferences(x *Index, l *lb.Listener) []reference {
 			refs = append(refs, reference{&x.serving, string(t.Instance)})
 		}
 	}
+	follow := func(g lb.TargetGroupID) {
+		if g != "" {
+			refs = append(refs, reference{&x.following, string(g)})
+		}
+	}
 	add(l.Targets)
+	follow(l.Group)
 	for _, r := range l.Rules {
+		refs = append(refs, reference{&x.located, string(r.ID)})
 		add(r.Targets)
+		follow(r.Group)
 	}
 	return refs
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net/netip"
 	"reflect"
 	"slices"
 	"testing"
@@ -33,6 +34,9 @@ func scan(s *lb.State) *Index {
 	for id, l := range s.Listeners {
 		x.move(string(id), nil, x.references(l))
 	}
+	for id, g := range s.TargetGroups {
+		x.move(string(id), nil, x.references(g))
+	}
 	return x
 }
 
@@ -45,7 +49,8 @@ func pairs(r *relation) map[string][]string {
 }
 
 func sameIndex(a, b *Index) bool {
-	for _, r := range [][2]*relation{{&a.instances, &b.instances}, {&a.balancers, &b.balancers}, {&a.naming, &b.naming}, {&a.using, &b.using}, {&a.holding, &b.holding}, {&a.listeners, &b.listeners}, {&a.serving, &b.serving}} {
+	for _, r := range [][2]*relation{{&a.instances, &b.instances}, {&a.balancers, &b.balancers}, {&a.naming, &b.naming}, {&a.using, &b.using}, {&a.holding, &b.holding}, {&a.listeners, &b.listeners}, {&a.serving, &b.serving},
+		{&a.following, &b.following}, {&a.located, &b.located}, {&a.joined, &b.joined}, {&a.placed, &b.placed}} {
 		if !reflect.DeepEqual(pairs(r[0]), pairs(r[1])) {
 			return false
 		}
@@ -68,7 +73,7 @@ func randomChange(tx *Tx, r *rand.Rand) {
 		}
 		return all
 	}
-	switch r.IntN(10) {
+	switch r.IntN(12) {
 	case 0:
 		g := &lb.SecurityGroup{ID: lb.GroupID(pick("sg")), Ingress: []lb.PolicyRule{{}}}
 		for _, id := range bound() {
@@ -76,11 +81,20 @@ func randomChange(tx *Tx, r *rand.Rand) {
 		}
 		tx.PutGroup(g)
 	case 1, 2:
-		tx.PutInstance(&lb.Instance{ID: lb.InstanceID(pick("ins")), Groups: bound()})
+		tx.PutInstance(&lb.Instance{ID: lb.InstanceID(pick("ins")), Groups: bound(), Private: netip.AddrFrom4([4]byte{10, 0, 0, byte(r.IntN(4))})})
+	case 10:
+		g := &lb.TargetGroup{ID: lb.TargetGroupID(pick("lbtg"))}
+		for _, t := range targets() {
+			g.Members = append(g.Members, lb.Member{Instance: t.Instance})
+		}
+		tx.PutTargetGroup(g)
+	case 11:
+		tx.DeleteTargetGroup(lb.TargetGroupID(pick("lbtg")))
 	case 3:
 		tx.PutBalancer(&lb.LoadBalancer{ID: lb.BalancerID(pick("lb")), Groups: bound()})
 	case 4, 5:
-		tx.PutListener(&lb.Listener{ID: lb.ListenerID(pick("lbl")), Balancer: lb.BalancerID(pick("lb")), Targets: targets(), Rules: []lb.Rule{{Targets: targets()}}})
+		tx.PutListener(&lb.Listener{ID: lb.ListenerID(pick("lbl")), Balancer: lb.BalancerID(pick("lb")), Targets: targets(), Group: lb.TargetGroupID(pick("lbtg")),
+			Rules: []lb.Rule{{ID: lb.LocationID(pick("loc")), Targets: targets(), Group: lb.TargetGroupID(pick("lbtg"))}}})
 	case 6:
 		t := &lb.Template{ID: lb.TemplateID(pick("ipmg"))}
 		for range r.IntN(3) {
