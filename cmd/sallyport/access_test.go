@@ -37,7 +37,7 @@ func TestAccessPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, _ := startServer(t, "--data", t.TempDir(), "--listen", "127.0.0.1:0")
+	server, stop := startServer(t, "--data", t.TempDir(), "--listen", "127.0.0.1:0")
 	server.use(t)
 	var outputs []string
 	id, secrets := "", []string{server.SecretKey}
@@ -73,7 +73,11 @@ func TestAccessPage(t *testing.T) {
 			}
 		}
 	}
+	_, log := stop()
 	for _, secret := range secrets {
+		if strings.Contains(log, secret) {
+			t.Error("the server's log holds a secret")
+		}
 		if strings.Contains(strings.Join(outputs[6:], ""), secret) || strings.Contains(outputs[2], secret) {
 			t.Error("a secret was printed twice")
 		}

@@ -287,7 +287,9 @@ func newRecorder(t *testing.T, c *cloudapi.Client) *recorder {
 		}
 	}
 	for _, name := range []string{"a", "b", "c"} {
-		var made struct{ SecurityGroup struct{ SecurityGroupId string } }
+		var made struct {
+			SecurityGroup struct{ SecurityGroupId string }
+		}
 		must("vpc", "2017-03-12", "CreateSecurityGroup", map[string]any{"GroupName": name, "GroupDescription": "d"}, &made)
 		r.site.groups = append(r.site.groups, made.SecurityGroup.SecurityGroupId)
 	}
@@ -398,7 +400,9 @@ func (r *recorder) tell(model porcupine.Model, history []porcupine.Operation) {
 		}
 		return begun
 	}
-	n := sort.Search(len(history)-1, func(n int) bool { return porcupine.CheckOperationsTimeout(model, upTo(n), 10*time.Second) != porcupine.Ok })
+	n := sort.Search(len(history)-1, func(n int) bool {
+		return porcupine.CheckOperationsTimeout(model, upTo(n), 10*time.Second) != porcupine.Ok
+	})
 	for _, o := range history[max(0, n-12) : n+1] {
 		r.t.Logf("client %d, %d to %d µs: %+v → %+v", o.ClientId, o.Call/1000, o.Return/1000, o.Input, o.Output)
 	}

@@ -55,6 +55,7 @@ type serverOptions struct {
 	region     string
 	vips, eips []string
 	etcd       []string
+	history    time.Duration
 	record     string
 	transport  transport
 	access     accessOptions
@@ -94,6 +95,7 @@ func newServerCommand() *cobra.Command {
 	f.StringArrayVar(&o.eips, "eip-pool", []string{"192.0.2.64/26"}, "public addresses for instances; may be repeated")
 	f.StringSliceVar(&o.etcd, "etcd-endpoints", nil, "external etcd cluster (default: an embedded one in the data folder)")
 	o.transport.flags(cmd)
+	f.DurationVar(&o.history, "history", 72*time.Hour, "how long past states stay readable in the embedded database")
 	o.access.flags(cmd)
 	o.kinds.flags(cmd)
 	f.StringVar(&o.record, "record", lab.ServerRecord, "file to write endpoint and admin key to, for the other commands; empty: none")
@@ -173,7 +175,7 @@ func openServer(ctx context.Context, o serverOptions, log *slog.Logger) (_ *serv
 	if s.nodes, err = net.Listen("tcp", o.nodeListen); err != nil {
 		return nil, fmt.Errorf("--node-listen: %w", err)
 	}
-	if s.store, err = store.Open(ctx, store.Options{DataDir: o.data, Endpoints: o.etcd, Log: log}); err != nil {
+	if s.store, err = store.Open(ctx, store.Options{DataDir: o.data, Endpoints: o.etcd, History: o.history, Log: log}); err != nil {
 		return nil, fmt.Errorf("the store: %w", err)
 	}
 	vault, err := o.access.vault(o.data, s.store.State())

@@ -215,3 +215,14 @@ func TestAuditOfNodeTokens(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 }
+
+func FuzzMoment(f *testing.F) {
+	f.Add("2026-11-23 08:00:00")
+	f.Add("2026-11-23T08:00:00+01:00")
+	f.Fuzz(func(t *testing.T, text string) {
+		at, err := moment("StartTime", text)
+		if err == nil && text != "" && at.Location() != time.UTC {
+			t.Errorf("%q is %v", text, at)
+		}
+	})
+}

@@ -253,6 +253,16 @@ func (s *Server) run(ctx context.Context, q *request) (out json.RawMessage, err 
 		return nil, err
 	}
 	c := &Call{Server: s, Action: a, RequestID: q.requestID, Client: q.client, Caller: q.caller, Key: q.key, raw: q, ctx: ctx}
+	// Whatever another server on the same database has answered is seen here:
+	// objects, and keys that were revoked there.
+	if err := s.Store.Sync(ctx); err != nil {
+		return nil, err
+	}
+	if q.key != nil {
+		if c.Key, err = s.key(string(q.key.ID)); err != nil {
+			return nil, err
+		}
+	}
 	if err := c.admit(q); err != nil {
 		return nil, err
 	}
@@ -282,10 +292,10 @@ func (c *Call) admit(q *request) error {
 	case q.key == nil:
 		return errorf(codeUnauthorized, "the call names no access key; sign it with one")
 	}
-	if err := c.limits.take(q.key, c.Action); err != nil {
+	if err := c.limits.take(c.Key, c.Action); err != nil {
 		return err
 	}
-	if err := c.Action.authorise(q.key); err != nil {
+	if err := c.Action.authorise(c.Key); err != nil {
 		return c.refusedWrite(err)
 	}
 	return nil

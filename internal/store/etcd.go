@@ -179,6 +179,17 @@ func (e *etcd) aux(ctx context.Context, key string) ([]byte, bool, error) {
 	return resp.Kvs[0].Value, true, nil
 }
 
+func (e *etcd) newest(ctx context.Context) (int64, error) {
+	if e.server != nil {
+		return 0, nil
+	}
+	resp, err := e.client.Get(ctx, guardKey, clientv3.WithKeysOnly())
+	if err != nil || len(resp.Kvs) == 0 {
+		return 0, err
+	}
+	return resp.Kvs[0].ModRevision, nil
+}
+
 // load reads the whole state at one database revision, which it returns.
 func (e *etcd) load(ctx context.Context) (*view, int64, error) {
 	resp, err := e.client.Get(ctx, prefix, clientv3.WithPrefix())

@@ -76,6 +76,8 @@ func (m *memory) aux(_ context.Context, key string) ([]byte, bool, error) {
 	return item.value, true, nil
 }
 
+func (m *memory) newest(context.Context) (int64, error) { return 0, nil }
+
 func (m *memory) lines(_ context.Context, from, to uint64) ([][]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -76,6 +76,9 @@ type backend interface {
 	commit(ctx context.Context, w write) (guard int64, ok bool, err error)
 	// aux reads a task or token.
 	aux(ctx context.Context, key string) (value []byte, ok bool, err error)
+	// newest is the guard of the last write by anybody whose answer is out; 0
+	// when this process is the only writer.
+	newest(ctx context.Context) (int64, error)
 	// lines reads the audit log's lines with numbers in [from, to), in order.
 	lines(ctx context.Context, from, to uint64) ([][]byte, error)
 	// trim removes the audit log's lines with numbers below.
@@ -224,6 +227,29 @@ func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) (lb.Revision,
 			return 0, ErrClosed
 		case <-ctx.Done():
 			return 0, ctx.Err()
+		}
+	}
+}
+
+// Sync waits until State holds every write that anybody had finished before,
+// also through another process on the same external cluster. With the embedded
+// database nobody else writes, and it returns at once.
+func (s *Store) Sync(ctx context.Context) error {
+	guard, err := s.back.newest(ctx)
+	if err != nil {
+		return fmt.Errorf("ask for the newest revision: %w", err)
+	}
+	for {
+		v, changed := s.current()
+		if v.guard >= guard {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-s.done:
+			return ErrClosed
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }
