@@ -118,6 +118,19 @@ func listenersOf(st *lb.State, id lb.BalancerID) []*lb.Listener {
 	return all
 }
 
+// listenersByBalancer is listenersOf for all load balancers, in one look at the
+// state.
+func listenersByBalancer(st *lb.State) map[lb.BalancerID][]*lb.Listener {
+	all := map[lb.BalancerID][]*lb.Listener{}
+	for _, l := range st.Listeners {
+		all[l.Balancer] = append(all[l.Balancer], l)
+	}
+	for _, list := range all {
+		slices.SortFunc(list, func(a, b *lb.Listener) int { return cmp.Compare(a.Num, b.Num) })
+	}
+	return all
+}
+
 // listenersIn is listenersOf for writers: it looks at no other load balancer's.
 func listenersIn(tx *store.Tx, id lb.BalancerID) []*lb.Listener {
 	var all []*lb.Listener

@@ -83,9 +83,10 @@ func describeLoadBalancers(c *Call, in *describeLoadBalancersIn) (*describeLoadB
 		}
 	}
 	st := c.State()
+	listeners := listenersByBalancer(st)
 	var all []*lb.LoadBalancer
 	for _, b := range st.Balancers {
-		if in.matches(st, b) && (in.MasterZone == "" || in.MasterZone == c.Zone()) {
+		if in.matches(st, b, listeners[b.ID]) && (in.MasterZone == "" || in.MasterZone == c.Zone()) {
 			all = append(all, b)
 		}
 	}
@@ -108,9 +109,9 @@ func describeLoadBalancers(c *Call, in *describeLoadBalancersIn) (*describeLoadB
 	}
 	out := &describeLoadBalancersOut{TotalCount: len(all)}
 	for _, b := range cut {
-		shown := c.showBalancer(st, b)
+		shown := c.showBalancer(b, listeners[b.ID])
 		if slices.Contains(in.AdditionalFields, "TargetCount") {
-			n := boundTargets(st, b.ID)
+			n := boundTargets(listeners[b.ID])
 			shown.TargetCount = &n
 		}
 		out.LoadBalancerSet = append(out.LoadBalancerSet, shown)
@@ -118,7 +119,7 @@ func describeLoadBalancers(c *Call, in *describeLoadBalancersIn) (*describeLoadB
 	return out, nil
 }
 
-func (in *describeLoadBalancersIn) matches(st *lb.State, b *lb.LoadBalancer) bool {
+func (in *describeLoadBalancersIn) matches(st *lb.State, b *lb.LoadBalancer, listeners []*lb.Listener) bool {
 	if len(in.LoadBalancerIds) > 0 && !slices.Contains(in.LoadBalancerIds, string(b.ID)) {
 		return false
 	}
@@ -142,15 +143,15 @@ func (in *describeLoadBalancersIn) matches(st *lb.State, b *lb.LoadBalancer) boo
 	if len(in.BackendPublicIps) == 0 && len(in.BackendPrivateIps) == 0 && in.WithRs == nil {
 		return true
 	}
-	public, private := backends(st, b.ID)
+	public, private := backends(st, listeners)
 	return (in.WithRs == nil || (*in.WithRs == 1) == (len(private) > 0)) &&
 		(len(in.BackendPublicIps) == 0 || overlap(in.BackendPublicIps, public)) &&
 		(len(in.BackendPrivateIps) == 0 || overlap(in.BackendPrivateIps, private))
 }
 
 // backends lists the addresses of everything bound to a load balancer.
-func backends(st *lb.State, id lb.BalancerID) (public, private []string) {
-	for _, l := range listenersOf(st, id) {
+func backends(st *lb.State, listeners []*lb.Listener) (public, private []string) {
+	for _, l := range listeners {
 		targets := slices.Clone(l.Targets)
 		for _, r := range l.Rules {
 			targets = append(targets, r.Targets...)
@@ -184,7 +185,7 @@ func (in *describeLoadBalancersIn) sort(all []*lb.LoadBalancer) {
 	}
 }
 
-func (c *Call) showBalancer(st *lb.State, b *lb.LoadBalancer) loadBalancerOut {
+func (c *Call) showBalancer(b *lb.LoadBalancer, listeners []*lb.Listener) loadBalancerOut {
 	out := loadBalancerOut{
 		LoadBalancerId: string(b.ID), LoadBalancerName: b.Name, LoadBalancerType: string(b.Type),
 		LoadBalancerVips: texts(b.VIPs), Forward: 1, Status: 1, CreateTime: stamp(b.Created), StatusTime: stamp(b.Created),
@@ -194,7 +195,7 @@ func (c *Call) showBalancer(st *lb.State, b *lb.LoadBalancer) loadBalancerOut {
 		NetworkAttributes: json.RawMessage(cmp.Or(b.Echo["InternetAccessible"], "null")),
 		ChargeType:        chargeType(b), LoadBalancerPassToTarget: b.PassToTarget,
 	}
-	out.AttributeFlags = attributeFlags(st, b)
+	out.AttributeFlags = attributeFlags(listeners, b)
 	if b.Classic {
 		out.Forward = 0
 	}
@@ -223,9 +224,9 @@ func ispOf(b *lb.LoadBalancer) string {
 }
 
 // boundTargets counts what is bound to a load balancer.
-func boundTargets(st *lb.State, id lb.BalancerID) int {
+func boundTargets(listeners []*lb.Listener) int {
 	n := 0
-	for _, l := range listenersOf(st, id) {
+	for _, l := range listeners {
 		n += targetCount(l)
 	}
 	return n

@@ -82,6 +82,7 @@ func describeLoadBalancersDetail(c *Call, in *describeLoadBalancersDetailIn) (*d
 }
 
 func (c *Call) filterDetail(st *lb.State, all []*lb.LoadBalancer, filters []Filter) ([]*lb.LoadBalancer, error) {
+	listeners := listenersByBalancer(st)
 	exact := slices.DeleteFunc(slices.Clone(filters), func(f Filter) bool { return f.Name == "fuzzy-search" })
 	all, err := filter(c, all, exact, map[string]func(*lb.LoadBalancer) []string{
 		"loadbalancer-id": func(b *lb.LoadBalancer) []string { return []string{string(b.ID)} },
@@ -91,7 +92,7 @@ func (c *Call) filterDetail(st *lb.State, all []*lb.LoadBalancer, filters []Filt
 		"vpcid":           func(b *lb.LoadBalancer) []string { return []string{string(b.VPC)} },
 		"zone":            func(*lb.LoadBalancer) []string { return []string{c.Zone()} },
 		"target-ip": func(b *lb.LoadBalancer) []string {
-			_, private := backends(st, b.ID)
+			_, private := backends(st, listeners[b.ID])
 			return private
 		},
 	}, func(b *lb.LoadBalancer) lb.Tags { return b.Tags })
@@ -118,14 +119,16 @@ func networkWord(b *lb.LoadBalancer) string {
 // A detailTable makes the rows.
 type detailTable struct {
 	*Call
-	health healthView
-	in     *describeLoadBalancersDetailIn
-	fine   int // 0: a row for each load balancer, 1: listener, 2: rule, 3: target
-	rows   []balancerDetail
+	health    healthView
+	listeners map[lb.BalancerID][]*lb.Listener
+	in        *describeLoadBalancersDetailIn
+	fine      int // 0: a row for each load balancer, 1: listener, 2: rule, 3: target
+	rows      []balancerDetail
 }
 
 func (c *Call) newDetailTable(in *describeLoadBalancersDetailIn) *detailTable {
 	t := &detailTable{Call: c, health: c.newHealth(), in: in}
+	t.listeners = listenersByBalancer(t.health.state)
 	for depth, group := range []string{listenerFields, ruleFields, targetFields} {
 		if overlap(in.Fields, strings.Fields(group)) {
 			t.fine = depth + 1
@@ -137,7 +140,7 @@ func (c *Call) newDetailTable(in *describeLoadBalancersDetailIn) *detailTable {
 // balancer adds a load balancer's rows. A listener without rules, or a rule
 // without targets, has a row too.
 func (t *detailTable) balancer(b *lb.LoadBalancer) {
-	listeners := listenersOf(t.health.state, b.ID)
+	listeners := t.listeners[b.ID]
 	if t.fine == 0 || len(listeners) == 0 {
 		t.add(b, nil, nil, nil)
 		return
@@ -168,7 +171,7 @@ func (t *detailTable) targets(b *lb.LoadBalancer, l *lb.Listener, r *lb.Rule, al
 
 // add adds one row; l, r and target may be nil.
 func (t *detailTable) add(b *lb.LoadBalancer, l *lb.Listener, r *lb.Rule, target *lb.Target) {
-	shown := t.showBalancer(t.health.state, b)
+	shown := t.showBalancer(b, t.listeners[b.ID])
 	network, zone, isp := networkWord(b), t.Zone(), "BGP"
 	if b.Type == lb.Internal {
 		isp = "INTERNAL"

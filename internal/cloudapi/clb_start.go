@@ -52,13 +52,12 @@ func setLoadBalancerStartStatus(c *Call, in *setLoadBalancerStartStatusIn) (*don
 }
 
 // attributeFlags are a load balancer's switches as reads list them.
-func attributeFlags(st *lb.State, b *lb.LoadBalancer) []string {
+func attributeFlags(listeners []*lb.Listener, b *lb.LoadBalancer) []string {
 	var flags []string
 	if b.Protected {
 		flags = append(flags, "DeleteProtect")
 	}
-	all := listenersOf(st, b.ID)
-	if len(all) > 0 && !slices.ContainsFunc(all, func(l *lb.Listener) bool { return !l.Stopped }) {
+	if len(listeners) > 0 && !slices.ContainsFunc(listeners, func(l *lb.Listener) bool { return !l.Stopped }) {
 		flags = append(flags, flagStop)
 	}
 	return flags
