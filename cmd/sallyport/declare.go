@@ -27,7 +27,7 @@ func newExportCommand() *cobra.Command {
 		Short: "Write the whole configuration as YAML",
 		Long: "Export writes what `sallyport apply` reads. Without -o it prints one text; with -o it writes\n" +
 			"one file for each kind of object into DIR. The same state always gives the same bytes, so the\n" +
-			"files can be kept in version control. No key, secret or address of a node is in them.",
+			"files can be kept in version control. No access key and no node is in them.",
 		Example: "  sallyport export > everything.yaml\n  sallyport export -o conf/",
 		Args:    cobra.NoArgs,
 	}

@@ -104,6 +104,8 @@ type instanceDoc struct {
 	InternetMaxBandwidthOut *int64      `tc:"" kept:"echo=InternetAccessible.InternetMaxBandwidthOut"`
 	EnhancedService         *enhancedIn `tc:"" kept:"echo"`
 	HostName                *string     `tc:"" kept:"echo"`
+	UserData                *string     `tc:"" kept:"echo"`
+	DisableApiTermination   *bool       `tc:"" kept:"echo"`
 }
 
 type balancerDoc struct {

@@ -48,7 +48,7 @@ func (a *applier) instance(path string, d instanceDoc) error {
 		return err
 	}
 	for _, name := range echoNames(d) {
-		if err := fixed(path, "an instance", changed, name); err != nil {
+		if err := fixed(path, "an instance", changed, name); err != nil && !slices.Contains(changeable(), name) {
 			return err
 		}
 	}
@@ -57,6 +57,9 @@ func (a *applier) instance(path string, d instanceDoc) error {
 	}
 	return a.changeInstance(path, id, d, changed)
 }
+
+// changeable are the fields kept for clients that can change.
+func changeable() []string { return []string{"HostName", "UserData", "DisableApiTermination"} }
 
 // instanceRefs resolves what the document refers to.
 func (a *applier) instanceRefs(path string, d *instanceDoc) error {
@@ -125,6 +128,22 @@ func (a *applier) changeInstance(path string, id lb.InstanceID, d instanceDoc, c
 		}
 		if _, err := modifyInstancesAttribute(a.sub(nil), &modifyInstancesIn{InstanceIds: []string{string(id)}, SecurityGroups: d.SecurityGroups}); err != nil {
 			return at(path, "", err)
+		}
+	}
+	for _, name := range changeable() {
+		in := &modifyInstancesIn{InstanceIds: []string{string(id)}}
+		switch name {
+		case "HostName":
+			in.HostName = d.HostName
+		case "UserData":
+			in.UserData = d.UserData
+		case "DisableApiTermination":
+			in.DisableApiTermination = d.DisableApiTermination
+		}
+		if slices.Contains(changed, name) {
+			if _, err := modifyInstancesAttribute(a.sub(echoOf(d)), in); err != nil {
+				return at(path, "", err)
+			}
 		}
 	}
 	return a.tags(path, "cvm", "instance", string(id), d.Tags)

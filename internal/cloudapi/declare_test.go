@@ -208,6 +208,8 @@ func TestApplyChanges(t *testing.T) {
 		{"nothing", "SecurityGroups:\n- {GroupName: front, Ingress: [{Action: accept, Protocol: TCP, Port: 81, CidrBlock: 0.0.0.0/0}]}", false, nil},
 		{"groups of an instance", "Instances:\n- {InstanceName: web-2, Vpc: office, Subnet: desks, SecurityGroups: [front, back]}",
 			false, []string{"change Instance web-2 SecurityGroups,Tags"}},
+		{"what is kept for clients", "Instances:\n- {InstanceName: web-1, Vpc: office, Subnet: desks, SecurityGroups: [back], PublicIpAssigned: true, HostName: shop-1, DisableApiTermination: true, UserData: YQ==}",
+			false, []string{"change Instance web-1 SecurityGroups,HostName,UserData,DisableApiTermination"}},
 		{"listeners", `
 LoadBalancers:
 - LoadBalancerName: shop
@@ -357,4 +359,25 @@ func FuzzConfiguration(f *testing.F) {
 			t.Errorf("%q: the server does not know what was read: %v", text, err)
 		}
 	})
+}
+
+// What the actions store without effect is in the files too.
+func TestFilesCarryWhatIsKept(t *testing.T) {
+	for action, doc := range map[string]any{
+		"CreateVpc": vpcDoc{}, "ModifySubnetAttribute": subnetDoc{}, "AllocateAddresses": addressDoc{}, "RunInstances": instanceDoc{}, "CreateLoadBalancer": balancerDoc{},
+	} {
+		var kept []string
+		for i := range reflect.TypeOf(doc).NumField() {
+			kept = append(kept, keptAs(reflect.TypeOf(doc).Field(i)))
+		}
+		a, ok := Find(action)
+		if !ok {
+			t.Fatalf("no action %s", action)
+		}
+		a.fields.eachField("", func(path string, f *field) {
+			if f.echo && !slices.Contains(kept, path) {
+				t.Errorf("%s keeps %s, and %T has no field for it", action, path, doc)
+			}
+		})
+	}
 }
