@@ -114,7 +114,7 @@ func TestSetSecurityGroupPolicies(t *testing.T) {
 	s.refused("SetSecurityGroupPolicies", set("0", rule("80", "ACCEPT")), "UnsupportedOperation.VersionMismatch", "version 1")
 	s.refused("SetSecurityGroupPolicies", set("", ""), "MissingParameter", "Version")
 	s.refused("SetSecurityGroupPolicies", strings.Replace(set("1", ""), "Ingress", "Sideways", 1), "InvalidParameterValue", "Direction")
-	s.refused("SetSecurityGroupPolicies", set("1", rule("80-", "ACCEPT")), "InvalidParameterValue", "Ingress.0.Port")
+	s.refused("SetSecurityGroupPolicies", set("1", rule("80-", "ACCEPT")), "InvalidParameterValue", "Policies.0.Port")
 	s.must("SetSecurityGroupPolicies", set("1", ""), nil)
 	if got := ids(); got != "" {
 		t.Errorf("an empty list left %s", got)

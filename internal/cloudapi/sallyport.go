@@ -31,7 +31,7 @@ func sallyportActions() []Action {
 		action(serviceSallyport, "DescribeEffectiveRules", describeEffectiveRules).fails("InvalidInstanceId.NotFound", "InvalidParameter.LBIdNotFound", "InvalidParameterCombination"),
 		action(serviceSallyport, "ExplainPath", explainPath).fails("InvalidInstanceId.NotFound", "InvalidParameter.LBIdNotFound", "InvalidParameterCombination", "InvalidParameterValue"),
 		action(serviceSallyport, "SearchSecurityGroups", searchSecurityGroups),
-		action(serviceSallyport, "SetSecurityGroupPolicies", setSecurityGroupPolicies).fails("InvalidParameterValue", "ResourceNotFound", "UnsupportedOperation.VersionMismatch"),
+		action(serviceSallyport, "SetSecurityGroupPolicies", setSecurityGroupPolicies).fails("InvalidParameterCombination", "InvalidParameterValue", "ResourceNotFound", "UnsupportedOperation", "UnsupportedOperation.VersionMismatch"),
 	}
 }
 

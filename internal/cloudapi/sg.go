@@ -16,7 +16,7 @@ import (
 func sgActions() []Action {
 	return slices.Concat([]Action{
 		action(serviceVPC, "CreateSecurityGroup", createSecurityGroup).fails("InvalidParameterValue", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Malformed", "InvalidParameterValue.TooLong", "LimitExceeded"),
-		action(serviceVPC, "CreateSecurityGroupWithPolicies", createSecurityGroupWithPolicies).fails("InvalidParameterValue", "InvalidParameterValue.LimitExceeded", "InvalidParameterValue.Range"),
+		action(serviceVPC, "CreateSecurityGroupWithPolicies", createSecurityGroupWithPolicies).fails("InvalidParameter.Coexist", "InvalidParameterValue", "InvalidParameterValue.LimitExceeded", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "InvalidParameterValue.TooLong", "ResourceNotFound"),
 		action(serviceVPC, "CreateDefaultSecurityGroup", createDefaultSecurityGroup).fails("InvalidParameterValue.Malformed"),
 		action(serviceVPC, "DescribeSecurityGroups", describeSecurityGroups).fails("InvalidParameter.Coexist", "InvalidParameter.FilterInvalidKey", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "ResourceNotFound"),
 		action(serviceVPC, "ModifySecurityGroupAttribute", modifySecurityGroupAttribute).fails("InvalidParameterValue", "ResourceNotFound"),

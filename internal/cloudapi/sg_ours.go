@@ -3,6 +3,7 @@
 package cloudapi
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -21,6 +22,25 @@ type setPoliciesIn struct {
 // order, if the group still has the Version that the caller read. An empty
 // list removes all. A rule that was there already keeps its id.
 func setSecurityGroupPolicies(c *Call, in *setPoliciesIn) (*done, error) {
+	out, err := setPolicies(c, in)
+	return out, in.named(err)
+}
+
+// named gives an error the names of fields that this action has.
+func (in *setPoliciesIn) named(err error) error {
+	theirs, ours := rulesField+"."+in.Direction, "Policies"
+	if e := (*lb.Error)(nil); errors.As(err, &e) && strings.HasPrefix(e.Field, theirs) {
+		moved := *e
+		moved.Field = ours + strings.TrimPrefix(e.Field, theirs)
+		return &moved
+	}
+	if e := (*Error)(nil); errors.As(err, &e) && strings.HasPrefix(e.Message, theirs) {
+		return &Error{Code: e.Code, Message: ours + strings.TrimPrefix(e.Message, theirs)}
+	}
+	return err
+}
+
+func setPolicies(c *Call, in *setPoliciesIn) (*done, error) {
 	both := directions()
 	at := slices.IndexFunc(both, func(d direction) bool { return d.name == in.Direction })
 	if at < 0 {

@@ -3,6 +3,7 @@
 package cloudapi
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -40,6 +41,7 @@ func TestRuleForms(t *testing.T) {
 func TestRuleFaults(t *testing.T) {
 	b := newBench(t)
 	id := b.newSG("g")
+	b.policy("CreateSecurityGroupPolicies", id, `"Ingress":[`+tcp("9")+`]`)
 	var foreign createGroupOut
 	b.must("CreateSecurityGroup", `{"GroupName":"x","GroupDescription":"","ProjectId":"9"}`, &foreign)
 	for _, tc := range []struct{ rule, code, text string }{
@@ -72,9 +74,28 @@ func TestRuleFaults(t *testing.T) {
 		{`{"Action":"DROP","PolicyDescription":"` + strings.Repeat("x", 101) + `"}`, "InvalidParameterValue.TooLong", "PolicyDescription"},
 		{`{"Action":"DROP","Colour":"red"}`, "UnknownParameter", "Ingress.0.Colour"},
 	} {
-		for _, action := range []string{"CreateSecurityGroupPolicies", "ModifySecurityGroupPolicies"} {
-			b.refused(action, policyParams(id, `"Ingress":[`+tc.rule+`]`), tc.code, tc.text)
-		}
+		b.refusedRule(id, tc.rule, tc.code, tc.text)
+	}
+}
+
+// refusedRule gives a faulty rule to every action that takes rules. Those that
+// name a rule by its index get one, and there is a rule at 0.
+func (b *bench) refusedRule(id, rule, code, text string) {
+	b.Helper()
+	list := `"Ingress":[` + rule + `]`
+	for _, action := range []string{"CreateSecurityGroupPolicies", "ModifySecurityGroupPolicies"} {
+		b.refused(action, policyParams(id, list), code, text)
+	}
+	b.refused("CreateSecurityGroupWithPolicies", `{"GroupName":"g","GroupDescription":"","SecurityGroupPolicySet":{`+list+`}}`, code, text)
+	ours := map[string]string{"InvalidParameterValue.Malformed": "InvalidParameterValue", "InvalidParameterValue.Range": "InvalidParameterValue",
+		"InvalidParameterValue.TooLong": "InvalidParameterValue", "InvalidParameter.Coexist": "InvalidParameterCombination"}
+	b.refused("SetSecurityGroupPolicies", fmt.Sprintf(`{"SecurityGroupId":%q,"Direction":"Ingress","Version":%q,"Policies":[%s]}`, id, b.policies(id).Version, rule),
+		cmp.Or(ours[code], code), strings.Replace(text, "Ingress.0.", "Policies.0.", 1))
+	if !strings.Contains(rule, "PolicyIndex") {
+		rule = strings.Replace(strings.Replace(rule, "{", `{"PolicyIndex":0,`, 1), ",}", "}", 1)
+	}
+	for _, action := range []string{"ReplaceSecurityGroupPolicy", "ReplaceSecurityGroupPolicies"} {
+		b.refused(action, policyParams(id, `"Ingress":[`+rule+`]`), code, text)
 	}
 }
 
