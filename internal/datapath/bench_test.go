@@ -182,10 +182,10 @@ func BenchmarkGateOne(b *testing.B) {
 func grow(b *testing.B, gw *Datapath) {
 	var cost [2][]float64
 	few, many := benchCase{port: 80}, benchCase{port: 83}
-	for range 2*benchRounds + 1 {
+	for range 6*benchRounds + 1 {
+		base, push := gw.pushed(b, few)
 		for i, c := range []benchCase{many, few} {
-			base, push := gw.pushed(b, c)
-			cost[i] = append(cost[i], gw.runAimed(b, "bench_xdp", c, 500_000)-base+push)
+			cost[i] = append(cost[i], gw.runAimed(b, "bench_xdp", c, 200_000)-base+push)
 		}
 	}
 	figures.Write(b, figures.Fill("grow", cost[0], cost[1], ""))
