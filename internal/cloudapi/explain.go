@@ -262,6 +262,11 @@ func gateText(st *lb.State, v policy.Verdict) string {
 		return fmt.Sprintf("system rule %d %s: %s", v.Pos, did, policy.SystemRules()[v.Pos-1].Text)
 	case policy.Hairpin:
 		return "the client would be its own target"
+	case policy.Observed:
+		if v.Group == "" {
+			return "no rule accepts it, and the machine is only observed until a group is bound to it, so it passes"
+		}
+		return fmt.Sprintf("rule %d of %s%s would refuse it, and the machine is only observed until a group is bound to it, so it passes", v.Pos, v.Group, through(st, v))
 	}
 	return v.Reason.String()
 }

@@ -85,7 +85,7 @@ func (t *Tracer) Trace(p lb.Packet) (Way, error) {
 	w := Way{Packet: p}
 	if sender := t.instanceAt(p.Src); sender != nil {
 		w.Sender = sender.ID
-		out, err := t.judge(policy.GateCVM, policy.Out, sender.Groups, p)
+		out, err := t.gate2(sender, policy.Out, p)
 		w.Outbound = out
 		if err != nil || out.Action != lb.Accept {
 			return w, err
@@ -139,7 +139,7 @@ func (t *Tracer) through(balancer *lb.LoadBalancer, instance *lb.Instance, p lb.
 	if balancer.PassToTarget {
 		return policy.Verdict{Gate: policy.GateCVM, Action: lb.Accept, Reason: policy.PassToTarget}, nil
 	}
-	return t.judge(policy.GateCVM, policy.In, instance.Groups, p)
+	return t.gate2(instance, policy.In, p)
 }
 
 // Direct is the function Direct on the tracer's state.
@@ -149,9 +149,9 @@ func (t *Tracer) Direct(p lb.Packet) (policy.Verdict, error) {
 		return policy.Verdict{}, fmt.Errorf("no instance has the address %v", p.Dst)
 	}
 	if t.ours(p.Src) {
-		return policy.Verdict{Gate: policy.GateCVM, Action: lb.Drop, Reason: policy.Spoofed}, nil
+		return observe(instance, policy.Verdict{Gate: policy.GateCVM, Action: lb.Drop, Reason: policy.Spoofed}), nil
 	}
-	return t.judge(policy.GateCVM, policy.In, instance.Groups, p)
+	return t.gate2(instance, policy.In, p)
 }
 
 // Outbound is the function Outbound on the tracer's state.
@@ -160,7 +160,7 @@ func (t *Tracer) Outbound(p lb.Packet) (policy.Verdict, error) {
 	if instance == nil {
 		return policy.Verdict{}, fmt.Errorf("no instance has the address %v", p.Src)
 	}
-	return t.judge(policy.GateCVM, policy.Out, instance.Groups, p)
+	return t.gate2(instance, policy.Out, p)
 }
 
 // Probe is the function Probe on the tracer's state.
@@ -233,7 +233,7 @@ func (t *Tracer) instanceAt(a netip.Addr) *lb.Instance {
 		return nil
 	}
 	for _, i := range t.state.Instances {
-		if i.Private == a || i.Public == a {
+		if i.Private == a || i.Public == a || slices.Contains(i.Others, a) {
 			return i
 		}
 	}
@@ -283,6 +283,21 @@ func (t *Tracer) judge(g policy.Gate, dir policy.Direction, ids []lb.GroupID, p 
 		return policy.Verdict{}, err
 	}
 	return c.Judge(g, dir, p), nil
+}
+
+// gate2 is gate 2's verdict by the instance's groups.
+func (t *Tracer) gate2(i *lb.Instance, dir policy.Direction, p lb.Packet) (policy.Verdict, error) {
+	v, err := t.judge(policy.GateCVM, dir, i.Groups, p)
+	return observe(i, v), err
+}
+
+// observe is what becomes of a verdict on a machine that is only observed: it
+// refuses nothing, and what would have refused stays to be told.
+func observe(i *lb.Instance, v policy.Verdict) policy.Verdict {
+	if i.Observe && v.Action == lb.Drop {
+		v.Action, v.Reason = lb.Accept, policy.Observed
+	}
+	return v
 }
 
 // gate1 is gate 1's verdict on what is sent to an address of the balancer.

@@ -279,3 +279,32 @@ func TestRedirectLeadsNowhere(t *testing.T) {
 		t.Errorf("%+v", w)
 	}
 }
+
+// A machine that is only observed refuses nothing, and the verdict keeps what
+// would have refused.
+func TestObservedMachine(t *testing.T) {
+	state := demo()
+	state.Groups["sg-cvm"].Ingress = []lb.PolicyRule{rule("pol-3", lb.Drop, "203.0.113.0/24", 8080)}
+	i := *state.Instances["ins-1"]
+	i.Observe, i.Others = true, []netip.Addr{addr("198.51.100.9")}
+	state.Instances["ins-1"] = &i
+	w := trace(t, state, to(80))
+	if got := w.Hops[0].Gate2; got != (policy.Verdict{Gate: policy.GateCVM, Action: lb.Accept, Reason: policy.Observed, Group: "sg-cvm", Rule: "pol-3", Pos: 1}) {
+		t.Errorf("observed: %+v", got)
+	}
+	if got := w.Hops[1].Gate2; got.Action != lb.Drop || got.Reason != policy.RuleMatched {
+		t.Errorf("not observed: %+v", got)
+	}
+	for _, c := range []struct {
+		src, dst string
+		want     policy.Reason
+	}{{"203.0.113.10", "198.51.100.9", policy.Observed}, {"100.64.0.9", "10.200.0.5", policy.Observed}, {"100.64.0.9", "10.200.0.6", policy.Spoofed}} {
+		v, err := New(state).Direct(lb.Packet{Proto: lb.TCP, Src: addr(c.src), Dst: addr(c.dst), DstPort: 22})
+		if err != nil || v.Reason != c.want || (v.Action == lb.Accept) != (c.want == policy.Observed) {
+			t.Errorf("%s to %s: %+v, %v", c.src, c.dst, v, err)
+		}
+	}
+	if v, err := New(state).Outbound(lb.Packet{Proto: lb.TCP, Src: addr("198.51.100.9"), Dst: addr("203.0.113.10"), DstPort: 25}); err != nil || v.Reason != policy.Observed {
+		t.Errorf("outbound: %+v, %v", v, err)
+	}
+}

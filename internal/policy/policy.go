@@ -102,7 +102,7 @@ type Verdict struct {
 	Gate   Gate
 	Action lb.Action
 	Reason Reason
-	Group  lb.GroupID // "" unless Reason is RuleMatched
+	Group  lb.GroupID // "" unless Reason is RuleMatched, or Observed and a rule would have refused
 	Rule   lb.RuleID  // "" unless Reason is RuleMatched, or SystemRule of gate 1
 	Pos    int        // 1-based place in Group at this revision, or the system rule's number; 0 if no rule matched
 }
