@@ -291,10 +291,22 @@ func (m *model) bindCLB(id string, groups []string) (codes []string) {
 		return []string{codeGoneCLB}
 	}
 	codes = m.boundFaults(groups, m.quotas.GroupsPerBalancer, "InvalidParameterValue", "InvalidParameterValue.Duplicate", "LimitExceeded")
+	for _, g := range groups {
+		if m.tooLongToBind(g) {
+			codes = append(codes, "LimitExceeded")
+		}
+	}
 	if len(codes) == 0 {
 		b.groups = groups
 	}
 	return codes
+}
+
+// tooLongToBind is true of a group with more rules than one that is bound to a
+// load balancer may have.
+func (m *model) tooLongToBind(group string) bool {
+	g := m.groups[group]
+	return g != nil && len(g.rules["Ingress"])+len(g.rules["Egress"]) > m.quotas.RulesOnBalancer
 }
 
 func (m *model) boundFaults(groups []string, most int, gone, twice, tooMany string) (codes []string) {
@@ -327,7 +339,7 @@ func (m *model) setGroupForCLB(id, group, operation string) []string {
 	case operation == "DEL":
 		b.groups = slices.DeleteFunc(slices.Clone(b.groups), func(g string) bool { return g == group })
 	case !slices.Contains(b.groups, group):
-		if len(b.groups) >= m.quotas.GroupsPerBalancer {
+		if len(b.groups) >= m.quotas.GroupsPerBalancer || m.tooLongToBind(group) {
 			return []string{"LimitExceeded"}
 		}
 		b.groups = append(slices.Clone(b.groups), group)
