@@ -261,13 +261,16 @@ func TestNonces(t *testing.T) {
 		{0, "AKID1", strings.Repeat("1", 65), first, false},
 	} {
 		now = now.Add(step.after)
-		if err := n.use(lb.KeyID(step.key), step.text, step.at); (err == nil) != step.ok {
+		if err := n.use(lb.KeyID(step.key), map[string]string{"Nonce": step.text, "Action": "DescribeVpcs"}, step.at); (err == nil) != step.ok {
 			t.Errorf("%+v: %v", step, err)
 		}
 	}
+	if err := n.use("AKID1", map[string]string{"Nonce": "7", "Action": "DescribeSubnets"}, first); err != nil {
+		t.Errorf("another call that drew the same number: %v", err)
+	}
 	for range 3 {
 		now = now.Add(11 * time.Minute)
-		_ = n.use("AKID1", now.String()[:20], now)
+		_ = n.use("AKID1", map[string]string{"Nonce": now.String()[:20]}, now)
 	}
 	if len(n.recent)+len(n.old) > 2 {
 		t.Errorf("%d nonces are kept for ever", len(n.recent)+len(n.old))

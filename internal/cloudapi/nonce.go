@@ -3,6 +3,8 @@
 package cloudapi
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"sync"
 	"time"
 
@@ -21,7 +23,7 @@ type nonces struct {
 
 type nonce struct {
 	key  lb.KeyID
-	text string
+	call [sha256.Size]byte // of all that is signed: clients draw nonces from 65,536 numbers, and two calls in one second may draw the same
 	at   int64
 }
 
@@ -32,8 +34,10 @@ func newNonces(now func() time.Time) *nonces {
 	return &nonces{now: now, recent: map[nonce]bool{}}
 }
 
-// use refuses a nonce that its key used before with the same time.
-func (n *nonces) use(key lb.KeyID, text string, at time.Time) error {
+// use refuses a call that its key made before: the same parameters, nonce and
+// time.
+func (n *nonces) use(key lb.KeyID, p map[string]string, at time.Time) error {
+	text := p["Nonce"]
 	if text == "" || len(text) > longestNonce {
 		return errorf("AuthFailure.SignatureFailure", "Nonce must be a number that differs from call to call")
 	}
@@ -42,10 +46,21 @@ func (n *nonces) use(key lb.KeyID, text string, at time.Time) error {
 	if now := n.now(); now.Sub(n.since) > 2*maxSkew*time.Second {
 		n.old, n.recent, n.since = n.recent, map[nonce]bool{}, now
 	}
-	this := nonce{key, text, at.Unix()}
+	this := nonce{key, digest(p), at.Unix()}
 	if n.recent[this] || n.old[this] {
-		return errorf("AuthFailure.SignatureFailure", "this Nonce and Timestamp were used before; sign every call anew")
+		return errorf("AuthFailure.SignatureFailure", "this call was made before, with the same Nonce and Timestamp; sign every call anew")
 	}
 	n.recent[this] = true
 	return nil
+}
+
+// digest is what a signed call says, apart from its signature.
+func digest(p map[string]string) [sha256.Size]byte {
+	h := sha256.New()
+	for _, name := range sortedKeys(p) {
+		if name != "Signature" {
+			fmt.Fprintf(h, "%q=%q;", name, p[name])
+		}
+	}
+	return [sha256.Size]byte(h.Sum(nil))
 }

@@ -253,7 +253,7 @@ func (s *Server) receiveV1(q *request, r *http.Request, contentType string, body
 	if !slices.ContainsFunc(secrets, func(secret string) bool { return verifyV1(r, p, secret) }) {
 		return q, errorf("AuthFailure.SignatureFailure", "the signature does not belong to this request and key")
 	}
-	if err := s.nonces.use(k.ID, p["Nonce"], at); err != nil {
+	if err := s.nonces.use(k.ID, p, at); err != nil {
 		return q, err
 	}
 	q.key, q.caller.KeyID = k, string(k.ID)
