@@ -137,22 +137,32 @@ const (
 	wordClose   = "Close"
 )
 
-// judge says how a target is and why. With several gateways the worst word
-// counts: Dead at one is Dead, and Alive needs all that have reported.
+// judge says how a target is and why.
 func (v healthView) judge(b *lb.LoadBalancer, check lb.HealthCheck, t lb.Target) (string, *healthReason) {
+	word, dead := v.word(check, t)
+	if dead == nil {
+		return word, nil
+	}
+	return word, v.why(b, check, t, *dead)
+}
+
+// word says how a target is, and who found it dead. With several gateways the
+// worst word counts: Dead at one is Dead, and Alive needs all that have
+// reported.
+func (v healthView) word(check lb.HealthCheck, t lb.Target) (string, *flow.Health) {
 	if !check.On {
 		return wordClose, nil
 	}
-	word := wordUnknown
-	for _, h := range v.facts[t.Num] {
+	word, told := wordUnknown, v.facts[t.Num]
+	for i, h := range told {
 		switch h.State {
 		case flow.HealthDead:
-			return wordDead, v.why(b, check, t, h)
+			return wordDead, &told[i]
 		case flow.HealthAlive:
 			word = wordAlive
 		}
 	}
-	if slices.ContainsFunc(v.facts[t.Num], func(h flow.Health) bool { return h.State == flow.HealthUnknown }) {
+	if slices.ContainsFunc(told, func(h flow.Health) bool { return h.State == flow.HealthUnknown }) {
 		word = wordUnknown
 	}
 	return word, nil

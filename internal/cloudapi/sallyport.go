@@ -35,12 +35,28 @@ func sallyportActions() []Action {
 	}
 }
 
-type describeStatusIn struct{}
+// Summary asks for the counts of a great region instead of each target.
+type describeStatusIn struct {
+	Summary bool `tc:""`
+}
 
 type describeStatusOut struct {
 	Revision lb.Revision
 	Nodes    []nodeOut
-	Targets  []targetStatus
+	Targets  []targetStatus // none in a Summary
+	Summary  *statusSummary // null unless it is asked for
+}
+
+// statusSummary is how much there is, and how the targets of each load balancer
+// that has any are.
+type statusSummary struct {
+	LoadBalancers, Instances, SecurityGroups int
+	TargetCounts                             []targetCounts
+}
+
+type targetCounts struct {
+	LoadBalancerId              string
+	Alive, Dead, Unknown, Close int
 }
 
 // nodeOut is a node and the revision in force there. LagMs is from that
@@ -62,12 +78,17 @@ type targetStatus struct {
 	ProbeSystemRule                                    int // that admits its probes at gate 2; 0: the instance's groups judge them
 }
 
-func describeStatus(c *Call, _ *describeStatusIn) (*describeStatusOut, error) {
+func describeStatus(c *Call, in *describeStatusIn) (*describeStatusOut, error) {
 	v := c.newHealth()
 	out := &describeStatusOut{Revision: v.state.Revision, Nodes: c.nodes(v.state)}
+	if in.Summary {
+		out.Summary = v.summary()
+		return out, nil
+	}
+	listeners := listenersByBalancer(v.state)
 	for _, id := range sortedKeys(v.state.Balancers) {
 		b := v.state.Balancers[id]
-		for _, l := range listenersOf(v.state, id) {
+		for _, l := range listeners[id] {
 			out.Targets = append(out.Targets, v.status(b, l, "", l.Check, l.Targets)...)
 			for _, r := range l.Rules {
 				out.Targets = append(out.Targets, v.status(b, l, r.ID, r.Check, r.Targets)...)
@@ -75,6 +96,39 @@ func describeStatus(c *Call, _ *describeStatusIn) (*describeStatusOut, error) {
 		}
 	}
 	return out, nil
+}
+
+func (v healthView) summary() *statusSummary {
+	s := &statusSummary{LoadBalancers: len(v.state.Balancers), Instances: len(v.state.Instances), SecurityGroups: len(v.state.Groups)}
+	listeners := listenersByBalancer(v.state)
+	for _, id := range sortedKeys(v.state.Balancers) {
+		n := targetCounts{LoadBalancerId: string(id)}
+		for _, l := range listeners[id] {
+			v.count(&n, l.Check, l.Targets)
+			for _, r := range l.Rules {
+				v.count(&n, r.Check, r.Targets)
+			}
+		}
+		if n.Alive+n.Dead+n.Unknown+n.Close > 0 {
+			s.TargetCounts = append(s.TargetCounts, n)
+		}
+	}
+	return s
+}
+
+func (v healthView) count(n *targetCounts, check lb.HealthCheck, targets []lb.Target) {
+	for _, t := range targets {
+		switch word, _ := v.word(check, t); word {
+		case wordAlive:
+			n.Alive++
+		case wordDead:
+			n.Dead++
+		case wordClose:
+			n.Close++
+		default:
+			n.Unknown++
+		}
+	}
 }
 
 func (v healthView) status(b *lb.LoadBalancer, l *lb.Listener, rule lb.LocationID, check lb.HealthCheck, targets []lb.Target) []targetStatus {

@@ -34,6 +34,13 @@ func TestDescribeStatus(t *testing.T) {
 	if x := got.Targets; len(x) != 2 || x[0].LocationId != s.rule || x[0].Health != "Unknown" || x[1].ListenerId != s.tcp || x[1].HealthReason.Kind != "refused" {
 		t.Errorf("targets %+v", x)
 	}
+	got = describeStatusOut{}
+	s.must("DescribeStatus", `{"Summary":true}`, &got)
+	st := s.Store.State()
+	if x := got.Summary; len(got.Targets) > 0 || x.LoadBalancers != len(st.Balancers) || x.Instances != len(st.Instances) || x.SecurityGroups != len(st.Groups) ||
+		!slices.Equal(x.TargetCounts, []targetCounts{{LoadBalancerId: s.lb, Dead: 1, Unknown: 1}}) {
+		t.Errorf("in short: %+v of %+v", x, got)
+	}
 	alone := newBench(t)
 	alone.seed(func(tx *store.Tx) { tx.PutNode(&lb.Node{ID: "gateway-1", Role: lb.RoleGateway}) })
 	alone.must("DescribeStatus", `{}`, &got)

@@ -305,11 +305,12 @@ func (c *Call) healthSeries(in *describeSeriesIn, w seriesWindow, out *describeS
 			out.Series = append(out.Series, s)
 		}
 	}
+	listeners := listenersByBalancer(st)
 	for _, id := range sortedKeys(st.Balancers) {
 		if in.LoadBalancerId != "" && in.LoadBalancerId != string(id) {
 			continue
 		}
-		for _, l := range listenersOf(st, id) {
+		for _, l := range listeners[id] {
 			if in.ListenerId != "" && in.ListenerId != string(l.ID) {
 				continue
 			}

@@ -140,9 +140,12 @@ func uses(st *lb.State) (cvm, clb map[lb.GroupID]int, named map[lb.GroupID][]lb.
 	}
 	for _, g := range st.Groups {
 		for _, rules := range [][]lb.PolicyRule{g.Ingress, g.Egress} {
-			for _, r := range rules {
-				by := named[r.PeerGroup]
-				if r.PeerGroup != "" && r.PeerGroup != g.ID && (len(by) == 0 || by[len(by)-1] != g.ID) {
+			for i := range rules {
+				r := &rules[i]
+				if r.PeerGroup == "" || r.PeerGroup == g.ID { // most rules name no group
+					continue
+				}
+				if by := named[r.PeerGroup]; len(by) == 0 || by[len(by)-1] != g.ID {
 					named[r.PeerGroup] = append(by, g.ID)
 				}
 			}

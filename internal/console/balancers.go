@@ -42,12 +42,11 @@ func (t *tally) add(word string) {
 	}
 }
 
-func (s status) tallies() map[string]tally {
-	all := map[string]tally{}
-	for _, t := range s.Targets {
-		n := all[t.LoadBalancerId]
-		n.add(t.Health)
-		all[t.LoadBalancerId] = n
+// tallies are those of each load balancer that has targets.
+func (s *summary) tallies() map[string]tally {
+	all := make(map[string]tally, len(s.TargetCounts))
+	for _, t := range s.TargetCounts {
+		all[t.LoadBalancerId] = t.tally
 	}
 	return all
 }
@@ -77,11 +76,11 @@ func (v *visit) balancerList() error {
 	if err != nil {
 		return err
 	}
-	s, err := v.status()
+	s, err := v.summary()
 	if err != nil {
 		return err
 	}
-	tallies := s.tallies()
+	tallies := s.Summary.tallies()
 	d := balancerListData{P: v.pager("clb", search, offset, len(all), total)}
 	for _, b := range all {
 		d.Rows = append(d.Rows, balancerRow{b, tallies[b.LoadBalancerId]})

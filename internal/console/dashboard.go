@@ -18,7 +18,6 @@ type dashboardData struct {
 	BalancerTotal int
 	GroupTotal    int
 	InstanceTotal int
-	T             tally
 	Traffic       traffic
 	Clb, Cvm      rate
 }
@@ -26,26 +25,34 @@ type dashboardData struct {
 // overviewRows is how many load balancers the first page lists.
 const overviewRows = 10
 
-// worst are load balancers, those with the most abnormal targets among them
-// wherever in the region they are.
-func (v *visit) worst(tallies map[string]tally) (list []balancer, total int, err error) {
-	if list, total, err = v.balancers(m{"Limit": 100}); err != nil || total == len(list) {
-		return list, total, err
-	}
+// worst are load balancers: those with the most abnormal targets, wherever in
+// the region they are, and then the newest.
+func (v *visit) worst(tallies map[string]tally) ([]balancer, error) {
 	var ill []string
 	for id, t := range tallies {
-		if t.Dead > 0 && !slices.ContainsFunc(list, func(b balancer) bool { return b.LoadBalancerId == id }) {
+		if t.Dead > 0 {
 			ill = append(ill, id)
 		}
 	}
 	slices.SortFunc(ill, func(a, b string) int {
 		return cmp.Or(cmp.Compare(tallies[b].Dead, tallies[a].Dead), strings.Compare(a, b))
 	})
-	if len(ill) == 0 {
-		return list, total, nil
+	ill = ill[:min(overviewRows, len(ill))]
+	var list []balancer
+	var err error
+	if len(ill) > 0 {
+		if list, _, err = v.balancers(m{"LoadBalancerIds": ill}); err != nil {
+			return nil, err
+		}
 	}
-	more, _, err := v.balancers(m{"LoadBalancerIds": ill[:min(overviewRows, len(ill))]})
-	return append(list, more...), total, err
+	if len(list) < overviewRows {
+		newest, _, err := v.balancers(m{"Limit": overviewRows})
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, slices.DeleteFunc(newest, func(b balancer) bool { return contains(ill, b.LoadBalancerId) })...)
+	}
+	return list[:min(overviewRows, len(list))], nil
 }
 
 // overviewNodes is how many nodes the first page lists.
@@ -79,11 +86,11 @@ func troubled(s status) (list []node, more int) {
 
 // dashboard is the first page: what is in force, who is ill, what is refused.
 func (v *visit) dashboard() error {
-	s, err := v.status()
+	s, err := v.summary()
 	if err != nil {
 		return err
 	}
-	d := dashboardData{Revision: s.Revision}
+	d := dashboardData{Revision: s.Revision, BalancerTotal: s.Summary.LoadBalancers, GroupTotal: s.Summary.SecurityGroups, InstanceTotal: s.Summary.Instances}
 	for _, n := range s.Nodes {
 		switch {
 		case !n.Connected:
@@ -93,13 +100,10 @@ func (v *visit) dashboard() error {
 		}
 	}
 	d.Nodes, d.MoreNodes = troubled(s)
-	tallies := s.tallies()
-	var list []balancer
-	if list, d.BalancerTotal, err = v.worst(tallies); err != nil {
+	tallies := s.Summary.tallies()
+	list, err := v.worst(tallies)
+	if err != nil {
 		return err
-	}
-	for _, t := range tallies {
-		d.T.Alive, d.T.Dead, d.T.Unknown, d.T.Close = d.T.Alive+t.Alive, d.T.Dead+t.Dead, d.T.Unknown+t.Unknown, d.T.Close+t.Close
 	}
 	for _, b := range list {
 		d.Balancers = append(d.Balancers, balancerRow{b, tallies[b.LoadBalancerId]})
@@ -107,13 +111,6 @@ func (v *visit) dashboard() error {
 	slices.SortStableFunc(d.Balancers, func(a, b balancerRow) int {
 		return cmp.Or(cmp.Compare(b.T.Dead, a.T.Dead), strings.Compare(a.B.LoadBalancerName, b.B.LoadBalancerName))
 	})
-	d.Balancers = d.Balancers[:min(overviewRows, len(d.Balancers))]
-	if _, d.GroupTotal, err = v.searchGroups("", 0, 1); err != nil {
-		return err
-	}
-	if _, d.InstanceTotal, err = v.instances(m{"Limit": 1}); err != nil {
-		return err
-	}
 	if d.Traffic, err = v.trafficOf("", func() (chart, error) { return v.requests("") }, func() (chart, error) { return v.flowsByGate("") },
 		func() (chart, error) { return v.byRule("Refusals by rule", "refusals", "", "") }); err != nil {
 		return err

@@ -109,6 +109,15 @@ type status struct {
 	Revision uint32
 	Nodes    []node
 	Targets  []targetStatus
+	Summary  *summary
+}
+
+type summary struct {
+	LoadBalancers, Instances, SecurityGroups int
+	TargetCounts                             []struct {
+		LoadBalancerId string
+		tally
+	}
 }
 
 type instance struct {
