@@ -9,7 +9,11 @@ import (
 )
 
 // A tally counts targets by health.
-type tally struct{ Alive, Dead, Unknown, Close int }
+type tally struct {
+	Alive, Dead, Unknown, Close int
+
+	Barred bool // the key may not know
+}
 
 // Total is how many targets there are.
 func (t tally) Total() int { return t.Alive + t.Dead + t.Unknown + t.Close }
@@ -40,6 +44,13 @@ func (t *tally) add(word string) {
 	default:
 		t.Unknown++
 	}
+}
+
+// tallyOf is one load balancer's of all tallies.
+func (s status) tallyOf(b balancer, all map[string]tally) tally {
+	t := all[b.LoadBalancerId]
+	t.Barred = s.Barred
+	return t
 }
 
 // tallies are those of each load balancer that has targets.
@@ -83,7 +94,7 @@ func (v *visit) balancerList() error {
 	tallies := s.Summary.tallies()
 	d := balancerListData{P: v.pager("clb", search, offset, len(all), total)}
 	for _, b := range all {
-		d.Rows = append(d.Rows, balancerRow{b, tallies[b.LoadBalancerId]})
+		d.Rows = append(d.Rows, balancerRow{b, s.tallyOf(b, tallies)})
 	}
 	return v.show(200, "clb-list", "clb", "Load balancers", d)
 }

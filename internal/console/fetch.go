@@ -12,23 +12,27 @@ import (
 func (v *visit) status() (status, error) {
 	var s status
 	err := v.do(ourVersion, "DescribeStatus", nil, &s)
-	if unauthorized(err) {
+	if s.Barred = unauthorized(err); s.Barred {
 		return s, nil
 	}
 	return s, err
 }
 
-// summary is status with counts instead of targets.
+// summary is status with counts instead of targets. A key that may not know it
+// gets the counts of what it may see.
 func (v *visit) summary() (status, error) {
 	var s status
 	err := v.do(ourVersion, "DescribeStatus", m{"Summary": true}, &s)
-	if unauthorized(err) {
-		err = nil
+	if s.Barred = unauthorized(err); !s.Barred {
+		return s, err
 	}
-	if s.Summary == nil {
-		s.Summary = &summary{}
-	}
-	return s, err
+	var all summary
+	var groups, balancers, instances error
+	_, all.SecurityGroups, groups = v.searchGroups("", 0, 1)
+	_, all.LoadBalancers, balancers = v.balancers(m{"Limit": 1})
+	_, all.Instances, instances = v.instances(m{"Limit": 1})
+	s.Summary = &all
+	return s, firstOf(groups, balancers, instances)
 }
 
 // group is one group with its counts.
@@ -217,13 +221,17 @@ func (v *visit) instance(id string) (instance, error) {
 	return all[0], nil
 }
 
-// counters are one group's, by direction and rule id, summed over gates.
-func (v *visit) counters(group string) (map[string]counter, error) {
+// counters are one group's, by direction and rule id, summed over gates;
+// barred when the key may not know them.
+func (v *visit) counters(group string) (sums map[string]counter, barred bool, err error) {
 	var out struct{ Counters []counter }
-	if err := v.do(ourVersion, "DescribeRuleCounters", m{"SecurityGroupId": group}, &out); err != nil && !unauthorized(err) {
-		return nil, err
+	if err := v.do(ourVersion, "DescribeRuleCounters", m{"SecurityGroupId": group}, &out); err != nil {
+		if unauthorized(err) {
+			return nil, true, nil
+		}
+		return nil, false, err
 	}
-	sums := map[string]counter{}
+	sums = map[string]counter{}
 	for _, n := range out.Counters {
 		key := n.Direction + "/" + n.PolicyId
 		s := sums[key]
@@ -236,7 +244,7 @@ func (v *visit) counters(group string) (map[string]counter, error) {
 		}
 		sums[key] = s
 	}
-	return sums, nil
+	return sums, false, nil
 }
 
 // explain asks who decides about a packet.

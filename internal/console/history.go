@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
@@ -77,8 +78,11 @@ type history struct {
 	vips     map[string][]string // of each load balancer that a verdict has named
 	recent   []verdict           // oldest first, at most maxRecent
 	changed  uint64              // grows with every verdict
-	lost     uint64
-	deaf     bool // the server has no nodes to hear from
+
+	newestStep int64 // of the newest verdict
+
+	lost uint64
+	deaf bool // the server has no nodes to hear from
 }
 
 func newHistory() *history {
@@ -182,6 +186,7 @@ func (h *history) take(verdicts []verdict, lost uint64) {
 			}
 		}
 		r.add(stepOf(at))
+		h.newestStep = max(h.newestStep, stepOf(at))
 		h.changed++
 		if v.Gate == "clb" && v.LoadBalancerId != "" {
 			h.client(v, source, at)
@@ -271,6 +276,7 @@ func (h *history) clients(balancer string, now time.Time, limit int) []network {
 	}
 	slices.SortFunc(all, func(a, b network) int { return cmp.Or(b.last.Compare(a.last), cmp.Compare(a.Prefix, b.Prefix)) })
 	all = all[:min(limit, len(all))]
+	slices.SortFunc(all, func(a, b network) int { return cmp.Compare(a.Prefix, b.Prefix) }) // who comes last does not move the others
 	for i := range all {
 		all[i].Rate = rate{all[i].admitted.perSecond(now), all[i].refused.perSecond(now)}
 	}
@@ -324,6 +330,17 @@ func (h *history) ways(balancer string, now time.Time) map[wayKey]rate {
 		all[k] = r
 	}
 	return all
+}
+
+// looks changes when rates and charts may look different: with each verdict,
+// with time while something moves, and seldom when nothing does.
+func (h *history) looks(now time.Time) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if stepOf(now)-h.newestStep <= steps {
+		return fmt.Sprint(h.changed, stepOf(now))
+	}
+	return fmt.Sprint(h.changed, now.Truncate(time.Minute).Unix())
 }
 
 // version changes whenever a verdict has come in.

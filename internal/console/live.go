@@ -143,9 +143,10 @@ func (o *lookout) look(topic string, fresh func() ([sha256.Size]byte, bool)) ([s
 	return g.sum, g.ok
 }
 
-// digest is what a topic looks like now, or did a moment ago.
+// digest is what a topic looks like now, or did a moment ago, to who may see
+// the same: a look that one key is refused is not another's.
 func (s *stream) digest(topic string) (sum [sha256.Size]byte, ok bool) {
-	key := topic
+	key := topic + " " + s.who().scope()
 	if topic == "counters" {
 		key += " " + s.r.URL.Query().Get("group")
 	}
@@ -171,7 +172,7 @@ func (s *stream) fresh(topic string) (sum [sha256.Size]byte, ok bool) {
 		}
 		return sha256.Sum256(out.Counters), true
 	case "flows":
-		return sha256.Sum256(fmt.Append(nil, s.history.version(), stepOf(s.Now()))), true
+		return sha256.Sum256([]byte(s.history.looks(s.Now()))), true
 	}
 	return sum, false
 }

@@ -150,7 +150,7 @@ func TestHistory(t *testing.T) {
 	if r := h.rate(now, func(k seriesKey) bool { return !k.probe && k.gate == "cvm" }); r.Admitted != 0 {
 		t.Errorf("probes from the VIP count as clients: %+v", r)
 	}
-	if c := h.clients("lb-1", now, 5); len(c) != 2 || c[0].Prefix != "203.0.113.0/24" || c[0].Admitted != 20 || c[1].Refused != 2 || c[0].Rate.Admitted != 2 {
+	if c := h.clients("lb-1", now, 5); len(c) != 2 || c[1].Prefix != "203.0.113.0/24" || c[1].Admitted != 20 || c[0].Refused != 2 || c[1].Rate.Admitted != 2 {
 		t.Errorf("clients %+v", c)
 	}
 	if r := h.rate(now.Add(time.Minute), func(seriesKey) bool { return true }); r.Moving() {

@@ -73,6 +73,7 @@ type pictureData struct {
 	Pic    picture
 	F      form
 	Asked  bool
+	Barred bool // the key may not know the rates
 	Now    explained
 	Answer answer
 }
@@ -83,7 +84,7 @@ func (v *visit) balancerPicture() error {
 		return err
 	}
 	q := v.r.URL.Query()
-	d := pictureData{balancerData: bd, F: defaults("source", q.Get("source"), "port", q.Get("port"), "protocol", cmp.Or(q.Get("protocol"), "TCP"))}
+	d := pictureData{balancerData: bd, Barred: v.who().Scoped(), F: defaults("source", q.Get("source"), "port", q.Get("port"), "protocol", cmp.Or(q.Get("protocol"), "TCP"))}
 	if d.F.V("port") == "" && len(d.Listeners) > 0 {
 		d.F.Values.Set("port", strconv.Itoa(d.Listeners[0].Port))
 	}

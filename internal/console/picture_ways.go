@@ -200,6 +200,22 @@ func (r rate) said() string {
 	return fmt.Sprintf("%s allowed, %s refused", perSecond(r.Admitted), perSecond(r.Refused))
 }
 
+// said is a way's traffic, for who may know it.
+func (w *ways) said(r rate) string {
+	if w.data.Barred {
+		return "rates not shown"
+	}
+	return r.said()
+}
+
+// admits is what passes on a way, for who may know it.
+func (w *ways) admits(r rate) string {
+	if w.data.Barred {
+		return "rates not shown"
+	}
+	return perSecond(r.Admitted) + " allowed"
+}
+
 // class is how a way looks that nobody asked about: by the health of where it
 // leads, and moving while something passes.
 func (w *ways) class(health string, moving bool) string {
@@ -223,7 +239,7 @@ func (w *ways) connect(p *picture, clients []rate) {
 		} else if r.Refused > r.Admitted {
 			class += " refused"
 		}
-		p.Edges = append(p.Edges, edge{curve(c.X+c.W, c.Mid(), g.X, g.Mid()), class, verdicts + "&gate=clb", fmt.Sprintf("From %s to gate 1: %s", c.Title, r.said())})
+		p.Edges = append(p.Edges, edge{curve(c.X+c.W, c.Mid(), g.X, g.Mid()), class, verdicts + "&gate=clb", fmt.Sprintf("From %s to gate 1: %s", c.Title, w.said(r))})
 		p.label(c.X+c.W+8, c.Mid()-7, false, r.Admitted, r.Refused)
 	}
 	for i, l := range p.Listeners {
@@ -234,7 +250,7 @@ func (w *ways) connect(p *picture, clients []rate) {
 		if passed {
 			class = "lit lit-ok"
 		}
-		p.Edges = append(p.Edges, edge{curve(g.X+g.W, g.Mid(), l.X, l.Mid()), class, l.Href, fmt.Sprintf("From gate 1 to %s: %s allowed; targets %s", l.Title, perSecond(r.Admitted), healthWord(node.health()))})
+		p.Edges = append(p.Edges, edge{curve(g.X+g.W, g.Mid(), l.X, l.Mid()), class, l.Href, fmt.Sprintf("From gate 1 to %s: %s; targets %s", l.Title, w.admits(r), healthWord(node.health()))})
 		p.label(l.X-8, l.Mid()-7, true, r.Admitted, 0)
 		w.connectListener(p, node, l, passed, verdicts)
 	}
@@ -245,7 +261,7 @@ func (w *ways) connect(p *picture, clients []rate) {
 		if d.Asked && g2.Class == "lit-ok" && w.served(node) {
 			class = "lit lit-ok"
 		}
-		p.Edges = append(p.Edges, edge{curve(g2.X+g2.W, g2.Mid(), t.X, t.Mid()), class, t.Href, fmt.Sprintf("From gate 2 to %s: %s allowed; %s", t.Title, perSecond(r.Admitted), healthWord(node.all[0].Health))})
+		p.Edges = append(p.Edges, edge{curve(g2.X+g2.W, g2.Mid(), t.X, t.Mid()), class, t.Href, fmt.Sprintf("From gate 2 to %s: %s; %s", t.Title, w.admits(r), healthWord(node.all[0].Health))})
 		p.label(g2.X-8, g2.Mid()-9, true, 0, r.Refused)
 		p.label(t.X-8, t.Mid()-7, true, r.Admitted, 0)
 	}
@@ -264,7 +280,7 @@ func (w *ways) connectListener(p *picture, node listenerNode, l box, passed bool
 			health.add(one.Health)
 		}
 		class := w.class(health.Word(), r.Moving())
-		said := fmt.Sprintf("From %s to gate 2 of %s: %s; %s", l.Title, p.Targets[j].Title, r.said(), healthWord(health.Word()))
+		said := fmt.Sprintf("From %s to gate 2 of %s: %s; %s", l.Title, p.Targets[j].Title, w.said(r), healthWord(health.Word()))
 		if passed && g2.Class != "" {
 			class = "skipped"
 			if w.served(t) {

@@ -43,6 +43,7 @@ type rulePageData struct {
 	Rows    []ruleRow
 	Bound   binding
 	Traffic traffic
+	Barred  bool   // the key may not know the hits
 	Moved   string // the button that was pressed, which keeps the focus
 	F       form
 }
@@ -58,7 +59,7 @@ func (v *visit) showRules(f form, marks map[string]string) error {
 	if err != nil {
 		return err
 	}
-	counters, err := v.counters(g.SecurityGroupId)
+	counters, barred, err := v.counters(g.SecurityGroupId)
 	if err != nil {
 		return err
 	}
@@ -67,7 +68,7 @@ func (v *visit) showRules(f form, marks map[string]string) error {
 		return err
 	}
 	dir := v.dir()
-	d := rulePageData{G: g, Dir: dir, Version: set.Version, Seen: idsOf(set.list(dir)), Bound: bound, Moved: v.r.URL.Query().Get("moved"), F: f}
+	d := rulePageData{G: g, Dir: dir, Version: set.Version, Seen: idsOf(set.list(dir)), Bound: bound, Barred: barred, Moved: v.r.URL.Query().Get("moved"), F: f}
 	for i, r := range set.list(dir) {
 		d.Rows = append(d.Rows, ruleRow{N: i + 1, R: r, L: lineOf(r), Sees: bound.sees(dir, r), Hits: counters[dir+"/"+r.PolicyId],
 			Mark: marks[r.PolicyId], First: i == 0, Last: i == len(set.list(dir))-1, Ticked: f.Has("rule", r.PolicyId)})
@@ -462,6 +463,9 @@ func reorder(ids []string, f form) ([]string, error) {
 
 // Since says from when hits are counted.
 func (d rulePageData) Since() string {
+	if d.Barred {
+		return "Hits are counted over all projects and not shown to a key with projects."
+	}
 	earliest := ""
 	for _, r := range d.Rows {
 		if b := r.Hits.Baseline; b != "" && (earliest == "" || b < earliest) {

@@ -110,6 +110,8 @@ type status struct {
 	Nodes    []node
 	Targets  []targetStatus
 	Summary  *summary
+
+	Barred bool `json:"-"` // the key may not know
 }
 
 type summary struct {

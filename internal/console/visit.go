@@ -60,7 +60,7 @@ func (c *Console) open(method, path string, h handler) {
 // login's token in them.
 func (c *Console) guarded(method, path string, h handler) {
 	c.open(method, path, func(v *visit) error {
-		v.session = c.sessions.find(v.r, c.Keys, path != "live")
+		v.session = c.sessions.find(v.r, c.Keys, path != "live" && !v.refreshes())
 		switch {
 		case v.session == nil:
 			return v.askLogin()
@@ -113,18 +113,39 @@ type screen struct {
 	D                                        any
 }
 
+// here is the address of the page that is shown. A form that its page alone
+// shows, refused, leaves the browser at an address that takes forms only.
+func (v *visit) here() string {
+	if v.posted() {
+		for _, end := range []string{"/rules/delete", "/rules/order", "/associations/remove", "/security/order"} {
+			base, found := strings.CutSuffix(v.r.URL.Path, end)
+			if !found {
+				continue
+			}
+			if own := end[:strings.LastIndexByte(end, '/')]; own != "/rules" {
+				base += own
+			}
+			return strings.TrimSuffix(base+"?"+query("dir", v.r.PostFormValue("dir"), "kind", v.r.FormValue("kind")), "?")
+		}
+	}
+	return v.r.URL.RequestURI()
+}
+
 // show renders a page.
 func (v *visit) show(status int, page, nav, title string, data any) error {
-	s := screen{Title: title, Nav: nav, Region: v.Region, Theme: v.theme(), Here: v.r.URL.RequestURI(), Version: v.static.version, D: data}
+	s := screen{Title: title, Nav: nav, Region: v.Region, Theme: v.theme(), Here: v.here(), Version: v.static.version, D: data}
 	if v.session != nil {
 		s.User, s.CSRF, s.LoggedIn, s.Who = v.session.secretID, v.session.csrf, true, v.who()
-		if !v.posted() {
+		if !v.posted() && !v.refreshes() {
 			s.Notice = v.session.takeNotice()
 		}
 	}
 	var b bytes.Buffer
 	if err := v.pages.ExecuteTemplate(&b, page, s); err != nil {
 		return fmt.Errorf("page %s: %w", page, err)
+	}
+	if v.refreshes() && status == http.StatusUnprocessableEntity {
+		status = http.StatusOK // the fault is the typed address's; what is live on the page is well
 	}
 	v.w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	v.w.WriteHeader(status)
@@ -145,6 +166,14 @@ func (v *visit) to(path, notice string) error {
 	http.Redirect(v.w, v.r, Root+path, http.StatusSeeOther)
 	return nil
 }
+
+// refreshHeader is set by the script when a page that is open asks for itself
+// again to stay live. Nobody did that, so it is no use of the login.
+const refreshHeader = "Sallyport-Refresh"
+
+// refreshes reports whether the script asks for the page, and nobody reads it
+// as a whole.
+func (v *visit) refreshes() bool { return !v.posted() && v.r.Header.Get(refreshHeader) != "" }
 
 // dialogHeader is set by the script when it sends the form of a dialog, to keep
 // the dialog open when the form is refused.

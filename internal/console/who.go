@@ -27,6 +27,14 @@ type who struct {
 // Scoped reports whether the key is for some projects only.
 func (w who) Scoped() bool { return len(w.Projects) > 0 }
 
+// scope tells keys apart that may see different things.
+func (w who) scope() string {
+	if w.Role == "" {
+		return w.KeyId // not known: like nobody else
+	}
+	return w.Role + " " + strings.Join(w.Projects, ",")
+}
+
 // Text says in a word or two what the key may do.
 func (w who) Text() string {
 	text := w.Role

@@ -233,16 +233,20 @@ function orderable(list) {
   });
 }
 
-// What the page says about its connection.
+// What the page says about its connection; standing is what holds until it is
+// loaded again.
+let standing = "";
+
 function tell(text) {
   const line = document.getElementById("connection");
-  if (line.textContent !== text) line.textContent = text;
+  if (line.textContent !== (text || standing)) line.textContent = text || standing;
 }
 
 const lost = "The server does not answer. What you see may be old; trying again.";
 const slow = "The server is slow to answer. What you see may be old; trying again.";
 const patience = 12000; // ms; a stream that lives says something more often
 const crowded = "This login has too many live pages open, so this one does not update by itself. Close some, or load it again.";
+const stuck = "What this page shows was deleted, or your key may not see it any more: it does not update by itself. Load it again.";
 const gone = "Your login has expired. Load the page to log in again; what you typed stays here until you do.";
 
 // listen keeps a stream of events and says when it is lost.
@@ -294,23 +298,27 @@ function listen(address, events) {
 
 // Live parts: when a topic changes, the page is asked for again and the parts
 // that show it are replaced, except where somebody is.
+const quietly = { "Sallyport-Refresh": "1" }; // the page asks, nobody uses the login
+const pace = 5000; // ms from one refresh to the next
+const page = document.documentElement.dataset.page || location.href; // after a refused form, the page that it stood on
 let busy = false;
 let waiting = new Set();
 
 async function refresh(topic) {
   waiting.add(topic);
-  if (busy || document.hidden) return; // seen to when the page is looked at again
+  if (busy || standing || document.hidden) return; // seen to when the page is looked at again
   busy = true;
   const topics = waiting;
   waiting = new Set();
   try {
-    const answer = await fetch(location.href, { signal: AbortSignal.timeout(patience) });
+    const answer = await fetch(page, { signal: AbortSignal.timeout(patience), headers: quietly });
     if (answer.status === 401) { tell(gone); return; }
-    if (!answer.ok) return;
-    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    if (answer.status >= 500) throw new Error("the server fails");
+    if (!answer.ok) { standing = stuck; tell(""); return; }
+    const text = new DOMParser().parseFromString(await answer.text(), "text/html");
     tell("");
     for (const part of document.querySelectorAll("[data-live]")) {
-      const fresh = page.getElementById(part.id);
+      const fresh = text.getElementById(part.id);
       const concerned = part.dataset.topics.split(",").some((name) => topics.has(name));
       if (!fresh || !concerned || part.contains(document.activeElement) || part.innerHTML === fresh.innerHTML) continue;
       const scrolled = part.querySelector(".scroll");
@@ -324,7 +332,7 @@ async function refresh(topic) {
     tell(slow);
     for (const name of topics) waiting.add(name);
   } finally {
-    setTimeout(() => { busy = false; if (waiting.size) refresh([...waiting][0]); }, 1500);
+    setTimeout(() => { busy = false; if (waiting.size) refresh([...waiting][0]); }, pace);
   }
 }
 
@@ -379,8 +387,8 @@ function stream() {
     },
     again: async () => { // what came meanwhile
       try {
-        const page = new DOMParser().parseFromString(await (await fetch(location.href)).text(), "text/html");
-        const fresh = page.querySelector("[data-stream]");
+        const text = new DOMParser().parseFromString(await (await fetch(page, { headers: quietly })).text(), "text/html");
+        const fresh = text.querySelector("[data-stream]");
         if (fresh) body.replaceChildren(...fresh.children);
       } catch { tell(lost); }
     },
