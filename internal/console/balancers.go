@@ -63,8 +63,9 @@ func (s *summary) tallies() map[string]tally {
 }
 
 type balancerRow struct {
-	B balancer
-	T tally
+	B   balancer
+	T   tally
+	EIP string
 }
 
 type balancerListData struct {
@@ -91,10 +92,14 @@ func (v *visit) balancerList() error {
 	if err != nil {
 		return err
 	}
+	eips, err := v.eipsOf(all)
+	if err != nil {
+		return err
+	}
 	tallies := s.Summary.tallies()
 	d := balancerListData{P: v.pager("clb", search, offset, len(all), total)}
 	for _, b := range all {
-		d.Rows = append(d.Rows, balancerRow{b, s.tallyOf(b, tallies)})
+		d.Rows = append(d.Rows, balancerRow{b, s.tallyOf(b, tallies), eips[b.LoadBalancerId].AddressIp})
 	}
 	return v.show(200, "clb-list", "clb", "Load balancers", d)
 }
@@ -102,41 +107,7 @@ func (v *visit) balancerList() error {
 type balancerFormData struct {
 	F     form
 	B     balancer
-	VPCs  []choice
 	Stamp string // of what is edited
-}
-
-func (v *visit) vpcs() ([]choice, error) {
-	var out struct {
-		VpcSet []struct{ VpcId, VpcName, CidrBlock string }
-	}
-	err := v.do(vpcVersion, "DescribeVpcs", m{"Limit": "100"}, &out)
-	var all []choice
-	for _, n := range out.VpcSet {
-		all = append(all, choice{n.VpcId, n.VpcName, n.CidrBlock})
-	}
-	return all, err
-}
-
-func (v *visit) newBalancer() error {
-	d := balancerFormData{F: v.initial()}
-	var err error
-	if d.VPCs, err = v.vpcs(); err != nil {
-		return err
-	}
-	if v.posted() {
-		d.F = v.typed()
-		var out struct{ LoadBalancerIds []string }
-		err := v.do(clbVersion, "CreateLoadBalancer", m{"LoadBalancerType": "OPEN", "LoadBalancerName": d.F.V("LoadBalancerName"),
-			"VpcId": d.F.V("VpcId"), "Vip": d.F.V("Vip")}, &out)
-		if err == nil && len(out.LoadBalancerIds) == 1 {
-			return v.to("clb/"+out.LoadBalancerIds[0]+"/listeners", "Created. No security group is bound, so every client is allowed at gate 1. Add a listener next.")
-		}
-		if d.F, err = d.F.refused(err); err != nil {
-			return err
-		}
-	}
-	return v.show(d.F.status(), "clb-new", "clb", "Create a load balancer", d)
 }
 
 func (v *visit) editBalancer() error {
@@ -185,6 +156,7 @@ func (v *visit) deleteBalancer() error {
 
 type balancerData struct {
 	B         balancer
+	EIP       eip
 	Groups    []group
 	Listeners []listener
 	T         tally
@@ -220,6 +192,11 @@ func (v *visit) balancerBasic() error {
 	if err != nil {
 		return err
 	}
+	eips, err := v.eipsOf([]balancer{d.B})
+	if err != nil {
+		return err
+	}
+	d.EIP = eips[d.B.LoadBalancerId]
 	if d.Traffic, err = v.balancerTraffic("clb/"+d.B.LoadBalancerId, d.B.LoadBalancerId); err != nil {
 		return err
 	}

@@ -219,7 +219,7 @@ func TestDialogs(t *testing.T) {
 	for path, buttons := range map[string][]string{
 		"sg": {"Create", "Edit", "Clone", "Delete"}, "sg/" + w.edge: {"Add a rule", "One-click open", "Import", "Insert above"},
 		"clb/" + w.balancer + "/listeners": {"Create a listener", "Add a rule", "Bind targets", "Health check", "Weight and port", "Unbind"},
-		"clb/" + w.balancer + "/security":  {"Bind"}, "cvm": {"Create"},
+		"clb/" + w.balancer + "/security":  {"Bind"}, "cvm": {"Create"}, "clb": {"Create"},
 	} {
 		for _, button := range buttons {
 			where := w.title(path) + ": " + button

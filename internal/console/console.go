@@ -141,6 +141,8 @@ func (c *Console) balancerRoutes() {
 	c.both("clb/new", (*visit).newBalancer)
 	c.both("clb/{id}/edit", (*visit).editBalancer)
 	c.both("clb/{id}/delete", (*visit).deleteBalancer)
+	c.both("clb/{id}/eip", (*visit).bindEIP)
+	c.both("clb/{id}/eip/unbind", (*visit).unbindEIP)
 	c.get("clb/{id}", (*visit).balancerBasic)
 	c.get("clb/{id}/listeners", (*visit).balancerListeners)
 	c.get("clb/{id}/security", (*visit).balancerSecurity)

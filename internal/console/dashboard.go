@@ -106,7 +106,7 @@ func (v *visit) dashboard() error {
 		return err
 	}
 	for _, b := range list {
-		d.Balancers = append(d.Balancers, balancerRow{b, s.tallyOf(b, tallies)})
+		d.Balancers = append(d.Balancers, balancerRow{B: b, T: s.tallyOf(b, tallies)})
 	}
 	slices.SortStableFunc(d.Balancers, func(a, b balancerRow) int {
 		return cmp.Or(cmp.Compare(b.T.Dead, a.T.Dead), strings.Compare(a.B.LoadBalancerName, b.B.LoadBalancerName))

@@ -100,6 +100,7 @@ type guardData struct {
 	Groups  []group
 	Preview preview
 	B       balancer
+	EIP     eip
 	I       instance
 	Exposed []string
 	Moved   string // the button that was pressed, which keeps the focus
@@ -120,6 +121,11 @@ func (v *visit) showBalancerSecurity(f form) error {
 	if d.Exposed, err = v.exposed(b.LoadBalancerId); err != nil {
 		return err
 	}
+	eips, err := v.eipsOf([]balancer{b})
+	if err != nil {
+		return err
+	}
+	d.EIP = eips[b.LoadBalancerId]
 	d.Was = strings.Join(d.Guard.Bound, ",")
 	return v.show(f.status(), "clb-security", "clb", b.LoadBalancerName+": security group", d)
 }

@@ -39,8 +39,33 @@ func (s policySet) list(dir string) []policyRule {
 type balancer struct {
 	LoadBalancerId, LoadBalancerName, LoadBalancerType string
 	LoadBalancerVips, SecureGroups, AttributeFlags     []string
-	VpcId, CreateTime                                  string
+	VpcId, SubnetId, CreateTime                        string
 	LoadBalancerPassToTarget                           bool
+	Forward                                            int
+}
+
+// Private reports whether only its own network reaches its VIP.
+func (b balancer) Private() bool { return b.LoadBalancerType == kindPrivate }
+
+// Basic reports whether it stands outside any VPC.
+func (b balancer) Basic() bool { return b.VpcId == "" }
+
+// Classic reports whether it is of the older kind.
+func (b balancer) Classic() bool { return b.Forward == 0 }
+
+// TakesEIP reports whether an EIP can be bound to it.
+func (b balancer) TakesEIP() bool { return b.Private() && !b.Classic() && !b.Basic() }
+
+// Kind is what kind of load balancer it is, in words.
+func (b balancer) Kind() string {
+	kind := "public"
+	if b.Private() {
+		kind = "private"
+	}
+	if b.Classic() {
+		kind += " classic"
+	}
+	return kind
 }
 
 // Protected reports whether deleting it is refused.

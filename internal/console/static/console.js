@@ -35,9 +35,11 @@ async function openDialog(link) {
   focusFirst(dialog);
 }
 
-// focusFirst goes to the field at fault, or else to the first one.
+// focusFirst goes to the field at fault, or else to the first one; of a choice,
+// to what is chosen.
 function focusFirst(dialog) {
-  const first = dialog.querySelector("[aria-invalid]") || dialog.querySelector("input:not([type=hidden]), select, textarea, button:not(.hidden)");
+  let first = dialog.querySelector("[aria-invalid]") || dialog.querySelector("input:not([type=hidden]), select, textarea, button:not(.hidden)");
+  if (first && first.type === "radio") first = [...first.form.elements[first.name]].find((one) => one.checked) || first;
   if (first) first.focus();
 }
 
@@ -150,6 +152,26 @@ function addRow(form) {
   row.querySelector("input").focus();
 }
 
+// kinds shows what the chosen kind of load balancer has, and the chosen VPC's
+// subnets. What is not shown is not sent, and still there when it is shown again.
+function kinds(form) {
+  const vpc = form.elements.VpcId;
+  const show = () => {
+    const isPrivate = form.elements.LoadBalancerType.value === "INTERNAL";
+    for (const part of form.querySelectorAll("[data-private]")) {
+      part.hidden = !isPrivate;
+      part.querySelector("select").disabled = !isPrivate;
+    }
+    for (const group of form.querySelectorAll("[data-of]")) {
+      const here = group.dataset.of === vpc.value;
+      group.hidden = group.disabled = !here;
+      if (!here && group.querySelector("option:checked")) form.elements.SubnetId.value = "";
+    }
+  };
+  form.addEventListener("change", show);
+  show();
+}
+
 // Small helps inside forms; also for what comes later.
 function prepare(part) {
   for (const select of part.querySelectorAll("[data-fills]")) {
@@ -167,6 +189,7 @@ function prepare(part) {
     protocol.addEventListener("change", show);
     show();
   }
+  for (const form of part.querySelectorAll("[data-kind-form]")) kinds(form);
   for (const box of part.querySelectorAll("[data-max-ticks]")) {
     const limit = Number(box.dataset.maxTicks);
     const all = () => [...box.closest("form").querySelectorAll("input[name=sg]")];
