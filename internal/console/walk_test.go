@@ -276,12 +276,17 @@ func TestTroubleIsSaid(t *testing.T) {
 	b.until("the end of the login is not said", `document.querySelector("#connection").innerText.includes("expired")`)
 	b.quiet("the end of a login", "401")
 	b.login()
-	b.visit("clb/" + w.balancer)
-	b.until("the stream is not there", `document.querySelector("#tally") !== null`)
+	b.visit("sg") // which has nothing live
+	b.until("the stream is not there", `document.querySelector(".search") !== null`)
+	b.put(`[name=q]`, "typed")
 	address := d.server.Listener.Addr().String()
 	d.server.Listener.Close()
 	d.server.CloseClientConnections()
 	b.until("the server's end is not said", `document.querySelector("#connection").innerText.includes("does not answer")`)
+	for _, leave := range []string{`document.querySelector(".search button").click()`, `document.querySelector("main a[href*='/sg/sg-']").click()`} {
+		b.do(chromedp.Evaluate[chromedp.Void](`document.querySelector("#connection").textContent = ""; ` + leave + `; undefined`))
+		b.until("that nothing was sent is not said", `document.querySelector("#connection").innerText.includes("does not answer") && document.querySelector("[name=q]").value === "typed"`)
+	}
 	b.quiet("a stopped server", "ERR_")
 	l, err := net.Listen("tcp", address)
 	if err != nil {
@@ -291,6 +296,8 @@ func TestTroubleIsSaid(t *testing.T) {
 	go again.Serve(l)
 	defer again.Close()
 	b.until("the page does not recover", `document.querySelector("#connection").innerText === ""`)
+	b.do(chromedp.Evaluate[chromedp.Void](`document.querySelector(".search button").click(); undefined`))
+	b.until("the form is not sent", `location.search.includes("q=typed")`)
 	b.quiet("a server that is back", "ERR_")
 }
 

@@ -18,7 +18,7 @@ async function openDialog(link) {
     card = answer.ok && page.querySelector("main .dialog");
   } catch { /* the page itself is the fallback */ }
   if (!card) {
-    location.href = link.href;
+    if (await knock(missed)) location.href = link.href;
     return;
   }
   const dialog = document.createElement("dialog");
@@ -71,9 +71,50 @@ document.addEventListener("click", (event) => {
 document.addEventListener("submit", (event) => {
   const form = event.target;
   const dialog = form.closest("dialog");
-  if (!dialog || form.method !== "post" || form.dataset.plain) return;
+  if (form.dataset.plain) {
+    delete form.dataset.plain;
+    return;
+  }
   event.preventDefault();
-  if (!document.documentElement.dataset.sending) sendDialog(dialog, form, event.submitter);
+  if (document.documentElement.dataset.sending) return;
+  if (dialog && form.method === "post") sendDialog(dialog, form, event.submitter);
+  else sendPlain(form, event.submitter);
+});
+
+// sendPlain sends any other form, if the server is there to take it.
+async function sendPlain(form, submitter) {
+  document.documentElement.dataset.sending = "1";
+  const there = await knock(unsent);
+  delete document.documentElement.dataset.sending;
+  if (!there) return;
+  form.dataset.plain = "1";
+  form.requestSubmit(submitter);
+}
+
+// knock asks whether the server is there, before the browser leaves a page that
+// it could not come back to.
+let away = false; // when last asked
+const door = document.currentScript.src;
+
+async function knock(otherwise) {
+  try {
+    await fetch(door, { method: "HEAD", cache: "no-store", signal: AbortSignal.timeout(patience) });
+    if (away) tell("");
+    away = false;
+  } catch {
+    away = true;
+    tell(otherwise);
+  }
+  return !away;
+}
+
+// A link that leads to a server that is away leaves the page as it is.
+document.addEventListener("click", async (event) => {
+  const link = event.target.closest("a[href]");
+  if (!away || !link || event.defaultPrevented || event.button !== 0 || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  if (link.getAttribute("href").startsWith("#")) return;
+  event.preventDefault();
+  if (await knock(missed)) location.href = link.getAttribute("href");
 });
 
 async function sendDialog(dialog, form, submitter) {
@@ -266,6 +307,8 @@ function tell(text) {
 }
 
 const lost = "The server does not answer. What you see may be old; trying again.";
+const missed = "The server does not answer, so this page stays. Try again in a moment.";
+const unsent = "The server does not answer. Nothing was sent; what you typed is still here. Try again in a moment.";
 const slow = "The server is slow to answer. What you see may be old; trying again.";
 const patience = 12000; // ms; a stream that lives says something more often
 const crowded = "This login has too many live pages open, so this one does not update by itself. Close some, or load it again.";
@@ -286,6 +329,7 @@ function listen(address, events) {
     source.addEventListener("hello", () => {
       if (failures > 0) events.again();
       failures = 0;
+      away = false;
       tell("");
     });
     source.addEventListener("expired", () => { source.close(); ended = true; tell(gone); });
@@ -300,7 +344,7 @@ function listen(address, events) {
         const answer = await fetch(root + "live?topics=", { method: "HEAD" });
         if (answer.status === 401) { ended = true; tell(gone); return; }
         if (answer.status === 429) { tell(crowded); failures = Math.max(failures, 4); }
-      } catch { tell(lost); }
+      } catch { away = true; tell(lost); }
       setTimeout(() => { if (!document.hidden) open(); }, Math.min(15000, 500 * 2 ** failures));
     };
   };
@@ -363,7 +407,11 @@ document.addEventListener("visibilitychange", () => { if (!document.hidden && wa
 
 function live() {
   const parts = [...document.querySelectorAll("[data-live]")];
-  if (!parts.length) return;
+  if (!parts.length) {
+    const alone = document.querySelector(".frame.alone, [data-stream]"); // logged out, or with a stream of its own
+    if (!alone) listen(root + "live?topics=idle", { again() {} }); // says when the server or the login goes
+    return;
+  }
   const topics = [...new Set(parts.flatMap((part) => part.dataset.topics.split(",")))];
   const group = (parts.find((part) => part.dataset.group) || { dataset: {} }).dataset.group || "";
   listen(root + "live?" + new URLSearchParams({ topics: topics.join(","), group }), {
