@@ -100,6 +100,10 @@ func TestKeyCommands(t *testing.T) {
 	}{
 		{"key create", 2, "--role"},
 		{"key create --role king", 1, "king"},
+		{"key create --role operator --project=", 2, "--project"}, // not a key for all
+		{"key create --role operator --project=7,", 2, "--project"},
+		{"key create --role operator --project=7 --project=", 2, "--project"},
+		{"key create --role operator --project=web", 1, "Projects.0"},
 		{"key rotate", 2, "usage"},
 		{"key rotate AKIDNONE", 1, "AKIDNONE"},
 		{"key rotate X --overlap 1ms", 2, "whole seconds"},

@@ -56,13 +56,20 @@ func newKeyCreateCommand() *cobra.Command {
 	conn := connects(cmd)
 	name := cmd.Flags().String("name", "", "what the key is for")
 	role := cmd.Flags().String("role", "", "admin, operator or auditor")
-	projects := cmd.Flags().StringSlice("project", nil, "project that the key is for; may be repeated (default: all)")
+	projects := cmd.Flags().StringArray("project", nil, "project that the key is for; may be repeated (default: all)")
 	asJSON := cmd.Flags().Bool("json", false, "print JSON")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *role == "" {
 			return usageError{errors.New("key create needs --role admin, operator or auditor")}
 		}
-		in := map[string]any{"Name": *name, "Role": *role, "Projects": *projects}
+		in := map[string]any{"Name": *name, "Role": *role}
+		if len(*projects) > 0 {
+			scope, err := projectsOf(*projects)
+			if err != nil {
+				return usageError{err}
+			}
+			in["Projects"] = scope
+		}
 		var made newKey
 		if err := conn.ours(cmd.Context(), "CreateAccessKey", in, &made); err != nil {
 			return err
@@ -70,6 +77,22 @@ func newKeyCreateCommand() *cobra.Command {
 		return made.show(cmd, *asJSON)
 	}
 	return cmd
+}
+
+// projectsOf are the projects that flags name, each one or several with commas
+// between them. An empty one is an error: a variable that is not set must not
+// make a key for all projects.
+func projectsOf(flags []string) ([]string, error) {
+	var all []string
+	for _, text := range flags {
+		for _, project := range strings.Split(text, ",") {
+			if project = strings.TrimSpace(project); project == "" {
+				return nil, fmt.Errorf("--project %q names no project; give its number, or leave --project out for a key for all", text)
+			}
+			all = append(all, project)
+		}
+	}
+	return all, nil
 }
 
 // ours runs an action of our own service.

@@ -65,7 +65,6 @@ func accesses() map[string]access {
 			DescribeSecurityGroups DescribeSecurityGroupPolicies DescribeSecurityGroupAssociationStatistics SearchSecurityGroups
 			DescribeSecurityGroupExpandedPolicies DescribeSecurityGroupReferences DescribeSecurityGroupLimits DescribeTemplateLimits
 			DescribeAssistantCidr DescribeUsedIpAddress DescribeVpcPrivateIpAddresses DescribeNetworkInterfaces
-			DescribeAddressTemplates DescribeAddressTemplateGroups DescribeServiceTemplates DescribeServiceTemplateGroups
 			DescribeVpcs DescribeSubnets DescribeRouteTables DescribeInstances DescribeResourceTagsByResourceIds
 			DescribeInstancesStatus DescribeInstancesAttributes DescribeImages DescribeZones DescribeRegions
 			DescribeInstanceTypeConfigs DescribeZoneInstanceConfigInfos DescribeKeyPairs
@@ -73,6 +72,7 @@ func accesses() map[string]access {
 			DescribeLBListeners DescribeLoadBalancersDetail DescribeLoadBalancerOverview DescribeQuota DescribeResources DescribeRewrite`},
 		{toRead, false, `DescribeVerdicts DescribeRuleCounters DescribeHosts DescribeSeries DescribeConfiguration DescribeEffectiveRules ExplainPath CheckAssistantCidr
 			DescribeAddresses DescribeAddressQuota DescribeBandwidthPackages DescribeTaskResult
+			DescribeAddressTemplates DescribeAddressTemplateGroups DescribeServiceTemplates DescribeServiceTemplateGroups
 			DescribeTargetGroups DescribeTargetGroupList DescribeTargetGroupInstances`},
 		{toWrite, true, `CreateLoadBalancer ModifyLoadBalancerAttributes DeleteLoadBalancer SetLoadBalancerSecurityGroups SetSecurityGroupForLoadbalancers
 			CreateListener ModifyListener DeleteListener DeleteLoadBalancerListeners

@@ -13,16 +13,17 @@ import (
 
 // narrowed is the part of a state that a scoped key sees: the groups, load
 // balancers with their listeners, and instances with their nodes of its projects,
-// and the VPCs, subnets and gateways, which are everybody's. Objects are shared with st; what they
-// refer to may be missing.
+// the templates that rules of those groups name, and the VPCs, subnets and gateways, which are
+// everybody's. Objects are shared with st; what they refer to may be missing.
 func narrowed(st *lb.State, k *lb.AccessKey) *lb.State {
-	n := &lb.State{Revision: st.Revision, VPCs: st.VPCs, Subnets: st.Subnets, Templates: st.Templates,
+	n := &lb.State{Revision: st.Revision, VPCs: st.VPCs, Subnets: st.Subnets, Templates: map[lb.TemplateID]*lb.Template{},
 		Groups: map[lb.GroupID]*lb.SecurityGroup{}, Instances: map[lb.InstanceID]*lb.Instance{},
 		Balancers: map[lb.BalancerID]*lb.LoadBalancer{}, Listeners: map[lb.ListenerID]*lb.Listener{}, Nodes: map[lb.NodeID]*lb.Node{}}
 	keepScoped(n.Groups, st.Groups, st, k)
 	keepScoped(n.Instances, st.Instances, st, k)
 	keepScoped(n.Balancers, st.Balancers, st, k)
 	keepScoped(n.Listeners, st.Listeners, st, k)
+	keepTemplates(n, st)
 	for id, node := range st.Nodes {
 		if node.Role == lb.RoleGateway || n.Instances[node.Instance] != nil {
 			n.Nodes[id] = node
@@ -35,6 +36,28 @@ func keepScoped[K comparable, V any](into, from map[K]*V, st *lb.State, k *lb.Ac
 	for id, v := range from {
 		if project, ok := projectOfObject(st, v); ok && k.InScope(project) {
 			into[id] = v
+		}
+	}
+}
+
+// keepTemplates adds to n the templates of st that its groups' rules stand for.
+func keepTemplates(n, st *lb.State) {
+	for _, g := range n.Groups {
+		for _, rules := range [...][]lb.PolicyRule{g.Ingress, g.Egress} {
+			for _, r := range rules {
+				for _, id := range [...]lb.TemplateID{r.PeerTemplate, r.Service} {
+					t := st.Templates[id]
+					if t == nil || n.Templates[id] != nil {
+						continue
+					}
+					n.Templates[id] = t
+					for _, part := range t.Templates {
+						if list := st.Templates[part]; list != nil {
+							n.Templates[part] = list
+						}
+					}
+				}
+			}
 		}
 	}
 }
@@ -62,7 +85,8 @@ func projectOfObject(st *lb.State, object any) (string, bool) {
 func projectOfInstance(i *lb.Instance) int64 { return echoed(i.Echo, "Placement.ProjectId", int64(0)) }
 
 // stored finds what the store calls a kind and an id; nil when there is none,
-// or when its kind belongs to no project.
+// or when its kind is nothing that a write of a scoped key may touch or newly
+// name.
 func stored(st *lb.State, kind, id string) any {
 	found := func(v any) any {
 		if reflect.ValueOf(v).IsNil() {
@@ -79,6 +103,10 @@ func stored(st *lb.State, kind, id string) any {
 		return found(st.Listeners[lb.ListenerID(id)])
 	case "instance":
 		return found(st.Instances[lb.InstanceID(id)])
+	case "template":
+		return found(st.Templates[lb.TemplateID(id)])
+	case "target group":
+		return found(st.TargetGroups[lb.TargetGroupID(id)])
 	}
 	return nil
 }
@@ -96,37 +124,34 @@ func (c *Call) checkScope(tx *store.Tx) error {
 		if was == nil && is == nil {
 			return c.outOfScope(t.Kind+" "+t.ID, "which belongs to no project")
 		}
-		for _, side := range []struct {
-			st     *lb.State
-			object any
-		}{{before, was}, {after, is}} {
-			if side.object == nil {
-				continue
-			}
-			if project, ok := projectOfObject(side.st, side.object); !ok || !c.Key.InScope(project) {
-				return c.outOfScope(t.Kind+" "+t.ID, "which is in project "+project)
-			}
+		if was != nil && !c.inScope(before, was) {
+			return c.outOfScope(t.Kind+" "+t.ID, "which is outside of it")
 		}
 		if is == nil {
 			continue
 		}
-		known := map[string]bool{}
+		if project, ok := projectOfObject(after, is); !ok || !c.Key.InScope(project) {
+			return c.outOfScope(t.Kind+" "+t.ID, "which would be in project "+project)
+		}
+		known := map[objectName]bool{}
 		if was != nil {
 			for _, ref := range namesIn(was) {
-				known[ref.kind+ref.id] = true
+				known[ref] = true
 			}
 		}
 		for _, ref := range namesIn(is) {
 			other := stored(after, ref.kind, ref.id)
-			if other == nil || known[ref.kind+ref.id] {
-				continue
-			}
-			if project, ok := projectOfObject(after, other); !ok || !c.Key.InScope(project) {
-				return c.outOfScope(ref.kind+" "+ref.id, "which is in project "+project)
+			if other != nil && !known[ref] && !c.inScope(after, other) {
+				return c.outOfScope(ref.kind+" "+ref.id, "which is outside of it")
 			}
 		}
 	}
 	return nil
+}
+
+func (c *Call) inScope(st *lb.State, object any) bool {
+	project, ok := projectOfObject(st, object)
+	return ok && c.Key.InScope(project)
 }
 
 func (c *Call) outOfScope(object, why string) error {
@@ -154,6 +179,12 @@ func namesIn(v any) []objectName {
 			return
 		case lb.InstanceID:
 			all = append(all, objectName{"instance", string(id)})
+			return
+		case lb.TemplateID:
+			all = append(all, objectName{"template", string(id)})
+			return
+		case lb.TargetGroupID:
+			all = append(all, objectName{"target group", string(id)})
 			return
 		}
 		switch v.Kind() {

@@ -4,7 +4,6 @@ package cloudapi
 
 import (
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -277,23 +276,27 @@ func foreign(st *lb.State) string {
 	return string(text)
 }
 
-// Ways across projects that a change could take, with the word of the refusal.
+// Ways across projects that a change could take, with code and words of the
+// refusal. Objects of project 8 that one of project 7 names are known to be
+// there, others are not.
 func TestScopeRefusals(t *testing.T) {
-	for _, tc := range []struct{ action, params, want string }{
-		{"CreateSecurityGroup", `{"GroupName":"g","GroupDescription":"d"}`, "in project 0"},
-		{"CreateSecurityGroup", `{"GroupName":"g","GroupDescription":"d","ProjectId":"8"}`, "in project 8"},
-		{"CreateSecurityGroup", `{"GroupName":"g","GroupDescription":"d","ProjectId":"7"}`, ""},
-		{"ModifySecurityGroupAttribute", `{"SecurityGroupId":"sg-foreign0","GroupName":"n"}`, "group sg-foreign0, which is in project 8"},
-		{"ModifySecurityGroupAttribute", `{"SecurityGroupId":"sg-ours0000","GroupName":"n"}`, ""},
-		{"AssociateSecurityGroups", `{"InstanceIds":["ins-ours0000"],"SecurityGroupIds":["sg-third000"]}`, "group sg-third000, which is in project 8"},
-		{"SetLoadBalancerSecurityGroups", `{"LoadBalancerId":"lb-ours0000","SecurityGroups":["sg-foreign0","sg-ours0000"]}`, ""}, // it was bound before
-		{"RegisterTargets", `{"LoadBalancerId":"lb-foreign0","ListenerId":"lbl-foreign0","Targets":[{"InstanceId":"ins-ours0000","Port":99}]}`, "listener lbl-foreign0"},
-		{"CreateVpc", `{"VpcName":"v","CidrBlock":"10.9.0.0/16"}`, "about the whole region"},
+	for _, tc := range []struct{ action, params, code, want string }{
+		{"CreateSecurityGroup", `{"GroupName":"g","GroupDescription":"d"}`, codeUnauthorized, "in project 0"},
+		{"CreateSecurityGroup", `{"GroupName":"g","GroupDescription":"d","ProjectId":"8"}`, codeUnauthorized, "in project 8"},
+		{"CreateSecurityGroup", `{"GroupName":"g","GroupDescription":"d","ProjectId":"7"}`, "", ""},
+		{"ModifySecurityGroupAttribute", `{"SecurityGroupId":"sg-foreign0","GroupName":"n"}`, codeUnauthorized, "group sg-foreign0, which is outside"},
+		{"ModifySecurityGroupAttribute", `{"SecurityGroupId":"sg-ours0000","GroupName":"n"}`, "", ""},
+		{"AssociateSecurityGroups", `{"InstanceIds":["ins-ours0000"],"SecurityGroupIds":["sg-third000"]}`, "InvalidSecurityGroupId.NotFound", "no security group sg-third000"},
+		{"SetLoadBalancerSecurityGroups", `{"LoadBalancerId":"lb-ours0000","SecurityGroups":["sg-foreign0","sg-ours0000"]}`, "", ""}, // it was bound before
+		{"RegisterTargets", `{"LoadBalancerId":"lb-foreign0","ListenerId":"lbl-foreign0","Targets":[{"InstanceId":"ins-ours0000","Port":99}]}`, "InvalidParameter.LBIdNotFound", "lb-foreign0"},
+		{"ModifyInstancesProject", `{"InstanceIds":["ins-ours0000"],"ProjectId":8}`, codeUnauthorized, "would be in project 8"},
+		{"CloneLoadBalancer", `{"LoadBalancerId":"lb-ours0000","LoadBalancerName":"c","ProjectId":7}`, codeUnauthorized, "foreign0, which is outside"},
+		{"CreateVpc", `{"VpcName":"v","CidrBlock":"10.9.0.0/16"}`, codeUnauthorized, "about the whole region"},
 	} {
 		b := twoProjects(t)
 		_, err := b.as(b.addKey(lb.KeyOperator, "7"), tc.action, tc.params)
-		if tc.want == "" && err != nil || tc.want != "" && (code(err) != codeUnauthorized || !strings.Contains(fmt.Sprint(err), tc.want)) {
-			t.Errorf("%s %s: %v, want %q", tc.action, tc.params, err, tc.want)
+		if code(err) != tc.code || tc.code != "" && !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s %s: %v, want %s %q", tc.action, tc.params, err, tc.code, tc.want)
 		}
 	}
 }

@@ -28,6 +28,7 @@ type Call struct {
 	raw       *request
 	ctx       context.Context
 	recorded  bool     // whether the audit log has a line of this call
+	forbidden error    // why projects forbid what the caller is told is not there; nil: they do not
 	made      []string // load balancers created, for the task's answer
 
 	// Of a call that is a part of another one, see applier.
@@ -76,19 +77,12 @@ func (c *Call) Update(fn func(tx *store.Tx) error) error {
 		return fmt.Errorf("%s is declared to %v, and writes", c.Action.Name, right)
 	}
 	_, err := c.Store.Update(c.ctx, func(tx *store.Tx) error {
-		c.made = nil
 		before := *tx.State() // keeps the maps that later changes replace
-		if err := fn(tx); err != nil {
-			return err
-		}
-		if err := c.checkScope(tx); err != nil {
-			return err
-		}
-		if err := c.checkCompiles(tx, &before); err != nil {
+		if err := c.within(tx, fn, func() error { return c.checkCompiles(tx, &before) }); err != nil {
 			return err
 		}
 		if c.Service == serviceCLB {
-			tx.PutTask(store.Task{ID: c.RequestID, LoadBalancerIDs: c.made, Created: c.Now().UTC()})
+			tx.PutTask(c.task(tx))
 		}
 		tx.SetAudit(c.line())
 		return nil

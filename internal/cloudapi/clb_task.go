@@ -4,6 +4,7 @@ package cloudapi
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,7 +35,7 @@ func describeTaskStatus(c *Call, in *describeTaskStatusIn) (*describeTaskStatusO
 	if err != nil {
 		return nil, err
 	}
-	if !ok {
+	if !ok || !c.sees(t) {
 		return nil, refuse(lb.NotFound, "TaskId", "there is no task of this RequestId", "tasks are kept for 24 hours")
 	}
 	out := &describeTaskStatusOut{Status: t.Status, LoadBalancerIds: t.LoadBalancerIDs, Message: t.Message}
@@ -42,6 +43,37 @@ func describeTaskStatus(c *Call, in *describeTaskStatusIn) (*describeTaskStatusO
 		out.Status, out.Message = c.progress(t)
 	}
 	return out, nil
+}
+
+// task is the record of how this call's write ended.
+func (c *Call) task(tx *store.Tx) store.Task {
+	t := store.Task{ID: c.RequestID, LoadBalancerIDs: c.made, Created: c.Now().UTC()}
+	if c.Key != nil {
+		t.Key = c.Key.ID
+	}
+	for _, touched := range tx.Touched() {
+		for _, st := range []*lb.State{tx.Before(), tx.State()} {
+			object := stored(st, touched.Kind, touched.ID)
+			if object == nil {
+				continue
+			}
+			if project, ok := projectOfObject(st, object); ok {
+				t.Projects = append(t.Projects, project)
+			}
+		}
+	}
+	slices.Sort(t.Projects)
+	t.Projects = slices.Compact(t.Projects)
+	return t
+}
+
+// sees reports whether the caller may know of a task: it is the caller's own,
+// or all that it changed is in the key's projects.
+func (c *Call) sees(t store.Task) bool {
+	if !c.narrow() || t.Key == c.Key.ID {
+		return true
+	}
+	return len(t.Projects) > 0 && !slices.ContainsFunc(t.Projects, func(p string) bool { return !c.Key.InScope(p) })
 }
 
 // The published states of a task.

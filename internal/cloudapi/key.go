@@ -126,6 +126,9 @@ type newKeyOut struct {
 // read again.
 func createAccessKey(c *Call, in *createKeyIn) (*newKeyOut, error) {
 	k := &lb.AccessKey{Name: in.Name, Role: lb.KeyRole(in.Role)}
+	if in.Projects != nil && len(in.Projects) == 0 {
+		return nil, refuse(lb.Invalid, "Projects", "the list is empty, and a key without projects is for all of them", "name the key's projects, or leave Projects out")
+	}
 	for i, text := range in.Projects {
 		id, err := projectID(text)
 		if err != nil || text == "" {

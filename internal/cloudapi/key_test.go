@@ -123,6 +123,8 @@ func TestKeyRefusals(t *testing.T) {
 	k.refusals([]refusal{
 		{"CreateAccessKey", `{"Role":"admin","Projects":["p"]}`, "InvalidParameterValue", "Projects.0"},
 		{"CreateAccessKey", `{"Role":"admin","Projects":[""]}`, "InvalidParameterValue", "Projects.0"},
+		{"CreateAccessKey", `{"Role":"admin","Projects":[]}`, "InvalidParameterValue", "Projects"}, // not a key for all
+		{"CreateAccessKey", `{"Role":"admin","Projects":["7",""]}`, "InvalidParameterValue", "Projects.1"},
 		{"CreateAccessKey", `{"Role":"root"}`, "InvalidParameterValue", "Role"},
 		{"DescribeAccessKeys", `{"Filters":[{"Name":"colour","Values":["x"]}]}`, "InvalidParameterValue.InvalidFilter", "colour"},
 		{"DescribeAccessKeys", `{"Limit":101}`, "InvalidParameterValue", "Limit"},

@@ -277,6 +277,10 @@ func (s *Server) run(ctx context.Context, q *request) (out json.RawMessage, err 
 		err = c.record(nil)
 	case err != nil && asError(err).Code == codeUnauthorized:
 		err = c.refusedWrite(err)
+	case err != nil && c.forbidden != nil:
+		if failed := c.record(asError(c.forbidden)); failed != nil {
+			err = failed
+		}
 	}
 	if err != nil {
 		return nil, a.explain(err)

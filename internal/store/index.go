@@ -25,54 +25,68 @@ type Index struct {
 	located   relation // layer-7 rule → its listener
 	joined    relation // instance → target groups that it is a member of
 	placed    relation // private address → instances that have it
+
+	part *lb.State // when set, only what is in it is answered, see Tx.Try
 }
 
 // Instances are the instances that bind the group, sorted.
-func (x *Index) Instances(g lb.GroupID) []lb.InstanceID { return ids[lb.InstanceID](&x.instances, g) }
+func (x *Index) Instances(g lb.GroupID) []lb.InstanceID {
+	return shown(x, instances, ids[lb.InstanceID](&x.instances, g))
+}
 
 // Balancers are the load balancers that bind the group, sorted.
-func (x *Index) Balancers(g lb.GroupID) []lb.BalancerID { return ids[lb.BalancerID](&x.balancers, g) }
+func (x *Index) Balancers(g lb.GroupID) []lb.BalancerID {
+	return shown(x, balancers, ids[lb.BalancerID](&x.balancers, g))
+}
 
 // Naming are the groups with a rule that names the group, sorted.
-func (x *Index) Naming(g lb.GroupID) []lb.GroupID { return ids[lb.GroupID](&x.naming, g) }
+func (x *Index) Naming(g lb.GroupID) []lb.GroupID {
+	return shown(x, groups, ids[lb.GroupID](&x.naming, g))
+}
 
 // Using are the groups with a rule that names the template itself, sorted.
-func (x *Index) Using(t lb.TemplateID) []lb.GroupID { return ids[lb.GroupID](&x.using, t) }
+func (x *Index) Using(t lb.TemplateID) []lb.GroupID {
+	return shown(x, groups, ids[lb.GroupID](&x.using, t))
+}
 
 // Holding are the groups of templates that hold the template, sorted.
-func (x *Index) Holding(t lb.TemplateID) []lb.TemplateID { return ids[lb.TemplateID](&x.holding, t) }
+func (x *Index) Holding(t lb.TemplateID) []lb.TemplateID {
+	return shown(x, templates, ids[lb.TemplateID](&x.holding, t))
+}
 
 // Listeners are the listeners of the load balancer, sorted.
 func (x *Index) Listeners(b lb.BalancerID) []lb.ListenerID {
-	return ids[lb.ListenerID](&x.listeners, b)
+	return shown(x, listeners, ids[lb.ListenerID](&x.listeners, b))
 }
 
 // Serving are the listeners that have the instance as a target, sorted.
-func (x *Index) Serving(i lb.InstanceID) []lb.ListenerID { return ids[lb.ListenerID](&x.serving, i) }
+func (x *Index) Serving(i lb.InstanceID) []lb.ListenerID {
+	return shown(x, listeners, ids[lb.ListenerID](&x.serving, i))
+}
 
 // Following are the listeners that the target group is associated with, itself
 // or by a rule, sorted.
 func (x *Index) Following(g lb.TargetGroupID) []lb.ListenerID {
-	return ids[lb.ListenerID](&x.following, g)
+	return shown(x, listeners, ids[lb.ListenerID](&x.following, g))
 }
 
 // Located is the listener that has the rule; "" when there is none.
 func (x *Index) Located(r lb.LocationID) lb.ListenerID {
-	if found := x.located.get(string(r)); len(found) > 0 {
-		return lb.ListenerID(found[0])
+	if found := shown(x, listeners, ids[lb.ListenerID](&x.located, r)); len(found) > 0 {
+		return found[0]
 	}
 	return ""
 }
 
 // Joined are the target groups that the instance is a member of, sorted.
 func (x *Index) Joined(i lb.InstanceID) []lb.TargetGroupID {
-	return ids[lb.TargetGroupID](&x.joined, i)
+	return shown(x, targetGroups, ids[lb.TargetGroupID](&x.joined, i))
 }
 
 // Placed are the instances with that private address, sorted: one in each
 // network at most.
 func (x *Index) Placed(a netip.Addr) []lb.InstanceID {
-	return ids[lb.InstanceID](&x.placed, a.String())
+	return shown(x, instances, ids[lb.InstanceID](&x.placed, a.String()))
 }
 
 func ids[V, K ~string](r *relation, key K) []V {

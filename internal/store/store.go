@@ -301,6 +301,8 @@ type Task struct {
 	ID              string // the RequestId of the call that made it
 	Status          int    // 0 succeeded, 1 failed, 2 in progress
 	LoadBalancerIDs []string
+	Key             lb.KeyID `json:",omitempty"` // whose call it was; "": this process's own
+	Projects        []string `json:",omitempty"` // of all that it changed, sorted
 	Message         string
 	Created         time.Time
 	Revision        lb.Revision // that holds what the action changed; PutTask sets it

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloudapi
+
+import (
+	"regexp"
+
+	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/store"
+)
+
+// within makes a write, and checks it. That of a scoped key is tried first on
+// what the key sees: when it is refused there, that is the answer, so that an
+// object of another project is refused in the words for one that is not there.
+// What the whole state then has against it is told without such objects.
+func (c *Call) within(tx *store.Tx, fn func(*store.Tx) error, check func() error) error {
+	c.made, c.forbidden = nil, nil
+	if !c.narrow() {
+		if err := fn(tx); err != nil {
+			return err
+		}
+		return check()
+	}
+	whole := *tx.State()
+	part := trialState(&whole, c.Key)
+	refused := tx.Try(part, func(trial *store.Tx) error {
+		if err := fn(trial); err != nil {
+			return err
+		}
+		return c.checkScope(trial)
+	})
+	c.made = nil
+	err := fn(tx)
+	if err == nil {
+		err = c.checkScope(tx)
+	}
+	switch {
+	case refused != nil:
+		if err != nil && asError(err).Code == codeUnauthorized {
+			c.forbidden = err // for the audit log alone
+		}
+		return refused
+	case err == nil:
+		err = check()
+	}
+	return c.masked(err, &whole, part)
+}
+
+// trialState is what a scoped key sees, and what that names outside of the
+// key's projects: handlers work with it, and their callers know its ids.
+func trialState(st *lb.State, k *lb.AccessKey) *lb.State {
+	n := narrowed(st, k)
+	groups, instances := map[lb.GroupID]bool{}, map[lb.InstanceID]bool{}
+	n.TargetGroups = map[lb.TargetGroupID]*lb.TargetGroup{}
+	bind := func(all []lb.GroupID) {
+		for _, id := range all {
+			groups[id] = true
+		}
+	}
+	serve := func(g lb.TargetGroupID, targets []lb.Target) {
+		if tg := st.TargetGroups[g]; tg != nil {
+			n.TargetGroups[g] = tg
+		}
+		for _, t := range targets {
+			instances[t.Instance] = true
+		}
+	}
+	for _, i := range n.Instances {
+		bind(i.Groups)
+	}
+	for _, b := range n.Balancers {
+		bind(b.Groups)
+	}
+	for _, l := range n.Listeners {
+		serve(l.Group, l.Targets)
+		for _, r := range l.Rules {
+			serve(r.Group, r.Targets)
+		}
+	}
+	for _, g := range n.Groups {
+		for _, rules := range [...][]lb.PolicyRule{g.Ingress, g.Egress} {
+			for _, r := range rules {
+				groups[r.PeerGroup] = true
+			}
+		}
+	}
+	for id := range groups {
+		if g := st.Groups[id]; g != nil {
+			n.Groups[id] = g
+		}
+	}
+	for id := range instances {
+		if i := st.Instances[id]; i != nil {
+			n.Instances[id] = i
+		}
+	}
+	return n
+}
+
+// masked is a refusal without the ids of objects that are not in part.
+func (c *Call) masked(err error, whole, part *lb.State) error {
+	if err == nil {
+		return nil
+	}
+	e := asError(c.Action.explain(err))
+	if e.Code == codeInternal {
+		return err
+	}
+	message := regexp.MustCompile(`\b[a-z]+-[a-z0-9]+\b`).ReplaceAllStringFunc(e.Message, func(id string) string {
+		for _, kind := range []string{"group", "balancer", "listener", "instance", "template", "target group"} {
+			if stored(whole, kind, id) != nil && stored(part, kind, id) == nil {
+				return "an object outside of the key's projects"
+			}
+		}
+		return id
+	})
+	return &Error{Code: e.Code, Message: message}
+}
