@@ -17,7 +17,7 @@ func TestTry(t *testing.T) {
 		tx.PutGroup(&lb.SecurityGroup{ID: "sg-a"})
 		tx.PutInstance(&lb.Instance{ID: "ins-seen", Groups: []lb.GroupID{"sg-a"}})
 		tx.PutInstance(&lb.Instance{ID: "ins-hidden", Groups: []lb.GroupID{"sg-a"}})
-		tx.PutListener(&lb.Listener{ID: "lbl-hidden", Balancer: "lb-a", Rules: []lb.Location{{ID: "loc-a"}}})
+		tx.PutListener(&lb.Listener{ID: "lbl-hidden", Balancer: "lb-a", Rules: []lb.Rule{{ID: "loc-a"}}})
 		return nil
 	}); err != nil {
 		t.Fatal(err)
