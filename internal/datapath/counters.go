@@ -156,7 +156,7 @@ func (c *counters) take(name counterName) (uint32, error) {
 func (d *Datapath) Counters() ([]flow.Counter, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.maps == nil {
+	if d.closed() {
 		return nil, errClosed
 	}
 	c := d.counters
@@ -189,7 +189,7 @@ func (d *Datapath) Reasons() (flow.Reasons, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	out := flow.Reasons{Node: d.opts.Node, Packets: map[policy.Reason]uint64{}}
-	if d.maps == nil {
+	if d.closed() {
 		return out, errClosed
 	}
 	for _, r := range policy.Reasons() {

@@ -75,7 +75,7 @@ func (n *names) rule(at lb.Revision, slot uint32) (policy.RuleRef, bool) {
 // ends or the datapath is closed. It is called once.
 func (d *Datapath) Events(ctx context.Context, tell func(flow.Event)) error {
 	d.mu.Lock()
-	if d.maps == nil {
+	if d.closed() {
 		d.mu.Unlock()
 		return errClosed
 	}

@@ -5,6 +5,8 @@ package datapath
 import (
 	"math/rand/v2"
 	"testing"
+
+	"github.com/cilium/ebpf"
 )
 
 func newIndex(buckets int) index[uint32] {
@@ -157,4 +159,15 @@ func TestPeersChangeWhole(t *testing.T) {
 	if err := table.put(key(3), way(9)); err != nil {
 		t.Errorf("after a removal: %v", err)
 	}
+}
+
+// Closing lets go of the routes before the maps. A look at the peers that waited
+// for the lock meanwhile finds nothing to do.
+func TestNoLookAfterClosing(t *testing.T) {
+	table := &peerTable{index: index[GatewayAddressKey]{buckets: make([]GatewayIndexBucket, 4)}, rows: make([]GatewayPeerRow, 2), grace: func() {}}
+	table.load()
+	if err := table.put(GatewayAddressKey{Addr: [4]uint32{1}}, peer{}); err != nil {
+		t.Fatal(err)
+	}
+	(&Datapath{maps: map[string]*ebpf.Map{}, peers: table}).resolveAll()
 }

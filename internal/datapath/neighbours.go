@@ -91,7 +91,7 @@ func (d *Datapath) keepResolving() {
 func (d *Datapath) resolveAll() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.maps == nil {
+	if d.closed() {
 		return
 	}
 	for k := range d.peers.at {

@@ -118,7 +118,7 @@ func (d *Datapath) live() map[uint32]bool {
 func (d *Datapath) Stage(ctx context.Context, s *snapshot.Snapshot) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.maps == nil {
+	if d.closed() {
 		return errClosed
 	}
 	committed, rev := d.revisions.Revision, uint32(s.Revision)
@@ -242,7 +242,7 @@ func (d *Datapath) filterVIP(k GatewayAddressKey) {
 func (d *Datapath) Commit(_ context.Context, r lb.Revision) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.maps == nil {
+	if d.closed() {
 		return errClosed
 	}
 	if d.pending == nil || d.pending.revision != r {
@@ -290,7 +290,7 @@ const settleAfter = 20 * time.Millisecond
 func (d *Datapath) settle() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.maps == nil || d.pending != nil || d.revisions.Oldest == d.revisions.Revision {
+	if d.closed() || d.pending != nil || d.revisions.Oldest == d.revisions.Revision {
 		return
 	}
 	<-d.grace
@@ -302,7 +302,7 @@ func (d *Datapath) settle() {
 func (d *Datapath) SetHealth(target uint32, alive bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.maps == nil {
+	if d.closed() {
 		return errClosed
 	}
 	if d.opts.Role != lb.RoleGateway {
