@@ -115,6 +115,13 @@ func TestSetSecurityGroupPolicies(t *testing.T) {
 	s.refused("SetSecurityGroupPolicies", set("", ""), "MissingParameter", "Version")
 	s.refused("SetSecurityGroupPolicies", strings.Replace(set("1", ""), "Ingress", "Sideways", 1), "InvalidParameterValue", "Direction")
 	s.refused("SetSecurityGroupPolicies", set("1", rule("80-", "ACCEPT")), "InvalidParameterValue", "Policies.0.Port")
+	dry := func(request string) string { return strings.Replace(request, "{", `{"DryRun":true,`, 1) }
+	s.must("SetSecurityGroupPolicies", dry(set("1", rule("82", "ACCEPT"))), nil)
+	if got := ids(); got != "pol-c:ACCEPT pol-a:ACCEPT" {
+		t.Errorf("a dry run wrote %s", got)
+	}
+	s.refused("SetSecurityGroupPolicies", dry(set("1", rule("82", "ACCEPT")+","+rule("80-", "ACCEPT"))), "InvalidParameterValue", "Policies.1.Port")
+	s.refused("SetSecurityGroupPolicies", dry(set("0", rule("82", "ACCEPT"))), "UnsupportedOperation.VersionMismatch", "version 1")
 	s.must("SetSecurityGroupPolicies", set("1", ""), nil)
 	if got := ids(); got != "" {
 		t.Errorf("an empty list left %s", got)

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/store"
 )
 
 type setPoliciesIn struct {
@@ -16,11 +17,13 @@ type setPoliciesIn struct {
 	Version         string     `tc:"required"`
 	Direction       string     `tc:"required"` // Ingress or Egress
 	Policies        []policyIn `tc:""`
+	DryRun          bool       `tc:""` // everything is checked, nothing written
 }
 
 // setSecurityGroupPolicies makes the given list one direction's rules, in its
 // order, if the group still has the Version that the caller read. An empty
-// list removes all. A rule that was there already keeps its id.
+// list removes all. A rule that was there already keeps its id. A dry run refuses
+// what the call would refuse, and writes nothing.
 func setSecurityGroupPolicies(c *Call, in *setPoliciesIn) (*done, error) {
 	out, err := setPolicies(c, in)
 	return out, in.named(err)
@@ -62,13 +65,20 @@ func setPolicies(c *Call, in *setPoliciesIn) (*done, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &done{}, editRules(c, in.SecurityGroupId, func(g *lb.SecurityGroup) error {
-		if err := checkVersion(g, set); err != nil {
-			return err
+	err = c.Update(func(tx *store.Tx) error {
+		err := c.editRulesIn(tx, in.SecurityGroupId, func(g *lb.SecurityGroup) error {
+			*d.stored(g) = slices.Clone(rules)
+			return checkVersion(g, set)
+		})
+		if err == nil && in.DryRun {
+			return errDryRun
 		}
-		*d.stored(g) = slices.Clone(rules)
-		return nil
+		return err
 	})
+	if errors.Is(err, errDryRun) {
+		err = nil
+	}
+	return &done{}, err
 }
 
 type searchGroupsIn struct {

@@ -33,33 +33,36 @@ func sgPolicyActions() []Action {
 // group. The Version grows by one if fn changed anything; if it did not,
 // nothing is written.
 func editRules(c *Call, id string, fn func(g *lb.SecurityGroup) error) error {
-	return c.Update(func(tx *store.Tx) error {
-		old, err := findGroup(tx.State(), "SecurityGroupId", id)
-		if err != nil {
-			return err
-		}
-		g := *old
-		g.Ingress, g.Egress = slices.Clone(old.Ingress), slices.Clone(old.Egress)
-		if err := fn(&g); err != nil {
-			return err
-		}
-		now := c.Now().UTC()
-		for _, d := range directions() {
-			adopt(*d.stored(old), *d.stored(&g), now)
-		}
-		if reflect.DeepEqual(old.Ingress, g.Ingress) && reflect.DeepEqual(old.Egress, g.Egress) {
-			return nil
-		}
-		if err := c.checkRules(tx, &g, "LimitExceeded.SecurityGroupPolicySet"); err != nil {
-			return err
-		}
-		g.Version, g.Updated = old.Version+1, now
-		tx.PutGroup(&g)
-		if err := c.checkBound(tx, g.ID); err != nil {
-			return err
-		}
-		return c.checkNamed(tx, old, &g)
-	})
+	return c.Update(func(tx *store.Tx) error { return c.editRulesIn(tx, id, fn) })
+}
+
+// editRulesIn is editRules within a transaction.
+func (c *Call) editRulesIn(tx *store.Tx, id string, fn func(g *lb.SecurityGroup) error) error {
+	old, err := findGroup(tx.State(), "SecurityGroupId", id)
+	if err != nil {
+		return err
+	}
+	g := *old
+	g.Ingress, g.Egress = slices.Clone(old.Ingress), slices.Clone(old.Egress)
+	if err := fn(&g); err != nil {
+		return err
+	}
+	now := c.Now().UTC()
+	for _, d := range directions() {
+		adopt(*d.stored(old), *d.stored(&g), now)
+	}
+	if reflect.DeepEqual(old.Ingress, g.Ingress) && reflect.DeepEqual(old.Egress, g.Egress) {
+		return nil
+	}
+	if err := c.checkRules(tx, &g, "LimitExceeded.SecurityGroupPolicySet"); err != nil {
+		return err
+	}
+	g.Version, g.Updated = old.Version+1, now
+	tx.PutGroup(&g)
+	if err := c.checkBound(tx, g.ID); err != nil {
+		return err
+	}
+	return c.checkNamed(tx, old, &g)
 }
 
 // checkRules checks what one rule alone cannot know: duplicates, quotas and

@@ -74,7 +74,8 @@ type importData struct {
 	Seen    string
 	F       form
 	Preview []line
-	Row     int // 1-based line at fault, 0 none
+	Faults  map[int]string // of Preview's lines, by index
+	Refused bool           // these lines cannot be imported
 	Have    int
 }
 
@@ -107,6 +108,10 @@ func (v *visit) importRules() error {
 			d.F = d.F.fault("csv", "There are no rules in it.")
 		case d.F.V("step") == "import":
 			if done, err := v.importLines(&d, set); done || err != nil {
+				return err
+			}
+		default:
+			if err := v.tryLines(&d, set); err != nil {
 				return err
 			}
 		}
@@ -143,12 +148,7 @@ func (v *visit) importLines(d *importData, set policySet) (done bool, err error)
 		d.F = f
 		return false, nil
 	}
-	rules := policiesOf(d.Preview)
-	if d.F.V("mode") == "append" {
-		rules = append(rules, storedAll(set.list(d.Dir))...)
-	}
-	err = v.do(ourVersion, "SetSecurityGroupPolicies", m{"SecurityGroupId": d.G.SecurityGroupId, "Version": set.Version,
-		"Direction": apiDirection(d.Dir), "Policies": rules}, nil)
+	err = v.setLines(d, set, d.Preview, false)
 	if err == nil {
 		return true, v.to(rulesPath(d.G.SecurityGroupId, d.Dir), "Imported "+plural(len(d.Preview), "line")+".")
 	}
@@ -156,10 +156,74 @@ func (v *visit) importLines(d *importData, set policySet) (done bool, err error)
 		d.F = f
 		return false, nil
 	}
-	if d.F, err = d.F.refused(err); err == nil {
-		d.Row = faultRow(d.F.Field) + 1
+	f, other := d.F.refused(err)
+	if other != nil {
+		return false, other
 	}
-	return false, err
+	d.F = f
+	if row := faultRow(f.Field); row >= 0 && row < len(d.Preview) {
+		return false, v.tryLines(d, set)
+	}
+	return false, nil
+}
+
+// setLines makes lines one direction's rules, or finds out whether they could
+// be.
+func (v *visit) setLines(d *importData, set policySet, lines []line, dry bool) error {
+	rules := policiesOf(lines)
+	if d.F.V("mode") == "append" {
+		rules = append(rules, storedAll(set.list(d.Dir))...)
+	}
+	return v.do(ourVersion, "SetSecurityGroupPolicies", m{"SecurityGroupId": d.G.SecurityGroupId, "Version": set.Version,
+		"Direction": apiDirection(d.Dir), "Policies": rules, "DryRun": dry}, nil)
+}
+
+// maxLineFaults is how many lines at fault are named at once.
+const maxLineFaults = 10
+
+// tryLines asks the API about the previewed lines and writes nothing. It tells
+// one fault at a time, so lines at fault are left out and the rest is asked
+// about again.
+func (v *visit) tryLines(d *importData, set policySet) error {
+	left := make([]int, len(d.Preview)) // indexes of the lines that are asked about
+	for i := range left {
+		left[i] = i
+	}
+	d.Faults = map[int]string{}
+	var said []string
+	for len(d.Faults) < maxLineFaults {
+		lines := make([]line, len(left))
+		for i, at := range left {
+			lines[i] = d.Preview[at]
+		}
+		err := v.setLines(d, set, lines, true)
+		if err == nil {
+			break
+		}
+		f, err := d.F.refused(err)
+		if err != nil {
+			return err
+		}
+		row := faultRow(f.Field)
+		if row < 0 || row >= len(left) {
+			if len(said) == 0 {
+				d.F = f
+			}
+			break
+		}
+		fault := f.Fault
+		if column := lineColumn(f.Field); column != "" {
+			fault = column + ": " + fault
+		}
+		d.Faults[left[row]] = fault
+		said = append(said, fmt.Sprintf("Row %d, %s", left[row]+1, fault))
+		left = slices.Delete(left, row, row+1)
+	}
+	d.Refused = d.F.Fault != "" || len(said) > 0
+	if len(said) > 0 {
+		d.F = d.F.fault("csv", strings.Join(said, " · "))
+	}
+	return nil
 }
 
 // exportRules sends one direction's rules as CSV.

@@ -153,6 +153,15 @@ func lineField(field string) string {
 	return ""
 }
 
+// lineColumn is lineField as a file's header calls it.
+func lineColumn(field string) string {
+	part := lineField(field)
+	if part == "Service" {
+		return csvHeader[1]
+	}
+	return part
+}
+
 var csvHeader = [4]string{"Source", "Protocol port", "Policy", "Notes"}
 
 // writeCSV writes lines for spreadsheets. A text that a spreadsheet would run
