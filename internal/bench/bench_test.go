@@ -31,8 +31,13 @@ func TestWanted(t *testing.T) {
 
 // The whole table, once the benchmarks have filled it: `make bench` ends so.
 func TestTable(t *testing.T) {
-	if os.Getenv("BENCH_TABLE") == "" {
-		t.Skip("`make bench` prints the table")
+	if os.Getenv("BENCH_TABLE") == "" { // then it only shows that each row would be in it
+		for _, g := range Goals() {
+			if text := Table([]Row{{ID: g.ID, Name: g.Name, Unit: g.Unit, Peer: g.Peer}}); !strings.Contains(text, g.ID) || !strings.Contains(text, g.Name) {
+				t.Errorf("%s is not in %s", g.ID, text)
+			}
+		}
+		return
 	}
 	all, err := load()
 	if err != nil {
