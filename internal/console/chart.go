@@ -4,6 +4,7 @@ package console
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -48,6 +49,7 @@ type chart struct {
 	Numbers       []chartRow
 	Notes         []string // what is not in it
 	Missing       string   // why there is none
+	begin         int      // points of the time before the server began to count
 }
 
 // A chartPart is one thing over time.
@@ -107,7 +109,7 @@ func (c *chart) draw() {
 		}
 		p.Most = perSecond(float64(most) / float64(c.Span.Step))
 		if c.Lines {
-			p.Path = linePath(p.values, scale)
+			p.Path = linePath(p.values, c.begin, scale)
 		} else {
 			p.Path = barPath(p.values, base, scale)
 		}
@@ -130,11 +132,19 @@ func barPath(values, base []uint64, scale float64) string {
 	return path.String()
 }
 
-func linePath(values []uint64, scale float64) string {
+// linePath draws a line from the begin-th value on: nothing is known of those
+// before, and nothing is not zero. A value that was counted is always drawn.
+func linePath(values []uint64, begin int, scale float64) string {
 	var path strings.Builder
 	step := float64(chartWidth) / float64(len(values))
+	if first := slices.IndexFunc(values, func(n uint64) bool { return n > 0 }); first >= 0 {
+		begin = min(begin, first)
+	}
 	for i, n := range values {
-		fmt.Fprintf(&path, "%c%.0f %.1f", "ML"[min(i, 1)], (float64(i)+.5)*step, 1+(chartHeight-2)*(1-float64(n)/scale))
+		if i < begin {
+			continue
+		}
+		fmt.Fprintf(&path, "%c%.0f %.1f", "ML"[min(i-begin, 1)], (float64(i)+.5)*step, 1+(chartHeight-2)*(1-float64(n)/scale))
 	}
 	return path.String()
 }

@@ -134,3 +134,23 @@ func TestChartsWithoutNodes(t *testing.T) {
 		d.says(noNodes)
 	}
 }
+
+// Of the time before the server began a line says nothing.
+func TestLinesBeginWithTheServer(t *testing.T) {
+	for _, tt := range []struct {
+		values []uint64
+		begin  int
+		from   string
+		points int
+	}{
+		{[]uint64{0, 0, 0, 0}, 2, "M", 2},
+		{[]uint64{0, 0, 0, 0}, 0, "M", 4},
+		{[]uint64{0, 5, 0, 0}, 2, "M", 3},
+		{[]uint64{0, 0, 0, 0}, 3, "M", 1},
+	} {
+		path := linePath(tt.values, tt.begin, 5)
+		if !strings.HasPrefix(path, tt.from) || strings.Count(path, "M") != 1 || strings.Count(path, " ") != tt.points {
+			t.Errorf("%v from %d is %q, want %d points", tt.values, tt.begin, path, tt.points)
+		}
+	}
+}

@@ -82,6 +82,10 @@ func (v *visit) chartOf(title, unit string, lines bool, in m, name func(series) 
 	if err != nil || missing != "" {
 		return c, err
 	}
+	if since, err := time.Parse(time.RFC3339Nano, a.Since); err == nil {
+		counted := int(v.Now().Sub(since)/time.Second) / c.Span.Step
+		c.begin = min(max(0, c.Span.Points-1-counted), c.Span.Points-1)
+	}
 	for i, s := range a.Series {
 		p := chartPart{values: s.Values}
 		if p.Name, p.Class, p.Href = name(s); p.Class == "" {
