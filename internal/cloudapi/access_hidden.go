@@ -4,6 +4,7 @@ package cloudapi
 
 import (
 	"regexp"
+	"slices"
 
 	"github.com/sallyport/sallyport/internal/lb"
 	"github.com/sallyport/sallyport/internal/store"
@@ -115,4 +116,11 @@ func (c *Call) masked(err error, whole, part *lb.State) error {
 		return id
 	})
 	return &Error{Code: e.Code, Message: message}
+}
+
+// hides reports whether an instance is in none of the caller's projects, and
+// nothing that the caller sees there names it: for handlers that answer with
+// faults instead of failing, which within cannot compare.
+func (c *Call) hides(st *lb.State, i *lb.Instance, named []lb.Target) bool {
+	return c.narrow() && !c.inScope(st, i) && !slices.ContainsFunc(named, func(t lb.Target) bool { return t.Instance == i.ID })
 }

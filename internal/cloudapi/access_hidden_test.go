@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -48,22 +49,20 @@ func TestForeignIsNotThere(t *testing.T) {
 			for _, optional := range []bool{false, true} {
 				b := lonely(t)
 				key := b.addKey(lb.KeyOperator, "7")
-				whole := fill(a.fields, "ours0000", optional)
-				for name, value := range whole {
-					foreign := fill(a.fields, "foreign0", optional)[name]
-					here, _ := json.Marshal(value)
-					there, _ := json.Marshal(foreign)
-					if string(here) == string(there) {
-						continue
-					}
-					whole[name] = foreign
-					params, _ := json.Marshal(whole)
-					nowhere := strings.ReplaceAll(string(params), "foreign0", "nowhere0")
-					_, got := b.as(key, a.Name, string(params))
-					_, want := b.as(key, a.Name, nowhere)
-					whole[name] = value
-					if got, want := told(got), strings.ReplaceAll(told(want), "nowhere0", "foreign0"); got != want {
-						t.Errorf("%s of another project: %s\n%q, and of what is not there:\n%q", name, params, got, want)
+				filled, _ := json.Marshal(fill(a.fields, "ours0000", optional))
+				parts := strings.Split(string(filled), "ours0000")
+				for i := 1; i < len(parts); i++ { // each id by itself, then all
+					for _, params := range []string{
+						strings.Join(parts[:i], "ours0000") + "foreign0" + strings.Join(parts[i:], "ours0000"),
+						strings.Join(parts, "foreign0"),
+					} {
+						there, got := b.as(key, a.Name, params)
+						nowhere, want := b.as(key, a.Name, strings.ReplaceAll(params, "foreign0", "nowhere0"))
+						requestID := regexp.MustCompile(`"RequestId":"[^"]*"`)
+						there, nowhere = requestID.ReplaceAllString(there, ""), requestID.ReplaceAllString(nowhere, "")
+						if got, want := told(got)+there, strings.ReplaceAll(told(want)+nowhere, "nowhere0", "foreign0"); got != want {
+							t.Errorf("%s\n%q, and of what is not there:\n%q", params, got, want)
+						}
 					}
 				}
 			}
@@ -116,6 +115,11 @@ func TestScopedConflicts(t *testing.T) {
 	_, err := b.as(key, "DeleteSecurityGroup", `{"SecurityGroupId":"sg-lonely00"}`)
 	if err == nil || code(err) == codeUnauthorized || strings.Contains(told(err), "third000") {
 		t.Errorf("a group in use by another project: %v", err)
+	}
+	// What a group of its own names is known, its project is not.
+	_, err = b.as(key, "CreateSecurityGroupPolicies", `{"SecurityGroupId":"sg-ours0000","SecurityGroupPolicySet":{"Ingress":[{"Protocol":"ALL","Action":"ACCEPT","SecurityGroupId":"sg-foreign0"}]}}`)
+	if err == nil || strings.Contains(told(err), "project 8") {
+		t.Errorf("a rule that names another project's group: %v", err)
 	}
 	// The log tells of what was tried all the same.
 	if _, err := b.as(key, "DeleteSecurityGroup", `{"SecurityGroupId":"sg-third000"}`); code(err) != "ResourceNotFound" {

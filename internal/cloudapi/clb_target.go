@@ -134,7 +134,7 @@ func (c *Call) bindTargets(tx *store.Tx, l *lb.Listener, targets *[]lb.Target, g
 		at := field(i)
 		instance := st.Instances[lb.InstanceID(t.InstanceId)]
 		switch {
-		case instance == nil || instance.State == lb.Terminating:
+		case instance == nil || instance.State == lb.Terminating || c.hides(st, instance, *targets):
 			return refuse(lb.NotFound, at+"InstanceId", fmt.Sprintf("there is no instance %q", clip(t.InstanceId, 40)), "name one that DescribeInstances lists")
 		case instance.VPC != network:
 			return refuse(lb.Invalid, at+"InstanceId", fmt.Sprintf("%s is in %s, the load balancer in %s", t.InstanceId, networkText(instance.VPC), networkText(network)), "both must be in one network")

@@ -107,7 +107,7 @@ func checkPeer(st *lb.State, g *lb.SecurityGroup, d direction, id lb.GroupID) er
 		return refuse(lb.NotFound, field, "there is no security group "+string(id), "DescribeSecurityGroups lists them")
 	}
 	if peer.ProjectID != g.ProjectID {
-		return refuse(lb.Invalid, field, fmt.Sprintf("%s belongs to project %s, this group to project %s", id, peer.ProjectID, g.ProjectID), "refer to a group of the same project")
+		return refuse(lb.Invalid, field, fmt.Sprintf("%s is not in project %s, as this group is", id, g.ProjectID), "refer to a group of the same project")
 	}
 	return nil
 }
