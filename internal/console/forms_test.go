@@ -209,9 +209,9 @@ func TestChanges(t *testing.T) {
 		{"a,b", rules("c"), "1 rule added or rewritten, 2 rules removed.", 1},
 	}
 	for _, tt := range tests {
-		text, marks := changes(tt.seen, tt.now)
-		if !strings.Contains(text, tt.want) || len(marks) != tt.marks {
-			t.Errorf("changes(%q) says %q with marks %v, want %q and %d", tt.seen, text, marks, tt.want, tt.marks)
+		c := changes(tt.seen, "", tt.now)
+		if !strings.Contains(c.Text, tt.want) || len(c.Marks) != tt.marks {
+			t.Errorf("changes(%q) says %q with marks %v, want %q and %d", tt.seen, c.Text, c.Marks, tt.want, tt.marks)
 		}
 	}
 }

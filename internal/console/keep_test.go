@@ -78,6 +78,7 @@ func TestTwoEditOneRule(t *testing.T) {
 	d.fill("sg/"+w.edge+"/rules/edit", 422, "Source", "10.9.0.0/16", "Service", "TCP:7", "Policy", "Allow", "Notes", "kept note")
 	d.wants(w.edge, before)
 	d.says("Somebody changed this group")
+	d.says("<li>rule 1 was Allow TCP:80 0.0.0.0/0 the listener → is Allow TCP:80 10.1.0.0/16</li>")
 	d.says("kept note")
 	d.fill("sg/"+w.edge+"/rules/add", 200, "Source", "10.9.0.0/16", "Service", "TCP:7", "Policy", "Allow", "Notes", "kept note", "at", "0")
 	d.wants(w.edge, "Allow TCP:7 10.9.0.0/16; "+before)

@@ -40,6 +40,7 @@ type rulePageData struct {
 	Dir     string
 	Version string
 	Seen    string // the rules' ids, for telling what changed
+	Texts   string // and what they were
 	Rows    []ruleRow
 	Bound   binding
 	Traffic traffic
@@ -68,7 +69,7 @@ func (v *visit) showRules(f form, marks map[string]string) error {
 		return err
 	}
 	dir := v.dir()
-	d := rulePageData{G: g, Dir: dir, Version: set.Version, Seen: idsOf(set.list(dir)), Bound: bound, Barred: barred, Moved: v.r.URL.Query().Get("moved"), F: f}
+	d := rulePageData{G: g, Dir: dir, Version: set.Version, Seen: idsOf(set.list(dir)), Texts: textsOf(set.list(dir)), Bound: bound, Barred: barred, Moved: v.r.URL.Query().Get("moved"), F: f}
 	for i, r := range set.list(dir) {
 		d.Rows = append(d.Rows, ruleRow{N: i + 1, R: r, L: lineOf(r), Sees: bound.sees(dir, r), Hits: counters[dir+"/"+r.PolicyId],
 			Mark: marks[r.PolicyId], First: i == 0, Last: i == len(set.list(dir))-1, Ticked: f.Has("rule", r.PolicyId)})
@@ -96,45 +97,6 @@ func idsOf(rules []policyRule) string {
 	return strings.Join(ids, ",")
 }
 
-// changes tells what is different from what a form's author saw, and marks
-// the rules concerned.
-func changes(seen string, now []policyRule) (text string, marks map[string]string) {
-	marks = map[string]string{}
-	var old []string
-	if seen != "" {
-		old = strings.Split(seen, ",")
-	}
-	var kept []string
-	added, moved := 0, 0
-	for _, r := range now {
-		if slices.Contains(old, r.PolicyId) {
-			kept = append(kept, r.PolicyId)
-		} else {
-			marks[r.PolicyId], added = "new", added+1
-		}
-	}
-	still := slices.DeleteFunc(slices.Clone(old), func(id string) bool { return !slices.Contains(kept, id) })
-	for i, id := range kept {
-		if still[i] != id {
-			marks[id], moved = "moved", moved+1
-		}
-	}
-	parts := []string{}
-	for _, p := range []struct {
-		n    int
-		what string
-	}{{added, "added or rewritten"}, {len(old) - len(still), "removed"}, {moved, "moved"}} {
-		if p.n > 0 {
-			parts = append(parts, fmt.Sprintf("%s %s", plural(p.n, "rule"), p.what))
-		}
-	}
-	if len(parts) == 0 {
-		parts = []string{"a note or the other direction changed"}
-	}
-	return "Somebody changed this group while you were looking: " + strings.Join(parts, ", ") +
-		". Nothing of yours was written. Look at the rules as they are now and send again.", marks
-}
-
 // stale is the conflict between what a form's author saw and what is there:
 // nil when there is none.
 func (v *visit) stale(f form, set policySet, err error) (form, map[string]string) {
@@ -146,8 +108,9 @@ func (v *visit) stale(f form, set policySet, err error) (form, map[string]string
 	} else if f.V("version") == set.Version {
 		return f, nil
 	}
-	text, marks := changes(f.V("seen"), set.list(v.dir()))
-	return f.fault("", text), marks
+	c := changes(f.V("seen"), f.V("texts"), set.list(v.dir()))
+	f.Changes = c.List
+	return f.fault("", c.Text), c.Marks
 }
 
 type ruleFormData struct {
@@ -155,6 +118,7 @@ type ruleFormData struct {
 	Dir     string
 	Version string
 	Seen    string
+	Texts   string
 	At      string // 0-based place, "" is the end
 	Places  []choice
 	Lines   []line
@@ -180,13 +144,13 @@ func (v *visit) ruleForm(set policySet) (ruleFormData, error) {
 		return ruleFormData{}, err
 	}
 	dir := v.dir()
-	d := ruleFormData{G: g, Dir: dir, Version: set.Version, Seen: idsOf(set.list(dir)), Row: -1, Types: ruleTypes(), At: v.r.FormValue("at")}
+	d := ruleFormData{G: g, Dir: dir, Version: set.Version, Seen: idsOf(set.list(dir)), Texts: textsOf(set.list(dir)), Row: -1, Types: ruleTypes(), At: v.r.FormValue("at")}
 	for i, r := range set.list(dir) {
 		l := lineOf(r)
 		d.Places = append(d.Places, choice{Id: strconv.Itoa(i), Name: fmt.Sprintf("above rule %d: %s %s %s", i+1, l.Policy, l.Service, l.Source)})
 	}
 	if v.draft != nil { // seen before the login expired
-		d.Version, d.Seen = v.draft.Get("version"), v.draft.Get("seen")
+		d.Version, d.Seen, d.Texts = v.draft.Get("version"), v.draft.Get("seen"), v.draft.Get("texts")
 	}
 	d.Groups, _, err = v.searchGroups("", 0, 50)
 	return d, err
@@ -350,9 +314,10 @@ func (v *visit) editGone(d ruleFormData, set policySet) error {
 	if d.At = ""; at >= 0 && at < len(d.Places) {
 		d.At = strconv.Itoa(at)
 	}
-	d.Version, d.Seen = set.Version, idsOf(set.list(d.Dir))
-	text, _ := changes(d.F.V("seen"), set.list(d.Dir))
-	d.F = d.F.fault("", text+" The rule that you edited is not there any more; what you typed is below, as a new rule.")
+	d.Version, d.Seen, d.Texts = set.Version, idsOf(set.list(d.Dir)), textsOf(set.list(d.Dir))
+	c := changes(d.F.V("seen"), d.F.V("texts"), set.list(d.Dir))
+	d.F.Changes = c.List
+	d.F = d.F.fault("", c.Text+" The rule that you edited is not there any more; what you typed is below, as a new rule.")
 	return v.show(d.F.status(), "rule-add", "sg", "Add rules", d)
 }
 
@@ -369,7 +334,7 @@ func (v *visit) deleteRules() error {
 	}
 	q := confirmation{Danger: true, Button: "Delete", Back: Root + rulesPath(id, dir),
 		Text:   "What these rules allowed is judged again at once, open flows too.",
-		Hidden: [][2]string{{"dir", dir}, {"version", set.Version}, {"seen", f.V("seen")}, {"step", "confirmed"}}}
+		Hidden: [][2]string{{"dir", dir}, {"version", set.Version}, {"seen", f.V("seen")}, {"texts", f.V("texts")}, {"step", "confirmed"}}}
 	var gone []m
 	for i, r := range set.list(dir) {
 		if f.Has("rule", r.PolicyId) {

@@ -72,6 +72,7 @@ type importData struct {
 	Dir     string
 	Version string
 	Seen    string
+	Texts   string
 	F       form
 	Preview []line
 	Faults  map[int]string // of Preview's lines, by index
@@ -91,9 +92,9 @@ func (v *visit) importRules() error {
 		return err
 	}
 	d := importData{G: g, Dir: v.dir(), Version: set.Version, F: v.initial("mode", "overwrite")}
-	d.Seen, d.Have = idsOf(set.list(d.Dir)), len(set.list(d.Dir))
+	d.Seen, d.Texts, d.Have = idsOf(set.list(d.Dir)), textsOf(set.list(d.Dir)), len(set.list(d.Dir))
 	if v.draft != nil { // seen before the login expired
-		d.Version, d.Seen = v.draft.Get("version"), v.draft.Get("seen")
+		d.Version, d.Seen, d.Texts = v.draft.Get("version"), v.draft.Get("seen"), v.draft.Get("texts")
 	}
 	if v.posted() {
 		d.F = v.typed()

@@ -217,6 +217,8 @@ type form struct {
 	Field  string // as the API names it, such as GroupName; "" when no one field is at fault
 	Fault  string // "" when nothing is wrong
 	Code   string
+
+	Changes []string // what somebody else changed meanwhile
 }
 
 // V is what was typed into a field.

@@ -29,7 +29,11 @@ async function openDialog(link) {
   document.body.append(dialog);
   opener = link;
   dialog.dataset.from = link.href;
-  dialog.addEventListener("close", () => { dialog.remove(); if (opener) opener.focus(); });
+  dialog.addEventListener("close", () => {
+    if (dialog.querySelector("[data-changes]")) location.reload(); // the page behind is old
+    dialog.remove();
+    if (opener) opener.focus();
+  });
   prepare(dialog);
   dialog.showModal();
   focusFirst(dialog);
