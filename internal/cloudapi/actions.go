@@ -13,6 +13,7 @@ func Actions() []Action {
 		clbActions(),
 		clbBatchActions(),
 		clbListActions(),
+		clbSlaActions(),
 		targetGroupActions(),
 		rewriteActions(),
 		cloneActions(),

@@ -170,14 +170,19 @@ func (d *decoder) field(f *field, raw any, into reflect.Value, at string) error 
 }
 
 // check holds a value against the flags of its field. Values that ask for
-// nothing pass, except at a range: 0 is a number like any other.
+// nothing pass, except at a range: 0 is a number like any other. Of a text only
+// the empty one does: "0" and "false" are words there.
 func (f *field) check(v reflect.Value, raw any, at string) error {
 	name := at + f.name
+	blank := blank(raw)
+	if f.value.kind == kindString {
+		blank = raw == ""
+	}
 	text := func() string { return clip(fmt.Sprint(v.Interface()), 40) }
 	switch {
-	case f.only != nil && !blank(raw) && !slices.Contains(f.only, fmt.Sprint(v.Interface())):
-		return errorf("UnsupportedOperation", "%s: %q is not served; served: %s", name, text(), strings.Join(f.only, ", "))
-	case f.enum != nil && (f.required || !blank(raw)) && !slices.Contains(f.enum, fmt.Sprint(v.Interface())):
+	case f.only != nil && !blank && !slices.Contains(f.only, fmt.Sprint(v.Interface())):
+		return errorf("UnsupportedOperation", "%s: %q is not served; served: %s", name, text(), strings.Join(choices(f.only), ", "))
+	case f.enum != nil && (f.required || !blank) && !slices.Contains(f.enum, fmt.Sprint(v.Interface())):
 		return refuse(lb.Invalid, name, fmt.Sprintf("%q means nothing here", text()), "it is one of "+strings.Join(f.enum, ", "))
 	case f.length > 0 && utf8.RuneCountInString(v.String()) > f.length:
 		return refuse(lb.TooLong, name, fmt.Sprintf("%d characters are too many", utf8.RuneCountInString(v.String())), fmt.Sprintf("at most %d are allowed", f.length))

@@ -108,7 +108,7 @@ func statuses(b *bytes.Buffer, actions []Action) {
 			a.fields.eachField("", func(path string, f *field) {
 				if f.only != nil {
 					path, _ = shown(path, f)
-					lacks = append(lacks, path+" other than "+strings.Join(f.only, ", "))
+					lacks = append(lacks, path+" other than "+strings.Join(choices(f.only), ", "))
 				}
 			})
 			status, missing = "yes", strings.Join(lacks, "; ")

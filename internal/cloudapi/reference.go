@@ -24,7 +24,7 @@ func Find(name string) (a Action, ok bool) {
 // "WRR|IP_HASH", "1-100, at most 20 items".
 func (f *field) rules() string {
 	var parts []string
-	if values := slices.Concat(f.only, f.enum); len(values) > 0 {
+	if values := choices(slices.Concat(f.only, f.enum)); len(values) > 0 {
 		parts = append(parts, strings.Join(values, "|"))
 	}
 	if f.bounds != nil {
@@ -37,6 +37,15 @@ func (f *field) rules() string {
 		parts = append(parts, fmt.Sprintf("at most %d items", f.items))
 	}
 	return strings.Join(parts, ", ")
+}
+
+// choices are values as people read them: the empty text in quotes.
+func choices(values []string) []string {
+	texts := slices.Clone(values)
+	if i := slices.Index(texts, ""); i >= 0 {
+		texts[i] = `""`
+	}
+	return texts
 }
 
 // shown is a field's path as people read it: "Filters[].Name".

@@ -85,11 +85,17 @@ func boundFaults(a *Action, path string, f *field) []fault {
 	if leaf.kind == kindInt {
 		none = 987654
 	}
-	if f.only != nil && leaf.kind != kindBool {
-		add("UnsupportedOperation", one(none))
+	words := []any{none}
+	if leaf.kind == kindString { // which ask for nothing as a number and as a bool
+		words = append(words, "0", "false")
 	}
-	if f.enum != nil {
-		add(a.code(lb.Invalid), one(none))
+	for _, word := range words {
+		if f.only != nil && leaf.kind != kindBool && !slices.Contains(f.only, fmt.Sprint(word)) {
+			add("UnsupportedOperation", one(word))
+		}
+		if f.enum != nil && !slices.Contains(f.enum, fmt.Sprint(word)) {
+			add(a.code(lb.Invalid), one(word))
+		}
 	}
 	return faults
 }

@@ -68,7 +68,7 @@ func setPolicies(c *Call, in *setPoliciesIn) (*done, error) {
 	err = c.Update(func(tx *store.Tx) error {
 		err := c.editRulesIn(tx, in.SecurityGroupId, func(g *lb.SecurityGroup) error {
 			*d.stored(g) = slices.Clone(rules)
-			return checkVersion(g, set)
+			return checkVersion(g, rulesField, set)
 		})
 		if err == nil && in.DryRun {
 			return errDryRun

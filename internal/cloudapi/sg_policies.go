@@ -112,15 +112,27 @@ func checkPeer(st *lb.State, g *lb.SecurityGroup, d direction, id lb.GroupID) er
 	return nil
 }
 
-// checkVersion compares the Version that a client read with the present one.
-func checkVersion(g *lb.SecurityGroup, set *policySetIn) error {
+// versionOf reads the Version of the set in that field; nil when none is given.
+func versionOf(field string, set *policySetIn) (*uint64, error) {
 	if set.Version == "" {
-		return nil
+		return nil, nil
 	}
-	if n, err := strconv.ParseUint(set.Version, 10, 64); err != nil {
-		return refuse(lb.Malformed, rulesField+".Version", strconv.Quote(clip(set.Version, 40))+" is not a version", "DescribeSecurityGroupPolicies tells it")
-	} else if n != g.Version {
-		return errorf("UnsupportedOperation.VersionMismatch", "%s.Version: the rules are at version %d, not %d; read them again", rulesField, g.Version, n)
+	n, err := strconv.ParseUint(set.Version, 10, 64)
+	if err != nil || strconv.FormatUint(n, 10) != set.Version {
+		return nil, refuse(lb.Malformed, field+".Version", strconv.Quote(clip(set.Version, 40))+" is not a version", "DescribeSecurityGroupPolicies tells it")
+	}
+	return &n, nil
+}
+
+// checkVersion compares the Version that a client read, which is in the set of
+// that field, with the present one.
+func checkVersion(g *lb.SecurityGroup, field string, set *policySetIn) error {
+	n, err := versionOf(field, set)
+	if err != nil {
+		return err
+	}
+	if n != nil && *n != g.Version {
+		return errorf("UnsupportedOperation.VersionMismatch", "%s.Version: the rules are at version %d, not %d; read them again", field, g.Version, *n)
 	}
 	return nil
 }
@@ -150,7 +162,7 @@ func createSecurityGroupPolicies(c *Call, in *policiesIn) (*done, error) {
 		return nil, err
 	}
 	return &done{}, editRules(c, in.SecurityGroupId, func(g *lb.SecurityGroup) error {
-		if err := checkVersion(g, set); err != nil {
+		if err := checkVersion(g, rulesField, set); err != nil {
 			return err
 		}
 		list := d.stored(g)
@@ -190,6 +202,9 @@ type modifyPoliciesIn struct {
 // stays as it is; Version "0" clears both. The Version is not compared.
 func modifySecurityGroupPolicies(c *Call, in *modifyPoliciesIn) (*done, error) {
 	set := &in.SecurityGroupPolicySet
+	if _, err := versionOf(rulesField, set); err != nil {
+		return nil, err
+	}
 	if set.Version == "0" {
 		return &done{}, editRules(c, in.SecurityGroupId, func(g *lb.SecurityGroup) error {
 			g.Ingress, g.Egress = nil, nil
@@ -199,16 +214,14 @@ func modifySecurityGroupPolicies(c *Call, in *modifyPoliciesIn) (*done, error) {
 	if len(set.Ingress)+len(set.Egress) == 0 {
 		return nil, errorf("InvalidParameterValue.Empty", `%s: no rules are given; Version "0" clears both directions`, rulesField)
 	}
+	if err := listsOnly(set); err != nil {
+		return nil, err
+	}
 	if err := c.settle(rulesField, set, true); err != nil {
 		return nil, err
 	}
 	fresh := map[string][]lb.PolicyRule{}
 	for _, d := range directions() {
-		for i, p := range d.given(set) {
-			if p.PolicyIndex != nil && *p.PolicyIndex != int64(i) {
-				return nil, refuse(lb.Invalid, d.at(i)+"PolicyIndex", fmt.Sprintf("%d is not the rule's place in the list", *p.PolicyIndex), "leave it out: the list's order decides")
-			}
-		}
 		var err error
 		if fresh[d.name], err = d.parseRules(set); err != nil {
 			return nil, err
@@ -228,6 +241,23 @@ func modifySecurityGroupPolicies(c *Call, in *modifyPoliciesIn) (*done, error) {
 		}
 		return nil
 	})
+}
+
+// listsOnly refuses places of rules where the list's order says them.
+func listsOnly(set *policySetIn) error {
+	for _, d := range directions() {
+		for i, p := range d.given(set) {
+			for _, f := range []struct {
+				name  string
+				given *int64
+			}{{"Priority", p.Priority}, {"PolicyIndex", p.PolicyIndex}} {
+				if f.given != nil {
+					return refuse(lb.Invalid, d.at(i)+f.name, fmt.Sprintf("%d is given, and this action takes rules in the order of the list", *f.given), "leave it out")
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // keepOrder puts those of rules that are in old already into the order they
@@ -275,7 +305,7 @@ func deleteSecurityGroupPolicies(c *Call, in *policiesIn) (*done, error) {
 		}
 	}
 	return &done{}, editRules(c, in.SecurityGroupId, func(g *lb.SecurityGroup) error {
-		if err := checkVersion(g, set); err != nil {
+		if err := checkVersion(g, rulesField, set); err != nil {
 			return err
 		}
 		list := d.stored(g)

@@ -237,6 +237,12 @@ func TestModifySecurityGroupPolicies(t *testing.T) {
 		{`"Ingress":[]`, "InvalidParameterValue.Empty", `Version "0"`},
 		{`"Ingress":[` + tcp("1", "1") + `]`, "UnsupportedOperation.DuplicatePolicy", "index 0 and 1"},
 		{`"Ingress":[` + strings.Replace(tcp("1"), "{", `{"PolicyIndex":4,`, 1) + `]`, "InvalidParameterValue", "Ingress.0.PolicyIndex"},
+		{`"Ingress":[` + strings.Replace(tcp("1"), "{", `{"PolicyIndex":0,`, 1) + `]`, "InvalidParameterValue", "Ingress.0.PolicyIndex"},
+		{`"Egress":[` + strings.Replace(tcp("1"), "{", `{"Priority":0,`, 1) + `]`, "InvalidParameterValue", "Egress.0.Priority"},
+		{`"Version":"abc","Ingress":[` + tcp("1") + `]`, "InvalidParameterValue.Malformed", "SecurityGroupPolicySet.Version"},
+		{`"Version":"-1","Ingress":[` + tcp("1") + `]`, "InvalidParameterValue.Malformed", "SecurityGroupPolicySet.Version"},
+		{`"Version":"00","Ingress":[` + tcp("1") + `]`, "InvalidParameterValue.Malformed", "SecurityGroupPolicySet.Version"},
+		{`"Version":"+0"`, "InvalidParameterValue.Malformed", "SecurityGroupPolicySet.Version"},
 	} {
 		b.refused("ModifySecurityGroupPolicies", policyParams(id, tc.set), tc.code, tc.text)
 	}

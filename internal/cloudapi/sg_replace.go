@@ -42,7 +42,7 @@ func replaceSecurityGroupPolicy(c *Call, in *replacePolicyIn) (*done, error) {
 		return nil, err
 	}
 	return &done{}, editRules(c, in.SecurityGroupId, func(g *lb.SecurityGroup) error {
-		if err := checkVersion(g, set); err != nil {
+		if err := checkVersion(g, rulesField, set); err != nil {
 			return err
 		}
 		list := d.stored(g)
@@ -115,7 +115,7 @@ func replaceSecurityGroupPolicies(c *Call, in *replacePoliciesIn) (*done, error)
 		return nil, refuse(lb.Invalid, originalField+"."+d.name, fmt.Sprintf("%d originals are given for %d rules", len(originals), len(given)), "give one for each, in the same order")
 	}
 	return &done{}, editRules(c, in.SecurityGroupId, func(g *lb.SecurityGroup) error {
-		if err := checkVersion(g, set); err != nil {
+		if err := checkVersion(g, rulesField, set); err != nil {
 			return err
 		}
 		list := d.stored(g)
