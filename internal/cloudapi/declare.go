@@ -81,7 +81,7 @@ type policyDoc struct {
 
 type instanceDoc struct {
 	Id               string   `tc:""`
-	InstanceName     string   `tc:"required"`
+	InstanceName     string   `tc:""`
 	Network          string   `tc:"enum=VPC|BASIC"`
 	Vpc              string   `tc:""`
 	Subnet           string   `tc:""`

@@ -11,7 +11,7 @@ import (
 
 type addressDoc struct {
 	Id                      string  `tc:""`
-	AddressName             string  `tc:"required"`
+	AddressName             string  `tc:""`
 	AddressIp               string  `tc:""`
 	InternetServiceProvider *string `tc:"" kept:"echo"`
 	InternetChargeType      *string `tc:"" kept:"echo"`

@@ -226,7 +226,7 @@ func (s sort[K, V]) match(a *applier, path, id, name string) (*V, K, error) {
 // claim refuses two documents about one object.
 func (a *applier) claim(path, id string) error {
 	if first, ok := a.claimed[id]; ok {
-		return refuse(lb.Duplicate, strings.TrimSuffix(path, "."), fmt.Sprintf("%s is about %s already", strings.TrimSuffix(first, "."), id), "keep one of the two")
+		return refuse(lb.Duplicate, strings.TrimSuffix(path, "."), strings.TrimSuffix(first, ".")+" is about the same object", "keep one of the two")
 	}
 	a.claimed[id] = path
 	return nil

@@ -195,6 +195,23 @@ func TestFilesCarryEveryField(t *testing.T) {
 	}
 }
 
+// Objects may have no name.
+func TestNamelessObjects(t *testing.T) {
+	b := newBench(t)
+	b.must("AllocateAddresses", `{"AddressCount":2}`, nil)
+	i := b.runInstances(`{}`)[0]
+	b.must("ModifyInstancesAttribute", fmt.Sprintf(`{"InstanceIds":[%q],"InstanceName":""}`, i.ID), nil)
+	files := b.export()
+	other := newBench(t)
+	other.apply(files, false, false)
+	if diff := cmp.Diff(files, other.export()); diff != "" {
+		t.Errorf("the empty system turned out different:\n%s", diff)
+	}
+	if steps := other.apply(files, true, true); len(steps) > 0 {
+		t.Errorf("a second time it would %s", steps)
+	}
+}
+
 func TestApplyChanges(t *testing.T) {
 	b := newBench(t)
 	wealthy(b)
@@ -318,8 +335,9 @@ func TestYAMLFaults(t *testing.T) {
 		{"no number", "LoadBalancers:\n- LoadBalancerName: x\n  Listeners: [{Protocol: TCP, Port: http}]", `f.yaml:3:37: "http" is not a whole number`},
 		{"no switch", "LoadBalancers:\n- LoadBalancerName: x\n  DeleteProtect: 1", `f.yaml:3:18: "1" is neither true nor false`},
 		{"a text", "hello", `f.yaml:1:1: "hello" is a single value; want a mapping`},
-		{"no YAML", "Vpcs: [", "f.yaml: "},
-		{"many aliases", "Vpcs:\n- {VpcName: &a x, CidrBlock: *a, DnsServers: &b [*a, *a]}\n- {VpcName: *b, CidrBlock: x}", "this is a list; want a string"},
+		{"no YAML", "Vpcs: [", "f.yaml:1:1: "},
+		{"a tab", "Vpcs:\n- VpcName: a\n  \tCidrBlock: b", "f.yaml:"},
+		{"many aliases", "Vpcs:\n- {VpcName: &a x, CidrBlock: *a, DnsServers: &b [*a, *a]}\n- {VpcName: *b, CidrBlock: x}", "f.yaml:3:13: this is a list; want a string"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			err := (&Configuration{}).Add("f.yaml", []byte(tc.file))

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -57,7 +58,7 @@ func (c *Configuration) Add(file string, content []byte) error {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", file, err)
+			return syntaxFault(file, content, err)
 		}
 		if len(doc.Content) == 0 || blankNode(doc.Content[0]) {
 			continue
@@ -67,6 +68,25 @@ func (c *Configuration) Add(file string, content []byte) error {
 			return err
 		}
 	}
+}
+
+// syntaxLine is how the parser begins its faults.
+var syntaxLine = regexp.MustCompile(`^yaml: line (\d+): (.*)`)
+
+// syntaxFault gives a fault of the parser, which knows lines only, a column: the
+// first that is not blank, or the first tab.
+func syntaxFault(file string, content []byte, err error) error {
+	m := syntaxLine.FindStringSubmatch(err.Error())
+	if m == nil {
+		return fmt.Errorf("%v: %s", Place{file, 1, 1}, strings.TrimPrefix(err.Error(), "yaml: "))
+	}
+	line, _ := strconv.Atoi(m[1]) // digits only
+	column := 1
+	if lines := strings.Split(string(content), "\n"); line >= 1 && line <= len(lines) {
+		text := lines[line-1]
+		column += max(0, strings.IndexFunc(text, func(r rune) bool { return r != ' ' }))
+	}
+	return fmt.Errorf("%v: %s", Place{file, line, column}, m[2])
 }
 
 // JSON is the configuration as the parameters of ApplyConfiguration.
@@ -111,7 +131,9 @@ func (r *yamlReader) follow(n *yaml.Node) (*yaml.Node, error) {
 		return nil, r.fault(n, "more than %d values; split the files or use fewer aliases", maxNodes)
 	}
 	if n.Kind == yaml.AliasNode {
-		return n.Alias, nil
+		meant := *n.Alias // said here: faults are about this place
+		meant.Line, meant.Column = n.Line, n.Column
+		return &meant, nil
 	}
 	return n, nil
 }
