@@ -154,12 +154,26 @@ func (h *history) know(balancers []balancer) {
 	}
 }
 
+// tellProbes marks the verdicts that are about health checks.
+func (h *history) tellProbes(verdicts []verdict) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.markProbes(verdicts)
+}
+
+func (h *history) markProbes(verdicts []verdict) {
+	for i, v := range verdicts {
+		verdicts[i].probe = v.Gate == "cvm" && (contains(h.vips[v.LoadBalancerId], addressOf(v.Source)) || v.Reason == "system_rule")
+	}
+}
+
 func stepOf(t time.Time) int64 { return t.Unix() / int64(stepSize/time.Second) }
 
 func (h *history) take(verdicts []verdict, lost uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.lost += lost
+	h.markProbes(verdicts)
 	h.recent = append(h.recent, verdicts...)
 	if over := len(h.recent) - maxRecent; over > 0 {
 		h.recent = slices.Delete(h.recent, 0, over)
@@ -170,7 +184,7 @@ func (h *history) take(verdicts []verdict, lost uint64) {
 			continue
 		}
 		source := addressOf(v.Source)
-		key := seriesKey{gate: v.Gate, action: v.Action, balancer: v.LoadBalancerId, listener: v.ListenerId, instance: v.InstanceId, probe: v.Gate == "cvm" && (contains(h.vips[v.LoadBalancerId], source) || v.Reason == "system_rule")}
+		key := seriesKey{gate: v.Gate, action: v.Action, balancer: v.LoadBalancerId, listener: v.ListenerId, instance: v.InstanceId, probe: v.probe}
 		r := h.series[key]
 		if r == nil {
 			if len(h.series) >= maxSeries {

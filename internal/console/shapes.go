@@ -166,6 +166,8 @@ type verdict struct {
 	Protocol, Source, Destination, Direction                    string
 	LoadBalancerId, ListenerId, InstanceId                      string
 	Text                                                        string
+
+	probe bool // a load balancer's own, not a client's; see history
 }
 
 type explained struct {

@@ -12,15 +12,24 @@ import (
 )
 
 // A verdictFilter is what somebody looks for in the stream.
-type verdictFilter struct{ Gate, Action, Group, Address, Balancer, Instance string }
+type verdictFilter struct {
+	Gate, Action, Group, Address, Balancer, Instance string
+
+	Protocol string // TCP, UDP or ICMP, whose IPv6 one is meant too
+	Port     string // of the destination
+	Rule     string // its number in its group, or its id
+	Probes   string // hide: without health checks
+}
 
 func verdictFilterOf(q url.Values) verdictFilter {
-	return verdictFilter{q.Get("gate"), q.Get("action"), q.Get("group"), strings.TrimSpace(q.Get("address")), q.Get("clb"), q.Get("cvm")}
+	return verdictFilter{q.Get("gate"), q.Get("action"), q.Get("group"), strings.TrimSpace(q.Get("address")), q.Get("clb"), strings.TrimSpace(q.Get("cvm")),
+		q.Get("protocol"), strings.TrimSpace(q.Get("port")), strings.TrimSpace(q.Get("rule")), q.Get("probes")}
 }
 
 // Query is the filter as an address writes it.
 func (f verdictFilter) Query() string {
-	return query("gate", f.Gate, "action", f.Action, "group", f.Group, "address", f.Address, "clb", f.Balancer, "cvm", f.Instance)
+	return query("gate", f.Gate, "action", f.Action, "group", f.Group, "address", f.Address, "clb", f.Balancer, "cvm", f.Instance,
+		"protocol", f.Protocol, "port", f.Port, "rule", f.Rule, "probes", f.Probes)
 }
 
 func (f verdictFilter) filters() []m {
@@ -40,7 +49,22 @@ func (f verdictFilter) matches(v verdict) bool {
 			return false
 		}
 	}
+	switch {
+	case f.Probes == "hide" && v.probe,
+		f.Protocol != "" && !strings.EqualFold(f.Protocol, strings.TrimSuffix(strings.ToUpper(v.Protocol), "V6")),
+		f.Port != "" && f.Port != portOf(v.Destination),
+		f.Rule != "" && f.Rule != v.PolicyId && (v.SecurityGroupId == "" || f.Rule != strconv.Itoa(v.PolicyPosition)):
+		return false
+	}
 	return true
+}
+
+// portOf is an address's port, "" when it has none.
+func portOf(text string) string {
+	if a, err := netip.ParseAddrPort(text); err == nil {
+		return strconv.Itoa(int(a.Port()))
+	}
+	return ""
 }
 
 // A verdictRow is a verdict with the address that explains it.
@@ -69,8 +93,11 @@ func (v *visit) readVerdicts(ctx context.Context, f verdictFilter, after int64, 
 		Lost     uint64
 	}
 	err = v.as(ctx, ourVersion, "DescribeVerdicts", m{"After": after, "Limit": 1000, "WaitSeconds": wait, "Filters": f.filters()}, &out)
+	v.history.tellProbes(out.Verdicts)
 	for _, one := range out.Verdicts {
-		rows = append(rows, rowOf(one))
+		if f.matches(one) {
+			rows = append(rows, rowOf(one))
+		}
 	}
 	return rows, out.Next, out.Lost, err
 }
@@ -81,7 +108,8 @@ const shownVerdicts = 100
 type verdictsData struct {
 	F       verdictFilter
 	Rows    []verdictRow // newest first
-	Fault   string
+	Fault   string       // of the address
+	PortBad string       // of the port
 	NoNodes bool
 	Barred  bool // the key may not see verdicts
 	Groups  []group
@@ -97,6 +125,9 @@ func (v *visit) verdicts() error {
 			d.Fault = "This is not an address; give one such as 203.0.113.10."
 		}
 	}
+	if _, err := strconv.ParseUint(d.F.Port, 10, 16); err != nil && d.F.Port != "" {
+		d.PortBad = "This is not a port; give one from 0 to 65535."
+	}
 	var err error
 	if d.Groups, _, err = v.searchGroups("", 0, 100); err != nil {
 		return err
@@ -108,7 +139,7 @@ func (v *visit) verdicts() error {
 		d.Unlisted = id
 	}
 	d.Barred = v.who().Scoped()
-	if d.Fault == "" && !d.Barred {
+	if d.Fault+d.PortBad == "" && !d.Barred {
 		var found []verdict
 		found, d.NoNodes = v.history.newest(shownVerdicts, d.F.matches)
 		for _, one := range found {
