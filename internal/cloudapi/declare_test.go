@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -397,5 +398,25 @@ func TestFilesCarryWhatIsKept(t *testing.T) {
 				t.Errorf("%s keeps %s, and %T has no field for it", action, path, doc)
 			}
 		})
+	}
+}
+
+// What may be empty and has to be said is said: an EIP without a name, a tag
+// without a value, a switch that is off.
+func TestExportOfWhatIsEmpty(t *testing.T) {
+	from, to := newBench(t), newBench(t)
+	from.must("AllocateAddresses", `{}`, nil)
+	from.must("AllocateAddresses", `{"Tags":[{"Key":"mark","Value":""}]}`, nil)
+	from.must("CreateSecurityGroup", `{"GroupName":"g","GroupDescription":"","Tags":[{"Key":"mark","Value":""}]}`, nil)
+	from.must("CreateTargetGroup", `{"TargetGroupName":"off","Type":"v2","Protocol":"TCP","Port":80,"HealthCheck":{"HealthSwitch":false}}`, nil)
+	from.must("RunInstances", `{"ImageId":"img-echo0web","Placement":{"Zone":"local-1"},"HostName":"","DisableApiTermination":false}`, nil)
+	from.must("CreateLoadBalancer", `{"LoadBalancerType":"OPEN","Tags":[{"TagKey":"mark","TagValue":""}]}`, nil)
+	want := from.export()
+	to.apply(want, false, false)
+	if got := to.export(); !maps.Equal(got, want) {
+		t.Errorf("exported\n%v\nand of what that made\n%v", want, got)
+	}
+	if plan := from.apply(want, true, true); len(plan) != 0 {
+		t.Errorf("its own export changes it: %v", plan)
 	}
 }

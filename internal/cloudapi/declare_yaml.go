@@ -260,7 +260,8 @@ func ConfigurationKinds() []string {
 
 // ExportFiles writes an answer of DescribeConfiguration as YAML: one file for
 // each kind of object there is, by name, such as "SecurityGroups.yaml". What is
-// empty is left out, so the same state always gives the same bytes.
+// empty is left out unless it must be given, so the same state always gives the
+// same bytes.
 func ExportFiles(answer json.RawMessage) (map[string][]byte, error) {
 	tree, err := parseJSON(answer)
 	if err != nil {
@@ -290,7 +291,11 @@ func nodeOf(v *value, raw any) *yaml.Node {
 	case map[string]any:
 		n := &yaml.Node{Kind: yaml.MappingNode}
 		for _, f := range v.obj.fields {
-			if item := nodeOf(f.value, raw[f.name]); item != nil {
+			item := nodeOf(f.value, raw[f.name])
+			if item == nil && f.required {
+				item = sayEmpty(f.value.kind)
+			}
+			if item != nil {
 				n.Content = append(n.Content, textNode(f.name), item)
 			}
 		}
@@ -313,6 +318,17 @@ func nodeOf(v *value, raw any) *yaml.Node {
 		if raw != "" {
 			return textNode(raw)
 		}
+	}
+	return nil
+}
+
+// sayEmpty is the empty value of a field that must be given.
+func sayEmpty(k kind) *yaml.Node {
+	switch k {
+	case kindString:
+		return textNode("")
+	case kindBool:
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: "false"}
 	}
 	return nil
 }
