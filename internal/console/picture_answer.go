@@ -20,6 +20,7 @@ type answer struct {
 	May     string // who may serve it
 	Refused string // who would be chosen, and is behind a gate that refuses
 	Not     string // who gets no new flows, and why
+	Ill     string // that who may serve it is abnormal
 
 	inside  bool                    // gate 1 lets it in
 	judged  map[service]gateVerdict // by gate 2
@@ -40,6 +41,7 @@ func answerOf(d pictureData) answer {
 		}
 	}
 	var may, refused, not []string
+	ill := 0
 	for _, l := range d.Listeners {
 		if l.ListenerId != d.Now.ListenerId || !a.inside {
 			continue
@@ -52,6 +54,7 @@ func answerOf(d pictureData) answer {
 				not = append(not, name+": "+why)
 			case n.Action == "ACCEPT":
 				may = append(may, name)
+				ill += b2i(t.Health == "Dead")
 			case n.Action != "":
 				refused = append(refused, name)
 			}
@@ -59,7 +62,13 @@ func answerOf(d pictureData) answer {
 	}
 	a.May, a.Refused, a.Not = few5(may), few5(refused), few5(not)
 	switch {
-	case len(may) > 0 && len(refused) > 0:
+	case ill > 0 && ill == len(may):
+		a.Ill = "All of them are abnormal: none answers its health checks, so the load balancer tries them all the same"
+	case ill > 0:
+		a.Ill = fmt.Sprintf("Abnormal among them: %d, tried because all behind the same rule are", ill)
+	}
+	switch {
+	case len(may) > 0 && (len(refused) > 0 || ill > 0):
 		a.Class = "warn"
 	case len(may) > 0:
 		a.Class = "ok"

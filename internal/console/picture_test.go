@@ -165,3 +165,25 @@ func TestPictureOfACrowd(t *testing.T) {
 		t.Errorf("40 listeners make %d bytes", len(page))
 	}
 }
+
+// When every target is abnormal they are all tried, and the picture says what
+// that is worth.
+func TestPictureSaysThatAllAreAbnormal(t *testing.T) {
+	d := newDesk(t)
+	d.login()
+	w := d.build()
+	path := "clb/" + w.balancer + "/picture?source=203.0.113.10&port=80&protocol=TCP"
+	d.open(path, 200)
+	d.says("lit lit-ok")
+	d.saysNot("lit-warn")
+	d.facts.mu.Lock()
+	for num, all := range d.facts.health {
+		d.facts.health[num] = []flow.Health{{Node: "gateway-1", Target: num, State: flow.HealthDead, Kind: "timeout", Text: all[0].Text}}
+	}
+	d.facts.mu.Unlock()
+	d.open(path, 200)
+	d.says("May serve it:")
+	d.says("All of them are abnormal")
+	d.says(`alert warn`)
+	d.says("lit lit-warn")
+}

@@ -259,7 +259,7 @@ func (w *ways) connect(p *picture, clients []rate) {
 		r := w.gate2Rate(node, nil)
 		class := w.class(node.all[0].Health, r.Moving())
 		if d.Asked && g2.Class == "lit-ok" && w.served(node) {
-			class = "lit lit-ok"
+			class = "lit " + lightOf(node)
 		}
 		p.Edges = append(p.Edges, edge{curve(g2.X+g2.W, g2.Mid(), t.X, t.Mid()), class, t.Href, fmt.Sprintf("From gate 2 to %s: %s; %s", t.Title, w.admits(r), healthWord(node.all[0].Health))})
 		p.label(g2.X-8, g2.Mid()-9, true, 0, r.Refused)
@@ -285,6 +285,9 @@ func (w *ways) connectListener(p *picture, node listenerNode, l box, passed bool
 			class = "skipped"
 			if w.served(t) {
 				class = "lit " + g2.Class
+				if g2.Class == "lit-ok" {
+					class = "lit " + lightOf(t)
+				}
 			} else {
 				said += "; gets no new flow"
 			}
@@ -295,6 +298,15 @@ func (w *ways) connectListener(p *picture, node listenerNode, l box, passed bool
 		}
 		p.Edges = append(p.Edges, edge{curve(l.X+l.W, l.Mid(), g2.X, g2.Mid()), class, href, said})
 	}
+}
+
+// lightOf is how the way to targets is lit that gate 2 allows: what is abnormal
+// is tried, and hardly served.
+func lightOf(t targetNode) string {
+	if t.all[0].Health == "Dead" {
+		return "lit-warn"
+	}
+	return "lit-ok"
 }
 
 // served reports whether one of a node's targets may get the flow that was
