@@ -190,6 +190,7 @@ func (w world) title(path string) string {
 // serious at the ends of the scale. A theme changes colours only, so the second
 // one is asked about colours.
 func TestPagesInBrowser(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t)
 	w := d.build()
 	d.settle()
@@ -269,6 +270,7 @@ func (w world) shown(path string) bool {
 // Dialogs that scripts open are as accessible as the pages they come from, give
 // the focus back, and close by the keyboard.
 func TestDialogs(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t)
 	w := d.build()
 	b := newBrowser(t, d.server.URL)

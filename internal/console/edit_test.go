@@ -232,6 +232,7 @@ func TestDialogIsToldWhereToGo(t *testing.T) {
 // A refused dialog stays over its page with what was typed; Enter sends; what is
 // left of the page is still there. On a narrow screen the open tab is in view.
 func TestDialogStaysWhenRefused(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t)
 	w := d.build()
 	b := newBrowser(t, d.server.URL)

@@ -59,6 +59,7 @@ func (h *hose) pass(to, from net.Conn) {
 // A server that hangs without closing anything is said too, and the page
 // recovers when it goes on.
 func TestHangingServerIsSaid(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t)
 	w := d.build()
 	h := newHose(t, d.server.Listener.Addr().String())

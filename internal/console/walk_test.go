@@ -19,6 +19,7 @@ import (
 //
 // Covers: SEED-15 SEED-31 SEED-33 SEED-34 SEED-37 SEED-44 SEED-45 SEED-47 SEED-49 SEED-52 SEED-53 SEED-54 SEED-55
 func TestWalkTheDocument(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t)
 	d.newInstances("web-1", "web-2")
 	b := newBrowser(t, d.server.URL)
@@ -215,6 +216,7 @@ func (d *desk) newGroup(b *browser, name string, rules ...string) {
 //
 // Covers: SEED-40
 func TestRulePageInBrowser(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t)
 	w := d.build()
 	b := newBrowser(t, d.server.URL)
@@ -264,6 +266,7 @@ func TestRulePageInBrowser(t *testing.T) {
 
 // A login that ends, and a server that goes away, are said.
 func TestTroubleIsSaid(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t)
 	w := d.build()
 	b := newBrowser(t, d.server.URL)
