@@ -287,6 +287,8 @@ func TestDialogs(t *testing.T) {
 			b.visit(path)
 			b.press(button)
 			b.until(where+" opens no dialog", `document.querySelector("dialog[open]") !== null && document.querySelector("dialog[open]").contains(document.activeElement)`)
+			b.until(where+" begins at what is not chosen", `document.activeElement.type !== "radio" || document.activeElement.checked`)
+			b.until(where+" hides its buttons", `(() => { const e = document.querySelector("dialog[open] .buttons"); return !e || e.getBoundingClientRect().top < window.innerHeight - 30; })()`)
 			if axe != "" {
 				b.accessible(axe, where)
 			}
