@@ -4,6 +4,7 @@ package console
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/sallyport/sallyport/internal/cloudapi"
 )
@@ -247,8 +248,47 @@ func (v *visit) counters(group string) (sums map[string]counter, barred bool, er
 	return sums, false, nil
 }
 
-// explain asks who decides about a packet.
+// explain asks who decides about a packet, and calls groups by their names.
 func (v *visit) explain(in m) (explained, error) {
 	var out explained
-	return out, v.do(ourVersion, "ExplainPath", in, &out)
+	if err := v.do(ourVersion, "ExplainPath", in, &out); err != nil {
+		return out, err
+	}
+	var ids []string
+	names := map[string]string{}
+	note := func(id string) {
+		if _, known := names[id]; !known && id != "" && len(ids) < 100 {
+			names[id] = ""
+			ids = append(ids, id)
+		}
+	}
+	for _, g := range out.Gates {
+		note(g.SecurityGroupId)
+		for _, n := range g.Nearest {
+			note(n.SecurityGroupId)
+		}
+	}
+	if groups, err := v.named(ids); err == nil { // who may not see a group knows it by its id
+		for _, g := range groups {
+			names[g.SecurityGroupId] = g.SecurityGroupName
+		}
+	}
+	said := func(text string) string {
+		for id, name := range names {
+			if name != "" {
+				text = strings.ReplaceAll(text, id, name)
+			}
+		}
+		return text
+	}
+	out.Text = said(out.Text)
+	for i := range out.Gates {
+		g := &out.Gates[i]
+		g.Name, g.Text = names[g.SecurityGroupId], said(g.Text)
+		for j := range g.Nearest {
+			n := &g.Nearest[j]
+			n.Name, n.Why = names[n.SecurityGroupId], said(n.Why)
+		}
+	}
+	return out, nil
 }

@@ -475,7 +475,7 @@ func TestVerdictIsExplained(t *testing.T) {
 	d.open("verdicts/explain?"+strings.ReplaceAll(link, "&amp;", "&"), 200)
 	d.says("Why was this refused?")
 	d.says("198.51.100.20 is outside its source")
-	d.says(w.host + " rule 1")
+	d.says("cvm-web rule 1")
 	d.open("verdicts?address=banana", 200)
 	d.says("This is not an address")
 	d.open("verdicts/explain?"+url.Values{"source": {"x"}, "protocol": {"TCP"}, "gate": {"clb"}, "clb": {w.balancer}}.Encode(), 200)

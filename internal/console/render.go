@@ -92,7 +92,7 @@ func (c *Console) parsePages() (*template.Template, error) {
 		"root": func() string { return Root }, "asset": func(name string) string { return Root + "static/" + c.static.version + "/" + name },
 		"dict": dict, "list": func(v ...string) []string { return v }, "plural": plural, "joined": joined, "contains": contains, "clip": clip,
 		"query": func(pairs ...string) template.URL { return template.URL(query(pairs...)) }, "add": func(a, b int) int { return a + b }, "health": healthWord, "policyWord": policyWord, "gate": gateWord, "reason": reasonWord,
-		"ago": c.ago, "num": num, "rate": perSecond, "focus": focusOf, "services": servicePresets, "few": fewExposed,
+		"ago": c.ago, "words": gateWords, "second": toSecond, "num": num, "rate": perSecond, "focus": focusOf, "services": servicePresets, "few": fewExposed,
 	}).ParseFS(pageFiles, "pages/*.html")
 }
 
@@ -168,6 +168,20 @@ func gateWord(g string) string {
 		return "gate 2"
 	}
 	return g
+}
+
+// gateWords is a text with the gates called as pages call them.
+func gateWords(text string) string {
+	return strings.NewReplacer("gate cvm", gateWord("cvm"), "gate clb", gateWord("clb")).Replace(text)
+}
+
+// toSecond is a time as people read it; one that cannot be read stays.
+func toSecond(text string) string {
+	at, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return text
+	}
+	return at.UTC().Format("2006-01-02 15:04:05 UTC")
 }
 
 // focusOf says which of a row's two buttons keeps the focus after "id:up" or

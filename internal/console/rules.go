@@ -440,5 +440,5 @@ func (d rulePageData) Since() string {
 	if earliest == "" {
 		return "Nothing has been counted yet."
 	}
-	return "Hits are packets since " + earliest + "."
+	return "Hits are packets since " + toSecond(earliest) + "."
 }

@@ -186,7 +186,8 @@ type gateVerdict struct {
 	PolicyIndex                                             int
 	Text                                                    string
 	Nearest                                                 []nearRule
-	Same                                                    int `json:"-"` // other targets of which the same is true
+	Same                                                    int    `json:"-"` // other targets of which the same is true
+	Name                                                    string `json:"-"` // of the group
 }
 
 type nearRule struct {
@@ -195,4 +196,5 @@ type nearRule struct {
 	Rule                      string
 	Mismatch                  []string
 	Why                       string
+	Name                      string `json:"-"` // of the group
 }

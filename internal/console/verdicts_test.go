@@ -55,3 +55,23 @@ func TestVerdictFilterForm(t *testing.T) {
 	d.says(w.vip + ":81")
 	d.saysNot(w.vip + ":80<")
 }
+
+// Explanations call groups and gates as the pages do, and times are short.
+func TestExplanationsUseNames(t *testing.T) {
+	d := newDesk(t)
+	d.login()
+	w := d.build()
+	d.settle()
+	d.open("clb/"+w.balancer+"/picture?source=203.0.113.10&port=80&protocol=TCP", 200)
+	d.says("of clb-web</a> decides")
+	d.says("of cvm-web</a> decides")
+	d.saysNot("of " + w.edge)
+	if got := gateWords("gate cvm drops the probe"); got != "gate 2 drops the probe" {
+		t.Errorf("%q", got)
+	}
+	if got := toSecond("2026-11-23T12:00:01.123456789Z"); got != "2026-11-23 12:00:01 UTC" {
+		t.Errorf("%q", got)
+	}
+	d.open("sg/"+w.edge, 200)
+	d.says("Hits are packets since 2026-11-23 11:00:00 UTC.")
+}
