@@ -211,7 +211,7 @@ func TestWalkInLab(t *testing.T) {
 	p.visit("verdicts?action=DROP&gate=clb")
 	p.until("the refusals are not shown", `document.querySelector("[data-stream] tr") !== null`)
 	p.press("Why?")
-	p.see("is refused at gate 1: rule 2 of sg-")
+	p.see("is refused at gate 1: rule 2 of ")
 	p.see("it is for port 80, the packet goes to 81")
 	p.shot("lab why")
 	p.press("Load balancers")
