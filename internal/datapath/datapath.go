@@ -412,9 +412,6 @@ func (d *Datapath) Revision() lb.Revision {
 	return lb.Revision(atomic.LoadUint32(&d.revisions.Revision))
 }
 
-// closed reports whether Close has begun. The caller holds the lock.
-func (d *Datapath) closed() bool { return d.hops == nil || d.maps == nil }
-
 // Close lets go of programs, maps and links. They stay pinned and attached.
 func (d *Datapath) Close() error {
 	d.mu.Lock()

@@ -105,3 +105,6 @@ func (d *Datapath) resolveAll() {
 		}
 	}
 }
+
+// closed reports whether Close has begun. The caller holds the lock.
+func (d *Datapath) closed() bool { return d.hops == nil || d.maps == nil }
