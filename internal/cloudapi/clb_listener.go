@@ -38,6 +38,11 @@ func createListener(c *Call, in *createListenerIn) (*createListenerOut, error) {
 	if n := len(in.ListenerNames); n != 0 && n != len(in.Ports) {
 		return nil, refuse(lb.Invalid, "ListenerNames", fmt.Sprintf("%s for %s", count(n, "name"), count(len(in.Ports), "port")), "give a name for each port or none")
 	}
+	for i, port := range in.Ports {
+		if first := slices.Index(in.Ports, port); first < i {
+			return nil, errorf("InvalidParameter.PortCheckFailed", "Ports.%d: %d is Ports.%d too; give each port once", i, port, first)
+		}
+	}
 	check, err := newListenerCheck(in.HealthCheck, proto)
 	if err != nil {
 		return nil, err

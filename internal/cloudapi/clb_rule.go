@@ -37,6 +37,12 @@ func createRule(c *Call, in *createRuleIn) (*createRuleOut, error) {
 	if len(in.Rules) == 0 {
 		return nil, refuse(lb.Missing, "Rules", "no rule is given", "give at least one")
 	}
+	for i, r := range in.Rules {
+		same := func(o ruleIn) bool { return o.Domain == r.Domain && o.Url == r.Url }
+		if first := slices.IndexFunc(in.Rules, same); first < i {
+			return nil, refuse(lb.Duplicate, fmt.Sprintf("Rules.%d.Url", i), fmt.Sprintf("Rules.%d is %s%s too", first, clip(r.Domain, 80), clip(r.Url, 80)), "give each once")
+		}
+	}
 	var ids []string
 	err := c.Update(func(tx *store.Tx) error {
 		ids = nil

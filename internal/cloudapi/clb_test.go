@@ -319,7 +319,8 @@ func TestListeners(t *testing.T) {
 	}
 	for _, tc := range []struct{ action, params, code, text string }{
 		{"CreateListener", `{"LoadBalancerId":"$lb","Ports":[80],"Protocol":"TCP"}`, "InvalidParameter.PortCheckFailed", "HTTP"},
-		{"CreateListener", `{"LoadBalancerId":"$lb","Ports":[95,95],"Protocol":"TCP"}`, "InvalidParameter.PortCheckFailed", "95"},
+		{"CreateListener", `{"LoadBalancerId":"$lb","Ports":[95,95],"Protocol":"TCP"}`, "InvalidParameter.PortCheckFailed", "Ports.1: 95 is Ports.0 too"},
+		{"CreateRule", `{"LoadBalancerId":"$lb","ListenerId":"$http","Rules":[{"Domain":"twice.example.com","Url":"/"},{"Domain":"twice.example.com","Url":"/"}]}`, "InvalidParameterValue.Duplicate", "Rules.1.Url: Rules.0 is twice.example.com/ too"},
 		{"CreateListener", `{"LoadBalancerId":"$lb","Ports":[0],"Protocol":"TCP"}`, "InvalidParameterValue.Range", "Ports"},
 		{"CreateListener", `{"LoadBalancerId":"$lb","Ports":[65536],"Protocol":"TCP"}`, "InvalidParameterValue.Range", "65536"},
 		{"CreateListener", `{"LoadBalancerId":"$lb","Ports":[],"Protocol":"TCP"}`, "MissingParameter", "Ports"},

@@ -69,6 +69,7 @@ func TestRuleFaults(t *testing.T) {
 		{`{"Action":"DROP","Protocol":"tcp","ServiceTemplate":{"ServiceId":"ppm-00000000"}}`, "InvalidParameter.Coexist", "Ingress.0.ServiceTemplate"},
 		{`{"Action":"DROP","Port":"80","ServiceTemplate":{"ServiceId":"ppm-00000000"}}`, "InvalidParameter.Coexist", "Ingress.0.ServiceTemplate"},
 		{`{"Action":"DROP","CidrBlock":"MY_PUBLIC_IP"}`, "InvalidParameterValue", "MY_PUBLIC_IP"},
+		{`{"Action":"DROP","Protocol":"ICMPv6","CidrBlock":"10.0.0.0/8"}`, "InvalidParameterValue", "Ingress.0.Protocol"},
 		{`{"Action":"DROP","PolicyIndex":0,"Priority":1}`, "InvalidParameterValue", "Ingress.0.Priority"},
 		{`{"Action":"DROP","ModifyTime":"2026-11-23 00:00:00"}`, "UnsupportedOperation", "Ingress.0.ModifyTime"},
 		{`{"Action":"DROP","PolicyDescription":"` + strings.Repeat("x", 101) + `"}`, "InvalidParameterValue.TooLong", "PolicyDescription"},

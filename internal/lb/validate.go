@@ -30,6 +30,8 @@ func (r PolicyRule) Validate(field string) error {
 		return Refuse(Invalid, field+"CidrBlock", fmt.Sprintf("%v has host bits set", r.Peer), fmt.Sprintf("did you mean %v?", r.Peer.Masked()))
 	case r.Proto == ICMP && r.Peer.Addr().Is6():
 		return Refuse(Invalid, field+"Protocol", "ICMP does not go with Ipv6CidrBlock", "use ICMPv6")
+	case r.Proto == ICMPv6 && r.Peer.IsValid() && r.Peer.Addr().Is4():
+		return Refuse(Invalid, field+"Protocol", "ICMPv6 does not go with CidrBlock", "use ICMP")
 	case utf8.RuneCountInString(r.Description) > MaxDescription:
 		return Refuse(TooLong, field+"PolicyDescription", fmt.Sprintf("longer than %d characters", MaxDescription), "shorten it")
 	}
