@@ -58,7 +58,7 @@ func TestRuleFaults(t *testing.T) {
 		{`{"Action":"DROP","Protocol":"ICMP","Ipv6CidrBlock":"::/0"}`, "InvalidParameterValue", "use ICMPv6"},
 		{`{"Action":"DROP","SecurityGroupId":"x"}`, "InvalidParameterValue.Malformed", "Ingress.0.SecurityGroupId"},
 		{`{"Action":"DROP","SecurityGroupId":"sg-00000000"}`, "ResourceNotFound", "no security group sg-00000000"},
-		{`{"Action":"DROP","SecurityGroupId":"` + foreign.SecurityGroup.SecurityGroupId + `"}`, "InvalidParameterValue", "project 9"},
+		{`{"Action":"DROP","SecurityGroupId":"` + foreign.SecurityGroup.SecurityGroupId + `"}`, "InvalidParameterValue", "is not in project 0"},
 		{`{"Action":"DROP","AddressTemplate":{"AddressId":"ipm-00000000"}}`, "ResourceNotFound", "no address template ipm-00000000"},
 		{`{"Action":"DROP","AddressTemplate":{"AddressGroupId":"ipmg-00000000"}}`, "ResourceNotFound", "no address template group ipmg-00000000"},
 		{`{"Action":"DROP","AddressTemplate":{"AddressId":"ipmg-00000000"}}`, "InvalidParameterValue.Malformed", "Ingress.0.AddressTemplate.AddressId"},

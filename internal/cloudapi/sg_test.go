@@ -321,7 +321,7 @@ func TestCloneSecurityGroup(t *testing.T) {
 		{"CloneSecurityGroup", `{"SecurityGroupId":"` + id + `","RemoteRegion":"ap-somewhere"}`, "UnsupportedRegion", "RemoteRegion"},
 	})
 	b.must("DeleteSecurityGroup", `{"SecurityGroupId":"`+other+`"}`, nil)
-	b.refused("CloneSecurityGroup", `{"SecurityGroupId":"`+id+`","ProjectId":"7"}`, "InvalidParameterValue", "project 0, this group to project 7")
+	b.refused("CloneSecurityGroup", `{"SecurityGroupId":"`+id+`","ProjectId":"7"}`, "InvalidParameterValue", "is not in project 7")
 }
 
 func TestSecurityGroupReferencesAndLimits(t *testing.T) {

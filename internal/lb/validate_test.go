@@ -105,6 +105,7 @@ func TestPolicyRuleValidate(t *testing.T) {
 		{"host bits", PolicyRule{Action: Accept, Peer: netip.MustParsePrefix("10.0.0.1/8")}, Invalid},
 		{"ICMP on v6", PolicyRule{Action: Accept, Proto: ICMP, Peer: v6}, Invalid},
 		{"ICMPv6", PolicyRule{Action: Accept, Proto: ICMPv6, Peer: v6}, 0},
+		{"ICMPv6 on v4", PolicyRule{Action: Accept, Proto: ICMPv6, Peer: v4}, Invalid},
 		{"long", PolicyRule{Action: Accept, Peer: v4, Description: strings.Repeat("é", 101)}, TooLong},
 		{"not long", PolicyRule{Action: Accept, Peer: v4, Description: strings.Repeat("é", 100)}, 0},
 	} {
