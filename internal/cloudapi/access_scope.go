@@ -122,16 +122,16 @@ func (c *Call) checkScope(tx *store.Tx) error {
 	for _, t := range tx.Touched() {
 		was, is := stored(before, t.Kind, t.ID), stored(after, t.Kind, t.ID)
 		if was == nil && is == nil {
-			return c.outOfScope(t.Kind+" "+t.ID, "which belongs to no project")
+			return c.outOfScope("touch %s, which belongs to no project", objectName{t.Kind, t.ID})
 		}
 		if was != nil && !c.inScope(before, was) {
-			return c.outOfScope(t.Kind+" "+t.ID, "which is outside of it")
+			return c.outOfScope("touch %s, which is outside of it", objectName{t.Kind, t.ID})
 		}
 		if is == nil {
 			continue
 		}
-		if project, ok := projectOfObject(after, is); !ok || !c.Key.InScope(project) {
-			return c.outOfScope(t.Kind+" "+t.ID, "which would be in project "+project)
+		if project, _ := projectOfObject(after, is); !c.inScope(after, is) {
+			return c.outOfScope(intent(was)+" project "+project, objectName{t.Kind, t.ID})
 		}
 		known := map[objectName]bool{}
 		if was != nil {
@@ -142,7 +142,7 @@ func (c *Call) checkScope(tx *store.Tx) error {
 		for _, ref := range namesIn(is) {
 			other := stored(after, ref.kind, ref.id)
 			if other != nil && !known[ref] && !c.inScope(after, other) {
-				return c.outOfScope(ref.kind+" "+ref.id, "which is outside of it")
+				return c.outOfScope("refer to %s, which is outside of it", ref)
 			}
 		}
 	}
@@ -154,9 +154,24 @@ func (c *Call) inScope(st *lb.State, object any) bool {
 	return ok && c.Key.InScope(project)
 }
 
-func (c *Call) outOfScope(object, why string) error {
-	return errorf(codeUnauthorized, "the role %s of key %s is for project %s only, and %s would touch %s, %s; name objects of those projects, or use a key without projects",
-		c.Key.Role, c.Key.ID, strings.Join(c.Key.Projects, ", "), c.Action.Name, object, why)
+// intent is what a write does that ends in another project. What it would make
+// has no name: it is not there, and was given its id by this call.
+func intent(was any) string {
+	if was == nil {
+		return "put a new %kind into"
+	}
+	return "move %s to"
+}
+
+// outOfScope refuses what a write would do to an object, in words with the
+// object's place in them.
+func (c *Call) outOfScope(would string, o objectName) error {
+	kind := o.kind
+	if kind == "balancer" {
+		kind = "load balancer"
+	}
+	return errorf(codeUnauthorized, "the role %s of key %s is for project %s only, and %s would %s; name objects of those projects, or use a key without projects",
+		c.Key.Role, c.Key.ID, strings.Join(c.Key.Projects, ", "), c.Action.Name, strings.NewReplacer("%s", kind+" "+o.id, "%kind", kind).Replace(would))
 }
 
 type objectName struct{ kind, id string }

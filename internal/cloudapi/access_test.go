@@ -281,7 +281,7 @@ func foreign(st *lb.State) string {
 // there, others are not.
 func TestScopeRefusals(t *testing.T) {
 	for _, tc := range []struct{ action, params, code, want string }{
-		{"CreateSecurityGroup", `{"GroupName":"g","GroupDescription":"d"}`, codeUnauthorized, "in project 0"},
+		{"CreateSecurityGroup", `{"GroupName":"g","GroupDescription":"d"}`, codeUnauthorized, "would put a new group into project 0"},
 		{"CreateSecurityGroup", `{"GroupName":"g","GroupDescription":"d","ProjectId":"8"}`, codeUnauthorized, "in project 8"},
 		{"CreateSecurityGroup", `{"GroupName":"g","GroupDescription":"d","ProjectId":"7"}`, "", ""},
 		{"ModifySecurityGroupAttribute", `{"SecurityGroupId":"sg-foreign0","GroupName":"n"}`, codeUnauthorized, "group sg-foreign0, which is outside"},
@@ -289,7 +289,8 @@ func TestScopeRefusals(t *testing.T) {
 		{"AssociateSecurityGroups", `{"InstanceIds":["ins-ours0000"],"SecurityGroupIds":["sg-third000"]}`, "InvalidSecurityGroupId.NotFound", "no security group sg-third000"},
 		{"SetLoadBalancerSecurityGroups", `{"LoadBalancerId":"lb-ours0000","SecurityGroups":["sg-foreign0","sg-ours0000"]}`, "", ""}, // it was bound before
 		{"RegisterTargets", `{"LoadBalancerId":"lb-foreign0","ListenerId":"lbl-foreign0","Targets":[{"InstanceId":"ins-ours0000","Port":99}]}`, "InvalidParameter.LBIdNotFound", "lb-foreign0"},
-		{"ModifyInstancesProject", `{"InstanceIds":["ins-ours0000"],"ProjectId":8}`, codeUnauthorized, "would be in project 8"},
+		{"ModifyInstancesProject", `{"InstanceIds":["ins-ours0000"],"ProjectId":8}`, codeUnauthorized, "would move instance ins-ours0000 to project 8"},
+		{"CreateLoadBalancer", `{"LoadBalancerType":"OPEN","VpcId":"vpc-shared00"}`, codeUnauthorized, "would put a new load balancer into project 0; name"},
 		{"CloneLoadBalancer", `{"LoadBalancerId":"lb-ours0000","LoadBalancerName":"c","ProjectId":7}`, codeUnauthorized, "foreign0, which is outside"},
 		{"CreateVpc", `{"VpcName":"v","CidrBlock":"10.9.0.0/16"}`, codeUnauthorized, "about the whole region"},
 	} {
