@@ -42,7 +42,7 @@ func (o *accessOptions) flags(cmd *cobra.Command) {
 // check says what is wrong with the flags.
 func (o *accessOptions) check() error {
 	switch {
-	case o.rates.Reads < 0 || o.rates.Writes < 0:
+	case !(o.rates.Reads >= 0 && o.rates.Writes >= 0): // NaN is neither
 		return errors.New("--rate-reads and --rate-writes are not negative; 0 sets no bound")
 	case o.retention < time.Hour:
 		return fmt.Errorf("--audit-retention %v is too short; give an hour or more", o.retention)

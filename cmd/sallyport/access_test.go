@@ -104,6 +104,7 @@ func TestKeyCommands(t *testing.T) {
 		{"key create --role operator --project=7,", 2, "--project"},
 		{"key create --role operator --project=7 --project=", 2, "--project"},
 		{"key create --role operator --project=web", 1, "Projects.0"},
+		{"node token --role host --instance=", 2, "--instance"}, // not a token for a new instance
 		{"key rotate", 2, "usage"},
 		{"key rotate AKIDNONE", 1, "AKIDNONE"},
 		{"key rotate X --overlap 1ms", 2, "whole seconds"},
@@ -288,7 +289,7 @@ func TestSlowAndEndlessHeads(t *testing.T) {
 
 func TestAccessFlags(t *testing.T) {
 	for _, row := range []struct{ args, says string }{
-		{"--rate-reads -1", "not negative"}, {"--audit-retention 1s", "too short"}, {"--audit-lines 5", "too few"},
+		{"--rate-reads -1", "not negative"}, {"--rate-writes NaN", "not negative"}, {"--audit-retention 1s", "too short"}, {"--audit-lines 5", "too few"},
 	} {
 		code, _, errs := command(t, append([]string{"server", "--data", t.TempDir()}, strings.Fields(row.args)...)...)
 		if code != exitUsage || !strings.Contains(errs, row.says) {

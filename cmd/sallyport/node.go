@@ -40,6 +40,9 @@ func newNodeTokenCommand() *cobra.Command {
 	instance := cmd.Flags().String("instance", "", "host: the id of the existing instance that the machine runs, to join it again")
 	life := cmd.Flags().Duration("valid", 10*time.Minute, "how long it can be used, at most 24h")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if cmd.Flags().Changed("instance") && *instance == "" { // an unset variable would make a new instance
+			return usageError{errors.New("--instance is empty; give an instance's id, or leave it out for a new one")}
+		}
 		in, err := tokenRequest(*role, *name, *instance, *life)
 		if err != nil {
 			return usageError{err}

@@ -282,7 +282,7 @@ func foreign(st *lb.State) string {
 func TestScopeRefusals(t *testing.T) {
 	for _, tc := range []struct{ action, params, code, want string }{
 		{"CreateSecurityGroup", `{"GroupName":"g","GroupDescription":"d"}`, codeUnauthorized, "would put a new group into project 0"},
-		{"CreateSecurityGroup", `{"GroupName":"g","GroupDescription":"d","ProjectId":"8"}`, codeUnauthorized, "in project 8"},
+		{"CreateSecurityGroup", `{"GroupName":"g","GroupDescription":"d","ProjectId":"8"}`, codeUnauthorized, "into project 8"},
 		{"CreateSecurityGroup", `{"GroupName":"g","GroupDescription":"d","ProjectId":"7"}`, "", ""},
 		{"ModifySecurityGroupAttribute", `{"SecurityGroupId":"sg-foreign0","GroupName":"n"}`, codeUnauthorized, "group sg-foreign0, which is outside"},
 		{"ModifySecurityGroupAttribute", `{"SecurityGroupId":"sg-ours0000","GroupName":"n"}`, "", ""},
