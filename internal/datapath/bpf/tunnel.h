@@ -4,6 +4,7 @@
  * rows to use and which revision to judge at. */
 #pragma once
 #include "index.h"
+#include "mss.h"
 #include "packet.h"
 
 enum {
