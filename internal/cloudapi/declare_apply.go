@@ -43,6 +43,9 @@ var errDryRun = errors.New("nothing was written: a dry run")
 // as the actions, so what they refuse is refused here. A dry run does all of it
 // too, and then does not write.
 func applyConfiguration(c *Call, in *applyConfigurationIn) (*applyConfigurationOut, error) {
+	if in.Prune && len(unlike(configuration{}, in.configuration)) == 0 {
+		return nil, refuse(lb.Missing, "Prune", "no object is described, so everything would be deleted", "describe what is to stay; a VPC is enough")
+	}
 	out := &applyConfigurationOut{}
 	err := c.Update(func(tx *store.Tx) error {
 		a := &applier{c: c, tx: tx, in: &in.configuration, claimed: map[string]string{}, fresh: map[string]bool{}, dry: in.DryRun}

@@ -320,7 +320,10 @@ func TestApplyRefuses(t *testing.T) {
 func TestPruneRefuses(t *testing.T) {
 	b := newBench(t)
 	wealthy(b)
-	b.refused("ApplyConfiguration", `{"Prune":true}`, "FailedOperation", "LoadBalancers")
+	b.refused("ApplyConfiguration", `{"Prune":true,"Vpcs":[{"VpcName":"office","CidrBlock":"10.1.0.0/16","AssistantCidrs":["10.9.0.0/24"]}]}`, "FailedOperation", "LoadBalancers")
+	for _, nothing := range []string{`{"Prune":true}`, `{"Prune":true,"DryRun":true}`, `{"Prune":true,"Vpcs":[],"Instances":[]}`} {
+		b.refused("ApplyConfiguration", nothing, "MissingParameter", "everything would be deleted")
+	}
 	b.must("ModifyLoadBalancerAttributes", fmt.Sprintf(`{"LoadBalancerId":%q,"DeleteProtect":false}`, b.balancerNamed("shop")), nil)
 	b.refused("ApplyConfiguration", `{"Prune":true,"Instances":[{"InstanceName":"web-2","Vpc":"office","Subnet":"desks","SecurityGroups":["back"]}],
 		"SecurityGroups":[{"GroupName":"back"}]}`, "ResourceInUse", "Subnets")
