@@ -66,6 +66,7 @@ func (d *Datapath) liveCounters() map[uint32]bool {
 	if d.listeners != nil {
 		d.listeners.each(func(v *GatewayListener) { live[v.Implicit], policies[v.Policy] = true, true })
 	}
+	d.vips.each(func(v *GatewayVip) { live[v.Implicit], policies[v.Policy] = true, true })
 	if d.instances != nil {
 		d.instances.each(func(v *HostInstance) {
 			live[v.ImplicitIn], live[v.ImplicitOut] = true, true

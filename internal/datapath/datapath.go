@@ -108,9 +108,8 @@ type Datapath struct {
 	counters  *counters
 	names     *names
 	peers     *peerTable
-	vips      map[GatewayAddressKey]bool
+	vips      *table[GatewayAddressKey, GatewayVipRow, GatewayVip]
 	vipBits   []uint64
-	vipFilter index[GatewayAddressKey]
 	dead      map[uint32]bool
 	pending   *pending
 	last      *snapshot.Snapshot // staged last by this process
@@ -125,7 +124,6 @@ type Datapath struct {
 // pending is what a staged revision does when it is committed.
 type pending struct {
 	revision lb.Revision
-	vips     map[GatewayAddressKey]bool
 	peers    map[GatewayAddressKey]peer
 	targets  map[uint32]bool
 }

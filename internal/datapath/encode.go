@@ -17,7 +17,7 @@ type encoded struct {
 	targets   map[uint32]GatewayTarget
 	instances map[GatewayAddressKey]HostInstance
 	peers     map[GatewayAddressKey]peer
-	vips      map[GatewayAddressKey]bool
+	vips      map[GatewayAddressKey]GatewayVip
 	rules     map[uint32]policy.RuleRef // by counter slot
 	placed    map[placement]uint32
 }
@@ -35,7 +35,7 @@ func (d *Datapath) encode(s *snapshot.Snapshot) (*encoded, error) {
 	d.arena.retain(d.live())
 	clear(d.counters.wanted)
 	e := &encoded{map[GatewayListenerKey]GatewayListener{}, map[uint32]GatewayTarget{}, map[GatewayAddressKey]HostInstance{},
-		map[GatewayAddressKey]peer{}, map[GatewayAddressKey]bool{}, map[uint32]policy.RuleRef{}, map[placement]uint32{}}
+		map[GatewayAddressKey]peer{}, map[GatewayAddressKey]GatewayVip{}, map[uint32]policy.RuleRef{}, map[placement]uint32{}}
 	for _, l := range s.Listeners {
 		if err := d.encodeListener(s, &l, e); err != nil {
 			return nil, fmt.Errorf("listener %s: %w", l.ID, err)
@@ -52,10 +52,7 @@ func (d *Datapath) encode(s *snapshot.Snapshot) (*encoded, error) {
 	for _, p := range s.Peers {
 		e.peers[GatewayAddressKey{Addr: rawAddr(p.Addr)}] = peer{GatewayPeer{Key: p.Keys}, p.Num}
 	}
-	for _, v := range s.VIPs {
-		e.vips[GatewayAddressKey{Addr: rawAddr(v)}] = true
-	}
-	return e, nil
+	return e, d.encodeVIPs(s, e)
 }
 
 // listenerLayer7 and the target flags repeat bpf/layout.h; a test compares.
@@ -70,13 +67,8 @@ const (
 func (d *Datapath) encodeListener(s *snapshot.Snapshot, l *snapshot.Listener, e *encoded) error {
 	row := GatewayListener{Num: l.Num, Balancer: l.BalancerNum}
 	var err error
-	if l.Gate1 != "" {
-		if row.Policy, err = d.placePolicy(s, l.Gate1, policy.In, e); err != nil {
-			return err
-		}
-		if row.Implicit, err = d.counters.take(counterName{gate: d.gate, direction: policy.In, object: string(l.Balancer)}); err != nil {
-			return err
-		}
+	if row.Policy, row.Implicit, err = d.placeGate1(s, l.Gate1, l.Balancer, e); err != nil {
+		return err
 	}
 	if l.Layer7 {
 		row.Flags |= listenerLayer7

@@ -166,6 +166,8 @@ type GatewayTarget struct {
 	ProbePort   uint16
 	Proto       uint8
 	Flags       uint8
+	Span        uint16
+	Pad         [3]uint16
 }
 
 type GatewayTargetRow struct {
@@ -181,6 +183,22 @@ type GatewayTick struct {
 	_       structs.HostLayout
 	Jiffies uint64
 	Ns      uint64
+}
+
+type GatewayVip struct {
+	_        structs.HostLayout
+	From     uint32
+	Present  uint32
+	Balancer uint32
+	Policy   uint32
+	Implicit uint32
+	Ranges   uint32
+}
+
+type GatewayVipRow struct {
+	_   structs.HostLayout
+	Key GatewayAddressKey
+	V   [2]GatewayVip
 }
 
 // Names of all BPF objects in the ELF.
@@ -203,6 +221,7 @@ const (
 	GatewayMapTargetIndex    = "target_index"
 	GatewayMapTargets        = "targets"
 	GatewayMapVipFilter      = "vip_filter"
+	GatewayMapVipIndex       = "vip_index"
 	GatewayMapVips           = "vips"
 	GatewayProgGateway       = "gateway"
 	GatewayProgGatewayOut    = "gateway_out"
@@ -294,6 +313,7 @@ type GatewayMapSpecs struct {
 	TargetIndex   *ebpf.MapSpec `ebpf:"target_index"`
 	Targets       *ebpf.MapSpec `ebpf:"targets"`
 	VipFilter     *ebpf.MapSpec `ebpf:"vip_filter"`
+	VipIndex      *ebpf.MapSpec `ebpf:"vip_index"`
 	Vips          *ebpf.MapSpec `ebpf:"vips"`
 }
 
@@ -357,6 +377,7 @@ type GatewayMaps struct {
 	TargetIndex   *ebpf.Map `ebpf:"target_index"`
 	Targets       *ebpf.Map `ebpf:"targets"`
 	VipFilter     *ebpf.Map `ebpf:"vip_filter"`
+	VipIndex      *ebpf.Map `ebpf:"vip_index"`
 	Vips          *ebpf.Map `ebpf:"vips"`
 }
 
@@ -378,6 +399,7 @@ func (m *GatewayMaps) Close() error {
 		m.TargetIndex,
 		m.Targets,
 		m.VipFilter,
+		m.VipIndex,
 		m.Vips,
 	)
 }

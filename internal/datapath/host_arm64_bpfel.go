@@ -13,11 +13,6 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-type HostAddressKey struct {
-	_    structs.HostLayout
-	Addr [4]uint32
-}
-
 type HostArena struct {
 	_    structs.HostLayout
 	Word [262144]uint64
@@ -93,13 +88,19 @@ type HostInstance struct {
 
 type HostInstanceRow struct {
 	_   structs.HostLayout
-	Key HostAddressKey
-	V   [2]HostInstance
+	Key struct {
+		_    structs.HostLayout
+		Addr [4]uint32
+	}
+	V [2]HostInstance
 }
 
 type HostPeerRow struct {
-	_     structs.HostLayout
-	Key   HostAddressKey
+	_   structs.HostLayout
+	Key struct {
+		_    structs.HostLayout
+		Addr [4]uint32
+	}
 	Num   uint32
 	Which uint32
 	V     [2]struct {
@@ -144,6 +145,8 @@ type HostTargetRow struct {
 		ProbePort   uint16
 		Proto       uint8
 		Flags       uint8
+		Span        uint16
+		Pad         [3]uint16
 	}
 }
 
@@ -151,6 +154,23 @@ type HostTick struct {
 	_       structs.HostLayout
 	Jiffies uint64
 	Ns      uint64
+}
+
+type HostVipRow struct {
+	_   structs.HostLayout
+	Key struct {
+		_    structs.HostLayout
+		Addr [4]uint32
+	}
+	V [2]struct {
+		_        structs.HostLayout
+		From     uint32
+		Present  uint32
+		Balancer uint32
+		Policy   uint32
+		Implicit uint32
+		Ranges   uint32
+	}
 }
 
 // Names of all BPF objects in the ELF.
@@ -173,6 +193,7 @@ const (
 	HostMapTargetIndex    = "target_index"
 	HostMapTargets        = "targets"
 	HostMapVipFilter      = "vip_filter"
+	HostMapVipIndex       = "vip_index"
 	HostMapVips           = "vips"
 	HostProgHostIn        = "host_in"
 	HostProgHostOut       = "host_out"
@@ -258,6 +279,7 @@ type HostMapSpecs struct {
 	TargetIndex   *ebpf.MapSpec `ebpf:"target_index"`
 	Targets       *ebpf.MapSpec `ebpf:"targets"`
 	VipFilter     *ebpf.MapSpec `ebpf:"vip_filter"`
+	VipIndex      *ebpf.MapSpec `ebpf:"vip_index"`
 	Vips          *ebpf.MapSpec `ebpf:"vips"`
 }
 
@@ -317,6 +339,7 @@ type HostMaps struct {
 	TargetIndex   *ebpf.Map `ebpf:"target_index"`
 	Targets       *ebpf.Map `ebpf:"targets"`
 	VipFilter     *ebpf.Map `ebpf:"vip_filter"`
+	VipIndex      *ebpf.Map `ebpf:"vip_index"`
 	Vips          *ebpf.Map `ebpf:"vips"`
 }
 
@@ -338,6 +361,7 @@ func (m *HostMaps) Close() error {
 		m.TargetIndex,
 		m.Targets,
 		m.VipFilter,
+		m.VipIndex,
 		m.Vips,
 	)
 }

@@ -15,7 +15,7 @@ import (
 
 // Maps that name places in each other are replaced together.
 var pinGroups = [][]string{
-	{"arena", "targets", "target_index", "listeners", "listener_index", "instances", "instance_index", "peers", "peer_index"},
+	{"arena", "targets", "target_index", "listeners", "listener_index", "instances", "instance_index", "peers", "peer_index", "vips", "vip_index"},
 	{"counters", "counter_names"},
 }
 

@@ -21,7 +21,7 @@ func (d *Datapath) takeOver() error {
 	words, err2 := mapped[uint64](d, "arena")
 	targets, err3 := mapped[GatewayTargetRow](d, "targets")
 	byNum, err4 := openIndex[uint32](d, "target_index")
-	if err := errors.Join(err1, err2, err3, err4, d.openPeers()); err != nil {
+	if err := errors.Join(err1, err2, err3, err4, d.openPeers(), d.openVIPs()); err != nil {
 		return err
 	}
 	d.revisions = &revisions[0]
@@ -34,7 +34,12 @@ func (d *Datapath) takeOver() error {
 	d.counters = &counters{values: d.maps["counters"], names: d.maps["counter_names"], live: d.liveCounters}
 	d.names = newNames()
 	d.targets.load()
-	if err := errors.Join(d.counters.load(), d.takeOverRole(), d.takeOverSets()); err != nil {
+	for num, row := range d.targets.at {
+		if d.targets.rows[row].Dead != 0 {
+			d.dead[num] = true
+		}
+	}
+	if err := errors.Join(d.counters.load(), d.takeOverRole()); err != nil {
 		return err
 	}
 	return d.arena.load(d.live())
@@ -68,30 +73,6 @@ func (d *Datapath) takeOverRole() error {
 	return nil
 }
 
-// takeOverSets reads back the sets that are not versioned.
-func (d *Datapath) takeOverSets() error {
-	d.vips = map[GatewayAddressKey]bool{}
-	filter, err := mapped[uint64](d, "vip_filter")
-	if err != nil {
-		return err
-	}
-	d.vipFilter = index[GatewayAddressKey]{secret: d.key}
-	d.vipBits = filter
-	var k GatewayAddressKey
-	var one uint32
-	vips := d.maps["vips"].Iterate()
-	for vips.Next(&k, &one) {
-		d.vips[k] = true
-		d.filterVIP(k)
-	}
-	for num, row := range d.targets.at {
-		if d.targets.rows[row].Dead != 0 {
-			d.dead[num] = true
-		}
-	}
-	return vips.Err()
-}
-
 func nonzero(offsets ...uint32) (out []uint32) {
 	for _, o := range offsets {
 		if o != 0 {
@@ -103,6 +84,7 @@ func nonzero(offsets ...uint32) (out []uint32) {
 
 func (d *Datapath) live() map[uint32]bool {
 	live := map[uint32]bool{}
+	d.vips.live(live)
 	if d.listeners != nil {
 		d.listeners.live(live)
 	}
@@ -151,7 +133,7 @@ func (d *Datapath) Stage(ctx context.Context, s *snapshot.Snapshot) error {
 	}
 	d.names.learn(s, want.rules)
 	d.last = s
-	d.pending = &pending{revision: s.Revision, vips: want.vips, peers: want.peers, targets: map[uint32]bool{}}
+	d.pending = &pending{revision: s.Revision, peers: want.peers, targets: map[uint32]bool{}}
 	for num := range want.targets {
 		d.pending.targets[num] = true
 	}
@@ -165,7 +147,7 @@ func (d *Datapath) openWindow(ctx context.Context, committed, rev uint32) error 
 	atomic.StoreUint32(&d.revisions.Staged, committed)
 	oldest := committed
 	d.settling.Stop()
-	if d.targets.uncommitted(committed) || d.instances != nil && d.instances.uncommitted(committed) {
+	if d.targets.uncommitted(committed) || d.vips.uncommitted(committed) || d.instances != nil && d.instances.uncommitted(committed) {
 		oldest = rev
 	}
 	if atomic.LoadUint32(&d.revisions.Oldest) != oldest {
@@ -179,6 +161,7 @@ func (d *Datapath) openWindow(ctx context.Context, committed, rev uint32) error 
 		}
 	}
 	d.targets.sweep(committed)
+	d.vips.sweep(committed)
 	if d.listeners != nil {
 		d.listeners.sweep(committed)
 	}
@@ -195,14 +178,16 @@ func (d *Datapath) write(rev, committed uint32, want *encoded) error {
 	for num := range d.dead { // health may be told before the target
 		d.markDead(num)
 	}
+	if err := d.stageVIPs(rev, committed, want.vips); err != nil {
+		return err
+	}
 	if d.listeners != nil {
 		return d.listeners.stage(rev, committed, want.listeners)
 	}
 	return d.instances.stage(rev, committed, want.instances)
 }
 
-// addPeers makes new peers and VIPs known; the ones that are gone follow at
-// commit.
+// addPeers makes new peers known; the ones that are gone follow at commit.
 func (d *Datapath) addPeers(s *snapshot.Snapshot, want *encoded) error {
 	for k, p := range want.peers {
 		old, known := d.peers.get(k)
@@ -213,28 +198,10 @@ func (d *Datapath) addPeers(s *snapshot.Snapshot, want *encoded) error {
 			return err
 		}
 	}
-	for k := range want.vips {
-		if d.vips[k] {
-			continue
-		}
-		d.filterVIP(k)
-		if err := d.maps["vips"].Put(k, uint32(1)); err != nil {
-			return fmt.Errorf("VIP %v: %w", addrOf(k.Addr, 4), err)
-		}
-		d.vips[k] = true
-	}
 	for num, t := range want.targets {
 		d.targets.rows[d.targets.at[num]].Peer = d.peers.at[GatewayAddressKey{Addr: t.Host}]
 	}
 	return nil
-}
-
-// filterVIP lets the programs look an address up among the VIPs. What is set
-// stays until the map is made anew: it costs a look, not a wrong answer.
-func (d *Datapath) filterVIP(k GatewayAddressKey) {
-	hash := d.vipFilter.place(&k)
-	word := &d.vipBits[uint32(hash>>6)%uint32(len(d.vipBits))]
-	atomic.StoreUint64(word, *word|1<<(hash&63))
 }
 
 // Commit puts a staged revision in force, with one store. Commit of the
@@ -259,7 +226,6 @@ func (d *Datapath) Commit(_ context.Context, r lb.Revision) error {
 		atomic.StoreUint32(&d.revisions.Oldest, before)
 	}
 	d.settling = time.AfterFunc(settleAfter, d.settle)
-	var errs []error
 	for k := range d.peers.at {
 		if _, ok := p.peers[k]; !ok {
 			d.peers.remove(k)
@@ -271,14 +237,8 @@ func (d *Datapath) Commit(_ context.Context, r lb.Revision) error {
 			d.markDead(num)
 		}
 	}
-	for k := range d.vips {
-		if !p.vips[k] {
-			errs = append(errs, d.maps["vips"].Delete(k))
-			delete(d.vips, k)
-		}
-	}
 	d.beginGrace() // after the last thing was taken away
-	return errors.Join(errs...)
+	return nil
 }
 
 // settleAfter is how long after a commit packets stamped with the revision

@@ -63,6 +63,9 @@ type assembly struct {
 func (a *assembly) run() error {
 	for _, balancer := range a.state.Balancers {
 		a.out.VIPs = append(a.out.VIPs, balancer.Addresses()...)
+		if err := a.fronts(balancer); err != nil {
+			return err
+		}
 	}
 	a.peers()
 	for _, listener := range a.state.Listeners {
@@ -148,6 +151,21 @@ func (a *assembly) doors(balancer *lb.LoadBalancer, l Listener) error {
 	}
 	l.Num = EIPNum(l.Num)
 	return add([]netip.Addr{balancer.EIP})
+}
+
+// fronts adds what stands at a load balancer's addresses, on a gateway.
+func (a *assembly) fronts(balancer *lb.LoadBalancer) error {
+	if a.self.Role != lb.RoleGateway {
+		return nil
+	}
+	for _, addr := range balancer.Addresses() {
+		gate1, err := a.policy(a.resolver.Gate1(balancer, addr))
+		if err != nil {
+			return fmt.Errorf("gate 1 of %s: %w", balancer.ID, err)
+		}
+		a.out.Fronts = append(a.out.Fronts, Front{addr, balancer.ID, balancer.Num, gate1})
+	}
+	return nil
 }
 
 // targets adds the rows of those targets that this node serves and returns
@@ -257,6 +275,7 @@ func (a *assembly) sort() {
 	slices.SortFunc(s.Listeners, func(x, y Listener) int { return cmp.Compare(x.Num, y.Num) })
 	slices.SortFunc(s.Targets, func(x, y Target) int { return cmp.Compare(x.Num, y.Num) })
 	slices.SortFunc(s.Peers, func(x, y Peer) int { return cmp.Compare(x.Node, y.Node) })
+	slices.SortFunc(s.Fronts, func(x, y Front) int { return x.Addr.Compare(y.Addr) })
 	slices.SortFunc(s.VIPs, netip.Addr.Compare)
 	s.VIPs = slices.Compact(s.VIPs)
 }

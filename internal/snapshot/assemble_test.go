@@ -102,7 +102,8 @@ func TestAssembleGateway(t *testing.T) {
 			{"ins-2", 13, addr("192.0.2.131"), testKeys(0x102, 13)},
 			{"ins-9", 14, addr("192.0.2.132"), testKeys(0x102, 14)},
 		},
-		VIPs: []netip.Addr{addr("192.0.2.1"), addr("192.0.2.2")},
+		Fronts: []Front{{vip1[0], "lb-1", 21, gate1.Hash}, {vip2[0], "lb-2", 22, ""}},
+		VIPs:   []netip.Addr{addr("192.0.2.1"), addr("192.0.2.2")},
 	}
 	want.Targets[0].Public, want.Targets[2].Public = addr("192.0.2.65"), addr("192.0.2.65")
 	if !reflect.DeepEqual(s, want) {
@@ -251,7 +252,7 @@ func TestAssembleStoppedListener(t *testing.T) {
 	stopped.Stopped = true
 	state.Listeners["lbl-1"] = &stopped
 	s := assemble(t, state, "gateway-1")
-	if len(s.Listeners) != 2 || len(s.Targets) != 1 || s.Targets[0].Num != 44 || len(s.VIPs) != 2 {
+	if len(s.Listeners) != 2 || len(s.Targets) != 1 || s.Targets[0].Num != 44 || len(s.VIPs) != 2 || len(s.Fronts) != 2 {
 		t.Errorf("%+v", s)
 	}
 	if h := assemble(t, state, "ins-2"); len(h.Targets) != 0 {

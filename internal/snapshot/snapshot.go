@@ -24,7 +24,17 @@ type Snapshot struct {
 	Targets   []Target                         // gateway: of all its listeners; host: of its instance
 	Instances []Instance                       // host only
 	Peers     []Peer                           // gateway: the hosts; host: the gateways
+	Fronts    []Front                          // gateway only: what stands at each of its VIPs
 	VIPs      []netip.Addr                     // gateway: every address of a load balancer that it owns; host: every one of the region (anti-spoofing)
+}
+
+// A Front is an address of a load balancer as clients find it, also where no
+// listener is.
+type Front struct {
+	Addr        netip.Addr
+	Balancer    lb.BalancerID
+	BalancerNum uint32
+	Gate1       policy.Hash // "": no group bound, every client is admitted
 }
 
 // A Listener is a port of a VIP. Targets of layer-4 listeners stand in Ring

@@ -5,6 +5,7 @@ package snapshot
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/sallyport/sallyport/internal/lb"
 	"github.com/sallyport/sallyport/internal/policy"
@@ -21,11 +22,11 @@ func (s *Snapshot) Validate() error {
 		return fmt.Errorf("%q is not a role", s.Role)
 	case s.Role == lb.RoleGateway && len(s.Instances) > 0:
 		return fmt.Errorf("a gateway with instances")
-	case s.Role == lb.RoleHost && len(s.Listeners) > 0:
+	case s.Role == lb.RoleHost && len(s.Listeners)+len(s.Fronts) > 0:
 		return fmt.Errorf("a host with listeners")
 	}
 	v := &validation{s: s, targets: make(map[uint32]bool), used: make(map[policy.Hash]bool)}
-	for _, check := range []func() error{v.policies, v.targetRows, v.listeners, v.instances, v.peers, v.unused} {
+	for _, check := range []func() error{v.policies, v.targetRows, v.listeners, v.instances, v.peers, v.fronts, v.unused} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -198,6 +199,22 @@ func (v *validation) peers() error {
 	for i, vip := range v.s.VIPs {
 		if !vip.IsValid() || i > 0 && v.s.VIPs[i-1].Compare(vip) >= 0 {
 			return fmt.Errorf("VIP %v is none or out of order", vip)
+		}
+	}
+	return nil
+}
+
+func (v *validation) fronts() error {
+	var last netip.Addr
+	for _, f := range v.s.Fronts {
+		if _, known := slices.BinarySearchFunc(v.s.VIPs, f.Addr, netip.Addr.Compare); !known || f.Addr.Compare(last) <= 0 {
+			return fmt.Errorf("front %v is no VIP or out of order", f.Addr)
+		}
+		last = f.Addr
+		if f.Gate1 != "" {
+			if err := v.uses(f.Gate1); err != nil {
+				return fmt.Errorf("front %v: %w", f.Addr, err)
+			}
 		}
 	}
 	return nil

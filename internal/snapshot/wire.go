@@ -24,6 +24,7 @@ const (
 	KindListener Kind = "listener"
 	KindTarget   Kind = "target"
 	KindInstance Kind = "instance"
+	KindFront    Kind = "front"
 	KindPeers    Kind = "peers"
 	KindVIPs     Kind = "vips"
 )
@@ -75,6 +76,9 @@ func Encode(s *Snapshot) (Manifest, map[policy.Hash][]byte, error) {
 	}
 	for _, i := range s.Instances {
 		e.add(KindInstance, i)
+	}
+	for _, f := range s.Fronts {
+		e.add(KindFront, f)
 	}
 	e.add(KindPeers, s.Peers)
 	e.add(KindVIPs, s.VIPs)
@@ -148,6 +152,8 @@ func (s *Snapshot) take(kind Kind, blob []byte) (err error) {
 		s.Targets, err = decodeInto(s.Targets, blob)
 	case KindInstance:
 		s.Instances, err = decodeInto(s.Instances, blob)
+	case KindFront:
+		s.Fronts, err = decodeInto(s.Fronts, blob)
 	case KindPeers:
 		s.Peers, err = decode[[]Peer](blob)
 	case KindVIPs:

@@ -18,7 +18,7 @@ struct arp {
 
 /* answer_arp answers who asks for a VIP, out of the device he asked on. It
  * gives 0 when the frame is not such a question. */
-INLINE int answer_arp(struct __sk_buff *skb)
+INLINE int answer_arp(struct __sk_buff *skb, __u32 revision)
 {
 	struct ethhdr eth;
 	struct arp a;
@@ -29,7 +29,7 @@ INLINE int answer_arp(struct __sk_buff *skb)
 	    a.operation != htons(ARP_REQUEST))
 		return 0;
 	__builtin_memcpy(&vip.addr[0], a.target, 4);
-	if (!__builtin_memcmp(a.sender, a.target, 4) || !is_vip(vip.addr[0]))
+	if (!__builtin_memcmp(a.sender, a.target, 4) || !is_vip(vip.addr[0], revision))
 		return 0; /* an announcement is no question */
 	__builtin_memcpy(eth.dst, eth.src, 6);
 	a.operation = htons(ARP_REPLY);

@@ -64,7 +64,7 @@ int gateway(struct __sk_buff *skb)
 	struct hop hop = {};
 	struct verdict v = { .gate = GATE_CLB, .direction = DIRECTION_IN };
 	struct revisions *r = current_revisions();
-	if (skb->protocol == htons(ETH_P_ARP) && answer_arp(skb)) {
+	if (skb->protocol == htons(ETH_P_ARP) && r && answer_arp(skb, READ_ONCE(r->revision))) {
 		count_reason(REASON_SYSTEM_RULE);
 		return bpf_redirect(skb->ifindex, 0);
 	}

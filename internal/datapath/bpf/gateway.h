@@ -231,9 +231,9 @@ INLINE enum outcome admit(const struct packet *p, __u32 length, const struct lis
  * further, or that it is none of ours. */
 INLINE enum outcome strange(const struct packet *p, const struct listener *l, struct verdict *v)
 {
-	if (is_vip(p->src))
+	if (is_vip(p->src, v->revision))
 		return because(v, REASON_SPOOFED);
-	if (!l && !is_vip(p->dst))
+	if (!l && !is_vip(p->dst, v->revision))
 		return OUTCOME_STACK;
 	/* From an address of ours a client would be taken for our prober, or the gateway itself. */
 	if (ours(p->src) || p->src == own_address)

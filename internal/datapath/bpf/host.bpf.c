@@ -319,7 +319,7 @@ INLINE int direct(struct __sk_buff *skb, struct packet *p, struct verdict *v, st
 			admitted(p, v, skb->len, 0);
 			return TCX_NEXT;
 		}
-		if (in && reserved(p->src))
+		if (in && reserved(p->src, v->revision))
 			return give_up(skb, p, v, REASON_SPOOFED);
 		if (!judge_peer(i, in ? p->src : p->dst, (__u32)IPPROTO_ICMP << 16, v))
 			return drop(skb, p, v, v->reason);
@@ -330,7 +330,7 @@ INLINE int direct(struct __sk_buff *skb, struct packet *p, struct verdict *v, st
 	int turned = k->slot && k->was.opener != v->direction && asks(p);
 	/* What came in at this revision was looked at then. */
 	int current = k->slot && !turned && k->was.revision == v->revision && k->was.state != FLOW_REFUSED && !(k->was.flags & FLOW_TUNNELLED);
-	if (in && !current && (!k->slot || k->was.opener != DIRECTION_OUT || turned) && reserved(p->src))
+	if (in && !current && (!k->slot || k->was.opener != DIRECTION_OUT || turned) && reserved(p->src, v->revision))
 		return give_up(skb, p, v, REASON_SPOOFED);
 	if (k->slot && k->was.flags & FLOW_TUNNELLED && k->was.state != FLOW_CLOSING && k->was.state != FLOW_HALF)
 		return give_up(skb, p, v, REASON_TUPLE_COLLISION);

@@ -67,14 +67,25 @@ INLINE struct peer *peer_at(__u32 i, __be32 addr)
 	return READ_ONCE(row->which) ? &row->v[1] : &row->v[0];
 }
 
-INLINE int is_vip(__be32 addr)
+/* vip_at gives what stands of an address among the VIPs at a revision, 0 when
+ * it is none of them. */
+INLINE struct vip *vip_at(__be32 addr, __u32 revision)
 {
-	struct address_key key = { .addr = { addr } };
 	__u64 hash = place(addr, 0, 0);
 	__u32 i = (__u32)(hash >> 6) & 511;
 	__u64 *bits = bpf_map_lookup_elem(&vip_filter, &i);
-	return bits && READ_ONCE(*bits) >> (hash & 63) & 1 && bpf_map_lookup_elem(&vips, &key) != 0;
+	if (!bits || !(READ_ONCE(*bits) >> (hash & 63) & 1))
+		return 0;
+	i = row_of(vip_index, hash) - 1;
+	struct vip_row *row = bpf_map_lookup_elem(&vips, &i);
+	if (!row || row->key.addr[0] != addr)
+		return 0;
+	int n = newest(row, revision);
+	struct vip *v = n < 0 ? 0 : n ? &row->v[1] : &row->v[0];
+	return v && v->present ? v : 0;
 }
 
+INLINE int is_vip(__be32 addr, __u32 revision) { return vip_at(addr, revision) != 0; }
+
 /* reserved says that an address is the load balancer's own: a VIP or one of ours. */
-INLINE int reserved(__be32 addr) { return ours(addr) || is_vip(addr); }
+INLINE int reserved(__be32 addr, __u32 revision) { return ours(addr) || is_vip(addr, revision); }

@@ -68,10 +68,27 @@ struct listener_row {
 	struct listener v[2];
 };
 
+/* An address of a load balancer, which no interface has. */
+struct vip {
+	__u32 from;
+	__u32 present;
+	__u32 balancer;
+	__u32 policy;   /* gate 1's for what goes to no listener, as a listener's */
+	__u32 implicit; /* counter slot of the implicit refusal */
+	__u32 ranges;   /* arena offset of the listeners of several ports, see index.h; 0: there is none */
+};
+
+/* One cache line, as long as keys have four words. */
+struct vip_row {
+	struct address_key key;
+	struct vip v[2];
+};
+
 enum {
 	TARGET_PASS = 1,         /* the load balancer vouches: gate 2 is skipped */
 	TARGET_VIA_GATEWAY = 2,  /* replies return through the gateway */
 	TARGET_PROBE_EXEMPT = 4, /* probes are a system rule at gate 2 */
+	TARGET_PROBE_PING = 8,   /* probes are pings too */
 };
 
 struct target {
@@ -88,6 +105,8 @@ struct target {
 	__u16 probe_port;
 	__u8 proto;
 	__u8 flags;
+	__u16 span; /* further ports from vport on; the service has as many from service_port on */
+	__u16 pad[3];
 };
 
 struct target_row {
@@ -285,7 +304,8 @@ struct arena {
 MAPPED(arena, struct arena, 1);
 INDEX(target_index, 16384);
 MAPPED(targets, struct target_row, 16384);
-HASH(vips, struct address_key, __u32, 4096);
+INDEX(vip_index, 4096);
+MAPPED(vips, struct vip_row, 4096);
 MAPPED(vip_filter, __u64, 512); /* a bit for each hash that a VIP may have: most addresses are none */
 INDEX(peer_index, 4096);
 MAPPED(peers, struct peer_row, 4096);
