@@ -68,7 +68,7 @@ func accesses() map[string]access {
 			DescribeVpcs DescribeSubnets DescribeRouteTables DescribeInstances DescribeResourceTagsByResourceIds
 			DescribeInstancesStatus DescribeInstancesAttributes DescribeImages DescribeZones DescribeRegions
 			DescribeInstanceTypeConfigs DescribeZoneInstanceConfigInfos DescribeKeyPairs
-			DescribeCaller DescribeProbeSources
+			DescribeCaller DescribeProbeSources DescribeReturnPaths
 			DescribeLBListeners DescribeLoadBalancersDetail DescribeLoadBalancerOverview DescribeQuota DescribeResources DescribeRewrite`},
 		{toRead, false, `DescribeVerdicts DescribeRuleCounters DescribeHosts DescribeSeries DescribeConfiguration DescribeEffectiveRules ExplainPath CheckAssistantCidr
 			DescribeAddresses DescribeAddressQuota DescribeBandwidthPackages DescribeTaskResult
@@ -83,7 +83,7 @@ func accesses() map[string]access {
 			CreateSecurityGroupPolicies ModifySecurityGroupPolicies ReplaceSecurityGroupPolicy DeleteSecurityGroupPolicies SetSecurityGroupPolicies
 			ReplaceSecurityGroupPolicies CloneSecurityGroup AssociateNetworkInterfaceSecurityGroups DisassociateNetworkInterfaceSecurityGroups
 			RunInstances TerminateInstances StartInstances StopInstances RebootInstances ModifyInstancesProject ModifyInstancesAttribute AssociateSecurityGroups DisassociateSecurityGroups
-			ModifyResourceTags`},
+			ModifyResourceTags ModifyReturnPath`},
 		{toWrite, false, `CreateVpc ModifyVpcAttribute DeleteVpc CreateSubnet ModifySubnetAttribute DeleteSubnet
 			CreateAssistantCidr ModifyAssistantCidr DeleteAssistantCidr ReplaceRouteTableAssociation
 			CreateAddressTemplate ModifyAddressTemplateAttribute DeleteAddressTemplate

@@ -10,6 +10,7 @@ func Actions() []Action {
 	all := slices.Concat(
 		sallyportActions(),
 		importActions(),
+		returnPathActions(),
 		clbActions(),
 		clbBatchActions(),
 		clbListActions(),

@@ -121,6 +121,7 @@ type balancerDoc struct {
 	Address                  string              `tc:""` // the EIP of a private one
 	SecurityGroups           []string            `tc:""`
 	LoadBalancerPassToTarget bool                `tc:""`
+	ReturnPath               string              `tc:"enum=direct|gateway"` // direct when it is not given
 	DeleteProtect            bool                `tc:""`
 	ProjectId                *int64              `tc:"" kept:"echo"`
 	InternetAccessible       *internetAccessible `tc:"" kept:"echo"`

@@ -20,6 +20,7 @@ func (a *applier) balancers() error {
 
 func (a *applier) balancer(path string, d balancerDoc) error {
 	keep(&d.LoadBalancerType, string(lb.Open))
+	d.ReturnPath = string(lb.ReturnPathNamed(d.ReturnPath)) // as an export has it
 	if err := a.balancerRefs(path, &d); err != nil {
 		return err
 	}
@@ -123,6 +124,11 @@ func (a *applier) changeBalancer(path string, id lb.BalancerID, d balancerDoc, c
 	}
 	if slices.Contains(changed, "SecurityGroups") {
 		if _, err := setLoadBalancerSecurityGroups(a.sub(nil), &setLoadBalancerSecurityGroupsIn{LoadBalancerId: string(id), SecurityGroups: d.SecurityGroups}); err != nil {
+			return at(path, "", err)
+		}
+	}
+	if slices.Contains(changed, "ReturnPath") {
+		if _, err := modifyReturnPath(a.sub(nil), &modifyReturnPathIn{LoadBalancerId: string(id), ReturnPath: lb.ReturnPath(d.ReturnPath).Name()}); err != nil {
 			return at(path, "", err)
 		}
 	}

@@ -201,7 +201,7 @@ func plainTags(tags []clbTag) []Tag {
 
 func (x *exporter) balancer(b *lb.LoadBalancer) balancerDoc {
 	d := balancerDoc{Id: string(b.ID), LoadBalancerName: b.Name, LoadBalancerType: string(b.Type), Vpc: x.vpcRef(b.VPC),
-		SecurityGroups: x.groupRefs(b.Groups), LoadBalancerPassToTarget: b.PassToTarget, DeleteProtect: b.Protected,
+		SecurityGroups: x.groupRefs(b.Groups), LoadBalancerPassToTarget: b.PassToTarget, ReturnPath: string(b.ReturnPath), DeleteProtect: b.Protected,
 		Classic: b.Classic, Subnet: x.subnetRef(b.Subnet), Address: x.eipOf(b), Tags: clbTags(b.Tags)}
 	if b.Classic {
 		d.CreateTime = stamp(b.Created)

@@ -122,7 +122,7 @@ LoadBalancers:
     - {Domain: b.example.com, Url: /pool, TargetGroup: pool}
     - {Domain: c.example.com, Url: /, Redirect: {Port: 80, Domain: a.example.com, Url: /, RewriteCode: 301, TakeUrl: true}}
   - {Protocol: TCP, Port: 443, ListenerName: tls, HealthCheck: {IntervalTime: 9}, Targets: [{Instance: web-2, Port: 8443, Weight: 50}]}
-- {LoadBalancerName: spare, Vpc: office, LoadBalancerPassToTarget: true}
+- {LoadBalancerName: spare, Vpc: office, LoadBalancerPassToTarget: true, ReturnPath: gateway}
 `}
 	b.apply(apply, false, false)
 	b.must("CreateSecurityGroup", `{"GroupName":"twin","GroupDescription":"the second of that name"}`, nil)
@@ -180,7 +180,7 @@ func TestFilesCarryEveryField(t *testing.T) {
 		reflect.TypeFor[lb.Instance]():      {"ID", "Name", "VPC", "Subnet", "Private", "Public", "Joined", "Observe", "Groups", "Tags", "Echo"},
 		reflect.TypeFor[lb.TargetGroup]():   {"ID", "Name", "VPC", "Type", "Protocol", "Port", "Weight", "Check", "Members", "Tags"},
 		reflect.TypeFor[lb.Member]():        {"Instance", "Port", "Weight"},
-		reflect.TypeFor[lb.LoadBalancer]():  {"ID", "Name", "Type", "Classic", "VPC", "Subnet", "VIPs", "EIP", "Groups", "PassToTarget", "Protected", "Tags", "Echo"},
+		reflect.TypeFor[lb.LoadBalancer]():  {"ID", "Name", "Type", "Classic", "VPC", "Subnet", "VIPs", "EIP", "Groups", "PassToTarget", "ReturnPath", "Protected", "Tags", "Echo"},
 		reflect.TypeFor[lb.Listener]():      {"ID", "Balancer", "Name", "Protocol", "Port", "Scheduler", "Check", "Targets", "Rules", "Stopped", "From", "Group", "Echo"},
 		reflect.TypeFor[lb.Rule]():          {"ID", "Domain", "URL", "Default", "Scheduler", "Check", "Targets", "From", "Group", "Rewrite", "Echo"},
 		reflect.TypeFor[lb.Target]():        {"Instance", "Port", "Weight", "Group"},

@@ -61,6 +61,7 @@ const (
 	targetPass        = 1
 	targetViaGateway  = 2
 	targetProbeExempt = 4
+	targetReturn      = 16
 	instanceObserved  = 1
 )
 
@@ -119,7 +120,7 @@ func encodeTarget(t *snapshot.Target) GatewayTarget {
 	for _, f := range []struct {
 		on  bool
 		bit uint8
-	}{{t.PassToTarget, targetPass}, {t.ViaGateway, targetViaGateway}, {t.ProbeExempt, targetProbeExempt}} {
+	}{{t.PassToTarget, targetPass}, {t.ViaGateway, targetViaGateway}, {t.ProbeExempt, targetProbeExempt}, {t.ReturnVia, targetReturn}} {
 		if f.on {
 			row.Flags |= f.bit
 		}

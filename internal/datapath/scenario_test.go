@@ -437,7 +437,8 @@ func endsOf(f []byte) (src, dst netip.AddrPort, err error) {
 }
 
 // Every story on the programs in the kernel: in the TC form of the gateway also
-// with each decisive rule left out, and in the XDP form.
+// with each decisive rule left out, and in the XDP form with answers that return
+// through the gateway.
 func TestScenarios(t *testing.T) {
 	scripts, err := scenario.ParseAll(os.DirFS("../scenario/testdata"))
 	if err != nil {
@@ -448,23 +449,32 @@ func TestScenarios(t *testing.T) {
 		flags := strings.Join(s.Server, " ")
 		byServer[flags] = append(byServer[flags], s)
 	}
-	for form, early := range map[string]bool{"tc": false, "xdp": true} {
+	for _, f := range []form{{name: "tc"}, {name: "xdp", early: true, returns: "gateway"}} {
 		for flags, scripts := range byServer {
-			t.Run(strings.TrimSpace(form+" "+flags), func(t *testing.T) { play(t, form, early, scripts) })
+			t.Run(strings.TrimSpace(f.name+" "+flags), func(t *testing.T) { play(t, f, scripts) })
 		}
 	}
 }
 
+// A form is how the gateway is attached, and which way answers take.
+type form struct {
+	name    string
+	early   bool
+	returns string
+}
+
 // play plays stories that need the same server, one after another.
-func play(t *testing.T, form string, early bool, scripts []*scenario.Script) {
-	k := newKernel(t, early, scripts[0].Server...)
+func play(t *testing.T, f form, scripts []*scenario.Script) {
+	k := newKernel(t, f.early, scripts[0].Server...)
 	var count scenario.Count
 	for _, s := range scripts {
 		t.Run(strings.TrimSuffix(s.Name, ".txtar"), func(t *testing.T) {
-			if err := scenario.Run(t.Context(), k, "bpf", s); err != nil {
+			told := *s
+			told.Return = f.returns
+			if err := scenario.Run(t.Context(), k, "bpf", &told); err != nil {
 				t.Fatal(err)
 			}
-			if early {
+			if f.early {
 				return
 			}
 			if err := scenario.Sharp(t.Context(), k, "bpf", s); err != nil {
@@ -473,8 +483,8 @@ func play(t *testing.T, form string, early bool, scripts []*scenario.Script) {
 		})
 		count.Add(s, "bpf")
 	}
-	t.Logf("bpf, %s form: %v; %d frames through programs, %d sent on by XDP", form, count, k.packets, k.finished)
-	if early != (k.finished > 0) {
+	t.Logf("bpf, %s form: %v; %d frames through programs, %d sent on by XDP", f.name, count, k.packets, k.finished)
+	if f.early != (k.finished > 0) {
 		t.Errorf("the XDP program sent %d frames on", k.finished)
 	}
 }

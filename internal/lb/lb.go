@@ -189,6 +189,7 @@ type LoadBalancer struct {
 	EIP          netip.Addr   // public address of a private one; zero: none is bound
 	Groups       []GroupID    // gate 1; first has highest priority; empty: every client is admitted
 	PassToTarget bool         // true: gate 2 is skipped for traffic that comes through this load balancer
+	ReturnPath   ReturnPath   `json:",omitempty"` // of answers to clients of layer-4 listeners
 	Protected    bool         // true: deleting it is refused
 	Created      time.Time
 	Tags         Tags

@@ -164,6 +164,9 @@ func (w *world) listen(ctx context.Context, args []string) error {
 }
 
 func (w *world) switchOn(ctx context.Context, args []string) error {
+	if args[0] == "return-path" {
+		return w.returnPath(ctx, args[1])
+	}
 	if args[1] != "on" && args[1] != "off" {
 		return fmt.Errorf("write %s", verbs["switch"].usage)
 	}
@@ -171,6 +174,23 @@ func (w *world) switchOn(ctx context.Context, args []string) error {
 		return w.startOrStop(ctx, args[0], args[1] == "on")
 	}
 	return w.task(ctx, "ModifyLoadBalancerAttributes", map[string]any{"LoadBalancerId": w.balancer, "LoadBalancerPassToTarget": args[1] == "on"}, nil)
+}
+
+// returnPath says which way answers of the load balancer take, and reads it back.
+func (w *world) returnPath(ctx context.Context, want string) error {
+	in := map[string]any{"LoadBalancerId": w.balancer, "ReturnPath": want}
+	if err := w.engine.Call(ctx, apiSallyport(), "ModifyReturnPath", in, nil); err != nil {
+		return err
+	}
+	var out struct {
+		ReturnPathSet []struct{ ReturnPath string }
+	}
+	in = map[string]any{"LoadBalancerIds": []string{w.balancer}}
+	err := w.engine.Call(ctx, apiSallyport(), "DescribeReturnPaths", in, &out)
+	if err == nil && (len(out.ReturnPathSet) != 1 || out.ReturnPathSet[0].ReturnPath != want) {
+		err = fmt.Errorf("it reads back as %v", out.ReturnPathSet)
+	}
+	return err
 }
 
 // shows compares what the API reads back.

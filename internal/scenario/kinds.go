@@ -57,6 +57,9 @@ func (w *world) makeBalancer(ctx context.Context, args []string) error {
 	if err == nil && has("eip") {
 		err = w.bindEIP(ctx)
 	}
+	if err == nil && w.script.Return != "" {
+		err = w.returnPath(ctx, w.script.Return)
+	}
 	return err
 }
 

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// Every story on real packets, once for each form of the gateway, each time in
-// one lab; those that need a server of their own in one more.
+// Every story on real packets, once for each form of the gateway and each
+// return path, each time in one lab; those that need a server of their own in one more.
 func TestLab(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: the lab makes network namespaces")
@@ -27,8 +27,14 @@ func TestLab(t *testing.T) {
 		flags := strings.Join(s.Server, " ")
 		byServer[flags] = append(byServer[flags], s)
 	}
-	for _, attach := range []string{"tc", "xdp"} {
-		t.Run(attach, func(t *testing.T) { labStories(t, binaries, byServer[""], "--attach", attach) })
+	for attach, returns := range map[string]string{"tc": "", "xdp": "gateway"} { // the return path may be either with each
+		var stories []*Script
+		for _, s := range byServer[""] {
+			told := *s
+			told.Return = returns
+			stories = append(stories, &told)
+		}
+		t.Run(attach, func(t *testing.T) { labStories(t, binaries, stories, "--attach", attach) })
 	}
 	for flags, own := range byServer {
 		if flags != "" {

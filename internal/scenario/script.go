@@ -26,6 +26,7 @@ type Script struct {
 	Covers   []string   // ids of the rows of docs/requirements.md that it shows
 	Server   []string   // flags of the server that it needs
 	Decisive []Decisive // rules without which it must come out differently
+	Return   string     // the return path of every load balancer until a switch says otherwise; "": direct
 	Lines    []Line
 	Groups   map[string][]string // lines of each section
 }
@@ -74,7 +75,7 @@ var verbs = map[string]struct {
 	"listen":   {4, 22, "listen tcp|http PORT [source-ip-type 0|1] ->|=> INSTANCE:PORT …"},
 	"members":  {1, 20, "members PORT [INSTANCE:PORT …]"},
 	"redirect": {2, 2, "redirect PORT PORT"},
-	"switch":   {2, 2, "switch pass-to-target|clb|PORT on|off"},
+	"switch":   {2, 2, "switch pass-to-target|clb|PORT on|off, switch return-path direct|gateway"},
 	"shows":    {2, 20, "shows clb|eip|INSTANCE|GROUP|listener …"},
 	"send":     {4, 4, "send HOST -> vip|eip|INSTANCE[:PORT]/tcp|icmp served|refused|redirected"},
 	"verdict":  {3, 7, "verdict accept|drop clb|cvm [out] GROUP rule N | REASON"},

@@ -189,6 +189,7 @@ func (a *assembly) targets(balancer *lb.LoadBalancer, l *lb.Listener, location l
 			Host: host.Address, Service: netip.AddrPortFrom(instance.Private, t.Port), Public: instance.Public,
 			VIPs: balancer.Addresses(), VPort: l.Port, Proto: lb.TCP,
 			PassToTarget: balancer.PassToTarget, ViaGateway: l.Protocol.Layer7(),
+			ReturnVia: balancer.ReturnPath == lb.ReturnGateway && !l.Protocol.Layer7(),
 		}
 		a.probe(&row, balancer, check)
 		a.out.Targets = append(a.out.Targets, row)

@@ -95,6 +95,7 @@ type Target struct {
 	Proto        lb.Proto
 	PassToTarget bool
 	ViaGateway   bool       // replies return through the gateway (layer 7); false: directly
+	ReturnVia    bool       `json:",omitempty"` // layer 4: what goes back to clients passes the gateway; false: it leaves the host directly
 	ProbePort    uint16     // destination port of probes; the service port unless CheckPort says otherwise
 	ProbeExempt  bool       // probes from ProbeSource are a system rule at gate 2
 	ProbeSource  netip.Addr // where probes come from: the VIP, or the gateway's address in 100.64.0.0/16; on a host 100.64.0.0 stands for every gateway's

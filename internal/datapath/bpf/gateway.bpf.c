@@ -5,6 +5,7 @@
  * natively, and takes plain packets that it can finish by itself. */
 #include "gateway.h"
 #include "arp.h"
+#include "return.h"
 
 volatile const __u32 mark_mask;
 volatile const __u32 mark_local;
@@ -20,16 +21,20 @@ INLINE int send(struct __sk_buff *skb, const struct packet *p, const struct hop 
 	return leave(skb, hop->peer);
 }
 
-/* from_host takes a reply that has to pass through the gateway's own sockets:
- * from a port that we dial there, and never one that begins a connection. */
+/* from_host takes a reply that its host sends back through the gateway: to a
+ * client, or to the gateway's own sockets. The latter comes from a port that we
+ * dial there, and never begins a connection. */
 INLINE int from_host(struct __sk_buff *skb, struct packet *p, struct verdict *v)
 {
 	struct tunnel_header h;
+	__be32 from = p->src;
 	enum reason failed = decapsulate(skb, p, &h);
 	if (failed != REASON_NONE)
 		return drop(skb, p, v, failed);
 	v->target = ntohl(h.target);
 	struct target *t = find_target(v->target, v->revision);
+	if (t && answers_as_vip(t, p, from))
+		return send_on(skb);
 	if (!t || t->service[0] != p->src || p->proto != t->proto || opens(p) ||
 	    (p->src_port != t->service_port && p->src_port != t->probe_port))
 		return drop(skb, p, v, REASON_UNKNOWN_TARGET);

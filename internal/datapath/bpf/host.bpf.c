@@ -177,6 +177,10 @@ INLINE int from_gateway(struct __sk_buff *skb, struct packet *p, const struct re
 	if (dialled_vip) {
 		want.vip = p->dst;
 		want.vport = t->vport;
+		if (t->flags & TARGET_RETURN) {
+			want.flags |= FLOW_RETURN;
+			lower_mss(skb, p);
+		}
 	}
 	if (find(&k, now) && (!(k.was.flags & FLOW_TUNNELLED) || k.was.vip != want.vip || k.was.vport != want.vport)) {
 		if (k.was.state == FLOW_OPEN)
@@ -374,7 +378,9 @@ INLINE int reply(struct __sk_buff *skb, struct packet *p, struct track *k, struc
 	if (verdict != TCX_NEXT)
 		return verdict;
 	lower_mss(skb, p);
-	if (k->was.flags & FLOW_VIA_GATEWAY) {
+	if (!(k->was.flags & FLOW_VIA_GATEWAY) && rewrite(skb, p, 1, k->was.vip, k->was.vport))
+		return drop(skb, p, v, REASON_TUNNEL_FAILED);
+	if (k->was.flags & (FLOW_VIA_GATEWAY | FLOW_RETURN)) {
 		struct peer *peer = find_peer(k->was.gateway);
 		if (!peer)
 			return drop(skb, p, v, REASON_UNKNOWN_GATEWAY);
@@ -382,8 +388,6 @@ INLINE int reply(struct __sk_buff *skb, struct packet *p, struct track *k, struc
 			return drop(skb, p, v, REASON_TUNNEL_FAILED);
 		return leave(skb, peer);
 	}
-	if (rewrite(skb, p, 1, k->was.vip, k->was.vport))
-		return drop(skb, p, v, REASON_TUNNEL_FAILED);
 	return TCX_NEXT;
 }
 

@@ -89,6 +89,7 @@ enum {
 	TARGET_VIA_GATEWAY = 2,  /* replies return through the gateway */
 	TARGET_PROBE_EXEMPT = 4, /* probes are a system rule at gate 2 */
 	TARGET_PROBE_PING = 8,   /* probes are pings too */
+	TARGET_RETURN = 16,      /* what clients get as from the VIP passes the gateway */
 };
 
 struct target {
@@ -206,6 +207,7 @@ enum {
 	FLOW_VOUCHED = 4, /* pass to target or system rule: no policy to judge again */
 	FLOW_ENDED_IN = 8, /* a FIN came from the peer */
 	FLOW_ENDED_OUT = 16, /* and one from the instance */
+	FLOW_RETURN = 32, /* what clients get as from the VIP passes the gateway */
 	FLOW_ENDED = FLOW_ENDED_IN | FLOW_ENDED_OUT,
 };
 

@@ -3,19 +3,18 @@
 #pragma once
 #include "packet.h"
 
-/* lower_mss rewrites a SYN's maximum segment size when it exceeds what fits
- * into the tunnel: without it a full-sized upload stalls. */
-INLINE void lower_mss(struct __sk_buff *skb, const struct packet *p)
+/* lower_segment rewrites the maximum segment size among a SYN's options, when
+ * it exceeds what fits into the tunnel. It is a function of its own, so that the
+ * verifier walks its loop once. */
+__attribute__((noinline)) int lower_segment(struct __sk_buff *skb, __u32 l4, __u32 tcp_header)
 {
-	if (p->proto != IPPROTO_TCP || !(p->tcp_flags & TCP_SYN))
-		return;
-	__u32 at = p->l4 + 20, end = p->l4 + p->tcp_header;
+	__u32 at = l4 + 20, end = l4 + tcp_header;
 	for (int i = 0; i < 10; i++) {
 		__u8 o[4];
 		if (at + 4 > end || bpf_skb_load_bytes(skb, at, o, sizeof(o)))
-			return;
+			return 0;
 		if (o[0] == 0)
-			return;
+			return 0;
 		if (o[0] == 1) {
 			at++;
 			continue;
@@ -24,17 +23,26 @@ INLINE void lower_mss(struct __sk_buff *skb, const struct packet *p)
 			__be16 was, now = htons(inner_mss);
 			__builtin_memcpy(&was, o + 2, 2);
 			if (ntohs(was) <= inner_mss)
-				return;
+				return 0;
 			/* The checksum sums 16-bit words from the segment's start, so an odd offset swaps the bytes. */
-			if ((at + 2 - p->l4) & 1)
-				bpf_l4_csum_replace(skb, p->l4 + 16, htons(was), htons(now), 2);
+			if ((at + 2 - l4) & 1)
+				bpf_l4_csum_replace(skb, l4 + 16, htons(was), htons(now), 2);
 			else
-				bpf_l4_csum_replace(skb, p->l4 + 16, was, now, 2);
+				bpf_l4_csum_replace(skb, l4 + 16, was, now, 2);
 			bpf_skb_store_bytes(skb, at + 2, &now, 2, 0);
-			return;
+			return 0;
 		}
 		if (o[1] < 2)
-			return;
+			return 0;
 		at += o[1];
 	}
+	return 0;
+}
+
+/* lower_mss asks a SYN's receiver for no greater segments than fit into the
+ * tunnel: without it a full-sized upload stalls. */
+INLINE void lower_mss(struct __sk_buff *skb, const struct packet *p)
+{
+	if (p->proto == IPPROTO_TCP && p->tcp_flags & TCP_SYN)
+		lower_segment(skb, p->l4, p->tcp_header);
 }
