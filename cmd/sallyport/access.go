@@ -59,7 +59,7 @@ func (o *accessOptions) vault(dir string, st *lb.State) (*cloudapi.Vault, error)
 	path := cmp.Or(o.keyFile, filepath.Join(dir, "secret.key"))
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if len(st.Keys) > 0 {
+		if st.Keys.Len() > 0 {
 			return nil, fmt.Errorf("the key file %s is missing, and the store holds access keys that only it opens; put it back, or name it with --secret-key-file", path)
 		}
 		key := make([]byte, cloudapi.VaultKeySize)
@@ -112,7 +112,7 @@ type adminFile struct {
 // that name it stay true.
 func (s *server) keepAdmin(ctx context.Context) {
 	for st := range s.store.Watch(ctx) {
-		if st.Keys[lb.KeyID(s.admin.key.SecretID)] == nil {
+		if st.Keys.Get(lb.KeyID(s.admin.key.SecretID)) == nil {
 			continue
 		}
 		secret, err := s.admin.api.Adopt(ctx, s.admin.key.SecretID, "", "")

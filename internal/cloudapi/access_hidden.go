@@ -52,33 +52,32 @@ func (c *Call) within(tx *store.Tx, fn func(*store.Tx) error, check func() error
 func trialState(st *lb.State, k *lb.AccessKey) *lb.State {
 	n := narrowed(st, k)
 	groups, instances := map[lb.GroupID]bool{}, map[lb.InstanceID]bool{}
-	n.TargetGroups = map[lb.TargetGroupID]*lb.TargetGroup{}
 	bind := func(all []lb.GroupID) {
 		for _, id := range all {
 			groups[id] = true
 		}
 	}
 	serve := func(g lb.TargetGroupID, targets []lb.Target) {
-		if tg := st.TargetGroups[g]; tg != nil {
-			n.TargetGroups[g] = tg
+		if tg := st.TargetGroups.Get(g); tg != nil {
+			n.TargetGroups.Put(g, tg)
 		}
 		for _, t := range targets {
 			instances[t.Instance] = true
 		}
 	}
-	for _, i := range n.Instances {
+	for _, i := range n.Instances.All() {
 		bind(i.Groups)
 	}
-	for _, b := range n.Balancers {
+	for _, b := range n.Balancers.All() {
 		bind(b.Groups)
 	}
-	for _, l := range n.Listeners {
+	for _, l := range n.Listeners.All() {
 		serve(l.Group, l.Targets)
 		for _, r := range l.Rules {
 			serve(r.Group, r.Targets)
 		}
 	}
-	for _, g := range n.Groups {
+	for _, g := range n.Groups.All() {
 		for _, rules := range [...][]lb.PolicyRule{g.Ingress, g.Egress} {
 			for _, r := range rules {
 				groups[r.PeerGroup] = true
@@ -86,13 +85,13 @@ func trialState(st *lb.State, k *lb.AccessKey) *lb.State {
 		}
 	}
 	for id := range groups {
-		if g := st.Groups[id]; g != nil {
-			n.Groups[id] = g
+		if g := st.Groups.Get(id); g != nil {
+			n.Groups.Put(id, g)
 		}
 	}
 	for id := range instances {
-		if i := st.Instances[id]; i != nil {
-			n.Instances[id] = i
+		if i := st.Instances.Get(id); i != nil {
+			n.Instances.Put(id, i)
 		}
 	}
 	return n

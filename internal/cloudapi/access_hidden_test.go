@@ -21,17 +21,17 @@ func lonely(t *testing.T) *bench {
 	b.seed(func(tx *store.Tx) {
 		tx.PutTemplate(&lb.Template{ID: "ipm-named000", Name: "named", Members: []lb.TemplateMember{{Text: "10.1.0.1"}}})
 		tx.PutTemplate(&lb.Template{ID: "ipm-third000", Name: "foreign0", Members: []lb.TemplateMember{{Text: "10.1.0.2"}}})
-		g := *tx.State().Groups["sg-ours0000"]
+		g := *tx.State().Groups.Get("sg-ours0000")
 		g.Ingress = append(g.Ingress, lb.PolicyRule{ID: "pol-template", Action: lb.Accept, PeerTemplate: "ipm-named000"})
 		tx.PutGroup(&g)
 		tx.PutGroup(&lb.SecurityGroup{ID: "sg-default0", Name: "foreign0", ProjectID: "8", IsDefault: true})
-		i := *tx.State().Instances["ins-ours0000"]
+		i := *tx.State().Instances.Get("ins-ours0000")
 		i.Groups = []lb.GroupID{"sg-ours0000"}
 		tx.PutInstance(&i)
-		l := *tx.State().Balancers["lb-ours0000"]
+		l := *tx.State().Balancers.Get("lb-ours0000")
 		l.Groups = i.Groups
 		tx.PutBalancer(&l)
-		n := *tx.State().Listeners["lbl-ours0000"]
+		n := *tx.State().Listeners.Get("lbl-ours0000")
 		n.Targets = n.Targets[:1]
 		tx.PutListener(&n)
 	})
@@ -106,7 +106,7 @@ func TestHiddenFromScopedKeys(t *testing.T) {
 func TestScopedConflicts(t *testing.T) {
 	b := twoProjects(t)
 	b.seed(func(tx *store.Tx) {
-		i := *tx.State().Instances["ins-foreign0"]
+		i := *tx.State().Instances.Get("ins-foreign0")
 		i.ID, i.Groups = "ins-third000", []lb.GroupID{"sg-lonely00"}
 		tx.PutGroup(&lb.SecurityGroup{ID: "sg-lonely00", Name: "lonely", ProjectID: "7"})
 		tx.PutInstance(&i)

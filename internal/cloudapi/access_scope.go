@@ -16,44 +16,42 @@ import (
 // the templates that rules of those groups name, and the VPCs, subnets and gateways, which are
 // everybody's. Objects are shared with st; what they refer to may be missing.
 func narrowed(st *lb.State, k *lb.AccessKey) *lb.State {
-	n := &lb.State{Revision: st.Revision, VPCs: st.VPCs, Subnets: st.Subnets, Templates: map[lb.TemplateID]*lb.Template{},
-		Groups: map[lb.GroupID]*lb.SecurityGroup{}, Instances: map[lb.InstanceID]*lb.Instance{},
-		Balancers: map[lb.BalancerID]*lb.LoadBalancer{}, Listeners: map[lb.ListenerID]*lb.Listener{}, Nodes: map[lb.NodeID]*lb.Node{}}
-	keepScoped(n.Groups, st.Groups, st, k)
-	keepScoped(n.Instances, st.Instances, st, k)
-	keepScoped(n.Balancers, st.Balancers, st, k)
-	keepScoped(n.Listeners, st.Listeners, st, k)
+	n := &lb.State{Revision: st.Revision, VPCs: st.VPCs, Subnets: st.Subnets}
+	keepScoped(&n.Groups, st.Groups, st, k)
+	keepScoped(&n.Instances, st.Instances, st, k)
+	keepScoped(&n.Balancers, st.Balancers, st, k)
+	keepScoped(&n.Listeners, st.Listeners, st, k)
 	keepTemplates(n, st)
-	for id, node := range st.Nodes {
-		if node.Role == lb.RoleGateway || n.Instances[node.Instance] != nil {
-			n.Nodes[id] = node
+	for id, node := range st.Nodes.All() {
+		if node.Role == lb.RoleGateway || n.Instances.Get(node.Instance) != nil {
+			n.Nodes.Put(id, node)
 		}
 	}
 	return n
 }
 
-func keepScoped[K comparable, V any](into, from map[K]*V, st *lb.State, k *lb.AccessKey) {
-	for id, v := range from {
+func keepScoped[K ~string, V any](into *lb.Table[K, V], from lb.Table[K, V], st *lb.State, k *lb.AccessKey) {
+	for id, v := range from.All() {
 		if project, ok := projectOfObject(st, v); ok && k.InScope(project) {
-			into[id] = v
+			into.Put(id, v)
 		}
 	}
 }
 
 // keepTemplates adds to n the templates of st that its groups' rules stand for.
 func keepTemplates(n, st *lb.State) {
-	for _, g := range n.Groups {
+	for _, g := range n.Groups.All() {
 		for _, rules := range [...][]lb.PolicyRule{g.Ingress, g.Egress} {
 			for _, r := range rules {
 				for _, id := range [...]lb.TemplateID{r.PeerTemplate, r.Service} {
-					t := st.Templates[id]
-					if t == nil || n.Templates[id] != nil {
+					t := st.Templates.Get(id)
+					if t == nil || n.Templates.Get(id) != nil {
 						continue
 					}
-					n.Templates[id] = t
+					n.Templates.Put(id, t)
 					for _, part := range t.Templates {
-						if list := st.Templates[part]; list != nil {
-							n.Templates[part] = list
+						if list := st.Templates.Get(part); list != nil {
+							n.Templates.Put(part, list)
 						}
 					}
 				}
@@ -71,7 +69,7 @@ func projectOfObject(st *lb.State, object any) (string, bool) {
 	case *lb.LoadBalancer:
 		return fmt.Sprint(projectOf(o)), true
 	case *lb.Listener:
-		b := st.Balancers[o.Balancer]
+		b := st.Balancers.Get(o.Balancer)
 		if b == nil {
 			return "", false
 		}
@@ -96,17 +94,17 @@ func stored(st *lb.State, kind, id string) any {
 	}
 	switch kind {
 	case "group":
-		return found(st.Groups[lb.GroupID(id)])
+		return found(st.Groups.Get(lb.GroupID(id)))
 	case "balancer":
-		return found(st.Balancers[lb.BalancerID(id)])
+		return found(st.Balancers.Get(lb.BalancerID(id)))
 	case "listener":
-		return found(st.Listeners[lb.ListenerID(id)])
+		return found(st.Listeners.Get(lb.ListenerID(id)))
 	case "instance":
-		return found(st.Instances[lb.InstanceID(id)])
+		return found(st.Instances.Get(lb.InstanceID(id)))
 	case "template":
-		return found(st.Templates[lb.TemplateID(id)])
+		return found(st.Templates.Get(lb.TemplateID(id)))
 	case "target group":
-		return found(st.TargetGroups[lb.TargetGroupID(id)])
+		return found(st.TargetGroups.Get(lb.TargetGroupID(id)))
 	}
 	return nil
 }

@@ -78,7 +78,7 @@ func TestRoles(t *testing.T) {
 		}
 	}
 	auditor := b.addKey(lb.KeyAuditor)
-	if _, err := b.as(auditor, "CreateVpc", `{"VpcName":"v","CidrBlock":"10.0.0.0/16"}`); code(err) != codeUnauthorized || len(b.State().VPCs) != 0 {
+	if _, err := b.as(auditor, "CreateVpc", `{"VpcName":"v","CidrBlock":"10.0.0.0/16"}`); code(err) != codeUnauthorized || b.State().VPCs.Len() != 0 {
 		t.Errorf("an auditor made a VPC: %v", err)
 	}
 	if _, err := b.as(auditor, "DescribeVpcs", `{}`); err != nil {
@@ -105,7 +105,7 @@ func TestReadsDoNotWrite(t *testing.T) {
 		})
 		sly.access = access{right: right, scoped: true}
 		b.actions[actionKey{serviceVPC.Version, "Sly"}] = &sly
-		if err := b.try("Sly", `{}`, nil); code(err) != codeInternal || len(b.State().VPCs) != 0 {
+		if err := b.try("Sly", `{}`, nil); code(err) != codeInternal || b.State().VPCs.Len() != 0 {
 			t.Errorf("a %v that writes: %v, %v", right, err, b.State().VPCs)
 		}
 	}
@@ -271,7 +271,7 @@ func TestScopedWrites(t *testing.T) {
 
 // foreign is all there is of project 8, and what belongs to no project.
 func foreign(st *lb.State) string {
-	text, _ := json.Marshal([]any{st.Groups["sg-foreign0"], st.Groups["sg-third000"], st.Balancers["lb-foreign0"], st.Instances["ins-foreign0"], st.Listeners["lbl-foreign0"],
+	text, _ := json.Marshal([]any{st.Groups.Get("sg-foreign0"), st.Groups.Get("sg-third000"), st.Balancers.Get("lb-foreign0"), st.Instances.Get("ins-foreign0"), st.Listeners.Get("lbl-foreign0"),
 		st.VPCs, st.Subnets, st.Nodes, st.Keys})
 	return string(text)
 }

@@ -241,7 +241,7 @@ func showAudit(st *lb.State, a store.Audit) auditOut {
 	o := auditOut{Number: a.Number, Time: precise(a.Time), SecretId: string(a.Key), Role: string(a.Role), Address: a.Address, Client: a.Client,
 		Service: a.Service, Action: a.Action, RequestId: a.RequestID, Parameters: a.Params,
 		Outcome: outcome(a), ErrorCode: a.Refusal, Message: a.Message, Revision: a.Revision, Changes: a.Changes}
-	if k := st.Keys[a.Key]; k != nil {
+	if k := st.Keys.Get(a.Key); k != nil {
 		o.KeyName = k.Name
 	}
 	return o

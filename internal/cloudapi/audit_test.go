@@ -110,7 +110,7 @@ func TestAuditPagesAndFilters(t *testing.T) {
 	}
 	_, _ = b.as(other, "CreateAccessKey", `{"Role":"admin"}`)
 	var first []lb.GroupID
-	for id, g := range b.State().Groups {
+	for id, g := range b.State().Groups.All() {
 		if g.Name == "g0" {
 			first = append(first, id)
 		}

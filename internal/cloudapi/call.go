@@ -98,9 +98,9 @@ func refuse(kind lb.Kind, field, fault, hint string) error {
 
 // makeID is newID for objects that may be given their id by the call that this
 // one is a part of.
-func makeID[K ~string, V any](c *Call, prefix string, taken map[K]V) K {
+func makeID[K ~string, V any](c *Call, prefix string, taken lb.Table[K, V]) K {
 	for i, id := range c.ids {
-		if _, ok := taken[K(id)]; strings.HasPrefix(id, prefix) && !ok {
+		if _, ok := taken.Find(K(id)); strings.HasPrefix(id, prefix) && !ok {
 			c.ids = slices.Delete(slices.Clone(c.ids), i, i+1)
 			return K(id)
 		}
@@ -110,10 +110,10 @@ func makeID[K ~string, V any](c *Call, prefix string, taken map[K]V) K {
 
 // newID makes an id that is not in taken: prefix and eight random characters
 // of a-z0-9, because clients match ids with \w{8}.
-func newID[K ~string, V any](prefix string, taken map[K]V) K {
+func newID[K ~string, V any](prefix string, taken lb.Table[K, V]) K {
 	for {
 		id := K(prefix + randomText(8))
-		if _, ok := taken[id]; !ok {
+		if _, ok := taken.Find(id); !ok {
 			return id
 		}
 	}

@@ -48,7 +48,7 @@ type clbTag struct {
 }
 
 func findBalancer(st *lb.State, id string) (*lb.LoadBalancer, error) {
-	b := st.Balancers[lb.BalancerID(id)]
+	b := st.Balancers.Get(lb.BalancerID(id))
 	if b == nil {
 		return nil, errorf("InvalidParameter.LBIdNotFound", "LoadBalancerId: there is no load balancer %q; DescribeLoadBalancers lists them", clip(id, 40))
 	}
@@ -70,7 +70,7 @@ func findListener(st *lb.State, balancer, id string) (*lb.Listener, error) {
 	if _, err := findBalancer(st, balancer); err != nil {
 		return nil, err
 	}
-	l := st.Listeners[lb.ListenerID(id)]
+	l := st.Listeners.Get(lb.ListenerID(id))
 	if l == nil || l.Balancer != lb.BalancerID(balancer) {
 		return nil, errorf("InvalidParameter.ListenerIdNotFound", "ListenerId: load balancer %s has no listener %q; DescribeListeners lists them", balancer, clip(id, 40))
 	}
@@ -109,7 +109,7 @@ func changeHTTPListener(st *lb.State, balancer, id string) (*lb.Listener, error)
 // listenersOf lists a load balancer's listeners in order of creation.
 func listenersOf(st *lb.State, id lb.BalancerID) []*lb.Listener {
 	var all []*lb.Listener
-	for _, l := range st.Listeners {
+	for _, l := range st.Listeners.All() {
 		if l.Balancer == id {
 			all = append(all, l)
 		}
@@ -122,7 +122,7 @@ func listenersOf(st *lb.State, id lb.BalancerID) []*lb.Listener {
 // state.
 func listenersByBalancer(st *lb.State) map[lb.BalancerID][]*lb.Listener {
 	all := map[lb.BalancerID][]*lb.Listener{}
-	for _, l := range st.Listeners {
+	for _, l := range st.Listeners.All() {
 		all[l.Balancer] = append(all[l.Balancer], l)
 	}
 	for _, list := range all {
@@ -135,7 +135,7 @@ func listenersByBalancer(st *lb.State) map[lb.BalancerID][]*lb.Listener {
 func listenersIn(tx *store.Tx, id lb.BalancerID) []*lb.Listener {
 	var all []*lb.Listener
 	for _, l := range tx.Index().Listeners(id) {
-		all = append(all, tx.State().Listeners[l])
+		all = append(all, tx.State().Listeners.Get(l))
 	}
 	slices.SortFunc(all, func(a, b *lb.Listener) int { return cmp.Compare(a.Num, b.Num) })
 	return all

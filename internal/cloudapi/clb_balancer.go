@@ -142,7 +142,7 @@ func (c *Call) balancerVPC(tx *store.Tx, id string) (lb.VPCID, error) {
 	if id == "" {
 		return c.defaultVPC(tx).ID, nil
 	}
-	if tx.State().VPCs[lb.VPCID(id)] == nil {
+	if tx.State().VPCs.Get(lb.VPCID(id)) == nil {
 		return "", refuse(lb.NotFound, "VpcId", fmt.Sprintf("there is no VPC %q", clip(id, 40)), "DescribeVpcs lists them")
 	}
 	return lb.VPCID(id), nil

@@ -11,7 +11,7 @@ import (
 )
 
 func (s *site) targetsOf(listener string) string {
-	l := s.Store.State().Listeners[lb.ListenerID(listener)]
+	l := s.Store.State().Listeners.Get(lb.ListenerID(listener))
 	targets := l.Targets
 	for _, r := range l.Rules {
 		targets = append(targets, r.Targets...)

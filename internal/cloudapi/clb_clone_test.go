@@ -23,7 +23,7 @@ func (s *site) clone(params string) *lb.LoadBalancer {
 	if task.Status != 0 || len(task.LoadBalancerIds) != 1 {
 		s.Fatalf("%+v", task)
 	}
-	return s.Store.State().Balancers[lb.BalancerID(task.LoadBalancerIds[0])]
+	return s.Store.State().Balancers.Get(lb.BalancerID(task.LoadBalancerIds[0]))
 }
 
 // shape is what listeners do, without ids and numbers; nums are those.
@@ -64,7 +64,7 @@ func TestClone(t *testing.T) {
 	s.must("CreateRule", s.q(`{"LoadBalancerId":"$lb","ListenerId":"$http","Rules":[{"Domain":"old.example.com","Url":"/"}]}`), &made)
 	s.must("ManualRewrite", s.q(`{"LoadBalancerId":"$lb","SourceListenerId":"$http","TargetListenerId":"$http","RewriteInfos":[{"SourceLocationId":"`+made.LocationIds[0]+`","TargetLocationId":"$rule"}]}`), nil)
 
-	old := s.Store.State().Balancers[lb.BalancerID(s.lb)]
+	old := s.Store.State().Balancers.Get(lb.BalancerID(s.lb))
 	b := s.clone(`{"LoadBalancerId":"$lb","LoadBalancerName":"twin","Tags":[{"TagKey":"k","TagValue":"v"}],"Vip":"192.0.2.9"}`)
 	if b.Name != "twin" || b.VIPs[0].String() != "192.0.2.9" || !b.PassToTarget || b.Protected || !slices.Equal(b.Groups, old.Groups) || b.VPC != old.VPC || b.Num == old.Num || b.Tags["k"] != "v" || projectOf(b) != 0 {
 		t.Errorf("%+v of %+v", b, old)

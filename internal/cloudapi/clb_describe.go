@@ -85,7 +85,7 @@ func describeLoadBalancers(c *Call, in *describeLoadBalancersIn) (*describeLoadB
 	st := c.State()
 	listeners := listenersByBalancer(st)
 	var all []*lb.LoadBalancer
-	for _, b := range st.Balancers {
+	for _, b := range st.Balancers.All() {
 		if in.matches(st, b, listeners[b.ID]) && (in.MasterZone == "" || in.MasterZone == c.Zone()) {
 			all = append(all, b)
 		}
@@ -157,7 +157,7 @@ func backends(st *lb.State, listeners []*lb.Listener) (public, private []string)
 			targets = append(targets, r.Targets...)
 		}
 		for _, t := range targets {
-			if i := st.Instances[t.Instance]; i != nil {
+			if i := st.Instances.Get(t.Instance); i != nil {
 				private = append(private, i.Private.String())
 				if i.Public.IsValid() {
 					public = append(public, i.Public.String())

@@ -63,7 +63,7 @@ func describeLoadBalancersDetail(c *Call, in *describeLoadBalancersDetailIn) (*d
 	}
 	st := c.State()
 	var all []*lb.LoadBalancer
-	for _, b := range st.Balancers {
+	for _, b := range st.Balancers.All() {
 		all = append(all, b)
 	}
 	all, err := c.filterDetail(st, all, in.Filters)

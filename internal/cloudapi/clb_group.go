@@ -42,14 +42,14 @@ func (c *Call) bind(st *lb.State, b *lb.LoadBalancer, id, field string) error {
 		return refuse(lb.Invalid, field, fmt.Sprintf("%s is private, and in seed mode only public load balancers can have security groups", b.ID), "bind groups to its instances, or start the server without --seed-mode")
 	case !b.BindsGroups():
 		return refuse(lb.Invalid, field, fmt.Sprintf("%s is a private load balancer of a kind that cannot have security groups (classic, or in the basic network)", b.ID), "bind groups to its instances")
-	case st.Groups[group] == nil:
+	case st.Groups.Get(group) == nil:
 		return refuse(lb.NotFound, field, fmt.Sprintf("there is no security group %q", clip(id, 40)), "DescribeSecurityGroups lists them")
 	case slices.Contains(b.Groups, group):
 		return refuse(lb.Duplicate, field, id+" is named twice", "name each group once")
 	case len(b.Groups) >= c.Quotas.GroupsPerBalancer:
 		return refuse(lb.LimitExceeded, field, fmt.Sprintf("a load balancer has at most %s", count(c.Quotas.GroupsPerBalancer, "group")), "unbind one")
-	case expandedRules(st, st.Groups[group]) > c.Quotas.RulesOnBalancer:
-		return refuse(lb.LimitExceeded, field, fmt.Sprintf("%s has %d rules, both directions together and templates expanded; a group bound to a load balancer has at most %d", id, expandedRules(st, st.Groups[group]), c.Quotas.RulesOnBalancer), "take rules out of it")
+	case expandedRules(st, st.Groups.Get(group)) > c.Quotas.RulesOnBalancer:
+		return refuse(lb.LimitExceeded, field, fmt.Sprintf("%s has %d rules, both directions together and templates expanded; a group bound to a load balancer has at most %d", id, expandedRules(st, st.Groups.Get(group)), c.Quotas.RulesOnBalancer), "take rules out of it")
 	}
 	b.Groups = append(b.Groups, group)
 	return nil
@@ -77,7 +77,7 @@ func setSecurityGroupForLoadbalancers(c *Call, in *setSecurityGroupForLoadbalanc
 			switch {
 			case in.OperationType == "DEL" && at >= 0:
 				b.Groups = slices.Delete(b.Groups, at, at+1)
-			case in.OperationType == "DEL" && tx.State().Groups[lb.GroupID(in.SecurityGroup)] == nil:
+			case in.OperationType == "DEL" && tx.State().Groups.Get(lb.GroupID(in.SecurityGroup)) == nil:
 				return refuse(lb.NotFound, "SecurityGroup", fmt.Sprintf("there is no security group %q", clip(in.SecurityGroup, 40)), "DescribeSecurityGroups lists them")
 			case in.OperationType == "ADD" && at < 0:
 				if err := c.bind(tx.State(), b, in.SecurityGroup, "SecurityGroup"); err != nil {

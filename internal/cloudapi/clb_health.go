@@ -121,7 +121,7 @@ func (v healthView) targets(b *lb.LoadBalancer, check lb.HealthCheck, targets []
 		word, reason := v.judge(b, check, t)
 		out := targetHealth{Port: int(t.Port), TargetId: string(t.Instance), HealthStatus: word == wordAlive || word == wordClose,
 			HealthStatusDetail: word, HealthStatusDetial: word, HealthReason: reason}
-		if i := v.state.Instances[t.Instance]; i != nil {
+		if i := v.state.Instances.Get(t.Instance); i != nil {
 			out.IP = i.Private.String()
 		}
 		all = append(all, out)

@@ -51,7 +51,7 @@ func (c *Call) placePrivate(tx *store.Tx, b *lb.LoadBalancer, network, subnet, v
 	if err != nil {
 		return err
 	}
-	n := st.Subnets[lb.SubnetID(subnet)]
+	n := st.Subnets.Get(lb.SubnetID(subnet))
 	if n == nil || n.VPC != id {
 		return refuse(lb.NotFound, "SubnetId", fmt.Sprintf("%s has no subnet %q", id, clip(subnet, 40)), "DescribeSubnets lists them")
 	}
@@ -77,7 +77,7 @@ func pickPrivate(plan *addressPlan, from netip.Prefix, name, wanted string) (net
 // checkBalancerQuota refuses one load balancer more of a type than there may be.
 func (c *Call) checkBalancerQuota(st *lb.State, kind lb.BalancerType) error {
 	n := 0
-	for _, b := range st.Balancers {
+	for _, b := range st.Balancers.All() {
 		if b.Type == kind {
 			n++
 		}
@@ -97,7 +97,7 @@ func (c *Call) checkBalancerQuota(st *lb.State, kind lb.BalancerType) error {
 func nameBalancer(st *lb.State, b *lb.LoadBalancer, name string) {
 	b.Name = name
 	taken := name == ""
-	for _, other := range st.Balancers {
+	for _, other := range st.Balancers.All() {
 		taken = taken || other.Name == name
 	}
 	if taken {

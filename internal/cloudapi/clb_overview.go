@@ -37,7 +37,7 @@ type quotaOut struct {
 // describeQuota lists the quotas that are enforced.
 func describeQuota(c *Call, _ *describeQuotaIn) (*describeQuotaOut, error) {
 	used := map[lb.BalancerType]int{}
-	for _, b := range c.State().Balancers {
+	for _, b := range c.State().Balancers.All() {
 		used[b.Type]++
 	}
 	public, private := used[lb.Open], used[lb.Internal]
@@ -59,7 +59,7 @@ type describeLoadBalancerOverviewOut struct {
 // describeLoadBalancerOverview counts load balancers. None is ever isolated or
 // expires: nobody pays for them.
 func describeLoadBalancerOverview(c *Call, _ *describeLoadBalancerOverviewIn) (*describeLoadBalancerOverviewOut, error) {
-	n := len(c.State().Balancers)
+	n := c.State().Balancers.Len()
 	return &describeLoadBalancerOverviewOut{TotalCount: n, RunningCount: n}, nil
 }
 
@@ -181,7 +181,7 @@ func describeLBListeners(c *Call, in *describeLBListenersIn) (*describeLBListene
 	wanted := func(targets []lb.Target) []boundTarget {
 		var all []boundTarget
 		for _, t := range targets {
-			i := st.Instances[t.Instance]
+			i := st.Instances.Get(t.Instance)
 			if i == nil || !slices.Contains(in.Backends, backendIn{string(i.VPC), i.Private.String()}) {
 				continue
 			}
@@ -190,8 +190,8 @@ func describeLBListeners(c *Call, in *describeLBListenersIn) (*describeLBListene
 		return all
 	}
 	balancers := map[lb.BalancerID]*boundBalancer{}
-	listeners := make([]*lb.Listener, 0, len(st.Listeners))
-	for _, l := range st.Listeners {
+	listeners := make([]*lb.Listener, 0, st.Listeners.Len())
+	for _, l := range st.Listeners.All() {
 		listeners = append(listeners, l)
 	}
 	slices.SortFunc(listeners, func(a, b *lb.Listener) int { return cmp.Compare(a.Num, b.Num) })
@@ -208,7 +208,7 @@ func describeLBListeners(c *Call, in *describeLBListenersIn) (*describeLBListene
 		}
 		if balancers[l.Balancer] == nil {
 			balancers[l.Balancer] = &boundBalancer{LoadBalancerId: string(l.Balancer), Region: c.Region}
-			if b := st.Balancers[l.Balancer]; b != nil && len(b.VIPs) > 0 {
+			if b := st.Balancers.Get(l.Balancer); b != nil && len(b.VIPs) > 0 {
 				balancers[l.Balancer].Vip = b.VIPs[0].String()
 			}
 		}

@@ -192,7 +192,7 @@ func TestDescribeTargetsFilters(t *testing.T) {
 			t.Errorf("%s: %s, want %s", filters, got, want)
 		}
 	}
-	if got := s.Store.State().Listeners[lb.ListenerID(s.http)].Rules; !slices.ContainsFunc(got, func(r lb.Rule) bool { return len(r.Targets) == 2 }) {
+	if got := s.Store.State().Listeners.Get(lb.ListenerID(s.http)).Rules; !slices.ContainsFunc(got, func(r lb.Rule) bool { return len(r.Targets) == 2 }) {
 		t.Error("a filter changed what is bound")
 	}
 	s.refused("DescribeTargets", s.q(`{"LoadBalancerId":"$lb","Filters":[{"Name":"tag","Values":["x"]}]}`), "InvalidParameterValue.InvalidFilter", "tag")

@@ -100,16 +100,16 @@ func checkURL(l *lb.Listener, domain, url, field string) error {
 
 // newLocation makes the id of a rule that is to be the listener's.
 func newLocation(c *Call, tx *store.Tx, l *lb.Listener) lb.LocationID {
-	taken := map[lb.LocationID]bool{}
+	var taken lb.Table[lb.LocationID, lb.Rule]
 	for _, r := range l.Rules {
-		taken[r.ID] = true
+		taken.Put(r.ID, nil)
 	}
 	for {
 		id := makeID(c, "loc-", taken)
 		if tx.Index().Located(id) == "" {
 			return id
 		}
-		taken[id] = true
+		taken.Put(id, nil)
 	}
 }
 

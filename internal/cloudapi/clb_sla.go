@@ -59,8 +59,8 @@ func setLoadBalancerClsLog(c *Call, in *setLoadBalancerClsLogIn) (*done, error) 
 // whom it is not visible, it is not there. Field names begin with at.
 func (c *Call) unchanged(tx *store.Tx, at, id string) error {
 	st := tx.State()
-	b := st.Balancers[lb.BalancerID(id)]
-	if b == nil || c.narrow() && narrowed(st, c.Key).Balancers[b.ID] == nil {
+	b := st.Balancers.Get(lb.BalancerID(id))
+	if b == nil || c.narrow() && narrowed(st, c.Key).Balancers.Get(b.ID) == nil {
 		return errorf("InvalidParameter.LBIdNotFound", "%sLoadBalancerId: there is no load balancer %q; DescribeLoadBalancers lists them", at, clip(id, 40))
 	}
 	return nil

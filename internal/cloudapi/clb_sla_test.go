@@ -8,7 +8,7 @@ import "testing"
 // succeeds and all else is refused by name. Both are tasks, which clients poll.
 func TestSlaAndLogs(t *testing.T) {
 	s := newSite(t)
-	before := s.State().Balancers["lb-00000001"]
+	before := s.State().Balancers.Get("lb-00000001")
 	for _, tc := range []struct{ action, params string }{
 		{"ModifyLoadBalancerSla", `{"LoadBalancerSla":[{"LoadBalancerId":"$lb","SlaType":""}]}`},
 		{"SetLoadBalancerClsLog", `{"LoadBalancerId":"$lb","LogSetId":"","LogTopicId":""}`},
@@ -22,7 +22,7 @@ func TestSlaAndLogs(t *testing.T) {
 			t.Errorf("%s: task %+v", tc.action, task)
 		}
 	}
-	if s.State().Balancers["lb-00000001"] != before {
+	if s.State().Balancers.Get("lb-00000001") != before {
 		t.Error("the load balancer is another one now")
 	}
 	s.refusals([]refusal{

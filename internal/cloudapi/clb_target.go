@@ -129,10 +129,10 @@ func registerTargets(c *Call, in *targetsIn) (*done, error) {
 // one of its rules. field is how a fault names the i-th, such as "Targets.0.".
 func (c *Call) bindTargets(tx *store.Tx, l *lb.Listener, targets *[]lb.Target, given []targetIn, field func(i int) string) error {
 	st := tx.State()
-	network := st.Balancers[l.Balancer].VPC
+	network := st.Balancers.Get(l.Balancer).VPC
 	for i, t := range given {
 		at := field(i)
-		instance := st.Instances[lb.InstanceID(t.InstanceId)]
+		instance := st.Instances.Get(lb.InstanceID(t.InstanceId))
 		switch {
 		case instance == nil || instance.State == lb.Terminating || c.hides(st, instance, *targets):
 			return refuse(lb.NotFound, at+"InstanceId", fmt.Sprintf("there is no instance %q", clip(t.InstanceId, 40)), "name one that DescribeInstances lists")
@@ -347,7 +347,7 @@ func describeTargets(c *Call, in *describeTargetsIn) (*describeTargetsOut, error
 
 // privateOf is the instance's private address, if it is there and has one.
 func privateOf(st *lb.State, id lb.InstanceID) []string {
-	if i := st.Instances[id]; i != nil && i.Private.IsValid() {
+	if i := st.Instances.Get(id); i != nil && i.Private.IsValid() {
 		return []string{i.Private.String()}
 	}
 	return nil
@@ -357,7 +357,7 @@ func (c *Call) showTargets(st *lb.State, targets []lb.Target) []backendOut {
 	var all []backendOut
 	for _, t := range targets {
 		b := backendOut{Type: "CVM", InstanceId: string(t.Instance), Port: int(t.Port), Weight: t.Weight, RegisteredTime: stamp(t.Registered), Zone: c.Zone()}
-		if i := st.Instances[t.Instance]; i != nil {
+		if i := st.Instances.Get(t.Instance); i != nil {
 			b.InstanceName, b.PrivateIpAddresses = i.Name, []string{i.Private.String()}
 			if i.Public.IsValid() {
 				b.PublicIpAddresses = []string{i.Public.String()}

@@ -222,7 +222,7 @@ func TestBindGroups(t *testing.T) {
 	})
 	bound := func(want ...lb.GroupID) {
 		t.Helper()
-		if got := s.Store.State().Balancers[lb.BalancerID(s.lb)].Groups; !slices.Equal(got, want) {
+		if got := s.Store.State().Balancers.Get(lb.BalancerID(s.lb)).Groups; !slices.Equal(got, want) {
 			t.Errorf("bound %v, want %v", got, want)
 		}
 	}
@@ -254,7 +254,7 @@ func TestBindGroups(t *testing.T) {
 
 func TestModifyAndDeleteLoadBalancer(t *testing.T) {
 	s := newSite(t)
-	balancer := func() *lb.LoadBalancer { return s.Store.State().Balancers[lb.BalancerID(s.lb)] }
+	balancer := func() *lb.LoadBalancer { return s.Store.State().Balancers.Get(lb.BalancerID(s.lb)) }
 	s.must("ModifyLoadBalancerAttributes", s.q(`{"LoadBalancerId":"$lb","LoadBalancerName":"new","LoadBalancerPassToTarget":true,"DeleteProtect":true,"InternetChargeInfo":{"InternetMaxBandwidthOut":9}}`), nil)
 	if b := balancer(); b.Name != "new" || !b.PassToTarget || !b.Protected || !strings.Contains(b.Echo["InternetAccessible"], "9") {
 		t.Errorf("got %+v", b)
@@ -277,7 +277,7 @@ func TestModifyAndDeleteLoadBalancer(t *testing.T) {
 	s.refused("DeleteLoadBalancer", `{"LoadBalancerIds":[]}`, "InvalidParameterValue.Length", "0 ids")
 	s.refused("DeleteLoadBalancer", `{"LoadBalancerIds":["lb-none"]}`, "InvalidParameter.LBIdNotFound", "lb-none")
 	s.must("DeleteLoadBalancer", s.q(`{"LoadBalancerIds":["$lb"],"ForceDelete":true}`), nil)
-	if st := s.Store.State(); len(st.Balancers) != 0 || len(st.Listeners) != 0 {
+	if st := s.Store.State(); st.Balancers.Len() != 0 || st.Listeners.Len() != 0 {
 		t.Errorf("left: %v %v", st.Balancers, st.Listeners)
 	}
 }
@@ -308,13 +308,13 @@ func TestListeners(t *testing.T) {
 		}
 	}
 	s.must("ModifyListener", s.q(`{"LoadBalancerId":"$lb","ListenerId":"$tcp","HealthCheck":{"CheckType":"HTTP","HttpCheckDomain":"a.example.com","HttpVersion":"HTTP/1.0"}}`), nil)
-	check := s.Store.State().Listeners[lb.ListenerID(s.tcp)].Check
+	check := s.Store.State().Listeners.Get(lb.ListenerID(s.tcp)).Check
 	if want := (lb.HealthCheck{On: true, Type: "HTTP", TimeOut: 2, IntervalTime: 5, HealthNum: 3, UnHealthNum: 3, HTTPCode: 31, HTTPPath: "/",
 		HTTPDomain: "a.example.com", HTTPMethod: "HEAD", HTTPVersion: "HTTP/1.0"}); check != want {
 		t.Errorf("check %+v, want %+v", check, want)
 	}
 	s.must("ModifyListener", s.q(`{"LoadBalancerId":"$lb","ListenerId":"$tcp","HealthCheck":{"CheckType":"TCP","HealthSwitch":0}}`), nil)
-	if check := s.Store.State().Listeners[lb.ListenerID(s.tcp)].Check; check.On || check.HTTPPath != "" {
+	if check := s.Store.State().Listeners.Get(lb.ListenerID(s.tcp)).Check; check.On || check.HTTPPath != "" {
 		t.Errorf("check %+v", check)
 	}
 	for _, tc := range []struct{ action, params, code, text string }{
@@ -350,7 +350,7 @@ func TestListeners(t *testing.T) {
 	s.refused("CreateListener", s.q(`{"LoadBalancerId":"$lb","Ports":[95],"Protocol":"TCP"}`), "LimitExceeded", "4 listeners")
 	s.must("DeleteLoadBalancerListeners", s.q(`{"LoadBalancerId":"$lb","ListenerIds":["$tcp"]}`), nil)
 	s.must("DeleteListener", s.q(`{"LoadBalancerId":"$lb","ListenerId":"$http"}`), nil)
-	if n := len(s.Store.State().Listeners); n != 2 {
+	if n := s.Store.State().Listeners.Len(); n != 2 {
 		t.Errorf("%d listeners left", n)
 	}
 }
@@ -358,7 +358,7 @@ func TestListeners(t *testing.T) {
 // A listener with rules has exactly one default domain, whatever happens.
 func TestRules(t *testing.T) {
 	s := newSite(t)
-	listener := func() *lb.Listener { return s.Store.State().Listeners[lb.ListenerID(s.http)] }
+	listener := func() *lb.Listener { return s.Store.State().Listeners.Get(lb.ListenerID(s.http)) }
 	expect := func(want ...string) {
 		t.Helper()
 		var got []string
@@ -438,7 +438,7 @@ func TestTargets(t *testing.T) {
 	s := newSite(t)
 	rule := `{"LoadBalancerId":"$lb","ListenerId":"$http","LocationId":"$rule",`
 	tcp := `{"LoadBalancerId":"$lb","ListenerId":"$tcp",`
-	targets := func() []lb.Target { return s.Store.State().Listeners[lb.ListenerID(s.http)].Rules[0].Targets }
+	targets := func() []lb.Target { return s.Store.State().Listeners.Get(lb.ListenerID(s.http)).Rules[0].Targets }
 	s.must("RegisterTargets", s.q(rule+`"Targets":[{"InstanceId":"ins-a","Port":8080},{"InstanceId":"ins-a","Port":8081,"Weight":0,"Type":"CVM"}]}`), nil)
 	s.must("RegisterTargets", s.q(`{"LoadBalancerId":"$lb","ListenerId":"$http","Domain":"www.example.com","Url":"/","Targets":[{"InstanceId":"ins-b","Port":8080,"Weight":100}]}`), nil)
 	s.must("RegisterTargets", s.q(tcp+`"Targets":[{"InstanceId":"ins-a","Port":8080}]}`), nil)
@@ -515,7 +515,7 @@ func TestTargetHealth(t *testing.T) {
 	facts := &reported{}
 	s := newSite(t, func(o *Options) { o.Facts = facts })
 	s.must("RegisterTargets", s.q(`{"LoadBalancerId":"$lb","ListenerId":"$http","LocationId":"$rule","Targets":[{"InstanceId":"ins-a","Port":8080}]}`), nil)
-	num := s.Store.State().Listeners[lb.ListenerID(s.http)].Rules[0].Targets[0].Num
+	num := s.Store.State().Listeners.Get(lb.ListenerID(s.http)).Rules[0].Targets[0].Num
 	allow := func(rules ...lb.PolicyRule) func() {
 		return func() {
 			s.seed(func(tx *store.Tx) { tx.PutGroup(&lb.SecurityGroup{ID: "sg-cvm", Ingress: rules}) })

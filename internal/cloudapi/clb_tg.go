@@ -111,7 +111,7 @@ func createTargetGroup(c *Call, in *createTargetGroupIn) (*createTargetGroupOut,
 	var id lb.TargetGroupID
 	err = c.Update(func(tx *store.Tx) error {
 		st := tx.State()
-		if len(st.TargetGroups) >= c.Quotas.TargetGroups {
+		if st.TargetGroups.Len() >= c.Quotas.TargetGroups {
 			return refuse(lb.LimitExceeded, "", fmt.Sprintf("the region has its %s", count(c.Quotas.TargetGroups, "target group")), "delete one")
 		}
 		network, err := c.balancerVPC(tx, in.VpcId)
@@ -248,7 +248,7 @@ func deleteTargetGroups(c *Call, in *deleteTargetGroupsIn) (*done, error) {
 }
 
 func findTargetGroup(st *lb.State, field, id string) (*lb.TargetGroup, error) {
-	if g := st.TargetGroups[lb.TargetGroupID(id)]; g != nil {
+	if g := st.TargetGroups.Get(lb.TargetGroupID(id)); g != nil {
 		return g, nil
 	}
 	return nil, refuse(lb.NotFound, field, fmt.Sprintf("there is no target group %q", clip(id, 40)), "DescribeTargetGroups lists them")

@@ -107,7 +107,7 @@ func (in *associationsIn) each(c *Call, fn func(tx *store.Tx, p groupPlace, g *l
 // rules, which must have been made for that.
 func associateTargetGroups(c *Call, in *associationsIn) (*done, error) {
 	return nil, in.each(c, func(tx *store.Tx, p groupPlace, g *lb.TargetGroup, field string) error {
-		network := tx.State().Balancers[p.listener.Balancer].VPC
+		network := tx.State().Balancers.Get(p.listener.Balancer).VPC
 		switch {
 		case p.group() == g.ID:
 			return refuse(lb.Duplicate, field+"TargetGroupId", fmt.Sprintf("%s is associated with %s already", g.ID, p.name()), "leave it out")
@@ -171,7 +171,7 @@ func (p groupPlace) take(tx *store.Tx, g *lb.TargetGroup) error {
 func associations(tx *store.Tx, id lb.TargetGroupID) []groupPlace {
 	var all []groupPlace
 	for _, l := range tx.Index().Following(id) {
-		all = append(all, placesOf(tx.State().Listeners[l], id)...)
+		all = append(all, placesOf(tx.State().Listeners.Get(l), id)...)
 	}
 	return inOrderOfCreation(all)
 }
@@ -179,7 +179,7 @@ func associations(tx *store.Tx, id lb.TargetGroupID) []groupPlace {
 // associationsOf is associations for readers.
 func associationsOf(st *lb.State, id lb.TargetGroupID) []groupPlace {
 	var all []groupPlace
-	for _, l := range st.Listeners {
+	for _, l := range st.Listeners.All() {
 		all = append(all, placesOf(l, id)...)
 	}
 	return inOrderOfCreation(all)

@@ -65,7 +65,7 @@ func listTargetGroups(c *Call, in *describeTargetGroupsIn, rules bool) (*describ
 	groups, total, err := listObjects(c, query[lb.TargetGroupID, lb.TargetGroup]{
 		field: "TargetGroupIds", ids: in.TargetGroupIds, filters: in.Filters, paging: in.Paging, objects: st.TargetGroups,
 		find: func(st *lb.State, _, id string) (*lb.TargetGroup, error) {
-			return st.TargetGroups[lb.TargetGroupID(id)], nil
+			return st.TargetGroups.Get(lb.TargetGroupID(id)), nil
 		},
 		keys: map[string]func(*lb.TargetGroup) []string{
 			"TargetGroupVpcId": func(g *lb.TargetGroup) []string { return []string{string(g.VPC)} },
@@ -99,7 +99,7 @@ func showTargetGroup(st *lb.State, g *lb.TargetGroup) targetGroupOut {
 	for _, p := range associationsOf(st, g.ID) {
 		a := groupRuleOut{LoadBalancerId: string(p.listener.Balancer), ListenerId: string(p.listener.ID), ListenerName: p.listener.Name,
 			Protocol: string(p.listener.Protocol), Port: int(p.listener.Port), Weight: defaultWeight}
-		if b := st.Balancers[p.listener.Balancer]; b != nil {
+		if b := st.Balancers.Get(p.listener.Balancer); b != nil {
 			a.LoadBalancerName = b.Name
 		}
 		if p.rule != nil {
@@ -138,7 +138,7 @@ type basicGroup struct {
 
 // showGroup is nil and empty when no group is associated.
 func showGroup(st *lb.State, id lb.TargetGroupID) (*basicGroup, []basicGroup) {
-	g := st.TargetGroups[id]
+	g := st.TargetGroups.Get(id)
 	if g == nil {
 		return nil, nil
 	}
@@ -171,11 +171,11 @@ func describeTargetGroupInstances(c *Call, in *describeTargetGroupInstancesIn) (
 	}
 	st := c.State()
 	var all []memberOut
-	for _, id := range sortedKeys(st.TargetGroups) {
-		for _, m := range st.TargetGroups[id].Members {
+	for _, id := range st.TargetGroups.Sorted() {
+		for _, m := range st.TargetGroups.Get(id).Members {
 			shown := memberOut{TargetGroupId: string(id), Type: "CVM", InstanceId: string(m.Instance), RegisteredTime: stamp(m.Registered),
 				Port: int(m.Port), Weight: m.Weight, PrivateIpAddresses: privateOf(st, m.Instance)}
-			if i := st.Instances[m.Instance]; i != nil {
+			if i := st.Instances.Get(m.Instance); i != nil {
 				shown.InstanceName, shown.PublicIpAddresses = i.Name, publicAddresses(i)
 			}
 			all = append(all, shown)

@@ -72,7 +72,7 @@ func member(tx *store.Tx, g *lb.TargetGroup, m memberIn, field string) (*lb.Inst
 		return nil, 0, refuse(lb.Invalid, field+"BindIP", fmt.Sprintf("%q is not an address", clip(m.BindIP, 60)), "give an instance's private address")
 	}
 	for _, id := range tx.Index().Placed(addr) {
-		if i := tx.State().Instances[id]; i.VPC == g.VPC && i.State != lb.Terminating {
+		if i := tx.State().Instances.Get(id); i.VPC == g.VPC && i.State != lb.Terminating {
 			return i, port, nil
 		}
 	}
@@ -160,7 +160,7 @@ func modifyTargetGroupInstancesPort(c *Call, in *membersIn) (*done, error) {
 func leaveTargetGroups(tx *store.Tx, id lb.InstanceID) {
 	gone := func(m lb.Member) bool { return m.Instance == id }
 	for _, group := range tx.Index().Joined(id) {
-		old := tx.State().TargetGroups[group]
+		old := tx.State().TargetGroups.Get(group)
 		g := *old
 		g.Members = slices.DeleteFunc(slices.Clone(old.Members), gone)
 		tx.PutTargetGroup(&g)

@@ -57,7 +57,7 @@ func (s *groupSite) associate(action, listener, location, group string) {
 
 // bound is what the data plane would get, at a listener and a rule.
 func (s *groupSite) bound(listener, location string) (text string, nums map[string]uint32) {
-	l := s.Store.State().Listeners[lb.ListenerID(s.q(listener))]
+	l := s.Store.State().Listeners.Get(lb.ListenerID(s.q(listener)))
 	targets := l.Targets
 	for _, r := range l.Rules {
 		if string(r.ID) == s.q(location) {
@@ -122,7 +122,7 @@ func TestTargetGroupFollows(t *testing.T) {
 		t.Errorf("bound %s", text)
 	}
 	s.must("TerminateInstances", `{"InstanceIds":["ins-0000000c"]}`, nil)
-	if g := s.Store.State().TargetGroups[lb.TargetGroupID(s.v1)]; len(g.Members) != 1 {
+	if g := s.Store.State().TargetGroups.Get(lb.TargetGroupID(s.v1)); len(g.Members) != 1 {
 		t.Errorf("an instance that ended is still a member: %+v", g.Members)
 	}
 	if text, _ := s.bound("$http", "$rule1"); text != "ins-a:9090=10" {
@@ -135,7 +135,7 @@ func TestTargetGroupV2Checks(t *testing.T) {
 	s := newGroupSite(t)
 	s.associate("AssociateTargetGroups", "$http", "$rule2", "$v2")
 	check := func() lb.HealthCheck {
-		for _, r := range s.Store.State().Listeners[lb.ListenerID(s.http)].Rules {
+		for _, r := range s.Store.State().Listeners.Get(lb.ListenerID(s.http)).Rules {
 			if string(r.ID) == s.rule2 {
 				return r.Check
 			}
@@ -332,7 +332,7 @@ func TestTargetGroupRefusals(t *testing.T) {
 	s.associate("DisassociateTargetGroups", "$l4", "", "$v1")
 	s.must("ModifyListener", s.q(`{"LoadBalancerId":"$lb","ListenerId":"$l4","TargetType":"NODE"}`), nil)
 	s.must("DeleteTargetGroups", s.q(`{"TargetGroupIds":["$v1","$v2"]}`), nil)
-	if n := len(s.Store.State().TargetGroups); n != 0 {
+	if n := s.Store.State().TargetGroups.Len(); n != 0 {
 		t.Errorf("%d groups left", n)
 	}
 }

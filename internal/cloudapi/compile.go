@@ -41,7 +41,7 @@ func affected(tx *store.Tx, before *lb.State, changed []lb.GroupID) []binding {
 	after := tx.State()
 	found := map[string]binding{}
 	balancer := func(id lb.BalancerID, always bool) {
-		b, was := after.Balancers[id], before.Balancers[id]
+		b, was := after.Balancers.Get(id), before.Balancers.Get(id)
 		if b == nil || len(b.Groups) == 0 || !always && was != nil && slices.Equal(was.Groups, b.Groups) {
 			return
 		}
@@ -56,7 +56,7 @@ func affected(tx *store.Tx, before *lb.State, changed []lb.GroupID) []binding {
 		found[string(id)] = door
 	}
 	instance := func(id lb.InstanceID, always bool) {
-		i, was := after.Instances[id], before.Instances[id]
+		i, was := after.Instances.Get(id), before.Instances.Get(id)
 		if i == nil || len(i.Groups) == 0 || !always && was != nil && slices.Equal(was.Groups, i.Groups) {
 			return
 		}
@@ -98,12 +98,12 @@ func changedGroups(tx *store.Tx, before *lb.State) []lb.GroupID {
 	after := tx.State()
 	changed := map[lb.GroupID]bool{}
 	for _, id := range tx.TouchedGroups() {
-		if before.Groups[id] != after.Groups[id] {
+		if before.Groups.Get(id) != after.Groups.Get(id) {
 			changed[id] = true
 		}
 	}
 	for _, id := range tx.TouchedInstances() {
-		was, is := before.Instances[id], after.Instances[id]
+		was, is := before.Instances.Get(id), after.Instances.Get(id)
 		if was != nil && is != nil && was.Private == is.Private && slices.Equal(was.Groups, is.Groups) {
 			continue
 		}

@@ -40,7 +40,7 @@ func findInstance(st *lb.State, field, id string) (*lb.Instance, error) {
 	if !hasShape("ins-", id) {
 		return nil, errorf("InvalidInstanceId.Malformed", "%s: %q is not the id of an instance; ids look like ins-12345678", field, clip(id, 40))
 	}
-	i := st.Instances[lb.InstanceID(id)]
+	i := st.Instances.Get(lb.InstanceID(id))
 	if i == nil {
 		return nil, errorf("InvalidInstanceId.NotFound", "%s: there is no instance %s; DescribeInstances lists them", field, id)
 	}
@@ -52,7 +52,7 @@ func cvmGroup(st *lb.State, field, id string) (*lb.SecurityGroup, error) {
 	if !hasShape("sg-", id) {
 		return nil, errorf("InvalidSgId.Malformed", "%s: %q is not the id of a security group; ids look like sg-12345678", field, clip(id, 40))
 	}
-	g := st.Groups[lb.GroupID(id)]
+	g := st.Groups.Get(lb.GroupID(id))
 	if g == nil {
 		return nil, errorf("InvalidSecurityGroupId.NotFound", "%s: there is no security group %s; DescribeSecurityGroups lists them", field, id)
 	}

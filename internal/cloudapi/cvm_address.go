@@ -12,18 +12,18 @@ import (
 // usedAddresses is every address that an instance or load balancer has.
 func usedAddresses(st *lb.State) map[netip.Addr]bool {
 	used := map[netip.Addr]bool{}
-	for _, i := range st.Instances {
+	for _, i := range st.Instances.All() {
 		used[i.Private] = true
 		if i.Public.IsValid() {
 			used[i.Public] = true
 		}
 	}
-	for _, b := range st.Balancers {
+	for _, b := range st.Balancers.All() {
 		for _, vip := range b.VIPs {
 			used[vip] = true
 		}
 	}
-	for _, a := range st.Addresses {
+	for _, a := range st.Addresses.All() {
 		used[a.IP] = true
 	}
 	return used

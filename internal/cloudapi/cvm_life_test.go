@@ -17,7 +17,7 @@ import (
 func (b *bench) become(id lb.InstanceID, s lb.InstanceState) {
 	b.Helper()
 	b.seed(func(tx *store.Tx) {
-		i := *tx.State().Instances[id]
+		i := *tx.State().Instances.Get(id)
 		i.State = s
 		tx.PutInstance(&i)
 	})
@@ -128,7 +128,7 @@ func TestRunInstancesDryRun(t *testing.T) {
 	before := b.Store.State().Revision
 	var out runInstancesOut
 	b.must("RunInstances", `{"DryRun":true,"InstanceCount":3}`, &out)
-	if st := b.Store.State(); len(out.InstanceIdSet) != 0 || st.Revision != before || len(st.VPCs) != 0 {
+	if st := b.Store.State(); len(out.InstanceIdSet) != 0 || st.Revision != before || st.VPCs.Len() != 0 {
 		t.Errorf("made %v at revision %d", out.InstanceIdSet, st.Revision)
 	}
 	b.refused("RunInstances", `{"DryRun":true,"SecurityGroupIds":["sg-00000000"]}`, "InvalidSecurityGroupId.NotFound", "sg-00000000")

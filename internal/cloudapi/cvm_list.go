@@ -53,7 +53,7 @@ func (c *Call) instanceQuery(ids []string, filters []Filter, paging Paging) quer
 		objects: c.State().Instances,
 		find: func(st *lb.State, field, id string) (*lb.Instance, error) {
 			if hasShape("ins-", id) {
-				return st.Instances[lb.InstanceID(id)], nil
+				return st.Instances.Get(lb.InstanceID(id)), nil
 			}
 			return findInstance(st, field, id)
 		},

@@ -37,7 +37,7 @@ func (c *Call) checkMembers(tx *store.Tx, groups []lb.GroupID) error {
 func (c *Call) checkExpanded(tx *store.Tx, groups []lb.GroupID) error {
 	st, rules := tx.State(), 0
 	for _, id := range groups {
-		g := st.Groups[id]
+		g := st.Groups.Get(id)
 		if g == nil {
 			continue
 		}
@@ -63,7 +63,7 @@ func (c *Call) checkExpanded(tx *store.Tx, groups []lb.GroupID) error {
 func (c *Call) checkBound(tx *store.Tx, id lb.GroupID) error {
 	passed := map[string]bool{}
 	for _, i := range tx.Index().Instances(id) {
-		groups := tx.State().Instances[i].Groups
+		groups := tx.State().Instances.Get(i).Groups
 		key := fmt.Sprint(groups)
 		if passed[key] {
 			continue

@@ -20,7 +20,7 @@ func (b *bench) runInstances(params string) []*lb.Instance {
 	b.must("RunInstances", params, &out)
 	var made []*lb.Instance
 	for _, id := range out.InstanceIdSet {
-		made = append(made, b.Store.State().Instances[lb.InstanceID(id)])
+		made = append(made, b.Store.State().Instances.Get(lb.InstanceID(id)))
 	}
 	return made
 }
@@ -36,13 +36,13 @@ func TestRunInstancesInTheDefaultNetwork(t *testing.T) {
 		}
 	}
 	st := b.Store.State()
-	n, g := st.Subnets[made[0].Subnet], st.Groups[made[0].Groups[0]]
-	if !n.IsDefault || n.Cidr.String() != "10.200.0.0/20" || n.Zone != "local-1" || st.VPCs[n.VPC].Cidr.String() != "10.200.0.0/16" || !g.IsDefault || g.ProjectID != "0" {
+	n, g := st.Subnets.Get(made[0].Subnet), st.Groups.Get(made[0].Groups[0])
+	if !n.IsDefault || n.Cidr.String() != "10.200.0.0/20" || n.Zone != "local-1" || st.VPCs.Get(n.VPC).Cidr.String() != "10.200.0.0/16" || !g.IsDefault || g.ProjectID != "0" {
 		t.Errorf("subnet %+v, group %+v", n, g)
 	}
 	b.must("TerminateInstances", fmt.Sprintf(`{"InstanceIds":[%q]}`, made[0].ID), nil)
 	again := b.runInstances(`{"Placement":{"Zone":"local-1","ProjectId":3},"VirtualPrivateCloud":{"VpcId":"DEFAULT","SubnetId":"DEFAULT"}}`)[0]
-	if again.Private.String() != "10.200.0.2" || again.Public.IsValid() || again.Name != "Unnamed" || b.Store.State().Groups[again.Groups[0]].ProjectID != "3" {
+	if again.Private.String() != "10.200.0.2" || again.Public.IsValid() || again.Name != "Unnamed" || b.Store.State().Groups.Get(again.Groups[0]).ProjectID != "3" {
 		t.Errorf("instance %+v", again)
 	}
 }
@@ -113,8 +113,8 @@ func TestRunInstancesOnceForAToken(t *testing.T) {
 	first := b.runInstances(`{"InstanceCount":2,"ClientToken":"t"}`)
 	again := b.runInstances(`{"InstanceCount":2,"ClientToken":"t"}`)
 	other := b.runInstances(`{"ClientToken":"u"}`)
-	if len(again) != 2 || again[0] != first[0] || again[1] != first[1] || other[0] == first[0] || len(b.Store.State().Instances) != 3 {
-		t.Errorf("%d instances", len(b.Store.State().Instances))
+	if len(again) != 2 || again[0] != first[0] || again[1] != first[1] || other[0] == first[0] || b.Store.State().Instances.Len() != 3 {
+		t.Errorf("%d instances", b.Store.State().Instances.Len())
 	}
 }
 
@@ -170,7 +170,7 @@ func TestDescribeInstances(t *testing.T) {
 
 // groupsOf are an instance's groups, as one text.
 func (b *bench) groupsOf(i *lb.Instance) string {
-	return strings.Join(groupTextsOf(b.Store.State().Instances[i.ID].Groups), " ")
+	return strings.Join(groupTextsOf(b.Store.State().Instances.Get(i.ID).Groups), " ")
 }
 
 func TestAssociateAndDisassociateSecurityGroups(t *testing.T) {
@@ -232,7 +232,7 @@ func TestModifyInstancesAttribute(t *testing.T) {
 	with := func(more string) string { return fmt.Sprintf(`{"InstanceIds":[%q]%s}`, i.ID, more) }
 	b.must("ModifyInstancesAttribute", with(`,"SecurityGroups":["`+two+`","`+one+`"]`), nil)
 	b.must("ModifyInstancesAttribute", with(`,"InstanceName":"new"`), nil)
-	if got := b.groupsOf(i); got != two+" "+one || b.Store.State().Instances[i.ID].Name != "new" {
+	if got := b.groupsOf(i); got != two+" "+one || b.Store.State().Instances.Get(i.ID).Name != "new" {
 		t.Errorf("groups %s", got)
 	}
 	for _, tc := range []struct{ more, code, text string }{
@@ -258,8 +258,8 @@ func TestTerminateInstances(t *testing.T) {
 	b.refused("TerminateInstances", fmt.Sprintf(`{"InstanceIds":[%q,"ins-00000000"]}`, made[0].ID), "InvalidInstanceId.NotFound", "InstanceIds.1")
 	b.must("TerminateInstances", fmt.Sprintf(`{"InstanceIds":[%q],"ReleaseAddress":true}`, made[0].ID), nil)
 	st := b.Store.State()
-	left := append(st.Listeners["lbl-00000001"].Targets, st.Listeners["lbl-00000002"].Rules[0].Targets...)
-	if st.Instances[made[0].ID] != nil || len(left) != 2 || left[0].Num != 2 || left[1].Num != 2 {
+	left := append(st.Listeners.Get("lbl-00000001").Targets, st.Listeners.Get("lbl-00000002").Rules[0].Targets...)
+	if st.Instances.Get(made[0].ID) != nil || len(left) != 2 || left[0].Num != 2 || left[1].Num != 2 {
 		t.Errorf("targets %v", left)
 	}
 	b.refused("TerminateInstances", `{"InstanceIds":["x"]}`, "InvalidInstanceId.Malformed", "InstanceIds.0")

@@ -20,7 +20,7 @@ type addressDoc struct {
 }
 
 func addressSort() sort[lb.AddressID, lb.Address] {
-	return sort[lb.AddressID, lb.Address]{"Address", "eip-", func(s *lb.State) map[lb.AddressID]*lb.Address { return s.Addresses }, func(e *lb.Address) string { return e.Name }}
+	return sort[lb.AddressID, lb.Address]{"Address", "eip-", func(s *lb.State) lb.Table[lb.AddressID, lb.Address] { return s.Addresses }, func(e *lb.Address) string { return e.Name }}
 }
 
 func (x *exporter) address(e *lb.Address) addressDoc {
@@ -31,8 +31,8 @@ func (x *exporter) address(e *lb.Address) addressDoc {
 
 // eipOf is how documents name the EIP of a load balancer; "" for none.
 func (x *exporter) eipOf(b *lb.LoadBalancer) string {
-	for _, id := range sortedKeys(x.st.Addresses) {
-		if e := x.st.Addresses[id]; e.Balancer == b.ID {
+	for _, id := range x.st.Addresses.Sorted() {
+		if e := x.st.Addresses.Get(id); e.Balancer == b.ID {
 			return reference(x, x.names.addresses, id, e.Name)
 		}
 	}
@@ -70,7 +70,7 @@ func (a *applier) address(path string, d addressDoc) error {
 			return err
 		}
 	}
-	have := (&exporter{st: a.st(), ids: true}).address(a.st().Addresses[id])
+	have := (&exporter{st: a.st(), ids: true}).address(a.st().Addresses.Get(id))
 	keep(&d.AddressIp, have.AddressIp)
 	keepEcho(&d, have)
 	changed := unlike(have, d, "Id")

@@ -177,25 +177,25 @@ func idLike(text string) bool {
 type sort[K ~string, V any] struct {
 	kind    string // "SecurityGroup"
 	prefix  string // "sg-"
-	objects func(*lb.State) map[K]*V
+	objects func(*lb.State) lb.Table[K, V]
 	name    func(*V) string
 }
 
 // find resolves a reference: an id, else a name that one object alone has.
 func (s sort[K, V]) find(a *applier, field, ref string) (*V, K, error) {
 	objects := s.objects(a.st())
-	if v := objects[K(ref)]; v != nil {
+	if v := objects.Get(K(ref)); v != nil {
 		return v, K(ref), nil
 	}
 	found, n := K(""), 0
-	for id, v := range objects {
+	for id, v := range objects.All() {
 		if s.name(v) == ref {
 			found, n = id, n+1
 		}
 	}
 	switch n {
 	case 1:
-		return objects[found], found, nil
+		return objects.Get(found), found, nil
 	case 0:
 		return nil, "", refuse(lb.NotFound, field, fmt.Sprintf("there is no %s with the name or id %q", s.kind, clip(ref, 60)), "describe it in these files, or correct the name")
 	}
@@ -209,10 +209,10 @@ func (s sort[K, V]) match(a *applier, path, id, name string) (*V, K, error) {
 		if !hasShape(s.prefix, id) {
 			return nil, "", refuse(lb.Malformed, path+"Id", strconv.Quote(clip(id, 40))+" is not the id of a "+s.kind, "ids look like "+s.prefix+"12345678; leave it out for a new object")
 		}
-		return objects[K(id)], K(id), a.claim(path, id)
+		return objects.Get(K(id)), K(id), a.claim(path, id)
 	}
 	var found []K
-	for k, v := range objects {
+	for k, v := range objects.All() {
 		if s.name(v) == name {
 			found = append(found, k)
 		}
@@ -221,7 +221,7 @@ func (s sort[K, V]) match(a *applier, path, id, name string) (*V, K, error) {
 	case 0:
 		return nil, "", nil
 	case 1:
-		return objects[found[0]], found[0], a.claim(path, string(found[0]))
+		return objects.Get(found[0]), found[0], a.claim(path, string(found[0]))
 	}
 	return nil, "", refuse(lb.Invalid, path+"Id", fmt.Sprintf("%d objects of kind %s have this name", len(found), s.kind), "say which by its id")
 }
@@ -236,23 +236,23 @@ func (a *applier) claim(path, id string) error {
 }
 
 func vpcSort() sort[lb.VPCID, lb.VPC] {
-	return sort[lb.VPCID, lb.VPC]{"Vpc", "vpc-", func(s *lb.State) map[lb.VPCID]*lb.VPC { return s.VPCs }, func(v *lb.VPC) string { return v.Name }}
+	return sort[lb.VPCID, lb.VPC]{"Vpc", "vpc-", func(s *lb.State) lb.Table[lb.VPCID, lb.VPC] { return s.VPCs }, func(v *lb.VPC) string { return v.Name }}
 }
 
 func subnetSort() sort[lb.SubnetID, lb.Subnet] {
-	return sort[lb.SubnetID, lb.Subnet]{"Subnet", "subnet-", func(s *lb.State) map[lb.SubnetID]*lb.Subnet { return s.Subnets }, func(n *lb.Subnet) string { return n.Name }}
+	return sort[lb.SubnetID, lb.Subnet]{"Subnet", "subnet-", func(s *lb.State) lb.Table[lb.SubnetID, lb.Subnet] { return s.Subnets }, func(n *lb.Subnet) string { return n.Name }}
 }
 
 func groupSort() sort[lb.GroupID, lb.SecurityGroup] {
-	return sort[lb.GroupID, lb.SecurityGroup]{"SecurityGroup", "sg-", func(s *lb.State) map[lb.GroupID]*lb.SecurityGroup { return s.Groups }, func(g *lb.SecurityGroup) string { return g.Name }}
+	return sort[lb.GroupID, lb.SecurityGroup]{"SecurityGroup", "sg-", func(s *lb.State) lb.Table[lb.GroupID, lb.SecurityGroup] { return s.Groups }, func(g *lb.SecurityGroup) string { return g.Name }}
 }
 
 func instanceSort() sort[lb.InstanceID, lb.Instance] {
-	return sort[lb.InstanceID, lb.Instance]{"Instance", "ins-", func(s *lb.State) map[lb.InstanceID]*lb.Instance { return s.Instances }, func(i *lb.Instance) string { return i.Name }}
+	return sort[lb.InstanceID, lb.Instance]{"Instance", "ins-", func(s *lb.State) lb.Table[lb.InstanceID, lb.Instance] { return s.Instances }, func(i *lb.Instance) string { return i.Name }}
 }
 
 func balancerSort() sort[lb.BalancerID, lb.LoadBalancer] {
-	return sort[lb.BalancerID, lb.LoadBalancer]{"LoadBalancer", "lb-", func(s *lb.State) map[lb.BalancerID]*lb.LoadBalancer { return s.Balancers }, func(b *lb.LoadBalancer) string { return b.Name }}
+	return sort[lb.BalancerID, lb.LoadBalancer]{"LoadBalancer", "lb-", func(s *lb.State) lb.Table[lb.BalancerID, lb.LoadBalancer] { return s.Balancers }, func(b *lb.LoadBalancer) string { return b.Name }}
 }
 
 // unlike names the fields in which two documents of one type differ, apart

@@ -37,7 +37,7 @@ func (a *applier) balancer(path string, d balancerDoc) error {
 			return err
 		}
 	}
-	have := (&exporter{st: a.st(), ids: true}).balancer(a.st().Balancers[id])
+	have := (&exporter{st: a.st(), ids: true}).balancer(a.st().Balancers.Get(id))
 	keep(&d.Vip, have.Vip)
 	keep(&d.CreateTime, have.CreateTime)
 	keepEcho(&d, have)
@@ -54,7 +54,7 @@ func (a *applier) balancer(path string, d balancerDoc) error {
 	if err := a.bindEIP(path, id, have.Address, d.Address); err != nil {
 		return err
 	}
-	return a.listeners(path, a.st().Balancers[id], d.Listeners)
+	return a.listeners(path, a.st().Balancers.Get(id), d.Listeners)
 }
 
 // balancerRefs resolves what the document refers to.
@@ -186,14 +186,14 @@ func (a *applier) listeners(path string, b *lb.LoadBalancer, docs []listenerDoc)
 	}
 	for i, d := range docs { // before any target is bound: a service may move from one listener to another
 		if of[i] != nil {
-			of[i] = a.st().Listeners[of[i].ID]
+			of[i] = a.st().Listeners.Get(of[i].ID)
 		}
 		if of[i] != nil && of[i].From == lb.TargetNode {
 			place := targetPlace{LoadBalancerId: string(b.ID), ListenerId: string(of[i].ID)}
 			if err := a.unbind(fmt.Sprintf("%sListeners.%d.", path, i), listenerTitle(b, d.Protocol, d.Port), place, of[i].Targets, d.Targets); err != nil {
 				return err
 			}
-			of[i] = a.st().Listeners[of[i].ID]
+			of[i] = a.st().Listeners.Get(of[i].ID)
 		}
 	}
 	for i, d := range docs {
@@ -221,7 +221,7 @@ func (a *applier) listener(path string, b *lb.LoadBalancer, l *lb.Listener, d li
 		if err != nil {
 			return at(path, "", err)
 		}
-		l = a.st().Listeners[lb.ListenerID(out.ListenerIds[0])]
+		l = a.st().Listeners.Get(lb.ListenerID(out.ListenerIds[0]))
 		if err := a.create("Listener", d.Id, string(l.ID), title, path); err != nil {
 			return err
 		}

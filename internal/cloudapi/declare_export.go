@@ -39,9 +39,9 @@ func namesOf(st *lb.State) names {
 	}
 }
 
-func countNames[K comparable, V any](objects map[K]*V, name func(*V) string) map[string]int {
-	n := make(map[string]int, len(objects))
-	for _, o := range objects {
+func countNames[K ~string, V any](objects lb.Table[K, V], name func(*V) string) map[string]int {
+	n := make(map[string]int, objects.Len())
+	for _, o := range objects.All() {
 		n[name(o)]++
 	}
 	return n
@@ -57,17 +57,17 @@ func reference[K ~string](x *exporter, counts map[string]int, id K, name string)
 }
 
 // inOrder lists objects by name, then id.
-func inOrder[K ~string, V any](objects map[K]*V, name func(*V) string) []*V {
-	keys := sortedKeys(objects)
-	slices.SortStableFunc(keys, func(a, b K) int { return cmp.Compare(name(objects[a]), name(objects[b])) })
+func inOrder[K ~string, V any](objects lb.Table[K, V], name func(*V) string) []*V {
+	keys := objects.Sorted()
+	slices.SortStableFunc(keys, func(a, b K) int { return cmp.Compare(name(objects.Get(a)), name(objects.Get(b))) })
 	list := make([]*V, len(keys))
 	for i, k := range keys {
-		list[i] = objects[k]
+		list[i] = objects.Get(k)
 	}
 	return list
 }
 
-func each[K ~string, V, D any](objects map[K]*V, name func(*V) string, doc func(*V) D) []D {
+func each[K ~string, V, D any](objects lb.Table[K, V], name func(*V) string, doc func(*V) D) []D {
 	var docs []D
 	for _, o := range inOrder(objects, name) {
 		docs = append(docs, doc(o))
@@ -89,14 +89,14 @@ func (x *exporter) all() configuration {
 }
 
 func (x *exporter) vpcRef(id lb.VPCID) string {
-	if v := x.st.VPCs[id]; v != nil {
+	if v := x.st.VPCs.Get(id); v != nil {
 		return reference(x, x.names.vpcs, id, v.Name)
 	}
 	return string(id)
 }
 
 func (x *exporter) groupRef(id lb.GroupID) string {
-	if g := x.st.Groups[id]; g != nil {
+	if g := x.st.Groups.Get(id); g != nil {
 		return reference(x, x.names.groups, id, g.Name)
 	}
 	return string(id)
@@ -163,21 +163,21 @@ func (x *exporter) instance(i *lb.Instance) instanceDoc {
 }
 
 func (x *exporter) subnetRef(id lb.SubnetID) string {
-	if n := x.st.Subnets[id]; n != nil {
+	if n := x.st.Subnets.Get(id); n != nil {
 		return reference(x, x.names.subnets, id, n.Name)
 	}
 	return string(id)
 }
 
 func (x *exporter) instanceRef(id lb.InstanceID) string {
-	if i := x.st.Instances[id]; i != nil {
+	if i := x.st.Instances.Get(id); i != nil {
 		return reference(x, x.names.instances, id, i.Name)
 	}
 	return string(id)
 }
 
 func (x *exporter) targetGroupRef(id lb.TargetGroupID) string {
-	if g := x.st.TargetGroups[id]; g != nil {
+	if g := x.st.TargetGroups.Get(id); g != nil {
 		return reference(x, x.names.targetGroups, id, g.Name)
 	}
 	return string(id)
@@ -241,7 +241,7 @@ func (x *exporter) rule(r *lb.Rule) ruleDoc {
 	d.HealthCheck, d.Targets = x.ownOf(r.From, r.Check, r.Targets)
 	if w := r.Rewrite; w != nil {
 		d.Redirect = &redirectDoc{RewriteCode: int64(w.Code), TakeUrl: w.TakeURL}
-		if to := x.st.Listeners[w.Listener]; to != nil {
+		if to := x.st.Listeners.Get(w.Listener); to != nil {
 			d.Redirect.Port = int64(to.Port)
 			if i := slices.IndexFunc(to.Rules, func(r lb.Rule) bool { return r.ID == w.Location }); i >= 0 {
 				d.Redirect.Domain, d.Redirect.Url = to.Rules[i].Domain, to.Rules[i].URL

@@ -62,7 +62,7 @@ func (a *applier) forward(path, title string, place targetPlace, id lb.LocationI
 			return err
 		}
 	}
-	l := a.st().Listeners[lb.ListenerID(place.ListenerId)]
+	l := a.st().Listeners.Get(lb.ListenerID(place.ListenerId))
 	r := l.Rules[slices.IndexFunc(l.Rules, func(r lb.Rule) bool { return r.ID == id })]
 	want, err := wantedCheck(path, d.HealthCheck, l.Protocol, r.From)
 	if err != nil {
@@ -97,7 +97,7 @@ func (a *applier) forward(path, title string, place targetPlace, id lb.LocationI
 // defaultDomain makes the domain the default one whose rule says so.
 func (a *applier) defaultDomain(path, title string, place targetPlace, docs []ruleDoc) error {
 	i := slices.IndexFunc(docs, func(d ruleDoc) bool { return d.DefaultServer })
-	if i < 0 || defaultDomain(a.st().Listeners[lb.ListenerID(place.ListenerId)]) == docs[i].Domain {
+	if i < 0 || defaultDomain(a.st().Listeners.Get(lb.ListenerID(place.ListenerId))) == docs[i].Domain {
 		return nil
 	}
 	yes := true
@@ -154,7 +154,7 @@ func (a *applier) targets(path, title string, place targetPlace, have []lb.Targe
 func (a *applier) unbind(path, title string, place targetPlace, have []lb.Target, docs []targetDoc) error {
 	var gone []targetIn
 	for _, t := range have {
-		i := a.st().Instances[t.Instance]
+		i := a.st().Instances.Get(t.Instance)
 		if !slices.ContainsFunc(docs, func(d targetDoc) bool {
 			return d.Port == int64(t.Port) && (d.Instance == string(t.Instance) || i != nil && d.Instance == i.Name)
 		}) {

@@ -46,7 +46,7 @@ func (a *applier) group(path string, d *groupDoc) error {
 		}
 	}
 	a.groupIDs = append(a.groupIDs, id)
-	have := (&exporter{st: a.st(), ids: true}).group(a.st().Groups[id])
+	have := (&exporter{st: a.st(), ids: true}).group(a.st().Groups.Get(id))
 	changed := unlike(have, *d, "Id", "Ingress", "Egress")
 	if err := fixed(path, "a security group", changed, "ProjectId", "IsDefault"); err != nil {
 		return err
@@ -76,7 +76,7 @@ func (a *applier) policies() error {
 		if set.Egress, err = a.rules(path+"Egress", d.Egress); err != nil {
 			return err
 		}
-		before := a.st().Groups[id]
+		before := a.st().Groups.Get(id)
 		var fields []string
 		err = editRules(a.sub(nil), string(id), func(g *lb.SecurityGroup) error {
 			for _, dir := range directions() {

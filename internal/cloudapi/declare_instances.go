@@ -36,7 +36,7 @@ func (a *applier) instance(path string, d instanceDoc) error {
 			return err
 		}
 	}
-	have := (&exporter{st: a.st(), ids: true}).instance(a.st().Instances[id])
+	have := (&exporter{st: a.st(), ids: true}).instance(a.st().Instances.Get(id))
 	keep(&d.PrivateIpAddress, have.PrivateIpAddress)
 	if d.PublicIpAssigned {
 		keep(&d.PublicIpAddress, have.PublicIpAddress)
@@ -153,32 +153,32 @@ func (a *applier) changeInstance(path string, id lb.InstanceID, d instanceDoc, c
 // made on first use and cannot be deleted.
 func (a *applier) prune() error {
 	unclaimed := func(id string) bool { _, ok := a.claimed[id]; return !ok }
-	for _, id := range sortedKeys(a.st().Balancers) {
-		if b := a.st().Balancers[id]; unclaimed(string(id)) {
+	for _, id := range a.st().Balancers.Sorted() {
+		if b := a.st().Balancers.Get(id); unclaimed(string(id)) {
 			if _, err := deleteLoadBalancer(a.sub(nil), &deleteLoadBalancerIn{LoadBalancerIds: []string{string(id)}, ForceDelete: true}); err != nil {
 				return at("LoadBalancers", "LoadBalancerIds.0", err)
 			}
 			a.note("delete", "LoadBalancer", string(id), b.Name, "")
 		}
 	}
-	for _, id := range sortedKeys(a.st().Instances) {
-		if i := a.st().Instances[id]; unclaimed(string(id)) {
+	for _, id := range a.st().Instances.Sorted() {
+		if i := a.st().Instances.Get(id); unclaimed(string(id)) {
 			if _, err := terminateInstances(a.sub(nil), &terminateInstancesIn{InstanceIds: []string{string(id)}}); err != nil {
 				return at("Instances", "InstanceIds.0", err)
 			}
 			a.note("delete", "Instance", string(id), i.Name, "")
 		}
 	}
-	for _, id := range sortedKeys(a.st().TargetGroups) {
-		if g := a.st().TargetGroups[id]; unclaimed(string(id)) {
+	for _, id := range a.st().TargetGroups.Sorted() {
+		if g := a.st().TargetGroups.Get(id); unclaimed(string(id)) {
 			if _, err := deleteTargetGroups(a.sub(nil), &deleteTargetGroupsIn{TargetGroupIds: []string{string(id)}}); err != nil {
 				return at("TargetGroups", "TargetGroupIds", err)
 			}
 			a.note("delete", "TargetGroup", string(id), g.Name, "")
 		}
 	}
-	for _, id := range sortedKeys(a.st().Addresses) {
-		if e := a.st().Addresses[id]; unclaimed(string(id)) {
+	for _, id := range a.st().Addresses.Sorted() {
+		if e := a.st().Addresses.Get(id); unclaimed(string(id)) {
 			if _, err := releaseAddresses(a.sub(nil), &releaseAddressesIn{AddressIds: []string{string(id)}}); err != nil {
 				return at("Addresses", "AddressIds.0", err)
 			}
@@ -191,16 +191,16 @@ func (a *applier) prune() error {
 	if err := a.pruneTemplates(unclaimed); err != nil {
 		return err
 	}
-	for _, id := range sortedKeys(a.st().Subnets) {
-		if n := a.st().Subnets[id]; unclaimed(string(id)) && !n.IsDefault {
+	for _, id := range a.st().Subnets.Sorted() {
+		if n := a.st().Subnets.Get(id); unclaimed(string(id)) && !n.IsDefault {
 			if _, err := deleteSubnet(a.sub(nil), &deleteSubnetIn{SubnetId: string(id)}); err != nil {
 				return at("Subnets", "SubnetId", err)
 			}
 			a.note("delete", "Subnet", string(id), n.Name, "")
 		}
 	}
-	for _, id := range sortedKeys(a.st().VPCs) {
-		if v := a.st().VPCs[id]; unclaimed(string(id)) && !v.IsDefault {
+	for _, id := range a.st().VPCs.Sorted() {
+		if v := a.st().VPCs.Get(id); unclaimed(string(id)) && !v.IsDefault {
 			if _, err := deleteVpc(a.sub(nil), &deleteVpcIn{VpcId: string(id)}); err != nil {
 				return at("Vpcs", "VpcId", err)
 			}
@@ -214,8 +214,8 @@ func (a *applier) prune() error {
 // one another.
 func (a *applier) pruneGroups(unclaimed func(id string) bool) error {
 	var gone []lb.GroupID
-	for _, id := range sortedKeys(a.st().Groups) {
-		if g := a.st().Groups[id]; unclaimed(string(id)) && !g.IsDefault {
+	for _, id := range a.st().Groups.Sorted() {
+		if g := a.st().Groups.Get(id); unclaimed(string(id)) && !g.IsDefault {
 			gone = append(gone, id)
 			if err := editRules(a.sub(nil), string(id), func(g *lb.SecurityGroup) error { g.Ingress, g.Egress = nil, nil; return nil }); err != nil {
 				return at("SecurityGroups", "SecurityGroupId", err)
@@ -223,7 +223,7 @@ func (a *applier) pruneGroups(unclaimed func(id string) bool) error {
 		}
 	}
 	for _, id := range gone {
-		name := a.st().Groups[id].Name
+		name := a.st().Groups.Get(id).Name
 		if _, err := deleteSecurityGroup(a.sub(nil), &deleteGroupIn{SecurityGroupId: string(id)}); err != nil {
 			return at("SecurityGroups", "SecurityGroupId", err)
 		}

@@ -76,7 +76,7 @@ func (a *applier) vpc(path string, d vpcDoc) error {
 			return err
 		}
 	}
-	have := (&exporter{st: a.st(), ids: true}).vpc(a.st().VPCs[id])
+	have := (&exporter{st: a.st(), ids: true}).vpc(a.st().VPCs.Get(id))
 	keepEcho(&d, have)
 	if slices.Equal(slices.Sorted(slices.Values(have.AssistantCidrs)), slices.Sorted(slices.Values(d.AssistantCidrs))) {
 		d.AssistantCidrs = have.AssistantCidrs // their order means nothing
@@ -142,7 +142,7 @@ func (a *applier) subnet(path string, d subnetDoc) error {
 			return err
 		}
 	}
-	have := (&exporter{st: a.st(), ids: true}).subnet(a.st().Subnets[id])
+	have := (&exporter{st: a.st(), ids: true}).subnet(a.st().Subnets.Get(id))
 	keepEcho(&d, have)
 	changed := unlike(have, d, "Id")
 	if err := fixed(path, "a subnet", changed, "CidrBlock", "Vpc", "Zone", "IsDefault"); err != nil {

@@ -23,7 +23,7 @@ type targetGroupDoc struct {
 }
 
 func targetGroupSort() sort[lb.TargetGroupID, lb.TargetGroup] {
-	return sort[lb.TargetGroupID, lb.TargetGroup]{"TargetGroup", "lbtg-", func(s *lb.State) map[lb.TargetGroupID]*lb.TargetGroup { return s.TargetGroups }, func(g *lb.TargetGroup) string { return g.Name }}
+	return sort[lb.TargetGroupID, lb.TargetGroup]{"TargetGroup", "lbtg-", func(s *lb.State) lb.Table[lb.TargetGroupID, lb.TargetGroup] { return s.TargetGroups }, func(g *lb.TargetGroup) string { return g.Name }}
 }
 
 func (x *exporter) targetGroup(g *lb.TargetGroup) targetGroupDoc {
@@ -86,7 +86,7 @@ func (a *applier) targetGroup(path string, d targetGroupDoc) error {
 			return err
 		}
 	}
-	g = a.st().TargetGroups[id]
+	g = a.st().TargetGroups.Get(id)
 	want := &lb.TargetGroup{Type: g.Type, Protocol: g.Protocol}
 	if g.Type == lb.TargetGroupV2 {
 		want.Check = lb.DefaultCheck(g.Protocol)
@@ -124,7 +124,7 @@ func (a *applier) changeTargetGroup(path string, g *lb.TargetGroup, d targetGrou
 	if _, err := modifyTargetGroupAttribute(a.sub(nil), in); err != nil {
 		return at(path, "", err)
 	}
-	left := unlike((&exporter{st: a.st(), ids: true}).targetGroup(a.st().TargetGroups[g.ID]), d, "Id", "HealthCheck", "Members", "Tags")
+	left := unlike((&exporter{st: a.st(), ids: true}).targetGroup(a.st().TargetGroups.Get(g.ID)), d, "Id", "HealthCheck", "Members", "Tags")
 	if err := fixed(path, "a target group", left, "Port", "Weight"); err != nil {
 		return err // it can be set, not taken back
 	}
@@ -164,14 +164,14 @@ func (a *applier) memberIns(docs []targetDoc) []memberIn {
 	var list []memberIn
 	for _, d := range docs {
 		port := d.Port
-		list = append(list, memberIn{BindIP: a.st().Instances[lb.InstanceID(d.Instance)].Private.String(), Port: &port, Weight: d.Weight})
+		list = append(list, memberIn{BindIP: a.st().Instances.Get(lb.InstanceID(d.Instance)).Private.String(), Port: &port, Weight: d.Weight})
 	}
 	return list
 }
 
 // members gives a group exactly the members of its document.
 func (a *applier) members(path string, id lb.TargetGroupID, d targetGroupDoc) error {
-	have := (&exporter{st: a.st(), ids: true}).targetGroup(a.st().TargetGroups[id])
+	have := (&exporter{st: a.st(), ids: true}).targetGroup(a.st().TargetGroups.Get(id))
 	var gone, fresh, weighed []targetDoc
 	for _, m := range have.Members {
 		if findDoc(d.Members, m) < 0 {
@@ -208,7 +208,7 @@ func (a *applier) members(path string, id lb.TargetGroupID, d targetGroupDoc) er
 }
 
 func (a *applier) instanceName(id string) string {
-	if i := a.st().Instances[lb.InstanceID(id)]; i != nil && i.Name != "" {
+	if i := a.st().Instances.Get(lb.InstanceID(id)); i != nil && i.Name != "" {
 		return i.Name
 	}
 	return id

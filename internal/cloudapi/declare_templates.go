@@ -41,7 +41,7 @@ func kindNamed(name string) templateKind {
 }
 
 func (x *exporter) templateRef(id lb.TemplateID) string {
-	if t := x.st.Templates[id]; t != nil {
+	if t := x.st.Templates.Get(id); t != nil {
 		return reference(x, x.names.templates[kindNamed(string(id)).prefix], id, t.Name)
 	}
 	return string(id)
@@ -166,11 +166,11 @@ func (a *applier) pruneTemplates(unclaimed func(id string) bool) error {
 			if (k.lists != "") != groups {
 				continue
 			}
-			for _, id := range sortedKeys(k.all(a.st())) {
+			for _, id := range k.all(a.st()).Sorted() {
 				if !unclaimed(string(id)) {
 					continue
 				}
-				name := a.st().Templates[id].Name
+				name := a.st().Templates.Get(id).Name
 				if _, err := a.sub(nil).deleteTemplate(k, "Id", string(id)); err != nil {
 					return at("ParameterTemplates", "Id", err)
 				}

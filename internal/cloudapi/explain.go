@@ -141,7 +141,7 @@ func (e *explainer) through(id string, p lb.Packet) error {
 	}
 	e.out.ListenerId, e.out.Admitted = string(way.Listener), way.Admitted()
 	if way.Outbound.Gate != 0 {
-		g := e.gate(way.Outbound, policy.Out, e.state.Instances[way.Sender].Groups, p)
+		g := e.gate(way.Outbound, policy.Out, e.state.Instances.Get(way.Sender).Groups, p)
 		g.InstanceId, g.Port = string(way.Sender), int(p.DstPort)
 		e.out.Gates = append(e.out.Gates, g)
 		if way.Outbound.Action != lb.Accept {
@@ -153,7 +153,7 @@ func (e *explainer) through(id string, p lb.Packet) error {
 	g.LoadBalancerId, g.Port = id, int(p.DstPort)
 	e.out.Gates = append(e.out.Gates, g)
 	for _, h := range way.Hops {
-		g := e.gate(h.Gate2, policy.In, e.state.Instances[h.Instance].Groups, h.Packet)
+		g := e.gate(h.Gate2, policy.In, e.state.Instances.Get(h.Instance).Groups, h.Packet)
 		g.LoadBalancerId, g.InstanceId, g.LocationId, g.Port, g.Weight = id, string(h.Instance), string(h.Location), int(h.Packet.DstPort), h.Weight
 		e.out.Gates = append(e.out.Gates, g)
 	}
@@ -214,7 +214,7 @@ func (e *explainer) sentence(w path.Way) string {
 // special finds what decides beside the gates: the stopped listener on the
 // packet's port, and a rule of its listener that redirects.
 func (e *explainer) special(w path.Way) (stopped lb.ListenerID, redirects lb.LocationID) {
-	if l := e.state.Listeners[w.Listener]; l != nil {
+	if l := e.state.Listeners.Get(w.Listener); l != nil {
 		for _, r := range l.Rules {
 			if r.Rewrite != nil {
 				return "", r.ID
@@ -301,7 +301,7 @@ func (e *explainer) nearest(v policy.Verdict, dir policy.Direction, groups []lb.
 }
 
 func (e *explainer) ruleText(id lb.GroupID, dir policy.Direction, r policy.Rule) string {
-	g := e.state.Groups[id]
+	g := e.state.Groups.Get(id)
 	rules := g.Ingress
 	if dir == policy.Out {
 		rules = g.Egress

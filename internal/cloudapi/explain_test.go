@@ -96,7 +96,7 @@ func TestSetSecurityGroupPolicies(t *testing.T) {
 	s := guardedSite(t)
 	ids := func() string {
 		var all []string
-		for _, r := range s.Store.State().Groups["sg-edge0001"].Ingress {
+		for _, r := range s.Store.State().Groups.Get("sg-edge0001").Ingress {
 			all = append(all, string(r.ID)+":"+r.Action.String())
 		}
 		return strings.Join(all, " ")

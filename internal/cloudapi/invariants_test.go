@@ -14,38 +14,38 @@ import (
 // are not their key, lists that hold something twice.
 func inconsistencies(s *lb.State) []string {
 	c := &checker{s: s, nums: map[uint32]string{}, addresses: map[netip.Addr]string{}}
-	for id, g := range s.Groups {
+	for id, g := range s.Groups.All() {
 		c.say(id == g.ID, "group %s is kept as %s", g.ID, id)
 		c.group(g)
 	}
-	for id, n := range s.Subnets {
-		c.say(id == n.ID && s.VPCs[n.VPC] != nil, "subnet %s (%s) of VPC %s", id, n.ID, n.VPC)
-		if v := s.VPCs[n.VPC]; v != nil {
+	for id, n := range s.Subnets.All() {
+		c.say(id == n.ID && s.VPCs.Get(n.VPC) != nil, "subnet %s (%s) of VPC %s", id, n.ID, n.VPC)
+		if v := s.VPCs.Get(n.VPC); v != nil {
 			c.say(v.Cidr.Contains(n.Cidr.Addr()) || len(v.Ranges()) > 1, "subnet %s %v outside its VPC's %v", id, n.Cidr, v.Cidr)
 		}
 	}
-	for id, i := range s.Instances {
+	for id, i := range s.Instances.All() {
 		c.say(id == i.ID, "instance %s is kept as %s", i.ID, id)
 		c.instance(i)
 	}
-	for id, b := range s.Balancers {
+	for id, b := range s.Balancers.All() {
 		c.say(id == b.ID, "load balancer %s is kept as %s", b.ID, id)
 		c.balancer(b)
 	}
 	ports := map[string]lb.ListenerID{}
-	for id, l := range s.Listeners {
+	for id, l := range s.Listeners.All() {
 		c.say(id == l.ID, "listener %s is kept as %s", l.ID, id)
 		key := fmt.Sprint(l.Balancer, l.Port)
 		c.say(ports[key] == "", "listeners %s and %s share port %d of %s", id, ports[key], l.Port, l.Balancer)
 		ports[key] = id
 		c.listener(l)
 	}
-	for id, n := range s.Nodes {
+	for id, n := range s.Nodes.All() {
 		c.say(id == n.ID, "node %s is kept as %s", n.ID, id)
 		c.number(n.Num, "node "+string(id))
 	}
-	for id, a := range s.Addresses {
-		c.say(id == a.ID && (a.Balancer == "" || s.Balancers[a.Balancer] != nil), "EIP %s is bound to %s", id, a.Balancer)
+	for id, a := range s.Addresses.All() {
+		c.say(id == a.ID && (a.Balancer == "" || s.Balancers.Get(a.Balancer) != nil), "EIP %s is bound to %s", id, a.Balancer)
 		c.address(a.IP, "EIP "+string(id))
 	}
 	return c.faults
@@ -82,7 +82,7 @@ func (c *checker) address(a netip.Addr, who string) {
 func (c *checker) bound(groups []lb.GroupID, who string) {
 	seen := map[lb.GroupID]bool{}
 	for _, id := range groups {
-		c.say(c.s.Groups[id] != nil, "%s binds %s, which is not there", who, id)
+		c.say(c.s.Groups.Get(id) != nil, "%s binds %s, which is not there", who, id)
 		c.say(!seen[id], "%s binds %s twice", who, id)
 		seen[id] = true
 	}
@@ -96,7 +96,7 @@ func (c *checker) group(g *lb.SecurityGroup) {
 			where := fmt.Sprintf("%s %s %d", g.ID, d.name, i)
 			c.say(r.ID != "" && !ids[r.ID], "%s: rule id %q is empty or there twice", where, r.ID)
 			c.say(!keys[ruleKey(r)], "%s: the rule stands twice", where)
-			c.say(r.PeerGroup == "" || c.s.Groups[r.PeerGroup] != nil, "%s names %s, which is not there", where, r.PeerGroup)
+			c.say(r.PeerGroup == "" || c.s.Groups.Get(r.PeerGroup) != nil, "%s names %s, which is not there", where, r.PeerGroup)
 			if err := r.Validate(""); err != nil {
 				c.say(false, "%s: %v", where, err)
 			}
@@ -109,16 +109,16 @@ func (c *checker) instance(i *lb.Instance) {
 	who := "instance " + string(i.ID)
 	c.bound(i.Groups, who)
 	c.say(len(i.Groups) > 0 || i.Joined, "%s has no group", who)
-	c.say(i.VPC == "" || c.s.VPCs[i.VPC] != nil, "%s is in VPC %s, which is not there", who, i.VPC)
+	c.say(i.VPC == "" || c.s.VPCs.Get(i.VPC) != nil, "%s is in VPC %s, which is not there", who, i.VPC)
 	if i.Subnet != "" {
-		n := c.s.Subnets[i.Subnet]
+		n := c.s.Subnets.Get(i.Subnet)
 		c.say(n != nil && n.VPC == i.VPC && n.Cidr.Contains(i.Private), "%s at %v is not within its subnet %s", who, i.Private, i.Subnet)
 	}
 	c.address(i.Public, who)
 	if i.VPC == "" {
 		return
 	}
-	for id, other := range c.s.Instances {
+	for id, other := range c.s.Instances.All() {
 		c.say(id == i.ID || other.VPC != i.VPC || other.Private != i.Private, "%s and %s have %v in %s", who, id, i.Private, i.VPC)
 	}
 }
@@ -128,7 +128,7 @@ func (c *checker) balancer(b *lb.LoadBalancer) {
 	c.number(b.Num, who)
 	c.bound(b.Groups, who)
 	c.say(len(b.VIPs) > 0, "%s has no VIP", who)
-	c.say(b.VPC == "" || c.s.VPCs[b.VPC] != nil, "%s is in VPC %s, which is not there", who, b.VPC)
+	c.say(b.VPC == "" || c.s.VPCs.Get(b.VPC) != nil, "%s is in VPC %s, which is not there", who, b.VPC)
 	if !b.Private() {
 		for _, vip := range b.VIPs {
 			c.address(vip, who)
@@ -139,7 +139,7 @@ func (c *checker) balancer(b *lb.LoadBalancer) {
 func (c *checker) listener(l *lb.Listener) {
 	who := "listener " + string(l.ID)
 	c.number(l.Num, who)
-	c.say(c.s.Balancers[l.Balancer] != nil, "%s belongs to %s, which is not there", who, l.Balancer)
+	c.say(c.s.Balancers.Get(l.Balancer) != nil, "%s belongs to %s, which is not there", who, l.Balancer)
 	c.say(l.Port > 0, "%s has no port", who)
 	c.targets(l.Targets, who)
 	places := map[string]bool{}
@@ -157,7 +157,7 @@ func (c *checker) targets(targets []lb.Target, who string) {
 		key := fmt.Sprint(t.Instance, t.Port)
 		c.number(t.Num, fmt.Sprintf("target %s of %s", key, who))
 		c.say(!seen[key], "%s has target %s twice", who, key)
-		c.say(c.s.Instances[t.Instance] != nil, "%s has target %s, which is not there", who, t.Instance)
+		c.say(c.s.Instances.Get(t.Instance) != nil, "%s has target %s, which is not there", who, t.Instance)
 		c.say(t.Weight >= 0 && t.Weight <= 100 && t.Port > 0, "%s has target %+v", who, t)
 		seen[key] = true
 	}

@@ -25,7 +25,7 @@ type Caller struct {
 
 // key finds a caller's access key. It must be active.
 func (s *Server) key(id string) (*lb.AccessKey, error) {
-	k := s.Store.State().Keys[lb.KeyID(id)]
+	k := s.Store.State().Keys.Get(lb.KeyID(id))
 	switch {
 	case k == nil:
 		return nil, errorf("AuthFailure.SecretIdNotFound", "SecretId %q is not known", clip(id, 60))
@@ -79,12 +79,12 @@ func (s *Server) Known(id string) bool {
 // Adopt makes an admin key of a given id and secret, unless there is or was one
 // of that id: then it returns the secret that holds, "" when it is revoked.
 func (s *Server) Adopt(ctx context.Context, id, secret, name string) (string, error) {
-	k := s.Store.State().Keys[lb.KeyID(id)]
+	k := s.Store.State().Keys.Get(lb.KeyID(id))
 	if k == nil {
 		k = &lb.AccessKey{ID: lb.KeyID(id), Name: name, Role: lb.KeyAdmin, Created: s.Now().UTC(),
 			Secrets: []lb.SealedSecret{{Sealed: s.Vault.seal(lb.KeyID(id), secret), Created: s.Now().UTC()}}}
 		_, err := s.Store.Update(ctx, func(tx *store.Tx) error {
-			if tx.State().Keys[k.ID] == nil {
+			if tx.State().Keys.Get(k.ID) == nil {
 				tx.PutKey(k)
 			}
 			return nil
@@ -142,7 +142,7 @@ func createAccessKey(c *Call, in *createKeyIn) (*newKeyOut, error) {
 	secret := c.newSecret(k, time.Time{})
 	err := c.Update(func(tx *store.Tx) error {
 		active := 0
-		for _, other := range tx.State().Keys {
+		for _, other := range tx.State().Keys.All() {
 			if other.Active() {
 				active++
 			}
@@ -205,7 +205,7 @@ type secretOut struct{ CreatedTime, ExpiredTime string }
 // describeAccessKeys lists keys, revoked ones too, oldest first.
 func describeAccessKeys(c *Call, in *describeKeysIn) (*describeKeysOut, error) {
 	var found []*lb.AccessKey
-	for id, k := range c.State().Keys {
+	for id, k := range c.State().Keys.All() {
 		if len(in.SecretIds) == 0 || slices.Contains(in.SecretIds, string(id)) {
 			found = append(found, k)
 		}
@@ -304,7 +304,7 @@ func revokeAccessKey(c *Call, in *revokeKeyIn) (*done, error) {
 
 // findKey finds a key that is not revoked.
 func findKey(st *lb.State, id string) (*lb.AccessKey, error) {
-	k := st.Keys[lb.KeyID(id)]
+	k := st.Keys.Get(lb.KeyID(id))
 	if k == nil || !k.Active() {
 		return nil, refuse(lb.NotFound, "SecretId", fmt.Sprintf("there is no access key %q, or it was revoked", clip(id, 60)), "DescribeAccessKeys lists them")
 	}
@@ -317,7 +317,7 @@ func fullAdmin(k *lb.AccessKey) bool {
 }
 
 func otherAdmin(st *lb.State, id lb.KeyID) bool {
-	for other, k := range st.Keys {
+	for other, k := range st.Keys.All() {
 		if other != id && fullAdmin(k) {
 			return true
 		}

@@ -62,8 +62,8 @@ var ErrVault = errors.New("the key file does not open the access keys in the sto
 // Check reports whether v opens every secret of a state; the error wraps
 // ErrVault.
 func (v *Vault) Check(st *lb.State) error {
-	for _, id := range sortedKeys(st.Keys) {
-		for _, s := range st.Keys[id].Secrets {
+	for _, id := range st.Keys.Sorted() {
+		for _, s := range st.Keys.Get(id).Secrets {
 			if _, err := v.open(id, s.Sealed); err != nil {
 				return fmt.Errorf("%w: %s, for one", ErrVault, id)
 			}

@@ -110,7 +110,7 @@ func TestKeyLife(t *testing.T) {
 			}
 		}
 	}
-	if sealed := k.State().Keys[vectorID].Secrets[0].Sealed; bytes.Contains(sealed, []byte(vectorKey)) {
+	if sealed := k.State().Keys.Get(vectorID).Secrets[0].Sealed; bytes.Contains(sealed, []byte(vectorKey)) {
 		t.Error("a secret is stored in plain")
 	}
 }
@@ -171,7 +171,7 @@ func TestVault(t *testing.T) {
 	if _, err := other.open("AKID1", sealed); err == nil {
 		t.Error("another vault opens it")
 	}
-	st := &lb.State{Keys: map[lb.KeyID]*lb.AccessKey{"AKID1": {ID: "AKID1", Secrets: []lb.SealedSecret{{Sealed: sealed}}}, "AKID0": {}}}
+	st := &lb.State{Keys: lb.TableOf(map[lb.KeyID]*lb.AccessKey{"AKID1": {ID: "AKID1", Secrets: []lb.SealedSecret{{Sealed: sealed}}}, "AKID0": {}})}
 	if err := one.Check(st); err != nil {
 		t.Error(err)
 	}

@@ -42,7 +42,7 @@ func (n *netBench) q(params string) string {
 
 func (n *netBench) balancer(id string) *lb.LoadBalancer {
 	n.Helper()
-	b := n.Store.State().Balancers[lb.BalancerID(id)]
+	b := n.Store.State().Balancers.Get(lb.BalancerID(id))
 	if b == nil {
 		n.Fatalf("there is no %s", id)
 	}
@@ -130,7 +130,7 @@ func TestImport(t *testing.T) {
 	}
 	var made struct{ InstanceIdSet []string }
 	n.must("ImportInstances", `{"InstanceName":"b","InstanceCount":2,"SecurityGroupIds":["sg-cvm00000"]}`, nil2(n, &made))
-	first := n.Store.State().Instances[lb.InstanceID(made.InstanceIdSet[0])]
+	first := n.Store.State().Instances.Get(lb.InstanceID(made.InstanceIdSet[0]))
 	if len(made.InstanceIdSet) != 2 || !first.Basic() || first.Subnet != "" || !lb.BasicNetwork().Contains(first.Private) || first.Public.IsValid() {
 		t.Errorf("got %+v", first)
 	}
@@ -208,7 +208,7 @@ func TestSourceIPTypeDefault(t *testing.T) {
 		s := newSite(t, func(o *Options) { o.SourceIPType = standard })
 		checks := func() (tcp, rule int) {
 			st := s.Store.State()
-			return st.Listeners[lb.ListenerID(s.tcp)].Check.SourceIPType, st.Listeners[lb.ListenerID(s.http)].Rules[0].Check.SourceIPType
+			return st.Listeners.Get(lb.ListenerID(s.tcp)).Check.SourceIPType, st.Listeners.Get(lb.ListenerID(s.http)).Rules[0].Check.SourceIPType
 		}
 		if tcp, rule := checks(); tcp != standard || rule != standard {
 			t.Errorf("default %d: %d and %d", standard, tcp, rule)
@@ -220,7 +220,7 @@ func TestSourceIPTypeDefault(t *testing.T) {
 		}
 		var made struct{ ListenerIds []string }
 		s.must("CreateListener", s.q(`{"LoadBalancerId":"$lb","Ports":[99],"Protocol":"TCP","HealthCheck":{"SourceIpType":0}}`), &made)
-		if got := s.Store.State().Listeners[lb.ListenerID(made.ListenerIds[0])].Check.SourceIPType; got != 0 {
+		if got := s.Store.State().Listeners.Get(lb.ListenerID(made.ListenerIds[0])).Check.SourceIPType; got != 0 {
 			t.Errorf("default %d, given 0: %d", standard, got)
 		}
 	}

@@ -27,7 +27,7 @@ func (s *Server) Admit(tx *store.Tx, m control.Machine) error {
 	if err := freeFor(tx.State(), m); err != nil {
 		return err
 	}
-	if old := tx.State().Instances[m.Instance]; old != nil {
+	if old := tx.State().Instances.Get(m.Instance); old != nil {
 		i := *old
 		i.Private, i.Others = m.Address, m.Others
 		tx.PutInstance(&i) // writes nothing when nothing differs
@@ -47,14 +47,14 @@ func (s *Server) Admit(tx *store.Tx, m control.Machine) error {
 // freeFor refuses addresses that something else in the region has.
 func freeFor(st *lb.State, m control.Machine) error {
 	claimed := append([]netip.Addr{m.Address}, m.Others...)
-	for id, i := range st.Instances {
+	for id, i := range st.Instances.All() {
 		for _, a := range append([]netip.Addr{i.Private, i.Public}, i.Others...) {
 			if id != m.Instance && a.IsValid() && slices.Contains(claimed, a) {
 				return fmt.Errorf("address %v belongs to %s (%s) already; addresses are unique in a region: terminate that instance, or join with another --address", a, id, i.Name)
 			}
 		}
 	}
-	for id, b := range st.Balancers {
+	for id, b := range st.Balancers.All() {
 		for _, a := range b.Addresses() {
 			if slices.Contains(claimed, a) {
 				return fmt.Errorf("address %v is the VIP of %s; VIPs are no machine's addresses: take it off the machine, or choose another VIP", a, id)
@@ -114,7 +114,7 @@ func (in *createNodeTokenIn) check(c *Call) error {
 		return refuse(lb.Coexist, "InstanceName", "the instance of InstanceId has a name", "leave it out")
 	case in.Name != "" && in.Name != in.InstanceId:
 		return refuse(lb.Invalid, "Name", "a host has its instance's id as its name", "leave it out")
-	case c.State().Instances[lb.InstanceID(in.InstanceId)] == nil:
+	case c.State().Instances.Get(lb.InstanceID(in.InstanceId)) == nil:
 		return refuse(lb.NotFound, "InstanceId", fmt.Sprintf("there is no instance %q", clip(in.InstanceId, 40)), "leave it out: a machine becomes an instance by joining")
 	}
 	return nil
@@ -145,7 +145,7 @@ type forgetNodeIn struct {
 // on. With a host goes its instance, also from behind listeners. What a machine
 // has in force stays in force there, until its owner detaches it.
 func forgetNode(c *Call, in *forgetNodeIn) (*done, error) {
-	n := c.State().Nodes[lb.NodeID(in.Name)]
+	n := c.State().Nodes.Get(lb.NodeID(in.Name))
 	switch {
 	case n == nil:
 		return nil, refuse(lb.NotFound, "Name", fmt.Sprintf("there is no node %q", clip(in.Name, 70)), "DescribeStatus lists them")
@@ -159,7 +159,7 @@ func forgetNode(c *Call, in *forgetNodeIn) (*done, error) {
 		}
 	}
 	return &done{}, c.Update(func(tx *store.Tx) error {
-		if i := tx.State().Instances[n.Instance]; n.Role == lb.RoleHost && i != nil {
+		if i := tx.State().Instances.Get(n.Instance); n.Role == lb.RoleHost && i != nil {
 			removeInstance(tx, i)
 		}
 		tx.DeleteNode(n.ID)
@@ -171,8 +171,8 @@ func forgetNode(c *Call, in *forgetNodeIn) (*done, error) {
 // machine of somebody's own goes its node in the same step: it is to keep what
 // it has in force, not to be told of a region without it.
 func removeInstance(tx *store.Tx, i *lb.Instance) {
-	for _, id := range sortedKeys(tx.State().Listeners) {
-		if l, changed := withoutTargets(tx.State().Listeners[id], i.ID); changed {
+	for _, id := range tx.State().Listeners.Sorted() {
+		if l, changed := withoutTargets(tx.State().Listeners.Get(id), i.ID); changed {
 			tx.PutListener(l)
 		}
 	}
@@ -224,14 +224,14 @@ func describeEffectiveRules(c *Call, in *describeEffectiveRulesIn) (*describeEff
 	case (in.InstanceId == "") == (in.LoadBalancerId == ""):
 		return nil, refuse(lb.Coexist, "InstanceId", "one of InstanceId and LoadBalancerId is needed", "give one of the two")
 	case in.InstanceId != "":
-		i := st.Instances[lb.InstanceID(in.InstanceId)]
+		i := st.Instances.Get(lb.InstanceID(in.InstanceId))
 		if i == nil {
 			return nil, errorf("InvalidInstanceId.NotFound", "InstanceId: there is no instance %s; DescribeInstances lists them", clip(in.InstanceId, 40))
 		}
 		groups, out.Gate = i.Groups, gateOf(st, i.ID)
 		out.System = systemRules(path.StandingOfInstance(st, i))
 	default:
-		b := st.Balancers[lb.BalancerID(in.LoadBalancerId)]
+		b := st.Balancers.Get(lb.BalancerID(in.LoadBalancerId))
 		if b == nil {
 			return nil, errorf("InvalidParameter.LBIdNotFound", "LoadBalancerId: there is no load balancer %s; DescribeLoadBalancers lists them", clip(in.LoadBalancerId, 40))
 		}
@@ -257,7 +257,7 @@ func systemRules(standing []policy.Standing) []systemRuleOut {
 func effectiveRules(st *lb.State, groups []lb.GroupID, of func(*lb.SecurityGroup) []lb.PolicyRule) []effectiveRuleOut {
 	var all []effectiveRuleOut
 	for _, id := range groups {
-		g := st.Groups[id]
+		g := st.Groups.Get(id)
 		if g == nil {
 			continue
 		}

@@ -102,9 +102,9 @@ func TestJoinedMachine(t *testing.T) {
 		b.seed(func(tx *store.Tx) {
 			tx.PutNode(&lb.Node{ID: "ins-1a2b3c4d", Role: lb.RoleHost, Instance: "ins-1a2b3c4d"})
 		})
-		i := b.Store.State().Instances["ins-1a2b3c4d"]
+		i := b.Store.State().Instances.Get("ins-1a2b3c4d")
 		group := i.Groups[0]
-		if !i.Joined || !i.Observe || i.State != lb.Pending || !b.Store.State().Groups[group].IsDefault || b.Store.State().VPCs[i.VPC] == nil {
+		if !i.Joined || !i.Observe || i.State != lb.Pending || !b.Store.State().Groups.Get(group).IsDefault || b.Store.State().VPCs.Get(i.VPC) == nil {
 			t.Errorf("joined as %+v", i)
 		}
 		var shown describeInstancesOut
@@ -132,7 +132,7 @@ func TestJoinedMachine(t *testing.T) {
 		if err := b.admit(m); err != nil {
 			t.Fatal(err)
 		}
-		if i := b.Store.State().Instances["ins-1a2b3c4d"]; i.Private != m.Address || i.Others != nil || i.Name != "web-2" || !i.Observe {
+		if i := b.Store.State().Instances.Get("ins-1a2b3c4d"); i.Private != m.Address || i.Others != nil || i.Name != "web-2" || !i.Observe {
 			t.Errorf("after a move: %+v", i)
 		}
 		action, params, _ := strings.Cut(bind, " ")
@@ -141,7 +141,7 @@ func TestJoinedMachine(t *testing.T) {
 			t.Errorf("after %s the gate does %q", action, got)
 		}
 		b.must("TerminateInstances", `{"InstanceIds":["ins-1a2b3c4d"]}`, nil)
-		if st := b.Store.State(); len(st.Instances)+len(st.Nodes) != 0 {
+		if st := b.Store.State(); st.Instances.Len()+st.Nodes.Len() != 0 {
 			t.Errorf("%s: left after the end: %v, %v", action, st.Instances, st.Nodes)
 		}
 	}
@@ -183,13 +183,13 @@ func TestForgetNode(t *testing.T) {
 	})
 	b.refused("ForgetNode", `{"Name":"gateway-9"}`, "ResourceNotFound", "gateway-9")
 	maker.fail = errors.New("disk full")
-	if err := b.try("ForgetNode", `{"Name":"gateway-1"}`, nil); err == nil || b.Store.State().Nodes["gateway-1"] == nil {
+	if err := b.try("ForgetNode", `{"Name":"gateway-1"}`, nil); err == nil || b.Store.State().Nodes.Get("gateway-1") == nil {
 		t.Errorf("a node that could not be shut out was removed: %v", err)
 	}
 	maker.fail = nil
 	b.must("ForgetNode", `{"Name":"gateway-1"}`, nil)
 	b.must("ForgetNode", `{"Name":"ins-1a2b3c4d"}`, nil)
-	if st := b.Store.State(); len(st.Nodes)+len(st.Instances)+len(st.Listeners["lbl-1"].Targets) != 0 || !slices.Equal(maker.revoked, []string{"aa", "aa", "bb"}) {
+	if st := b.Store.State(); st.Nodes.Len()+st.Instances.Len()+len(st.Listeners.Get("lbl-1").Targets) != 0 || !slices.Equal(maker.revoked, []string{"aa", "aa", "bb"}) {
 		t.Errorf("left %v, %v; revoked %v", st.Nodes, st.Instances, maker.revoked)
 	}
 	alone := newBench(t)

@@ -448,7 +448,7 @@ func (w *world) check() {
 	if found := inconsistencies(st); len(found) > 0 {
 		w.Fatalf("the state is inconsistent:\n%s", strings.Join(found, "\n"))
 	}
-	for id := range st.Nodes {
+	for id := range st.Nodes.All() {
 		s, err := snapshot.Assemble(st, id, func(uint32, uint32) [2]uint64 { return [2]uint64{1, 2} }, w.b.Compile)
 		if err == nil {
 			err = s.Validate()

@@ -18,9 +18,9 @@ var (
 // defaultVPC is the region's default VPC; the first use makes it.
 func (c *Call) defaultVPC(tx *store.Tx) *lb.VPC {
 	st := tx.State()
-	for _, id := range sortedKeys(st.VPCs) {
-		if st.VPCs[id].IsDefault {
-			return st.VPCs[id]
+	for _, id := range st.VPCs.Sorted() {
+		if st.VPCs.Get(id).IsDefault {
+			return st.VPCs.Get(id)
 		}
 	}
 	v := &lb.VPC{ID: makeID(c, "vpc-", st.VPCs), Name: "Default-VPC", Cidr: defaultVPCCidr, IsDefault: true, Created: c.Now().UTC()}
@@ -33,8 +33,8 @@ func (c *Call) defaultVPC(tx *store.Tx) *lb.VPC {
 func (c *Call) defaultSubnet(tx *store.Tx) *lb.Subnet {
 	v := c.defaultVPC(tx)
 	st := tx.State()
-	for _, id := range sortedKeys(st.Subnets) {
-		if n := st.Subnets[id]; n.VPC == v.ID && n.IsDefault {
+	for _, id := range st.Subnets.Sorted() {
+		if n := st.Subnets.Get(id); n.VPC == v.ID && n.IsDefault {
 			return n
 		}
 	}

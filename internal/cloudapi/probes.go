@@ -29,18 +29,18 @@ type probeSource struct {
 // does not vouch for it by pass-to-target.
 func describeProbeSources(c *Call, in *describeProbeSourcesIn) (*describeProbeSourcesOut, error) {
 	st, group := c.State(), lb.GroupID(in.SecurityGroupId)
-	if st.Groups[group] == nil {
+	if st.Groups.Get(group) == nil {
 		return nil, refuse(lb.NotFound, "SecurityGroupId", fmt.Sprintf("there is no security group %q", clip(in.SecurityGroupId, 40)), "SearchSecurityGroups lists what there is")
 	}
 	found := map[lb.BalancerID]bool{}
 	judged := func(b *lb.LoadBalancer, check lb.HealthCheck, targets []lb.Target) bool {
 		return check.On && b.ProbesNeedRule(check) && slices.ContainsFunc(targets, func(t lb.Target) bool {
-			i := st.Instances[t.Instance]
+			i := st.Instances.Get(t.Instance)
 			return i != nil && slices.Contains(i.Groups, group)
 		})
 	}
-	for _, l := range st.Listeners {
-		b := st.Balancers[l.Balancer]
+	for _, l := range st.Listeners.All() {
+		b := st.Balancers.Get(l.Balancer)
 		if b == nil || b.PassToTarget || found[b.ID] {
 			continue
 		}
@@ -49,7 +49,7 @@ func describeProbeSources(c *Call, in *describeProbeSourcesIn) (*describeProbeSo
 	out := &describeProbeSourcesOut{}
 	for _, id := range sortedKeys(found) {
 		if found[id] {
-			out.Sources = append(out.Sources, probeSource{string(id), texts(st.Balancers[id].VIPs)})
+			out.Sources = append(out.Sources, probeSource{string(id), texts(st.Balancers.Get(id).VIPs)})
 		}
 	}
 	return out, nil

@@ -36,7 +36,7 @@ func TestReplay(t *testing.T) {
 				t.Fatal(err)
 			}
 			st := b.Store.State()
-			if n := len(st.Groups) + len(st.Balancers) + len(st.Listeners) + len(st.Addresses) + len(st.Instances); n > 1 { // the default group may have come
+			if n := st.Groups.Len() + st.Balancers.Len() + st.Listeners.Len() + st.Addresses.Len() + st.Instances.Len(); n > 1 { // the default group may have come
 				t.Errorf("%d objects are left", n)
 			}
 		})

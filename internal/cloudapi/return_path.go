@@ -55,9 +55,9 @@ func describeReturnPaths(c *Call, in *describeReturnPathsIn) (*describeReturnPat
 		}
 	}
 	out := &describeReturnPathsOut{}
-	for _, id := range sortedKeys(st.Balancers) {
+	for _, id := range st.Balancers.Sorted() {
 		if len(in.LoadBalancerIds) == 0 || slices.Contains(in.LoadBalancerIds, string(id)) {
-			out.ReturnPathSet = append(out.ReturnPathSet, returnPathOut{string(id), st.Balancers[id].ReturnPath.Name()})
+			out.ReturnPathSet = append(out.ReturnPathSet, returnPathOut{string(id), st.Balancers.Get(id).ReturnPath.Name()})
 		}
 	}
 	return out, nil

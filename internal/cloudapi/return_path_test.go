@@ -26,7 +26,7 @@ func TestReturnPath(t *testing.T) {
 		t.Errorf("before: %s", got)
 	}
 	s.must("ModifyReturnPath", s.q(`{"LoadBalancerId":"$lb","ReturnPath":"gateway"}`), nil)
-	if got := shown(id); got != "gateway" || s.State().Balancers[lb.BalancerID(id)].ReturnPath != lb.ReturnGateway {
+	if got := shown(id); got != "gateway" || s.State().Balancers.Get(lb.BalancerID(id)).ReturnPath != lb.ReturnGateway {
 		t.Errorf("after: %s", got)
 	}
 	was := s.State().Revision
@@ -40,7 +40,7 @@ func TestReturnPath(t *testing.T) {
 		t.Error("a refused call changed something")
 	}
 	s.must("CloneLoadBalancer", s.q(`{"LoadBalancerId":"$lb","LoadBalancerName":"twin"}`), nil)
-	for _, b := range s.State().Balancers {
+	for _, b := range s.State().Balancers.All() {
 		if b.ReturnPath != lb.ReturnGateway {
 			t.Errorf("%s returns %s", b.Name, b.ReturnPath.Name())
 		}

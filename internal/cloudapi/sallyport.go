@@ -86,8 +86,8 @@ func describeStatus(c *Call, in *describeStatusIn) (*describeStatusOut, error) {
 		return out, nil
 	}
 	listeners := listenersByBalancer(v.state)
-	for _, id := range sortedKeys(v.state.Balancers) {
-		b := v.state.Balancers[id]
+	for _, id := range v.state.Balancers.Sorted() {
+		b := v.state.Balancers.Get(id)
 		for _, l := range listeners[id] {
 			out.Targets = append(out.Targets, v.status(b, l, "", l.Check, l.Targets)...)
 			for _, r := range l.Rules {
@@ -99,9 +99,9 @@ func describeStatus(c *Call, in *describeStatusIn) (*describeStatusOut, error) {
 }
 
 func (v healthView) summary() *statusSummary {
-	s := &statusSummary{LoadBalancers: len(v.state.Balancers), Instances: len(v.state.Instances), SecurityGroups: len(v.state.Groups)}
+	s := &statusSummary{LoadBalancers: v.state.Balancers.Len(), Instances: v.state.Instances.Len(), SecurityGroups: v.state.Groups.Len()}
 	listeners := listenersByBalancer(v.state)
-	for _, id := range sortedKeys(v.state.Balancers) {
+	for _, id := range v.state.Balancers.Sorted() {
 		n := targetCounts{LoadBalancerId: string(id)}
 		for _, l := range listeners[id] {
 			v.count(&n, l.Check, l.Targets)
@@ -147,14 +147,14 @@ func (v healthView) status(b *lb.LoadBalancer, l *lb.Listener, rule lb.LocationI
 func (c *Call) nodes(st *lb.State) []nodeOut {
 	var all []nodeOut
 	if c.Facts == nil {
-		for _, id := range sortedKeys(st.Nodes) {
-			n := st.Nodes[id]
+		for _, id := range st.Nodes.Sorted() {
+			n := st.Nodes.Get(id)
 			all = append(all, nodeOut{Name: string(id), Role: string(n.Role), InstanceId: string(n.Instance), Address: addrText(n.Address), Gate: gateOf(st, n.Instance)})
 		}
 		return all
 	}
 	for _, n := range c.Facts.Nodes() {
-		if st.Nodes[n.ID] == nil && c.narrow() {
+		if st.Nodes.Get(n.ID) == nil && c.narrow() {
 			continue
 		}
 		all = append(all, nodeOut{
@@ -168,7 +168,7 @@ func (c *Call) nodes(st *lb.State) []nodeOut {
 
 // gateOf is what gate 2 of an instance does with what it refuses.
 func gateOf(st *lb.State, id lb.InstanceID) string {
-	switch i := st.Instances[id]; {
+	switch i := st.Instances.Get(id); {
 	case i == nil:
 		return ""
 	case i.Observe:
@@ -360,7 +360,7 @@ type counterOut struct {
 }
 
 func describeRuleCounters(c *Call, in *describeRuleCountersIn) (*describeRuleCountersOut, error) {
-	if in.SecurityGroupId != "" && c.State().Groups[lb.GroupID(in.SecurityGroupId)] == nil {
+	if in.SecurityGroupId != "" && c.State().Groups.Get(lb.GroupID(in.SecurityGroupId)) == nil {
 		return nil, refuse(lb.NotFound, "SecurityGroupId", fmt.Sprintf("there is no security group %q", clip(in.SecurityGroupId, 40)), "DescribeSecurityGroups lists them")
 	}
 	var counters []flow.Counter
@@ -451,8 +451,8 @@ func describeHosts(c *Call, in *describeHostsIn) (*describeHostsOut, error) {
 		}
 	}
 	out := &describeHostsOut{Revision: st.Revision}
-	for _, id := range sortedKeys(st.Instances) {
-		i := st.Instances[id]
+	for _, id := range st.Instances.Sorted() {
+		i := st.Instances.Get(id)
 		h := hostOut{InstanceId: string(id), InstanceName: i.Name, PrivateAddress: addrText(i.Private),
 			PublicAddress: addrText(i.Public), State: string(i.State), Joined: i.Joined, Gate: gateOf(st, id)}
 		out.Instances = append(out.Instances, h)

@@ -24,7 +24,7 @@ func TestDescribeStatus(t *testing.T) {
 	s := newSite(t, func(o *Options) { o.Facts = facts })
 	s.must("RegisterTargets", s.q(`{"LoadBalancerId":"$lb","ListenerId":"$tcp","Targets":[{"InstanceId":"ins-a","Port":8080}]}`), nil)
 	s.must("RegisterTargets", s.q(`{"LoadBalancerId":"$lb","ListenerId":"$http","LocationId":"$rule","Targets":[{"InstanceId":"ins-b","Port":8080}]}`), nil)
-	num := s.Store.State().Listeners[lb.ListenerID(s.tcp)].Targets[0].Num
+	num := s.Store.State().Listeners.Get(lb.ListenerID(s.tcp)).Targets[0].Num
 	facts.health = map[uint32][]flow.Health{num: {{State: flow.HealthDead, Kind: "refused", Text: "connection refused"}}}
 	var got describeStatusOut
 	s.must("DescribeStatus", `{}`, &got)
@@ -37,7 +37,7 @@ func TestDescribeStatus(t *testing.T) {
 	got = describeStatusOut{}
 	s.must("DescribeStatus", `{"Summary":true}`, &got)
 	st := s.Store.State()
-	if x := got.Summary; len(got.Targets) > 0 || x.LoadBalancers != len(st.Balancers) || x.Instances != len(st.Instances) || x.SecurityGroups != len(st.Groups) ||
+	if x := got.Summary; len(got.Targets) > 0 || x.LoadBalancers != st.Balancers.Len() || x.Instances != st.Instances.Len() || x.SecurityGroups != st.Groups.Len() ||
 		!slices.Equal(x.TargetCounts, []targetCounts{{LoadBalancerId: s.lb, Dead: 1, Unknown: 1}}) {
 		t.Errorf("in short: %+v of %+v", x, got)
 	}

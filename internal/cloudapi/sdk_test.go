@@ -150,7 +150,7 @@ func (s *sdk) runExample() {
 func (s *sdk) gatesJudge(clb lb.BalancerID, instance lb.InstanceID) {
 	s.Helper()
 	st := s.Store.State()
-	b, i := st.Balancers[clb], st.Instances[instance]
+	b, i := st.Balancers.Get(clb), st.Instances.Get(instance)
 	client := netip.MustParseAddr("203.0.113.10")
 	for _, tc := range []struct {
 		gate   policy.Gate

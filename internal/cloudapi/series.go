@@ -207,10 +207,10 @@ func (in *describeSeriesIn) exists(st *lb.State) error {
 		field, id string
 		there     bool
 	}{
-		{"LoadBalancerId", in.LoadBalancerId, st.Balancers[lb.BalancerID(in.LoadBalancerId)] != nil},
-		{"ListenerId", in.ListenerId, st.Listeners[lb.ListenerID(in.ListenerId)] != nil},
-		{"InstanceId", in.InstanceId, st.Instances[lb.InstanceID(in.InstanceId)] != nil},
-		{"SecurityGroupId", in.SecurityGroupId, st.Groups[lb.GroupID(in.SecurityGroupId)] != nil},
+		{"LoadBalancerId", in.LoadBalancerId, st.Balancers.Get(lb.BalancerID(in.LoadBalancerId)) != nil},
+		{"ListenerId", in.ListenerId, st.Listeners.Get(lb.ListenerID(in.ListenerId)) != nil},
+		{"InstanceId", in.InstanceId, st.Instances.Get(lb.InstanceID(in.InstanceId)) != nil},
+		{"SecurityGroupId", in.SecurityGroupId, st.Groups.Get(lb.GroupID(in.SecurityGroupId)) != nil},
 	} {
 		if f.id != "" && !f.there {
 			return refuse(lb.NotFound, f.field, fmt.Sprintf("there is no %q", clip(f.id, 40)), "list what there is, or leave it out")
@@ -279,7 +279,7 @@ func showSeries(st *lb.State, k control.SeriesKey, values []uint64) seriesOut {
 	if k.Metric == control.MetricRequests && k.Class >= 0 {
 		s.Status = flow.StatusWord(k.Class)
 	}
-	if g := st.Groups[k.Group]; g != nil && k.Rule != "" {
+	if g := st.Groups.Get(k.Group); g != nil && k.Rule != "" {
 		for _, rules := range [][]lb.PolicyRule{g.Ingress, g.Egress} {
 			s.PolicyPosition = max(s.PolicyPosition, 1+slices.IndexFunc(rules, func(r lb.PolicyRule) bool { return r.ID == k.Rule }))
 		}
@@ -306,7 +306,7 @@ func (c *Call) healthSeries(in *describeSeriesIn, w seriesWindow, out *describeS
 		}
 	}
 	listeners := listenersByBalancer(st)
-	for _, id := range sortedKeys(st.Balancers) {
+	for _, id := range st.Balancers.Sorted() {
 		if in.LoadBalancerId != "" && in.LoadBalancerId != string(id) {
 			continue
 		}

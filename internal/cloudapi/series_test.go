@@ -104,7 +104,7 @@ func TestDescribeSeriesOfHealth(t *testing.T) {
 	s := newSite(t, func(o *Options) { o.History = h })
 	s.must("RegisterTargets", s.q(`{"LoadBalancerId":"$lb","ListenerId":"$tcp","Targets":[{"InstanceId":"ins-a","Port":8080}]}`), nil)
 	s.must("RegisterTargets", s.q(`{"LoadBalancerId":"$lb","ListenerId":"$http","LocationId":"$rule","Targets":[{"InstanceId":"ins-b","Port":8080}]}`), nil)
-	num := s.Store.State().Listeners[lb.ListenerID(s.tcp)].Targets[0].Num
+	num := s.Store.State().Listeners.Get(lb.ListenerID(s.tcp)).Targets[0].Num
 	h.strips[num] = []control.HealthMark{control.MarkAlive, control.MarkDead}
 	for params, want := range map[string][]string{
 		`{"Metric":"health","LoadBalancerId":"$lb"}`:                        {s.lb + "ins-a 0 1 [2 4]", s.lb + s.rule + "ins-b 0 0 []"},

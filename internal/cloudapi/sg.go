@@ -119,8 +119,8 @@ func newGroup(c *Call, in *createGroupIn, fill func(g *lb.SecurityGroup) error) 
 // addGroup gives a new group its id, times and rule ids and stores it.
 func addGroup(c *Call, tx *store.Tx, g *lb.SecurityGroup) error {
 	st := tx.State()
-	if limit := c.Quotas.Groups; len(st.Groups) >= limit {
-		return refuse(lb.LimitExceeded, "", fmt.Sprintf("the region has %d security groups, at most %d are allowed", len(st.Groups), limit), "delete one that is not used")
+	if limit := c.Quotas.Groups; st.Groups.Len() >= limit {
+		return refuse(lb.LimitExceeded, "", fmt.Sprintf("the region has %d security groups, at most %d are allowed", st.Groups.Len(), limit), "delete one that is not used")
 	}
 	g.ID = makeID(c, "sg-", st.Groups)
 	g.Created = c.Now().UTC()
@@ -160,7 +160,7 @@ func createDefaultSecurityGroup(c *Call, in *createDefaultGroupIn) (*createGroup
 
 // defaultGroup gets or makes a project's default group: all IPv4, both ways.
 func defaultGroup(c *Call, tx *store.Tx, project string) (*lb.SecurityGroup, error) {
-	for _, g := range tx.State().Groups {
+	for _, g := range tx.State().Groups.All() {
 		if g.IsDefault && g.ProjectID == project {
 			return g, nil
 		}

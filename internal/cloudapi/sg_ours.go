@@ -104,7 +104,7 @@ type groupSummary struct {
 func searchSecurityGroups(c *Call, in *searchGroupsIn) (*searchGroupsOut, error) {
 	st, text := c.State(), strings.ToLower(strings.TrimSpace(in.Text))
 	var found []*lb.SecurityGroup
-	for _, g := range st.Groups {
+	for _, g := range st.Groups.All() {
 		if text == "" || strings.Contains(strings.ToLower(g.Name+"\n"+g.Desc+"\n"+string(g.ID)), text) || hasTagValue(g.Tags, text) {
 			found = append(found, g)
 		}
@@ -138,17 +138,17 @@ func hasTagValue(tags lb.Tags, text string) bool {
 // rules name it.
 func uses(st *lb.State) (cvm, clb map[lb.GroupID]int, named map[lb.GroupID][]lb.GroupID) {
 	cvm, clb, named = map[lb.GroupID]int{}, map[lb.GroupID]int{}, map[lb.GroupID][]lb.GroupID{}
-	for _, i := range st.Instances {
+	for _, i := range st.Instances.All() {
 		for _, id := range i.Groups {
 			cvm[id]++
 		}
 	}
-	for _, b := range st.Balancers {
+	for _, b := range st.Balancers.All() {
 		for _, id := range b.Groups {
 			clb[id]++
 		}
 	}
-	for _, g := range st.Groups {
+	for _, g := range st.Groups.All() {
 		for _, rules := range [][]lb.PolicyRule{g.Ingress, g.Egress} {
 			for i := range rules {
 				r := &rules[i]

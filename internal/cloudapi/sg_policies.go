@@ -102,7 +102,7 @@ func checkPeer(st *lb.State, g *lb.SecurityGroup, d direction, id lb.GroupID) er
 		return nil
 	}
 	field := rulesField + "." + d.name + ".SecurityGroupId"
-	peer := st.Groups[id]
+	peer := st.Groups.Get(id)
 	if peer == nil {
 		return refuse(lb.NotFound, field, "there is no security group "+string(id), "DescribeSecurityGroups lists them")
 	}

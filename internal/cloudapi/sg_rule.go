@@ -300,7 +300,7 @@ func findGroup(st *lb.State, field, id string) (*lb.SecurityGroup, error) {
 	if err := groupShape(field, id); err != nil {
 		return nil, err
 	}
-	g := st.Groups[lb.GroupID(id)]
+	g := st.Groups.Get(lb.GroupID(id))
 	if g == nil {
 		return nil, refuse(lb.NotFound, field, "there is no security group "+id, "DescribeSecurityGroups lists them")
 	}

@@ -46,7 +46,7 @@ func (k templateKind) find(st *lb.State, field, id string) (*lb.Template, error)
 	if !hasShape(k.prefix, id) {
 		return nil, refuse(lb.Malformed, field, fmt.Sprintf("%q is not the id of an %s", clip(id, 40), k.noun), "ids look like "+k.prefix+"12345678")
 	}
-	t := st.Templates[lb.TemplateID(id)]
+	t := st.Templates.Get(lb.TemplateID(id))
 	if t == nil {
 		return nil, refuse(lb.NotFound, field, fmt.Sprintf("there is no %s %s", k.noun, id), k.hint)
 	}
@@ -59,11 +59,11 @@ func (k templateKind) addresses() bool {
 }
 
 // all are the templates of the kind.
-func (k templateKind) all(st *lb.State) map[lb.TemplateID]*lb.Template {
-	own := map[lb.TemplateID]*lb.Template{}
-	for id, t := range st.Templates {
+func (k templateKind) all(st *lb.State) lb.Table[lb.TemplateID, lb.Template] {
+	var own lb.Table[lb.TemplateID, lb.Template]
+	for id, t := range st.Templates.All() {
 		if hasShape(k.prefix, string(id)) {
-			own[id] = t
+			own.Put(id, t)
 		}
 	}
 	return own
@@ -152,7 +152,7 @@ func (c *Call) newTemplate(k templateKind, t *lb.Template, tags []Tag) error {
 	}
 	return c.Update(func(tx *store.Tx) error {
 		st := tx.State()
-		if n := len(k.all(st)); n >= c.Quotas.Templates {
+		if n := k.all(st).Len(); n >= c.Quotas.Templates {
 			return refuse(lb.LimitExceeded, "", fmt.Sprintf("the region has %d of the kind %s, at most %d are allowed", n, k.noun, c.Quotas.Templates), "delete one that is not used")
 		}
 		if err := c.checkTemplate(st, k, t); err != nil {
@@ -222,7 +222,7 @@ func (c *Call) deleteTemplate(k templateKind, field, id string) (*done, error) {
 			return refuse(lb.InUse, field, fmt.Sprintf("template group %s holds %s", holding[0], t.ID), "take it out of the group first")
 		}
 		for _, g := range tx.Index().Using(t.ID) {
-			c.dropRules(tx, st.Groups[g], func(r lb.PolicyRule) bool { return r.PeerTemplate == t.ID || r.Service == t.ID })
+			c.dropRules(tx, st.Groups.Get(g), func(r lb.PolicyRule) bool { return r.PeerTemplate == t.ID || r.Service == t.ID })
 		}
 		tx.DeleteTemplate(t.ID)
 		return nil

@@ -195,7 +195,7 @@ func addressGroupToOut(st *lb.State, t *lb.Template) addressGroupOut {
 	out := addressGroupOut{AddressTemplateGroupId: string(t.ID), AddressTemplateGroupName: t.Name, CreatedTime: stamp(t.Created), UpdatedTime: stamp(t.Updated), TagSet: tagsOut(t.Tags)}
 	for _, id := range t.Templates {
 		out.AddressTemplateIdSet = append(out.AddressTemplateIdSet, string(id))
-		if list := st.Templates[id]; list != nil {
+		if list := st.Templates.Get(id); list != nil {
 			out.AddressTemplateSet = append(out.AddressTemplateSet, addressItemOut{AddressTemplateId: string(id), AddressTemplateName: list.Name, UpdatedTime: stamp(list.Updated)})
 		}
 	}

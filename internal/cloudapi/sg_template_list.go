@@ -91,7 +91,7 @@ func (q templateQuery) arranged(st *lb.State, t *lb.Template) *lb.Template {
 		return sign * cmp.Compare(a.Text, b.Text)
 	})
 	slices.SortStableFunc(out.Templates, func(a, b lb.TemplateID) int {
-		if x, y := st.Templates[a], st.Templates[b]; byTime && x != nil && y != nil {
+		if x, y := st.Templates.Get(a), st.Templates.Get(b); byTime && x != nil && y != nil {
 			return sign * x.Updated.Compare(y.Updated)
 		}
 		return sign * cmp.Compare(a, b)

@@ -185,7 +185,7 @@ func serviceGroupToOut(st *lb.State, t *lb.Template) serviceGroupOut {
 	out := serviceGroupOut{ServiceTemplateGroupId: string(t.ID), ServiceTemplateGroupName: t.Name, CreatedTime: stamp(t.Created), UpdatedTime: stamp(t.Updated), TagSet: tagsOut(t.Tags)}
 	for _, id := range t.Templates {
 		out.ServiceTemplateIdSet = append(out.ServiceTemplateIdSet, string(id))
-		if list := st.Templates[id]; list != nil {
+		if list := st.Templates.Get(id); list != nil {
 			out.ServiceTemplateSet = append(out.ServiceTemplateSet, serviceListToOut(list))
 		}
 	}

@@ -102,7 +102,7 @@ func TestServiceTemplate(t *testing.T) {
 	}
 	b.must("ModifyServiceTemplateAttribute", `{"ServiceTemplateId":"`+one+`","Services":["gre"]}`, nil)
 	b.must("ModifyServiceTemplateGroupAttribute", `{"ServiceTemplateGroupId":"`+group+`","ServiceTemplateGroupName":"new","ServiceTemplateIds":["`+one+`"]}`, nil)
-	if st := b.Store.State(); st.Templates[lb.TemplateID(group)].Name != "new" || len(st.Members(lb.TemplateID(group))) != 1 || st.Members(lb.TemplateID(group))[0].Service.Proto != lb.GRE {
+	if st := b.Store.State(); st.Templates.Get(lb.TemplateID(group)).Name != "new" || len(st.Members(lb.TemplateID(group))) != 1 || st.Members(lb.TemplateID(group))[0].Service.Proto != lb.GRE {
 		t.Errorf("%+v", st.Members(lb.TemplateID(group)))
 	}
 	b.must("DeleteServiceTemplateGroup", `{"ServiceTemplateGroupId":"`+group+`"}`, nil)
@@ -170,10 +170,10 @@ func TestTemplateMembers(t *testing.T) {
 	group, services := b.newAddressGroup(list), b.newServices("tcp:80")
 	members := func(id string) string {
 		text := ""
-		for _, m := range b.Store.State().Templates[lb.TemplateID(id)].Members {
+		for _, m := range b.Store.State().Templates.Get(lb.TemplateID(id)).Members {
 			text += m.Text + "=" + m.Description + " "
 		}
-		for _, l := range b.Store.State().Templates[lb.TemplateID(id)].Templates {
+		for _, l := range b.Store.State().Templates.Get(lb.TemplateID(id)).Templates {
 			text += string(l) + " "
 		}
 		return strings.TrimSpace(text)
@@ -434,7 +434,7 @@ func TestExplainNamesTemplates(t *testing.T) {
 	if len(near) != 1 || near[0].Mismatch[0] != "port" || !strings.Contains(near[0].Why, "nothing for TCP 81") {
 		t.Errorf("nearest %+v", near)
 	}
-	rule := s.Store.State().Groups["sg-edge0001"].Ingress[0]
+	rule := s.Store.State().Groups.Get("sg-edge0001").Ingress[0]
 	line := showVerdict(s.Store.State(), flow.Event{Verdict: policy.Verdict{Gate: policy.GateCLB, Action: lb.Accept, Reason: policy.RuleMatched, Group: "sg-edge0001", Rule: rule.ID, Pos: 1}}).Text
 	if !strings.HasSuffix(line, "sg-edge0001 rule 1 "+string(rule.ID)+" ("+list+" "+services+")") {
 		t.Errorf("verdict %q", line)

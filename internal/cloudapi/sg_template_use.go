@@ -37,7 +37,7 @@ func (c *Call) checkUsers(tx *store.Tx, field string, lists []lb.TemplateID) err
 // for: the groups bound to load balancers and instances, expanded.
 func (c *Call) checkUses(tx *store.Tx, id lb.TemplateID) error {
 	for _, g := range usersOfTemplate(tx, id) {
-		if err := c.checkOnBalancer(tx, tx.State().Groups[g]); err != nil {
+		if err := c.checkOnBalancer(tx, tx.State().Groups.Get(g)); err != nil {
 			return err
 		}
 		if err := c.checkBound(tx, g); err != nil {
@@ -119,7 +119,7 @@ func (c *Call) checkNamed(tx *store.Tx, old, g *lb.SecurityGroup) error {
 			continue
 		}
 		lists := []lb.TemplateID{id}
-		if t := tx.State().Templates[id]; t != nil && id.IsGroup() {
+		if t := tx.State().Templates.Get(id); t != nil && id.IsGroup() {
 			lists = t.Templates
 		}
 		if err := c.checkUsers(tx, rulesField, lists); err != nil {
@@ -132,7 +132,7 @@ func (c *Call) checkNamed(tx *store.Tx, old, g *lb.SecurityGroup) error {
 // through names the templates by which the rule of a verdict matched, such as
 // " (ipm-12345678)"; "" when it named none, or is there no more.
 func through(st *lb.State, v policy.Verdict) string {
-	g := st.Groups[v.Group]
+	g := st.Groups.Get(v.Group)
 	if g == nil {
 		return ""
 	}

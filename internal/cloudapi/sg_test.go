@@ -181,7 +181,7 @@ func TestModifySecurityGroupAttribute(t *testing.T) {
 	id := b.newSG("a")
 	b.must("ModifySecurityGroupAttribute", fmt.Sprintf(`{"SecurityGroupId":%q,"GroupName":"b"}`, id), nil)
 	b.must("ModifySecurityGroupAttribute", fmt.Sprintf(`{"SecurityGroupId":%q,"GroupDescription":"text"}`, id), nil)
-	if g := b.Store.State().Groups[lb.GroupID(id)]; g.Name != "b" || g.Desc != "text" {
+	if g := b.Store.State().Groups.Get(lb.GroupID(id)); g.Name != "b" || g.Desc != "text" {
 		t.Errorf("group %+v", g)
 	}
 	b.refused("ModifySecurityGroupAttribute", `{"SecurityGroupId":"sg-00000000","GroupName":"b"}`, "ResourceNotFound", "SecurityGroupId")

@@ -29,13 +29,13 @@ type taggable struct {
 
 func taggables() []taggable {
 	all := []taggable{
-		tagsOfKind("clb", "clb", func(st *lb.State) map[lb.BalancerID]*lb.LoadBalancer { return st.Balancers }, func(b *lb.LoadBalancer) *lb.Tags { return &b.Tags }, (*store.Tx).PutBalancer),
-		tagsOfKind("clb", "targetgroup", func(st *lb.State) map[lb.TargetGroupID]*lb.TargetGroup { return st.TargetGroups }, func(g *lb.TargetGroup) *lb.Tags { return &g.Tags }, (*store.Tx).PutTargetGroup),
-		tagsOfKind("cvm", "instance", func(st *lb.State) map[lb.InstanceID]*lb.Instance { return st.Instances }, func(i *lb.Instance) *lb.Tags { return &i.Tags }, (*store.Tx).PutInstance),
-		tagsOfKind("cvm", "sg", func(st *lb.State) map[lb.GroupID]*lb.SecurityGroup { return st.Groups }, func(g *lb.SecurityGroup) *lb.Tags { return &g.Tags }, (*store.Tx).PutGroup),
-		tagsOfKind("vpc", "vpc", func(st *lb.State) map[lb.VPCID]*lb.VPC { return st.VPCs }, func(v *lb.VPC) *lb.Tags { return &v.Tags }, (*store.Tx).PutVPC),
-		tagsOfKind("vpc", "eip", func(st *lb.State) map[lb.AddressID]*lb.Address { return st.Addresses }, func(e *lb.Address) *lb.Tags { return &e.Tags }, (*store.Tx).PutAddress),
-		tagsOfKind("vpc", "subnet", func(st *lb.State) map[lb.SubnetID]*lb.Subnet { return st.Subnets }, func(n *lb.Subnet) *lb.Tags { return &n.Tags }, (*store.Tx).PutSubnet),
+		tagsOfKind("clb", "clb", func(st *lb.State) lb.Table[lb.BalancerID, lb.LoadBalancer] { return st.Balancers }, func(b *lb.LoadBalancer) *lb.Tags { return &b.Tags }, (*store.Tx).PutBalancer),
+		tagsOfKind("clb", "targetgroup", func(st *lb.State) lb.Table[lb.TargetGroupID, lb.TargetGroup] { return st.TargetGroups }, func(g *lb.TargetGroup) *lb.Tags { return &g.Tags }, (*store.Tx).PutTargetGroup),
+		tagsOfKind("cvm", "instance", func(st *lb.State) lb.Table[lb.InstanceID, lb.Instance] { return st.Instances }, func(i *lb.Instance) *lb.Tags { return &i.Tags }, (*store.Tx).PutInstance),
+		tagsOfKind("cvm", "sg", func(st *lb.State) lb.Table[lb.GroupID, lb.SecurityGroup] { return st.Groups }, func(g *lb.SecurityGroup) *lb.Tags { return &g.Tags }, (*store.Tx).PutGroup),
+		tagsOfKind("vpc", "vpc", func(st *lb.State) lb.Table[lb.VPCID, lb.VPC] { return st.VPCs }, func(v *lb.VPC) *lb.Tags { return &v.Tags }, (*store.Tx).PutVPC),
+		tagsOfKind("vpc", "eip", func(st *lb.State) lb.Table[lb.AddressID, lb.Address] { return st.Addresses }, func(e *lb.Address) *lb.Tags { return &e.Tags }, (*store.Tx).PutAddress),
+		tagsOfKind("vpc", "subnet", func(st *lb.State) lb.Table[lb.SubnetID, lb.Subnet] { return st.Subnets }, func(n *lb.Subnet) *lb.Tags { return &n.Tags }, (*store.Tx).PutSubnet),
 	}
 	kinds := templateKinds()
 	for i, prefix := range []string{"address", "addressgroup", "service", "servicegroup"} {
@@ -45,16 +45,16 @@ func taggables() []taggable {
 }
 
 // tagsOfKind makes the objects of one kind taggable.
-func tagsOfKind[K ~string, V any](service, prefix string, objects func(*lb.State) map[K]*V, tags func(*V) *lb.Tags, put func(*store.Tx, *V)) taggable {
+func tagsOfKind[K ~string, V any](service, prefix string, objects func(*lb.State) lb.Table[K, V], tags func(*V) *lb.Tags, put func(*store.Tx, *V)) taggable {
 	return taggable{service, prefix,
 		func(st *lb.State, id string) (lb.Tags, bool) {
-			if o := objects(st)[K(id)]; o != nil {
+			if o := objects(st).Get(K(id)); o != nil {
 				return *tags(o), true
 			}
 			return nil, false
 		},
 		func(tx *store.Tx, id string, given lb.Tags) {
-			o := *objects(tx.State())[K(id)]
+			o := *objects(tx.State()).Get(K(id))
 			*tags(&o) = given
 			put(tx, &o)
 		}}

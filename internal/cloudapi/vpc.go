@@ -140,7 +140,7 @@ func findVPC(st *lb.State, field, id string) (*lb.VPC, error) {
 	if !hasShape("vpc-", id) {
 		return nil, refuse(lb.Malformed, field, strconv.Quote(clip(id, 40))+" is not the id of a VPC", "ids look like vpc-12345678")
 	}
-	v := st.VPCs[lb.VPCID(id)]
+	v := st.VPCs.Get(lb.VPCID(id))
 	if v == nil {
 		return nil, refuse(lb.NotFound, field, "there is no VPC "+id, "DescribeVpcs lists them")
 	}
@@ -229,18 +229,18 @@ func deleteVpc(c *Call, in *deleteVpcIn) (*done, error) {
 		if err != nil {
 			return err
 		}
-		for _, id := range sortedKeys(st.Subnets) {
-			if st.Subnets[id].VPC == v.ID {
+		for _, id := range st.Subnets.Sorted() {
+			if st.Subnets.Get(id).VPC == v.ID {
 				return refuse(lb.InUse, "VpcId", fmt.Sprintf("%s has subnet %s", v.ID, id), "DeleteSubnet first")
 			}
 		}
-		for _, id := range sortedKeys(st.Balancers) {
-			if st.Balancers[id].VPC == v.ID {
+		for _, id := range st.Balancers.Sorted() {
+			if st.Balancers.Get(id).VPC == v.ID {
 				return refuse(lb.InUse, "VpcId", fmt.Sprintf("load balancer %s belongs to %s", id, v.ID), "DeleteLoadBalancer first")
 			}
 		}
-		for _, id := range sortedKeys(st.Instances) {
-			if st.Instances[id].VPC == v.ID {
+		for _, id := range st.Instances.Sorted() {
+			if st.Instances.Get(id).VPC == v.ID {
 				return refuse(lb.InUse, "VpcId", fmt.Sprintf("instance %s is in %s", id, v.ID), "TerminateInstances first")
 			}
 		}

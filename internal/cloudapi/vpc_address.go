@@ -32,17 +32,17 @@ type usedAddress struct {
 // instances' and private load balancers'.
 func usedInVPC(st *lb.State, vpc lb.VPCID) []usedAddress {
 	var all []usedAddress
-	for _, i := range st.Instances {
+	for _, i := range st.Instances.All() {
 		if i.VPC == vpc && i.Private.IsValid() {
-			all = append(all, usedAddress{i.Private, st.Subnets[i.Subnet], "CVM", string(i.ID), i.Created})
+			all = append(all, usedAddress{i.Private, st.Subnets.Get(i.Subnet), "CVM", string(i.ID), i.Created})
 		}
 	}
-	for _, b := range st.Balancers {
+	for _, b := range st.Balancers.All() {
 		if b.VPC != vpc || !b.Private() {
 			continue
 		}
 		for _, vip := range b.VIPs {
-			all = append(all, usedAddress{vip, st.Subnets[b.Subnet], "CLB", string(b.ID), b.Created})
+			all = append(all, usedAddress{vip, st.Subnets.Get(b.Subnet), "CLB", string(b.ID), b.Created})
 		}
 	}
 	slices.SortFunc(all, func(a, b usedAddress) int { return a.addr.Compare(b.addr) })
@@ -163,8 +163,8 @@ func describeVpcPrivateIPAddresses(c *Call, in *vpcPrivateIPIn) (*vpcPrivateIPsO
 		asked = append(asked, a)
 	}
 	used := usedInVPC(st, v.ID)
-	for _, id := range sortedKeys(st.Subnets) {
-		if n := st.Subnets[id]; n.VPC == v.ID {
+	for _, id := range st.Subnets.Sorted() {
+		if n := st.Subnets.Get(id); n.VPC == v.ID {
 			used = append(used, usedAddress{n.Cidr.Addr().Next(), n, "GATEWAY", string(id), n.Created})
 		}
 	}

@@ -36,8 +36,8 @@ func assistantsOut(st *lb.State, v *lb.VPC) []assistantOut {
 	var all []assistantOut
 	for _, p := range v.Assistant {
 		one := assistantOut{VpcId: string(v.ID), CidrBlock: p.String()}
-		for _, id := range sortedKeys(st.Subnets) {
-			if n := st.Subnets[id]; n.VPC == v.ID && within(n.Cidr, p) {
+		for _, id := range st.Subnets.Sorted() {
+			if n := st.Subnets.Get(id); n.VPC == v.ID && within(n.Cidr, p) {
 				one.SubnetSet = append(one.SubnetSet, subnetToOut(st, n))
 			}
 		}
@@ -94,9 +94,9 @@ func (a assistantChange) apply(c *Call, tx *store.Tx, id string) (*lb.VPC, error
 		if place < 0 {
 			return nil, refuse(lb.NotFound, at, fmt.Sprintf("%v is no further range of %s", p, v.ID), "DescribeAssistantCidr lists those there are")
 		}
-		for _, n := range sortedKeys(st.Subnets) {
-			if st.Subnets[n].VPC == v.ID && within(st.Subnets[n].Cidr, p) {
-				return nil, refuse(lb.InUse, at, fmt.Sprintf("subnet %s (%v) lies in %v", n, st.Subnets[n].Cidr, p), "DeleteSubnet first")
+		for _, n := range st.Subnets.Sorted() {
+			if st.Subnets.Get(n).VPC == v.ID && within(st.Subnets.Get(n).Cidr, p) {
+				return nil, refuse(lb.InUse, at, fmt.Sprintf("subnet %s (%v) lies in %v", n, st.Subnets.Get(n).Cidr, p), "DeleteSubnet first")
 			}
 		}
 		v.Assistant = slices.Delete(v.Assistant, place, place+1)
@@ -135,7 +135,7 @@ func (a assistantChange) change(c *Call, id string) (*assistantSetOut, error) {
 	}
 	st := c.State()
 	out := &assistantSetOut{}
-	if v := st.VPCs[lb.VPCID(id)]; v != nil {
+	if v := st.VPCs.Get(lb.VPCID(id)); v != nil {
 		out.AssistantCidrSet = assistantsOut(st, v)
 	}
 	return out, nil

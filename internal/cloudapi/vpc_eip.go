@@ -34,7 +34,7 @@ func findAddress(st *lb.State, field, id string) (*lb.Address, error) {
 	if !hasShape("eip-", id) {
 		return nil, errorf("InvalidParameterValue.AddressIdMalformed", "%s: %q is not the id of an EIP; ids look like eip-12345678", field, clip(id, 40))
 	}
-	a := st.Addresses[lb.AddressID(id)]
+	a := st.Addresses.Get(lb.AddressID(id))
 	if a == nil {
 		return nil, errorf("InvalidAddressId.NotFound", "%s: there is no EIP %s; DescribeAddresses lists them", field, id)
 	}
@@ -125,7 +125,7 @@ func addressName(name string) error {
 }
 
 func (c *Call) newAddress(st *lb.State, name string) (*lb.Address, error) {
-	if len(st.Addresses) >= maxAddresses {
+	if st.Addresses.Len() >= maxAddresses {
 		return nil, errorf("AddressQuotaLimitExceeded", "AddressCount: the region would have more than %d EIPs; release one first", maxAddresses)
 	}
 	used := usedAddresses(st)
@@ -165,7 +165,7 @@ func associateAddress(c *Call, in *associateAddressIn) (*taskOut, error) {
 		if _, err := findAddress(tx.State(), "AddressId", in.AddressId); err != nil {
 			return err
 		}
-		old := tx.State().Balancers[lb.BalancerID(in.InstanceId)]
+		old := tx.State().Balancers.Get(lb.BalancerID(in.InstanceId))
 		if old == nil {
 			return errorf("InvalidInstanceId.NotFound", "InstanceId: there is no load balancer %q; DescribeLoadBalancers lists them", clip(in.InstanceId, 40))
 		}
@@ -203,7 +203,7 @@ func associate(tx *store.Tx, b *lb.LoadBalancer, field, object, id string) error
 
 // disassociate frees the EIP of a load balancer, if it has one.
 func disassociate(tx *store.Tx, id lb.BalancerID) {
-	for _, found := range tx.State().Addresses {
+	for _, found := range tx.State().Addresses.All() {
 		if found.Balancer == id {
 			a := *found
 			a.Balancer = ""
@@ -225,7 +225,7 @@ func disassociateAddress(c *Call, in *disassociateAddressIn) (*taskOut, error) {
 		if err != nil {
 			return err
 		}
-		old := tx.State().Balancers[found.Balancer]
+		old := tx.State().Balancers.Get(found.Balancer)
 		if old == nil {
 			return errorf("UnsupportedOperation.AddressStatusNotPermit", "AddressId: %s is bound to nothing; associate it first", in.AddressId)
 		}

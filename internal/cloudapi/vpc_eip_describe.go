@@ -48,7 +48,7 @@ func showAddress(st *lb.State, a *lb.Address) eipOut {
 		Bandwidth:          echoed(a.Echo, "InternetMaxBandwidthOut", int64(1)),
 		InternetChargeType: echoed(a.Echo, "InternetChargeType", "TRAFFIC_POSTPAID_BY_HOUR"), TagSet: tagsOut(a.Tags),
 	}
-	if b := st.Balancers[a.Balancer]; b != nil {
+	if b := st.Balancers.Get(a.Balancer); b != nil {
 		id, kind, private, network := string(b.ID), "CLB", b.VIPs[0].String(), string(b.VPC)
 		out.AddressStatus, out.InstanceId, out.InstanceType, out.PrivateAddressIp, out.UnVpcId = addressBound, &id, &kind, &private, &network
 	}
@@ -71,7 +71,7 @@ type describeAddressesOut struct {
 // were made with are no EIPs.
 func describeAddresses(c *Call, in *describeAddressesIn) (*describeAddressesOut, error) {
 	st := c.State()
-	all := slices.Collect(maps.Values(st.Addresses))
+	all := slices.Collect(st.Addresses.Values())
 	if len(in.AddressIds) > 0 {
 		if slices.ContainsFunc(in.Filters, func(f Filter) bool { return f.Name == "address-id" }) {
 			return nil, refuse(lb.Coexist, "AddressIds", "the filter address-id is given too", "give one of them")
@@ -135,7 +135,7 @@ type addressQuotaOut struct {
 type describeAddressQuotaOut struct{ QuotaSet []addressQuotaOut }
 
 func describeAddressQuota(c *Call, _ *describeAddressQuotaIn) (*describeAddressQuotaOut, error) {
-	return &describeAddressQuotaOut{[]addressQuotaOut{{"TOTAL_EIP_QUOTA", len(c.State().Addresses), maxAddresses, "ADDRESS"}}}, nil
+	return &describeAddressQuotaOut{[]addressQuotaOut{{"TOTAL_EIP_QUOTA", c.State().Addresses.Len(), maxAddresses, "ADDRESS"}}}, nil
 }
 
 type describeTaskResultIn struct {

@@ -185,10 +185,10 @@ func TestAddressesAreNotGivenOutTwice(t *testing.T) {
 	n.must("ImportInstances", `{"PublicIpAssigned":true}`, nil)
 	n.refused("AllocateAddresses", `{}`, "ResourceInsufficient", "public pool")
 	seen := map[netip.Addr]bool{}
-	for _, a := range n.Store.State().Addresses {
+	for _, a := range n.Store.State().Addresses.All() {
 		seen[a.IP] = true
 	}
-	for _, i := range n.Store.State().Instances {
+	for _, i := range n.Store.State().Instances.All() {
 		if seen[i.Public] {
 			t.Errorf("%v has two owners", i.Public)
 		}

@@ -27,7 +27,7 @@ func findInterface(st *lb.State, field, id string) (*lb.Instance, error) {
 	if !hasShape("eni-", id) {
 		return nil, refuse(lb.Malformed, field, strconv.Quote(clip(id, 40))+" is not the id of a network interface", "ids look like eni-12345678")
 	}
-	if i := st.Instances[lb.InstanceID("ins-"+strings.TrimPrefix(id, "eni-"))]; i != nil {
+	if i := st.Instances.Get(lb.InstanceID("ins-" + strings.TrimPrefix(id, "eni-"))); i != nil {
 		return i, nil
 	}
 	return nil, refuse(lb.NotFound, field, "there is no network interface "+id, "each instance has one, DescribeNetworkInterfaces lists them")

@@ -22,7 +22,7 @@ type query[K ~string, V any] struct {
 	text    TextPaging // vpc; or
 	paging  Paging     // cvm; or
 	whole   bool       // all of it: the caller cuts its own page
-	objects map[K]*V
+	objects lb.Table[K, V]
 	find    func(st *lb.State, field, id string) (*V, error) // nil, nil: leave it out
 	keys    map[string]func(*V) []string                     // filters by name
 	match   map[string]func(v *V, text string) bool          // filters that do more than compare
@@ -38,9 +38,9 @@ func listObjects[K ~string, V any](c *Call, q query[K, V]) ([]*V, int, error) {
 	if len(q.ids) > maxLimit {
 		return nil, 0, refuse(lb.LimitExceeded, q.field, "more than 100 ids are given", "ask in several calls")
 	}
-	items := make([]*V, 0, len(q.objects))
+	items := make([]*V, 0, q.objects.Len())
 	if len(q.ids) == 0 {
-		for _, v := range q.objects {
+		for _, v := range q.objects.All() {
 			items = append(items, v)
 		}
 	}

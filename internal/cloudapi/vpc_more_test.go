@@ -86,7 +86,7 @@ func TestAssistantCidr(t *testing.T) {
 	})
 	b.must("DeleteSubnet", `{"SubnetId":"`+subnet+`"}`, nil)
 	b.must("DeleteAssistantCidr", fresh(`"172.16.0.0/16"`), nil)
-	if v := b.Store.State().VPCs[lb.VPCID(vpc)]; len(v.Assistant) != 1 {
+	if v := b.Store.State().VPCs.Get(lb.VPCID(vpc)); len(v.Assistant) != 1 {
 		t.Errorf("%v", v.Assistant)
 	}
 }
@@ -196,7 +196,7 @@ func TestNetworkInterfaces(t *testing.T) {
 	call := func(enis, groups string) string {
 		return `{"NetworkInterfaceIds":[` + enis + `],"SecurityGroupIds":[` + groups + `]}`
 	}
-	groups := func() string { return fmt.Sprint(b.Store.State().Instances["ins-00000001"].Groups) }
+	groups := func() string { return fmt.Sprint(b.Store.State().Instances.Get("ins-00000001").Groups) }
 	b.must("AssociateNetworkInterfaceSecurityGroups", call(`"eni-00000001"`, `"`+third+`","`+second+`","`+first+`"`), nil)
 	if got := groups(); got != fmt.Sprintf("[%s %s %s]", first, third, second) {
 		t.Errorf("groups %s", got)

@@ -53,8 +53,8 @@ func mainRoutes(st *lb.State, v *lb.VPC) routeTableOut {
 		out.RouteSet = append(out.RouteSet, routeOut{RouteId: i, RouteItemId: fmt.Sprintf("rti-%.7s%d", strings.TrimPrefix(id, "rtb-"), i), RouteTableId: id, DestinationCidrBlock: p.String(),
 			GatewayType: "LOCAL", GatewayId: "Local", RouteType: "NETD", RouteDescription: "within the VPC", Enabled: true, CreatedTime: stamp(v.Created)})
 	}
-	for _, n := range sortedKeys(st.Subnets) {
-		if st.Subnets[n].VPC == v.ID {
+	for _, n := range st.Subnets.Sorted() {
+		if st.Subnets.Get(n).VPC == v.ID {
 			out.AssociationSet = append(out.AssociationSet, routeAssociationOut{string(n), id})
 		}
 	}
@@ -66,7 +66,7 @@ func findTable(st *lb.State, field, id string) (*lb.VPC, error) {
 	if !hasShape("rtb-", id) {
 		return nil, refuse(lb.Malformed, field, strconv.Quote(clip(id, 40))+" is not the id of a route table", "ids look like rtb-12345678")
 	}
-	if v := st.VPCs["vpc-"+lb.VPCID(strings.TrimPrefix(id, "rtb-"))]; v != nil {
+	if v := st.VPCs.Get("vpc-" + lb.VPCID(strings.TrimPrefix(id, "rtb-"))); v != nil {
 		return v, nil
 	}
 	return nil, refuse(lb.NotFound, field, "there is no route table "+id, "each VPC has one")

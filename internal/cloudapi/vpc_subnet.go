@@ -95,8 +95,8 @@ func createSubnet(c *Call, in *createSubnetIn) (*createSubnetOut, error) {
 		if !slices.ContainsFunc(v.Ranges(), func(p netip.Prefix) bool { return within(n.Cidr, p) }) {
 			return errorf("InvalidParameterValue.SubnetRange", "CidrBlock: %v is not within the VPC's %v; choose a part of one of them", n.Cidr, v.Ranges())
 		}
-		for _, id := range sortedKeys(st.Subnets) {
-			if other := st.Subnets[id]; other.VPC == v.ID && other.Cidr.Overlaps(n.Cidr) {
+		for _, id := range st.Subnets.Sorted() {
+			if other := st.Subnets.Get(id); other.VPC == v.ID && other.Cidr.Overlaps(n.Cidr) {
 				return errorf("InvalidParameterValue.SubnetConflict", "CidrBlock: %v overlaps subnet %s (%v); choose a range that is free", n.Cidr, id, other.Cidr)
 			}
 		}
@@ -118,7 +118,7 @@ func findSubnet(st *lb.State, field, id string) (*lb.Subnet, error) {
 	if !hasShape("subnet-", id) {
 		return nil, refuse(lb.Malformed, field, strconv.Quote(clip(id, 40))+" is not the id of a subnet", "ids look like subnet-12345678")
 	}
-	n := st.Subnets[lb.SubnetID(id)]
+	n := st.Subnets.Get(lb.SubnetID(id))
 	if n == nil {
 		return nil, refuse(lb.NotFound, field, "there is no subnet "+id, "DescribeSubnets lists them")
 	}
@@ -208,13 +208,13 @@ func deleteSubnet(c *Call, in *deleteSubnetIn) (*done, error) {
 		if err != nil {
 			return err
 		}
-		for _, id := range sortedKeys(st.Instances) {
-			if st.Instances[id].Subnet == n.ID {
+		for _, id := range st.Instances.Sorted() {
+			if st.Instances.Get(id).Subnet == n.ID {
 				return refuse(lb.InUse, "SubnetId", fmt.Sprintf("instance %s is in %s", id, n.ID), "TerminateInstances first")
 			}
 		}
-		for _, id := range sortedKeys(st.Balancers) {
-			if st.Balancers[id].Subnet == n.ID {
+		for _, id := range st.Balancers.Sorted() {
+			if st.Balancers.Get(id).Subnet == n.ID {
 				return refuse(lb.InUse, "SubnetId", fmt.Sprintf("load balancer %s has its address in %s", id, n.ID), "DeleteLoadBalancer first")
 			}
 		}

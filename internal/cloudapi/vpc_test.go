@@ -83,7 +83,7 @@ func TestModifyVpcAttribute(t *testing.T) {
 	id := b.newVPC("10.0.0.0/16")
 	b.must("ModifyVpcAttribute", fmt.Sprintf(`{"VpcId":%q,"VpcName":"new","DnsServers":["10.0.0.9"]}`, id), nil)
 	b.must("ModifyVpcAttribute", fmt.Sprintf(`{"VpcId":%q,"EnableMulticast":"true"}`, id), nil)
-	v := vpcToOut(b.Store.State(), b.Store.State().VPCs[lb.VPCID(id)])
+	v := vpcToOut(b.Store.State(), b.Store.State().VPCs.Get(lb.VPCID(id)))
 	if v.VpcName != "new" || !v.EnableMulticast || len(v.DnsServerSet) != 1 {
 		t.Errorf("VPC %+v", v)
 	}

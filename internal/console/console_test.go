@@ -281,7 +281,7 @@ func (d *desk) report(w world) {
 	f := d.facts
 	f.mu.Lock()
 	f.health = map[uint32][]flow.Health{}
-	for _, t := range st.Listeners[lb.ListenerID(w.listener)].Rules[0].Targets {
+	for _, t := range st.Listeners.Get(lb.ListenerID(w.listener)).Rules[0].Targets {
 		h := flow.Health{Node: "gateway-1", Target: t.Num, State: flow.HealthAlive}
 		if string(t.Instance) == w.ins2 {
 			h.State, h.Kind, h.Text = flow.HealthDead, "timeout", "no answer within 2 s"
@@ -291,7 +291,7 @@ func (d *desk) report(w world) {
 	f.nodes = []control.NodeStatus{{ID: "gateway-1", Role: lb.RoleGateway, Address: netip.MustParseAddr("192.0.2.129"), Connected: true, Committed: st.Revision, Lag: 12 * time.Millisecond},
 		{ID: lb.NodeID(w.ins1), Role: lb.RoleHost, Instance: lb.InstanceID(w.ins1), Address: netip.MustParseAddr("192.0.2.130"), Connected: true, Committed: st.Revision - 1},
 		{ID: lb.NodeID(w.ins2), Role: lb.RoleHost, Instance: lb.InstanceID(w.ins2), Address: netip.MustParseAddr("192.0.2.131")}}
-	edge := st.Groups[lb.GroupID(w.edge)]
+	edge := st.Groups.Get(lb.GroupID(w.edge))
 	f.counters = []flow.Counter{{Node: "gateway-1", Gate: policy.GateCLB, Group: edge.ID, Rule: edge.Ingress[0].ID, Direction: policy.In, Packets: 12345, NewFlows: 77,
 		LastHit: d.clock.Add(-3 * time.Minute), Baseline: d.clock.Add(-time.Hour)}}
 	f.remember(w, edge)
@@ -539,7 +539,7 @@ func TestExpiredLoginKeepsWhatWasTyped(t *testing.T) {
 	*d.clock = d.clock.Add(idleLimit + time.Second)
 	d.fill("sg/new", 401, "GroupName", "a name & more", "GroupDescription", "typed with care", "template", "open")
 	d.says("What you typed is kept")
-	if n := len(d.api.Store.State().Groups); n != 0 {
+	if n := d.api.Store.State().Groups.Len(); n != 0 {
 		t.Fatalf("%d groups were made without a login", n)
 	}
 	d.fill("login", 200, "SecretId", testID, "SecretKey", testKey)
@@ -555,7 +555,7 @@ func TestForgedFormsAreRefused(t *testing.T) {
 	for name, change := range map[string]func(){"no token": func() {}, "wrong token": func() { form.Set("csrf", "guess") }} {
 		change()
 		d.sendForm("sg/new", 403, form)
-		if len(d.api.Store.State().Groups) != 0 {
+		if d.api.Store.State().Groups.Len() != 0 {
 			t.Errorf("%s: the form was taken", name)
 		}
 	}

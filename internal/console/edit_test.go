@@ -85,7 +85,7 @@ func TestBindTargetsSearches(t *testing.T) {
 	d.says(`name="port-ins-00000003" value="8085"`)
 	d.fill(path, 200, "id", "ins-00000003", "id", "ins-00000150", "Port", "8090", "Weight", "10", "q", "10.0.0.150")
 	d.says("Bound 2 targets")
-	targets := d.api.Store.State().Listeners["lbl-00000007"].Targets
+	targets := d.api.Store.State().Listeners.Get("lbl-00000007").Targets
 	if len(targets) != 3 || targets[1].Port != 8085 || targets[1].Weight != 4 || targets[2].Instance != "ins-00000150" || targets[2].Port != 8090 {
 		t.Errorf("bound %+v", targets)
 	}
@@ -261,7 +261,7 @@ func TestDialogStaysWhenRefused(t *testing.T) {
 	b.do(chromedp.Focus(chromedp.CSS("dialog [name=Source]")), chromedp.KeyEvent("\r"))
 	b.see("Added 1 rule")
 	b.until("the dialog is still there", `document.querySelector("dialog") === null`)
-	if n := len(d.api.Store.State().Groups[d.groupNamed("clb-web")].Ingress); n != 3 {
+	if n := len(d.api.Store.State().Groups.Get(d.groupNamed("clb-web")).Ingress); n != 3 {
 		t.Errorf("%d rules, want 3", n)
 	}
 	b.press("Edit name")

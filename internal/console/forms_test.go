@@ -83,7 +83,7 @@ func TestRefusedFormsKeepWhatWasTyped(t *testing.T) {
 			t.Errorf("%s was refused and changed the state", tt.path)
 		}
 	}
-	if n := len(d.api.Store.State().Listeners); n != 1 {
+	if n := d.api.Store.State().Listeners.Len(); n != 1 {
 		t.Errorf("%d listeners are there: a refused first rule leaves its listener behind", n)
 	}
 }
@@ -101,7 +101,7 @@ func TestRulesAreEdited(t *testing.T) {
 	d.wants(w.edge, listener+"; Allow TCP:81 10.0.0.0/8; Refuse UDP:53 "+w.host+"; "+rest)
 	ids := func() []string {
 		var all []string
-		for _, r := range d.api.Store.State().Groups[lb.GroupID(w.edge)].Ingress {
+		for _, r := range d.api.Store.State().Groups.Get(lb.GroupID(w.edge)).Ingress {
 			all = append(all, string(r.ID))
 		}
 		return all
@@ -145,7 +145,7 @@ func TestTwoEditors(t *testing.T) {
 	d.login()
 	w := d.build()
 	base := "sg/" + w.edge
-	rules := d.api.Store.State().Groups[lb.GroupID(w.edge)].Ingress
+	rules := d.api.Store.State().Groups.Get(lb.GroupID(w.edge)).Ingress
 	other := func(port string) {
 		var out struct{ SecurityGroupPolicySet policySet }
 		d.do(vpcVersion, "DescribeSecurityGroupPolicies", m{"SecurityGroupId": w.edge}, &out)
@@ -182,7 +182,7 @@ func TestTwoEditors(t *testing.T) {
 	d.do(clbVersion, "SetLoadBalancerSecurityGroups", m{"LoadBalancerId": w.balancer, "SecurityGroups": []string{w.edge, w.host}}, nil)
 	d.fill("clb/"+w.balancer+"/security/bind", 422, "sg", w.host)
 	d.says("Somebody changed the bound groups")
-	if got := len(d.api.Store.State().Balancers[lb.BalancerID(w.balancer)].Groups); got != 2 {
+	if got := len(d.api.Store.State().Balancers.Get(lb.BalancerID(w.balancer)).Groups); got != 2 {
 		t.Errorf("%d groups are bound, want the two of the other editor", got)
 	}
 }
@@ -293,7 +293,7 @@ func TestBindAndOrder(t *testing.T) {
 	w := d.build()
 	bound := func() string {
 		var all []string
-		for _, id := range d.api.Store.State().Balancers[lb.BalancerID(w.balancer)].Groups {
+		for _, id := range d.api.Store.State().Balancers.Get(lb.BalancerID(w.balancer)).Groups {
 			all = append(all, strings.NewReplacer(w.edge, "edge", w.host, "host").Replace(string(id)))
 		}
 		return strings.Join(all, ",")
@@ -330,7 +330,7 @@ func TestBindAndOrder(t *testing.T) {
 	d.says("keeps at least one")
 	d.fill(cvm+"/bind", 200, "sg", w.host, "sg", w.edge)
 	d.fill(cvm+"/order", 200, "unbind", w.host)
-	if got := d.api.Store.State().Instances[lb.InstanceID(w.ins1)].Groups; len(got) != 1 || string(got[0]) != w.edge {
+	if got := d.api.Store.State().Instances.Get(lb.InstanceID(w.ins1)).Groups; len(got) != 1 || string(got[0]) != w.edge {
 		t.Errorf("the instance has %v", got)
 	}
 }
@@ -340,7 +340,7 @@ func TestPassToTarget(t *testing.T) {
 	d.login()
 	w := d.build()
 	path := "clb/" + w.balancer + "/security"
-	on := func() bool { return d.api.Store.State().Balancers[lb.BalancerID(w.balancer)].PassToTarget }
+	on := func() bool { return d.api.Store.State().Balancers.Get(lb.BalancerID(w.balancer)).PassToTarget }
 	d.open(path+"/pass", 200)
 	d.says("Whoever gate 1 allows reaches these ports")
 	d.says(w.ins1 + " (web-1), port 8080")
@@ -388,7 +388,7 @@ func TestListenersAndTargets(t *testing.T) {
 	d.fill(base+"/new", 200, "ListenerName", "raw", "Protocol", "TCP", "Port", "81", "HealthSwitch", "1", "IntervalTime", "5", "TimeOut", "2", "HealthNum", "3", "UnHealthNum", "3", "SourceIpType", "1")
 	d.says("TCP:81")
 	var tcp string
-	for id, l := range d.api.Store.State().Listeners {
+	for id, l := range d.api.Store.State().Listeners.All() {
 		if l.Port == 81 {
 			tcp = string(id)
 		}
@@ -398,21 +398,21 @@ func TestListenersAndTargets(t *testing.T) {
 	d.fill(at+"/targets/add", 422)
 	d.says("Tick at least one")
 	d.fill(at+"/targets/add", 200, "id", w.ins1, "id", w.ins2, "Port", "8080", "Weight", "10", "port-"+w.ins2, "8081", "weight-"+w.ins2, "7")
-	target := d.api.Store.State().Listeners[lb.ListenerID(tcp)].Targets
+	target := d.api.Store.State().Listeners.Get(lb.ListenerID(tcp)).Targets
 	if len(target) != 2 || target[1].Port != 8081 || target[1].Weight != 7 {
 		t.Fatalf("targets %+v", target)
 	}
 	edit := at + "/targets/edit?" + query("instance", w.ins2, "port", "8081")
 	d.open(edit, 200)
 	d.fill(edit, 200, "Weight", "0", "NewPort", "9090")
-	if target = d.api.Store.State().Listeners[lb.ListenerID(tcp)].Targets; target[1].Port != 9090 || target[1].Weight != 0 {
+	if target = d.api.Store.State().Listeners.Get(lb.ListenerID(tcp)).Targets; target[1].Port != 9090 || target[1].Weight != 0 {
 		t.Errorf("targets %+v after editing", target)
 	}
 	d.open(at+"/targets/remove?"+query("instance", w.ins2, "port", "9090"), 200)
 	d.fill(at+"/targets/remove?"+query("instance", w.ins2, "port", "9090"), 200)
 	d.open(at+"/check", 200)
 	d.fill(at+"/check", 200, "HealthSwitch", "")
-	if l := d.api.Store.State().Listeners[lb.ListenerID(tcp)]; l.Check.On || len(l.Targets) != 1 {
+	if l := d.api.Store.State().Listeners.Get(lb.ListenerID(tcp)); l.Check.On || len(l.Targets) != 1 {
 		t.Errorf("the listener is %+v", l)
 	}
 	d.open(at+"/delete", 200)
@@ -425,8 +425,8 @@ func TestListenersAndTargets(t *testing.T) {
 	d.fill(rule+"/"+w.location+"/delete", 200)
 	d.open("clb/"+w.balancer+"/delete", 200)
 	d.fill("clb/"+w.balancer+"/delete", 200)
-	if st := d.api.Store.State(); len(st.Balancers)+len(st.Listeners) != 0 {
-		t.Errorf("%d load balancers and %d listeners are left", len(st.Balancers), len(st.Listeners))
+	if st := d.api.Store.State(); st.Balancers.Len()+st.Listeners.Len() != 0 {
+		t.Errorf("%d load balancers and %d listeners are left", st.Balancers.Len(), st.Listeners.Len())
 	}
 }
 
@@ -449,7 +449,7 @@ func TestSees(t *testing.T) {
 	w := d.build()
 	d.open("sg/"+w.host, 200)
 	d.says("a rule must allow it")
-	b := binding{CVM: 1, Probes: []probe{{"lb-1", "192.0.2.1", d.api.Store.State().Balancers[lb.BalancerID(w.balancer)].VIPs[0]}}}
+	b := binding{CVM: 1, Probes: []probe{{"lb-1", "192.0.2.1", d.api.Store.State().Balancers.Get(lb.BalancerID(w.balancer)).VIPs[0]}}}
 	for cidr, want := range map[string]string{
 		"0.0.0.0/0": "client, VIP probe", "192.0.2.1": "VIP probe", "203.0.113.0/24": "client", "100.64.3.0/24": "probe range, allowed without a rule",
 		"100.127.0.0/16": "shared pool of kept-alive connections", "100.0.0.0/6": "client",

@@ -19,7 +19,7 @@ func TestExpiredLoginComesBackToTheSameDialog(t *testing.T) {
 	d.login()
 	w := d.build()
 	base := "sg/" + w.edge
-	rule := string(d.api.Store.State().Groups[lb.GroupID(w.edge)].Ingress[1].ID)
+	rule := string(d.api.Store.State().Groups.Get(lb.GroupID(w.edge)).Ingress[1].ID)
 	var file strings.Builder
 	for i := range 90 {
 		fmt.Fprintf(&file, "10.0.%d.0/24,TCP:%d,Allow,kept note %d of a file that is too long for an address\n", i, i+1, i)
@@ -71,7 +71,7 @@ func TestTwoEditOneRule(t *testing.T) {
 	d := newDesk(t)
 	d.login()
 	w := d.build()
-	rule := string(d.api.Store.State().Groups[lb.GroupID(w.edge)].Ingress[0].ID)
+	rule := string(d.api.Store.State().Groups.Get(lb.GroupID(w.edge)).Ingress[0].ID)
 	d.open("sg/"+w.edge+"/rules/edit?dir=in&rule="+rule, 200)
 	d.do(vpcVersion, "ReplaceSecurityGroupPolicy", m{"SecurityGroupId": w.edge, "SecurityGroupPolicySet": m{"Ingress": []m{{"PolicyIndex": 0, "CidrBlock": "10.1.0.0/16", "Protocol": "TCP", "Port": "80", "Action": "ACCEPT"}}}}, nil)
 	before := d.inbound(w.edge)

@@ -121,7 +121,7 @@ func TestKindsOfLoadBalancers(t *testing.T) {
 
 func (d *desk) balancerNamed(name string) *lb.LoadBalancer {
 	d.Helper()
-	for _, b := range d.api.Store.State().Balancers {
+	for _, b := range d.api.Store.State().Balancers.All() {
 		if b.Name == name {
 			return b
 		}

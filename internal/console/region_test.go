@@ -23,7 +23,7 @@ func TestOverviewFindsTheIll(t *testing.T) {
 	st := d.api.Store.State()
 	d.facts.health = map[uint32][]flow.Health{}
 	for _, id := range []string{"lbl-00000000", "lbl-00000150", "lbl-00000299"} {
-		num := st.Listeners[lb.ListenerID(id)].Targets[0].Num
+		num := st.Listeners.Get(lb.ListenerID(id)).Targets[0].Num
 		d.facts.health[num] = []flow.Health{{Node: "gateway-1", Target: num, State: flow.HealthDead, Kind: "timeout", Text: "no answer"}}
 	}
 	d.open("", 200)
@@ -59,7 +59,7 @@ func TestRefusalsLeadToTheirRules(t *testing.T) {
 	w := d.build()
 	d.settle()
 	d.do(vpcVersion, "CreateSecurityGroupPolicies", m{"SecurityGroupId": w.host, "SecurityGroupPolicySet": m{"Egress": []m{{"Protocol": "ALL", "Action": "DROP"}}}}, nil)
-	rule := d.api.Store.State().Groups[lb.GroupID(w.host)].Egress[0].ID
+	rule := d.api.Store.State().Groups.Get(lb.GroupID(w.host)).Egress[0].ID
 	d.facts.past = append(d.facts.past, control.Series{Values: []uint64{3}, SeriesKey: control.SeriesKey{Metric: control.MetricRefusals, Gate: policy.GateCVM, Direction: policy.Out,
 		Reason: policy.RuleMatched, Group: lb.GroupID(w.host), Rule: rule, Instance: lb.InstanceID(w.ins1)}})
 	d.open("cvm/"+w.ins1, 200)

@@ -31,7 +31,7 @@ func (d *desk) fillRegion() (balancer string) {
 	five := []lb.GroupID{"sg-00000000", "sg-00000001", "sg-00000002", "sg-00000003", "sg-00000004"}
 	_, err := d.api.Store.Update(context.Background(), func(tx *store.Tx) error {
 		for _, id := range five {
-			g := *tx.State().Groups[id]
+			g := *tx.State().Groups.Get(id)
 			g.Ingress, g.Egress = nil, nil
 			for i := range 100 {
 				r := lb.PolicyRule{ID: lb.RuleID(fmt.Sprintf("pol-%s-%d", id, i)), Action: lb.Accept, Proto: lb.TCP, Peer: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i), 0, 0}), 16),
@@ -42,14 +42,14 @@ func (d *desk) fillRegion() (balancer string) {
 			}
 			tx.PutGroup(&g)
 		}
-		i := *tx.State().Instances["ins-00000000"]
+		i := *tx.State().Instances.Get("ins-00000000")
 		i.Groups = five
 		tx.PutInstance(&i)
-		b := *tx.State().Balancers[lb.BalancerID(balancer)]
+		b := *tx.State().Balancers.Get(lb.BalancerID(balancer))
 		b.Groups = five
 		tx.PutBalancer(&b)
 		for n := range 1_000 {
-			l := *tx.State().Listeners[lb.ListenerID(fmt.Sprintf("lbl-%08d", n))]
+			l := *tx.State().Listeners.Get(lb.ListenerID(fmt.Sprintf("lbl-%08d", n)))
 			if l.Balancer == b.ID {
 				continue
 			}

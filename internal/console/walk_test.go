@@ -71,7 +71,7 @@ func TestWalkTheDocument(t *testing.T) {
 	b.shows("table.bound", "1", "clb-web")
 	b.shows("#preview", "Inbound rules", "Outbound rules", "clb-web", "Edit rule", "TCP:80", "Allow", "ALL", "Refuse", "implicit")
 	edge := d.groupNamed("clb-web")
-	if got := d.api.Store.State().Balancers[front.ID].Groups; len(got) != 1 || got[0] != edge {
+	if got := d.api.Store.State().Balancers.Get(front.ID).Groups; len(got) != 1 || got[0] != edge {
 		t.Fatalf("bound are %v, want %s", got, edge)
 	}
 	b.shot("walk 3 bound")
@@ -103,7 +103,7 @@ func TestWalkTheDocument(t *testing.T) {
 	b.shot("walk 5 bound")
 	host := d.groupNamed("cvm-web")
 	bound := 0
-	for _, i := range d.api.Store.State().Instances {
+	for _, i := range d.api.Store.State().Instances.All() {
 		if len(i.Groups) == 1 && i.Groups[0] == host {
 			bound++
 		}
@@ -123,14 +123,14 @@ func TestWalkTheDocument(t *testing.T) {
 	b.quiet("the walk")
 }
 
-func only[K comparable, V any](t *testing.T, all map[K]*V) *V {
+func only[K ~string, V any](t *testing.T, all lb.Table[K, V]) *V {
 	t.Helper()
-	for _, v := range all {
-		if len(all) == 1 {
+	for _, v := range all.All() {
+		if all.Len() == 1 {
 			return v
 		}
 	}
-	t.Fatalf("%d of %T, want one", len(all), all)
+	t.Fatalf("%d of %T, want one", all.Len(), all)
 	return nil
 }
 
@@ -170,7 +170,7 @@ func (d *desk) newInstances(names ...string) {
 
 func (d *desk) groupNamed(name string) lb.GroupID {
 	d.Helper()
-	for id, g := range d.api.Store.State().Groups {
+	for id, g := range d.api.Store.State().Groups.All() {
 		if g.Name == name {
 			return id
 		}

@@ -59,10 +59,10 @@ func TestAuditorIsToldWhatIsRefused(t *testing.T) {
 		d.says("use a key of role admin or operator")
 	}
 	d.open("sg/"+w.edge, 200)
-	d.fill("sg/"+w.edge+"/rules/order", 422, "move", string(before.Groups[d.groupNamed("clb-web")].Ingress[1].ID)+":up")
+	d.fill("sg/"+w.edge+"/rules/order", 422, "move", string(before.Groups.Get(d.groupNamed("clb-web")).Ingress[1].ID)+":up")
 	d.says("does not allow SetSecurityGroupPolicies")
 	now := d.api.Store.State()
-	if len(now.Groups) != len(before.Groups) || len(now.Balancers) != len(before.Balancers) || len(now.Instances) != len(before.Instances) || len(now.Groups[d.groupNamed("clb-web")].Ingress) != 2 {
+	if now.Groups.Len() != before.Groups.Len() || now.Balancers.Len() != before.Balancers.Len() || now.Instances.Len() != before.Instances.Len() || len(now.Groups.Get(d.groupNamed("clb-web")).Ingress) != 2 {
 		t.Error("something was changed")
 	}
 }

@@ -71,7 +71,7 @@ func (c *Control) freeGatewayName() lb.NodeID {
 	state, promised := c.store.State(), c.tokens.names()
 	for n := 1; ; n++ {
 		name := lb.NodeID(fmt.Sprintf("gateway-%d", n))
-		if state.Nodes[name] == nil && !promised[name] {
+		if state.Nodes.Get(name) == nil && !promised[name] {
 			return name
 		}
 	}
@@ -117,7 +117,7 @@ func (c *Control) enrol(ctx context.Context, invited invitation, fingerprint str
 		if err := c.place(tx, invited, address, others); err != nil {
 			return err
 		}
-		if old := tx.State().Nodes[invited.Name]; old != nil {
+		if old := tx.State().Nodes.Get(invited.Name); old != nil {
 			former = old.Certificate
 		}
 		c.record(tx, invited.identity, fingerprint, address)
@@ -132,7 +132,7 @@ func (c *Control) enrol(ctx context.Context, invited invitation, fingerprint str
 // record writes a node's record, with a number of its own if it is new.
 func (c *Control) record(tx *store.Tx, id identity, fingerprint string, address netip.Addr) {
 	record := lb.Node{Created: c.now()}
-	if old := tx.State().Nodes[id.Name]; old != nil {
+	if old := tx.State().Nodes.Get(id.Name); old != nil {
 		record = *old
 	} else {
 		record.Num = tx.NextNum()
@@ -148,7 +148,7 @@ func (c *Control) place(tx *store.Tx, invited invitation, address netip.Addr, ot
 	if invited.Role != lb.RoleHost {
 		return nil
 	}
-	i := tx.State().Instances[invited.Instance]
+	i := tx.State().Instances.Get(invited.Instance)
 	switch {
 	case i == nil && (!invited.Joins || c.admit == nil):
 		return errRemoved
@@ -169,7 +169,7 @@ func (c *Control) recognise(ctx context.Context, id identity, fingerprint string
 		return errForgotten
 	}
 	_, err := c.store.Update(ctx, func(tx *store.Tx) error {
-		old := tx.State().Nodes[id.Name]
+		old := tx.State().Nodes.Get(id.Name)
 		if old != nil && old.Certificate != "" && old.Certificate != fingerprint {
 			return errSuperseded
 		}

@@ -96,7 +96,7 @@ func TestMachineJoins(t *testing.T) {
 	if m := seen[len(seen)-1]; m.Name != "web-1" || len(m.Others) != 2 || m.Others[0] != netip.MustParseAddr("198.51.100.13") {
 		t.Errorf("admitted %+v", m)
 	}
-	if n := r.store.State().Nodes[token.Node]; n == nil || n.Certificate == "" || n.Instance != who.Instance {
+	if n := r.store.State().Nodes.Get(token.Node); n == nil || n.Certificate == "" || n.Instance != who.Instance {
 		t.Errorf("the node's record is %+v", n)
 	}
 	if _, _, err := r.joinAs(t, token.Text, "198.51.100.15"); !errors.Is(err, node.ErrRefused) || !strings.Contains(err.Error(), "unknown, used or expired") {
@@ -117,10 +117,10 @@ func TestShutOut(t *testing.T) {
 	}
 	first := r.join(lb.RoleGateway, "gateway-1", "", "192.0.2.129")
 	first.inForce(t, 1)
-	old := r.store.State().Nodes["gateway-1"].Certificate
+	old := r.store.State().Nodes.Get("gateway-1").Certificate
 	second := r.join(lb.RoleGateway, "gateway-1", "", "192.0.2.140")
 	eventually(t, "the second has the name", func() bool {
-		n := r.store.State().Nodes["gateway-1"]
+		n := r.store.State().Nodes.Get("gateway-1")
 		return n.Certificate != old && n.Address == netip.MustParseAddr("192.0.2.140") && r.status("gateway-1").Connected
 	})
 	if !r.revoked.has(old) {
@@ -166,10 +166,10 @@ func TestShutOut(t *testing.T) {
 func TestInstanceLife(t *testing.T) {
 	r := newRegion(t)
 	r.instance("ins-aaaaaaaa", "10.200.0.2")
-	state := func() lb.InstanceState { return r.store.State().Instances["ins-aaaaaaaa"].State }
+	state := func() lb.InstanceState { return r.store.State().Instances.Get("ins-aaaaaaaa").State }
 	become := func(s lb.InstanceState) {
 		r.update(func(tx *store.Tx) {
-			i := *tx.State().Instances["ins-aaaaaaaa"]
+			i := *tx.State().Instances.Get("ins-aaaaaaaa")
 			i.State = s
 			tx.PutInstance(&i)
 		})

@@ -142,7 +142,7 @@ func (f *Facts) follow(state *lb.State) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.state = state
-	for id, n := range state.Nodes {
+	for id, n := range state.Nodes.All() {
 		have := f.nodes[id]
 		if have == nil {
 			have = &nodeFacts{counters: map[counterKey]flow.Counter{}, health: map[uint32]flow.Health{},
@@ -152,7 +152,7 @@ func (f *Facts) follow(state *lb.State) {
 		have.status.ID, have.status.Role, have.status.Instance, have.status.Address = id, n.Role, n.Instance, n.Address
 	}
 	for id := range f.nodes {
-		if state.Nodes[id] == nil {
+		if state.Nodes.Get(id) == nil {
 			delete(f.nodes, id)
 		}
 	}

@@ -77,7 +77,7 @@ func keyEpoch(created, now time.Time) uint32 {
 // state, so keys change with a revision and by the same rounds as all else.
 func keysAt(secret []byte, state *lb.State) func(gateway, host uint32) [2]uint64 {
 	epochs := map[uint32]uint32{}
-	for _, n := range state.Nodes {
+	for _, n := range state.Nodes.All() {
 		epochs[n.Num] = n.KeyEpoch
 	}
 	return func(gateway, host uint32) [2]uint64 {

@@ -49,7 +49,7 @@ func TestRotateKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	for want := range uint32(5) {
-		if got := r.store.State().Nodes["gateway-1"].KeyEpoch; got != min(want, 3) {
+		if got := r.store.State().Nodes.Get("gateway-1").KeyEpoch; got != min(want, 3) {
 			t.Errorf("after %d steps at epoch %d", want, got)
 		}
 		if err := c.rotateKeys(t.Context()); err != nil {

@@ -38,14 +38,14 @@ func hasLeft(s lb.InstanceState) lb.InstanceState {
 // advance moves an instance's life on by what its node has shown, in the
 // background; Control.mu is held.
 func (c *Control) advance(id lb.InstanceID, by func(lb.InstanceState) lb.InstanceState) {
-	if i := c.store.State().Instances[id]; i == nil || by(i.State) == i.State {
+	if i := c.store.State().Instances.Get(id); i == nil || by(i.State) == i.State {
 		return
 	}
 	c.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), writeLimit)
 		defer cancel()
 		_, err := c.store.Update(ctx, func(tx *store.Tx) error {
-			i := tx.State().Instances[id]
+			i := tx.State().Instances.Get(id)
 			if i == nil {
 				return nil
 			}
@@ -68,7 +68,7 @@ func (c *Control) noticeAbsent() {
 	if c.closing || c.now().Before(c.began.Add(leaveLimit)) {
 		return
 	}
-	for id, i := range c.store.State().Instances {
+	for id, i := range c.store.State().Instances.All() {
 		if hasLeft(i.State) != i.State && c.sessions[lb.NodeID(id)] == nil {
 			c.advance(id, hasLeft)
 		}

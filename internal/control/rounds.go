@@ -116,7 +116,7 @@ func (c *Control) offerAll(all []*session, state *lb.State) {
 // offer assembles the state for one session and queues it. What cannot be
 // assembled is reported as the node's fault line: it keeps what it has.
 func (c *Control) offer(s *session, state *lb.State) {
-	if state.Nodes[s.Name] == nil {
+	if state.Nodes.Get(s.Name) == nil {
 		return // registered later than this state; its own round is on the way
 	}
 	if state.Revision < s.least {

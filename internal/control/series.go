@@ -228,7 +228,7 @@ func (f *Facts) refuses(c flow.Counter) bool {
 	if c.Rule == "" {
 		return true
 	}
-	g := f.state.Groups[c.Group]
+	g := f.state.Groups.Get(c.Group)
 	if g == nil {
 		return false
 	}
@@ -294,7 +294,7 @@ func isProbe(state *lb.State, e flow.Event) bool {
 	if e.Verdict.Reason == policy.SystemRule {
 		return true
 	}
-	b := state.Balancers[e.Balancer]
+	b := state.Balancers.Get(e.Balancer)
 	if b == nil {
 		return false
 	}

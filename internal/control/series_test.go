@@ -25,10 +25,10 @@ type past struct {
 func newPast(t *testing.T) *past {
 	p := &past{T: t, at: time.Unix(1_800_000_000, 0)}
 	p.Facts = newFacts(func() time.Time { return p.at })
-	p.follow(&lb.State{Nodes: map[lb.NodeID]*lb.Node{"gateway-1": {ID: "gateway-1", Role: lb.RoleGateway}},
-		Balancers: map[lb.BalancerID]*lb.LoadBalancer{"lb-1": {VIPs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}},
-		Groups: map[lb.GroupID]*lb.SecurityGroup{"sg-1": {ID: "sg-1", Ingress: []lb.PolicyRule{{ID: "yes", Action: lb.Accept}, {ID: "no", Action: lb.Drop}},
-			Egress: []lb.PolicyRule{{ID: "out", Action: lb.Drop}}}}})
+	p.follow(&lb.State{Nodes: lb.TableOf(map[lb.NodeID]*lb.Node{"gateway-1": {ID: "gateway-1", Role: lb.RoleGateway}}),
+		Balancers: lb.TableOf(map[lb.BalancerID]*lb.LoadBalancer{"lb-1": {VIPs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}}),
+		Groups: lb.TableOf(map[lb.GroupID]*lb.SecurityGroup{"sg-1": {ID: "sg-1", Ingress: []lb.PolicyRule{{ID: "yes", Action: lb.Accept}, {ID: "no", Action: lb.Drop}},
+			Egress: []lb.PolicyRule{{ID: "out", Action: lb.Drop}}}})})
 	return p
 }
 

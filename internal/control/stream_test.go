@@ -303,11 +303,11 @@ func TestJoinAndFollow(t *testing.T) {
 	r.instance("ins-aaaaaaaa", "10.200.0.2")
 	gw := r.join(lb.RoleGateway, "gateway-1", "", "192.0.2.129")
 	host := r.join(lb.RoleHost, "ins-aaaaaaaa", "ins-aaaaaaaa", "192.0.2.130")
-	eventually(t, "running", func() bool { return r.store.State().Instances["ins-aaaaaaaa"].State == lb.Running })
+	eventually(t, "running", func() bool { return r.store.State().Instances.Get("ins-aaaaaaaa").State == lb.Running })
 	rev := r.update(func(tx *store.Tx) { tx.PutGroup(group("sg-aaaaaaaa", 2)) })
 	gw.inForce(t, rev)
 	host.inForce(t, rev)
-	n := r.store.State().Nodes["gateway-1"]
+	n := r.store.State().Nodes.Get("gateway-1")
 	if n == nil || n.Num == 0 || n.Address != netip.MustParseAddr("192.0.2.129") {
 		t.Errorf("the store's record of gateway-1: %+v", n)
 	}
@@ -332,12 +332,12 @@ func TestAddressChange(t *testing.T) {
 	r := newRegion(t)
 	gw := r.join(lb.RoleGateway, "gateway-1", "", "192.0.2.129")
 	gw.inForce(t, 1)
-	num := r.store.State().Nodes["gateway-1"].Num
+	num := r.store.State().Nodes.Get("gateway-1").Num
 	gw.stop()
 	gw.options.Address = netip.MustParseAddr("192.0.2.140")
 	gw.start()
 	eventually(t, "new address", func() bool {
-		n := r.store.State().Nodes["gateway-1"]
+		n := r.store.State().Nodes.Get("gateway-1")
 		return n.Address == netip.MustParseAddr("192.0.2.140") && n.Num == num
 	})
 }
@@ -526,7 +526,7 @@ func TestHostsStageFirst(t *testing.T) {
 	r.instance("ins-aaaaaaaa", "10.200.0.2")
 	gw := r.join(lb.RoleGateway, "gateway-1", "", "192.0.2.129")
 	host := r.join(lb.RoleHost, "ins-aaaaaaaa", "ins-aaaaaaaa", "192.0.2.130")
-	eventually(t, "running", func() bool { return r.store.State().Instances["ins-aaaaaaaa"].State == lb.Running })
+	eventually(t, "running", func() bool { return r.store.State().Instances.Get("ins-aaaaaaaa").State == lb.Running })
 	rev := r.store.State().Revision
 	gw.inForce(t, rev)
 	host.inForce(t, rev)
@@ -553,7 +553,7 @@ func TestSlowHostHoldsNobodyBack(t *testing.T) {
 	r.instance("ins-aaaaaaaa", "10.200.0.2")
 	gw := r.join(lb.RoleGateway, "gateway-1", "", "192.0.2.129")
 	host := r.join(lb.RoleHost, "ins-aaaaaaaa", "ins-aaaaaaaa", "192.0.2.130")
-	eventually(t, "running", func() bool { return r.store.State().Instances["ins-aaaaaaaa"].State == lb.Running })
+	eventually(t, "running", func() bool { return r.store.State().Instances.Get("ins-aaaaaaaa").State == lb.Running })
 	host.inForce(t, r.store.State().Revision)
 	release := make(chan struct{})
 	host.edit(func() { host.hold = release })
@@ -712,7 +712,7 @@ func TestOrphanRemoved(t *testing.T) {
 	host := r.join(lb.RoleHost, "ins-aaaaaaaa", "ins-aaaaaaaa", "192.0.2.130")
 	host.inForce(t, 2)
 	r.update(func(tx *store.Tx) { tx.DeleteInstance("ins-aaaaaaaa") })
-	eventually(t, "forgotten", func() bool { return r.store.State().Nodes["ins-aaaaaaaa"] == nil && len(r.Facts().Nodes()) == 0 })
+	eventually(t, "forgotten", func() bool { return r.store.State().Nodes.Get("ins-aaaaaaaa") == nil && len(r.Facts().Nodes()) == 0 })
 }
 
 // Facts reach the server: events in order with loss counted, changes of
@@ -754,7 +754,7 @@ func TestCommitLatency(t *testing.T) {
 	r.instance("ins-aaaaaaaa", "10.200.0.2")
 	gw := r.join(lb.RoleGateway, "gateway-1", "", "192.0.2.129")
 	host := r.join(lb.RoleHost, "ins-aaaaaaaa", "ins-aaaaaaaa", "192.0.2.130")
-	eventually(t, "running", func() bool { return r.store.State().Instances["ins-aaaaaaaa"].State == lb.Running })
+	eventually(t, "running", func() bool { return r.store.State().Instances.Get("ins-aaaaaaaa").State == lb.Running })
 	rev := r.store.State().Revision
 	gw.inForce(t, rev)
 	host.inForce(t, rev)

@@ -64,12 +64,12 @@ func (c *Control) rotateKeys(ctx context.Context) error {
 // nodes that were forgotten or whose place another machine has taken.
 func (c *Control) removeOrphans(ctx context.Context) error {
 	state := c.store.State()
-	orphan := func(n *lb.Node) bool { return n.Role == lb.RoleHost && state.Instances[n.Instance] == nil }
+	orphan := func(n *lb.Node) bool { return n.Role == lb.RoleHost && state.Instances.Get(n.Instance) == nil }
 	c.mu.Lock()
 	for _, s := range c.sessions {
-		n := state.Nodes[s.Name]
+		n := state.Nodes.Get(s.Name)
 		switch {
-		case s.Role == lb.RoleHost && state.Instances[s.Instance] == nil:
+		case s.Role == lb.RoleHost && state.Instances.Get(s.Instance) == nil:
 			s.stop(errRemoved)
 		case n == nil:
 			s.stop(errForgotten)
@@ -85,14 +85,14 @@ func (c *Control) removeOrphans(ctx context.Context) error {
 // are any.
 func (c *Control) editNodes(ctx context.Context, which func(*lb.Node) bool, edit func(*store.Tx, *lb.Node)) error {
 	any := false
-	for _, n := range c.store.State().Nodes {
+	for _, n := range c.store.State().Nodes.All() {
 		any = any || which(n)
 	}
 	if !any {
 		return nil
 	}
 	_, err := c.store.Update(ctx, func(tx *store.Tx) error {
-		for _, n := range tx.State().Nodes {
+		for _, n := range tx.State().Nodes.All() {
 			if which(n) {
 				edit(tx, n)
 			}

@@ -57,7 +57,7 @@ func TestEIPSharesNoVerdict(t *testing.T) {
 				t.Fatal(err)
 			}
 			var vip, eip netip.Addr
-			for _, b := range k.State().Balancers {
+			for _, b := range k.State().Balancers.All() {
 				vip, eip = b.VIPs[0], b.EIP
 			}
 			trip := &trip{kernel: k}
@@ -93,7 +93,7 @@ func TestKernelTwinPrivate(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			state := &lb.State{VPCs: map[lb.VPCID]*lb.VPC{"vpc-1": {ID: "vpc-1", Cidr: cidr}}}
+			state := &lb.State{VPCs: lb.TableOf(map[lb.VPCID]*lb.VPC{"vpc-1": {ID: "vpc-1", Cidr: cidr}})}
 			groups := policy.NewResolver(state).Gate1(&lb.LoadBalancer{Type: lb.Internal, VPC: "vpc-1"}, netip.MustParseAddr(vip))
 			if i%3 > 0 {
 				groups[0].Rules = groups[0].Rules[:1]

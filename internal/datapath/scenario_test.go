@@ -55,7 +55,7 @@ func newKernel(t *testing.T, early bool, flags ...string) *kernel {
 // enrol makes a node for every instance that has none yet, where the state in
 // memory has none at all.
 func (k *kernel) enrol(state *lb.State) {
-	for id := range state.Instances {
+	for id := range state.Instances.All() {
 		if node := lb.NodeID(id); k.nodes[node] == nil {
 			num := uint32(len(k.nodes) + 1)
 			address := netip.AddrFrom4([4]byte{192, 0, 2, 128 + byte(num)})
@@ -73,12 +73,12 @@ func (k *kernel) Settle(ctx context.Context) error {
 	}
 	state := *k.State()
 	k.enrol(&state)
-	state.Nodes = k.nodes
+	state.Nodes = lb.TableOf(k.nodes)
 	assemble := func(node lb.NodeID) (*snapshot.Snapshot, error) {
 		return snapshot.Assemble(&state, node, func(gateway, host uint32) [2]uint64 { return [2]uint64{uint64(gateway)<<32 | uint64(host), 0} }, k.compiler.Compile)
 	}
 	var staged []chan error
-	for id := range state.Instances {
+	for id := range state.Instances.All() {
 		s, err := assemble(lb.NodeID(id))
 		if err != nil {
 			return err
@@ -164,7 +164,7 @@ func (t *trip) through(b *bench, program string, frame []byte, mark uint32) ([]b
 // instance's own.
 func (t *trip) host(a netip.Addr) (place, *bench) {
 	for id, h := range t.hosts {
-		i := t.State().Instances[id]
+		i := t.State().Instances.Get(id)
 		if h.opts.Address == a || i != nil && (i.Private == a || i.Public == a) {
 			return place(id), h
 		}

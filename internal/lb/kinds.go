@@ -80,7 +80,7 @@ func (s *State) Networks(b *LoadBalancer) []netip.Prefix {
 // JoinedTo are the machines of somebody's own in each VPC, in no order.
 func (s *State) JoinedTo() map[VPCID][]*Instance {
 	joined := map[VPCID][]*Instance{}
-	for _, i := range s.Instances {
+	for _, i := range s.Instances.All() {
 		if i.Joined {
 			joined[i.VPC] = append(joined[i.VPC], i)
 		}
@@ -93,7 +93,7 @@ func (s *State) NetworksWith(joined map[VPCID][]*Instance, b *LoadBalancer) []ne
 	if b.Basic() {
 		return []netip.Prefix{BasicNetwork()}
 	}
-	return s.VPCs[b.VPC].networks(joined[b.VPC])
+	return s.VPCs.Get(b.VPC).networks(joined[b.VPC])
 }
 
 // networks are the VPC's ranges and the addresses of machines outside them,

@@ -58,12 +58,12 @@ func TestAddresses(t *testing.T) {
 func TestNetworks(t *testing.T) {
 	prefix, addr := netip.MustParsePrefix, netip.MustParseAddr
 	state := &State{
-		VPCs: map[VPCID]*VPC{"vpc-1": {Cidr: prefix("10.200.0.0/16"), Assistant: []netip.Prefix{prefix("172.16.0.0/24")}}},
-		Instances: map[InstanceID]*Instance{
+		VPCs: TableOf(map[VPCID]*VPC{"vpc-1": {Cidr: prefix("10.200.0.0/16"), Assistant: []netip.Prefix{prefix("172.16.0.0/24")}}}),
+		Instances: TableOf(map[InstanceID]*Instance{
 			"ins-1": {VPC: "vpc-1", Private: addr("10.200.0.5"), Public: addr("192.0.2.65")},
 			"ins-2": {VPC: "vpc-1", Joined: true, Private: addr("198.51.100.7"), Others: []netip.Addr{addr("10.200.0.9")}},
 			"ins-3": {VPC: "vpc-2", Joined: true, Private: addr("198.51.100.8")},
-		},
+		}),
 	}
 	for vpc, want := range map[VPCID]string{"vpc-1": "[10.200.0.0/16 172.16.0.0/24 198.51.100.7/32]", "": "[198.18.0.0/16]", "vpc-9": "[]"} {
 		if got := fmt.Sprint(state.Networks(&LoadBalancer{Type: Internal, VPC: vpc})); got != want {

@@ -296,17 +296,17 @@ type Node struct {
 // handed out is never changed: writers make a new one.
 type State struct {
 	Revision     Revision
-	Groups       map[GroupID]*SecurityGroup
-	Templates    map[TemplateID]*Template
-	VPCs         map[VPCID]*VPC
-	Subnets      map[SubnetID]*Subnet
-	Instances    map[InstanceID]*Instance
-	Balancers    map[BalancerID]*LoadBalancer
-	Listeners    map[ListenerID]*Listener
-	Nodes        map[NodeID]*Node
-	TargetGroups map[TargetGroupID]*TargetGroup
-	Addresses    map[AddressID]*Address
-	Keys         map[KeyID]*AccessKey
+	Groups       Table[GroupID, SecurityGroup]
+	Templates    Table[TemplateID, Template]
+	VPCs         Table[VPCID, VPC]
+	Subnets      Table[SubnetID, Subnet]
+	Instances    Table[InstanceID, Instance]
+	Balancers    Table[BalancerID, LoadBalancer]
+	Listeners    Table[ListenerID, Listener]
+	Nodes        Table[NodeID, Node]
+	TargetGroups Table[TargetGroupID, TargetGroup]
+	Addresses    Table[AddressID, Address]
+	Keys         Table[KeyID, AccessKey]
 }
 
 // A Packet is what a gate judges: one packet's addresses as they are at that

@@ -64,7 +64,7 @@ func (id TemplateID) IsGroup() bool {
 // Members lists what a template stands for: the members of a list, or those
 // of all lists of a group, in order. There are none when it does not exist.
 func (s *State) Members(id TemplateID) []TemplateMember {
-	t := s.Templates[id]
+	t := s.Templates.Get(id)
 	if t == nil {
 		return nil
 	}
@@ -73,7 +73,7 @@ func (s *State) Members(id TemplateID) []TemplateMember {
 	}
 	var all []TemplateMember
 	for _, part := range t.Templates {
-		if list := s.Templates[part]; list != nil {
+		if list := s.Templates.Get(part); list != nil {
 			all = append(all, list.Members...)
 		}
 	}

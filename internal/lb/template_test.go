@@ -98,13 +98,13 @@ func TestParseServiceMember(t *testing.T) {
 }
 
 func TestMembersAndExpanded(t *testing.T) {
-	s := &State{Templates: map[TemplateID]*Template{
+	s := &State{Templates: TableOf(map[TemplateID]*Template{
 		"ipm-1":  {Members: []TemplateMember{{Text: "a"}, {Text: "b"}}},
 		"ipm-2":  {Members: []TemplateMember{{Text: "c"}}},
 		"ipmg-1": {Templates: []TemplateID{"ipm-2", "ipm-gone", "ipm-1"}},
 		"ipmg-0": {},
 		"ppm-1":  {Members: []TemplateMember{{Text: "x"}, {Text: "y"}, {Text: "z"}}},
-	}}
+	})}
 	text := ""
 	for _, m := range s.Members("ipmg-1") {
 		text += m.Text

@@ -119,7 +119,7 @@ func (t *Tracer) Trace(p lb.Packet) (Way, error) {
 }
 
 func (t *Tracer) hop(balancer *lb.LoadBalancer, c candidate, p lb.Packet) (Hop, error) {
-	instance := t.state.Instances[c.target.Instance]
+	instance := t.state.Instances.Get(c.target.Instance)
 	if instance == nil {
 		return Hop{}, fmt.Errorf("target %d is %s, which does not exist", c.target.Num, c.target.Instance)
 	}
@@ -167,7 +167,7 @@ func (t *Tracer) Outbound(p lb.Packet) (policy.Verdict, error) {
 func (t *Tracer) Probe(target uint32) (policy.Verdict, error) {
 	if t.byTarget == nil { // a listing probes thousands
 		t.byTarget = map[uint32]bound{}
-		for _, l := range t.state.Listeners {
+		for _, l := range t.state.Listeners.All() {
 			for _, c := range candidates(l) {
 				t.byTarget[c.target.Num] = bound{l, c}
 			}
@@ -180,7 +180,7 @@ func (t *Tracer) Probe(target uint32) (policy.Verdict, error) {
 }
 
 func (t *Tracer) probe(l *lb.Listener, c candidate) (policy.Verdict, error) {
-	balancer, instance := t.state.Balancers[l.Balancer], t.state.Instances[c.target.Instance]
+	balancer, instance := t.state.Balancers.Get(l.Balancer), t.state.Instances.Get(c.target.Instance)
 	switch {
 	case balancer == nil || instance == nil:
 		return policy.Verdict{}, fmt.Errorf("target %d of %s has no load balancer or no instance", c.target.Num, l.ID)
@@ -232,7 +232,7 @@ func (t *Tracer) instanceAt(a netip.Addr) *lb.Instance {
 	if !a.IsValid() {
 		return nil
 	}
-	for _, i := range t.state.Instances {
+	for _, i := range t.state.Instances.All() {
 		if i.Private == a || i.Public == a || slices.Contains(i.Others, a) {
 			return i
 		}
@@ -243,11 +243,11 @@ func (t *Tracer) instanceAt(a netip.Addr) *lb.Instance {
 // listenerAt finds who owns the packet's destination; every protocol served
 // now stands on TCP.
 func (t *Tracer) listenerAt(p lb.Packet) (*lb.LoadBalancer, *lb.Listener) {
-	for _, balancer := range t.state.Balancers {
+	for _, balancer := range t.state.Balancers.All() {
 		if !slices.Contains(balancer.Addresses(), p.Dst) {
 			continue
 		}
-		for _, l := range t.state.Listeners {
+		for _, l := range t.state.Listeners.All() {
 			if l.Balancer == balancer.ID && l.Port == p.DstPort && p.Proto == lb.TCP && !l.Stopped {
 				return balancer, l
 			}
@@ -265,7 +265,7 @@ func (t *Tracer) ours(a netip.Addr) bool {
 			return true
 		}
 	}
-	for _, balancer := range t.state.Balancers {
+	for _, balancer := range t.state.Balancers.All() {
 		if slices.Contains(balancer.Addresses(), a) {
 			return true
 		}

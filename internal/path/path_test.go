@@ -31,22 +31,22 @@ func rule(id lb.RuleID, action lb.Action, peer string, ports ...uint16) lb.Polic
 func demo() *lb.State {
 	check := lb.DefaultCheck(lb.ListenHTTP)
 	return &lb.State{
-		Groups: map[lb.GroupID]*lb.SecurityGroup{
+		Groups: lb.TableOf(map[lb.GroupID]*lb.SecurityGroup{
 			"sg-clb": {ID: "sg-clb", Ingress: []lb.PolicyRule{rule("pol-1", lb.Accept, "0.0.0.0/0", 80), rule("pol-2", lb.Drop, "0.0.0.0/0")}},
 			"sg-cvm": {ID: "sg-cvm", Ingress: []lb.PolicyRule{rule("pol-3", lb.Accept, "0.0.0.0/0", 8080)}, Egress: []lb.PolicyRule{rule("pol-4", lb.Accept, "192.0.2.0/24", 80, 81)}},
-		},
-		Instances: map[lb.InstanceID]*lb.Instance{
+		}),
+		Instances: lb.TableOf(map[lb.InstanceID]*lb.Instance{
 			"ins-1": {ID: "ins-1", Private: addr("10.200.0.5"), Public: addr("192.0.2.65"), Groups: []lb.GroupID{"sg-cvm"}},
 			"ins-2": {ID: "ins-2", Private: addr("10.200.0.6"), Groups: []lb.GroupID{"sg-cvm"}},
-		},
-		Balancers: map[lb.BalancerID]*lb.LoadBalancer{
+		}),
+		Balancers: lb.TableOf(map[lb.BalancerID]*lb.LoadBalancer{
 			"lb-1": {ID: "lb-1", VIPs: []netip.Addr{addr("192.0.2.1")}, Groups: []lb.GroupID{"sg-clb"}},
-		},
-		Listeners: map[lb.ListenerID]*lb.Listener{
+		}),
+		Listeners: lb.TableOf(map[lb.ListenerID]*lb.Listener{
 			"lbl-1": {ID: "lbl-1", Balancer: "lb-1", Protocol: lb.ListenHTTP, Port: 80, Rules: []lb.Rule{{ID: "loc-1", Check: check, Targets: []lb.Target{
 				{Num: 41, Instance: "ins-1", Port: 8080, Weight: 10}, {Num: 42, Instance: "ins-2", Port: 8080, Weight: 10}}}}},
 			"lbl-2": {ID: "lbl-2", Balancer: "lb-1", Protocol: lb.ListenTCP, Port: 81},
-		},
+		}),
 	}
 }
 
@@ -89,8 +89,8 @@ func TestTraceDemo(t *testing.T) {
 		t.Errorf("%+v", w)
 	}
 	// Weight 0 gets no new flow.
-	for i := range state.Listeners["lbl-1"].Rules[0].Targets {
-		state.Listeners["lbl-1"].Rules[0].Targets[i].Weight = 0
+	for i := range state.Listeners.Get("lbl-1").Rules[0].Targets {
+		state.Listeners.Get("lbl-1").Rules[0].Targets[i].Weight = 0
 	}
 	if trace(t, state, to(80)).Admitted() {
 		t.Error("admitted by targets of weight 0")
@@ -104,16 +104,16 @@ func TestTruthTable(t *testing.T) {
 		for _, gate2 := range []string{"accepts", "refuses"} {
 			for _, pass := range []bool{false, true} {
 				state := demo()
-				balancer := state.Balancers["lb-1"]
+				balancer := state.Balancers.Get("lb-1")
 				balancer.PassToTarget = pass
 				switch gate1 {
 				case "none":
 					balancer.Groups = nil
 				case "refuses":
-					state.Groups["sg-clb"].Ingress = nil
+					state.Groups.Get("sg-clb").Ingress = nil
 				}
 				if gate2 == "refuses" {
-					state.Groups["sg-cvm"].Ingress = nil
+					state.Groups.Get("sg-cvm").Ingress = nil
 				}
 				want := gate1 != "refuses" && (pass || gate2 == "accepts")
 				if got := trace(t, state, to(80)).Admitted(); got != want {
@@ -132,7 +132,7 @@ func TestTraceFromInstance(t *testing.T) {
 	if w.Sender != "ins-1" || w.Outbound.Rule != "pol-4" || w.Hops[0].Gate2.Reason != policy.Hairpin || w.Hops[1].Gate2.Action != lb.Accept || !w.Admitted() {
 		t.Errorf("%+v", w)
 	}
-	state.Groups["sg-cvm"].Egress = nil
+	state.Groups.Get("sg-cvm").Egress = nil
 	if w := trace(t, state, p); w.Outbound.Reason != policy.NoMatch || w.Gate1.Gate != 0 || w.Admitted() {
 		t.Errorf("%+v", w)
 	}
@@ -190,21 +190,21 @@ func TestProbe(t *testing.T) {
 	}{
 		{"0.0.0.0/0 includes the VIP", func(*lb.State, *lb.HealthCheck) {}, policy.RuleMatched, lb.Accept},
 		{"only a client", func(s *lb.State, _ *lb.HealthCheck) {
-			s.Groups["sg-cvm"].Ingress = []lb.PolicyRule{rule("pol-9", lb.Accept, "203.0.113.10/32", 8080)}
+			s.Groups.Get("sg-cvm").Ingress = []lb.PolicyRule{rule("pol-9", lb.Accept, "203.0.113.10/32", 8080)}
 		}, policy.NoMatch, lb.Drop},
 		{"only the VIP", func(s *lb.State, _ *lb.HealthCheck) {
-			s.Groups["sg-cvm"].Ingress = []lb.PolicyRule{rule("pol-9", lb.Accept, "192.0.2.1/32", 8080)}
+			s.Groups.Get("sg-cvm").Ingress = []lb.PolicyRule{rule("pol-9", lb.Accept, "192.0.2.1/32", 8080)}
 		}, policy.RuleMatched, lb.Accept},
 		{"check port", func(_ *lb.State, h *lb.HealthCheck) { h.Port = 9000 }, policy.NoMatch, lb.Drop},
-		{"source type 1", func(s *lb.State, h *lb.HealthCheck) { h.SourceIPType = 1; s.Groups["sg-cvm"].Ingress = nil }, policy.SystemRule, lb.Accept},
+		{"source type 1", func(s *lb.State, h *lb.HealthCheck) { h.SourceIPType = 1; s.Groups.Get("sg-cvm").Ingress = nil }, policy.SystemRule, lb.Accept},
 		{"pass to target", func(s *lb.State, _ *lb.HealthCheck) {
-			s.Balancers["lb-1"].PassToTarget = true
-			s.Groups["sg-cvm"].Ingress = nil
+			s.Balancers.Get("lb-1").PassToTarget = true
+			s.Groups.Get("sg-cvm").Ingress = nil
 		}, policy.PassToTarget, lb.Accept},
 		{"off", func(_ *lb.State, h *lb.HealthCheck) { h.On = false }, policy.ReasonNone, lb.Accept},
 	} {
 		state := demo()
-		row.change(state, &state.Listeners["lbl-1"].Rules[0].Check)
+		row.change(state, &state.Listeners.Get("lbl-1").Rules[0].Check)
 		if v, err := Probe(state, 42); err != nil || v.Reason != row.want || v.Action != row.action || v.Gate != policy.GateCVM {
 			t.Errorf("%s: %+v, %v", row.name, v, err)
 		}
@@ -216,7 +216,7 @@ func TestProbe(t *testing.T) {
 
 func TestTraceFailsOnHoles(t *testing.T) {
 	state := demo()
-	delete(state.Instances, "ins-2")
+	state.Instances.Delete("ins-2")
 	if _, err := Trace(state, to(80)); err == nil || !strings.Contains(err.Error(), "ins-2") {
 		t.Error(err)
 	}
@@ -229,7 +229,7 @@ func TestTraceFailsOnHoles(t *testing.T) {
 func TestTraceIsDecide(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		state := demo()
-		for _, group := range state.Groups {
+		for _, group := range state.Groups.All() {
 			group.Ingress = nil
 			for i := range rapid.IntRange(0, 4).Draw(t, "rules") {
 				action := lb.Action(rapid.IntRange(1, 2).Draw(t, "action"))
@@ -257,9 +257,9 @@ func TestTraceIsDecide(t *testing.T) {
 // A stopped listener is none, and its targets are not probed.
 func TestStoppedListener(t *testing.T) {
 	state := demo()
-	stopped := *state.Listeners["lbl-1"]
+	stopped := *state.Listeners.Get("lbl-1")
 	stopped.Stopped = true
-	state.Listeners["lbl-1"] = &stopped
+	state.Listeners.Put("lbl-1", &stopped)
 	if w := trace(t, state, to(80)); w.Listener != "" || w.Gate1.Reason != policy.NoListener {
 		t.Errorf("%+v", w)
 	}
@@ -271,10 +271,10 @@ func TestStoppedListener(t *testing.T) {
 // A rule that redirects leads to no instance.
 func TestRedirectLeadsNowhere(t *testing.T) {
 	state := demo()
-	http := *state.Listeners["lbl-1"]
+	http := *state.Listeners.Get("lbl-1")
 	http.Rules = []lb.Rule{http.Rules[0]}
 	http.Rules[0].Rewrite = &lb.Rewrite{Listener: "lbl-1", Location: "loc-2", Code: 302}
-	state.Listeners["lbl-1"] = &http
+	state.Listeners.Put("lbl-1", &http)
 	if w := trace(t, state, to(80)); w.Listener != "lbl-1" || w.Gate1.Action != lb.Accept || len(w.Hops) != 0 {
 		t.Errorf("%+v", w)
 	}
@@ -284,10 +284,10 @@ func TestRedirectLeadsNowhere(t *testing.T) {
 // would have refused.
 func TestObservedMachine(t *testing.T) {
 	state := demo()
-	state.Groups["sg-cvm"].Ingress = []lb.PolicyRule{rule("pol-3", lb.Drop, "203.0.113.0/24", 8080)}
-	i := *state.Instances["ins-1"]
+	state.Groups.Get("sg-cvm").Ingress = []lb.PolicyRule{rule("pol-3", lb.Drop, "203.0.113.0/24", 8080)}
+	i := *state.Instances.Get("ins-1")
 	i.Observe, i.Others = true, []netip.Addr{addr("198.51.100.9")}
-	state.Instances["ins-1"] = &i
+	state.Instances.Put("ins-1", &i)
 	w := trace(t, state, to(80))
 	if got := w.Hops[0].Gate2; got != (policy.Verdict{Gate: policy.GateCVM, Action: lb.Accept, Reason: policy.Observed, Group: "sg-cvm", Rule: "pol-3", Pos: 1}) {
 		t.Errorf("observed: %+v", got)

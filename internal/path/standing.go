@@ -30,8 +30,8 @@ func StandingOfBalancer(state *lb.State, b *lb.LoadBalancer) []policy.Standing {
 func StandingOfInstance(state *lb.State, i *lb.Instance) []policy.Standing {
 	rules := policy.SystemRules()
 	all := slices.Clone(rules[:policy.SystemProbeRange-1])
-	for _, l := range state.Listeners {
-		b := state.Balancers[l.Balancer]
+	for _, l := range state.Listeners.All() {
+		b := state.Balancers.Get(l.Balancer)
 		if b == nil || l.Stopped || b.PassToTarget {
 			continue
 		}

@@ -16,8 +16,8 @@ import (
 // A private load balancer tells its network; others have no system rule.
 func TestStandingOfBalancer(t *testing.T) {
 	state := demo()
-	state.VPCs = map[lb.VPCID]*lb.VPC{"vpc-1": {ID: "vpc-1", Cidr: netip.MustParsePrefix("10.200.0.0/16")}}
-	b := *state.Balancers["lb-1"]
+	state.VPCs = lb.TableOf(map[lb.VPCID]*lb.VPC{"vpc-1": {ID: "vpc-1", Cidr: netip.MustParsePrefix("10.200.0.0/16")}})
+	b := *state.Balancers.Get("lb-1")
 	if got := StandingOfBalancer(state, &b); len(got) != 0 {
 		t.Errorf("public: %+v", got)
 	}
@@ -43,10 +43,10 @@ func TestStandingOfInstance(t *testing.T) {
 		{"basic", func(_ *lb.State, b *lb.LoadBalancer, _ *lb.HealthCheck) { b.Type = lb.Internal }, "7 health checks of lb-1 lbl-1 from 192.0.2.1 to port 8080, through the tunnel"},
 	} {
 		state := demo()
-		b := *state.Balancers["lb-1"]
-		state.Balancers["lb-1"] = &b
-		row.change(state, &b, &state.Listeners["lbl-1"].Rules[0].Check)
-		all := StandingOfInstance(state, state.Instances["ins-1"])
+		b := *state.Balancers.Get("lb-1")
+		state.Balancers.Put("lb-1", &b)
+		row.change(state, &b, &state.Listeners.Get("lbl-1").Rules[0].Check)
+		all := StandingOfInstance(state, state.Instances.Get("ins-1"))
 		var numbers []int
 		got := ""
 		for i, r := range all {

@@ -99,19 +99,19 @@ func TestDecide(t *testing.T) {
 
 func TestResolve(t *testing.T) {
 	state := &lb.State{
-		Groups: map[lb.GroupID]*lb.SecurityGroup{
+		Groups: lb.TableOf(map[lb.GroupID]*lb.SecurityGroup{
 			"sg-a": {ID: "sg-a", Ingress: []lb.PolicyRule{
 				{ID: "pol-1", Action: lb.Accept, Proto: lb.TCP, Ports: ports(80, 80), Peer: netip.MustParsePrefix("0.0.0.0/0")},
 				{ID: "pol-2", Action: lb.Drop, PeerGroup: "sg-b"},
 				{ID: "pol-3", Action: lb.Accept, PeerGroup: "sg-gone"},
 			}, Egress: []lb.PolicyRule{{ID: "pol-4", Action: lb.Accept, PeerGroup: "sg-a"}}},
 			"sg-b": {ID: "sg-b"},
-		},
-		Instances: map[lb.InstanceID]*lb.Instance{
+		}),
+		Instances: lb.TableOf(map[lb.InstanceID]*lb.Instance{
 			"ins-1": {Private: addr("10.200.0.7"), Public: addr("192.0.2.70"), Groups: []lb.GroupID{"sg-b", "sg-a"}},
 			"ins-2": {Private: addr("10.200.0.5"), Groups: []lb.GroupID{"sg-b"}},
 			"ins-3": {Groups: []lb.GroupID{"sg-b"}}, // has no address yet
-		},
+		}),
 	}
 	want := []Group{
 		{ID: "sg-a", Rules: []Rule{
@@ -148,18 +148,18 @@ func TestResolveTemplates(t *testing.T) {
 		return lb.TemplateMember{Service: lb.Service{Proto: proto, Ports: ports(ranges...)}}
 	}
 	state := &lb.State{
-		Groups: map[lb.GroupID]*lb.SecurityGroup{"sg-a": {ID: "sg-a", Ingress: []lb.PolicyRule{
+		Groups: lb.TableOf(map[lb.GroupID]*lb.SecurityGroup{"sg-a": {ID: "sg-a", Ingress: []lb.PolicyRule{
 			{ID: "pol-1", Action: lb.Accept, PeerTemplate: "ipmg-1", Service: "ppm-1"},
 			{ID: "pol-2", Action: lb.Accept, PeerTemplate: "ipm-gone"},
 			{ID: "pol-3", Action: lb.Accept, Peer: netip.MustParsePrefix("0.0.0.0/0"), Service: "ppmg-0"},
-		}}},
-		Templates: map[lb.TemplateID]*lb.Template{
+		}}}),
+		Templates: lb.TableOf(map[lb.TemplateID]*lb.Template{
 			"ipm-1":  {Members: []lb.TemplateMember{member("198.51.100.0/24"), member("198.51.100.7"), member("2001:db8::/32")}},
 			"ipm-2":  {Members: []lb.TemplateMember{member("203.0.113.4-203.0.113.6")}},
 			"ipmg-1": {Templates: []lb.TemplateID{"ipm-1", "ipm-2"}},
 			"ppm-1":  {Members: []lb.TemplateMember{service(lb.TCP, 80, 80), service(lb.UDP, 53, 53), service(lb.ICMP)}},
 			"ppmg-0": {},
-		},
+		}),
 	}
 	rules := Resolve(state, []lb.GroupID{"sg-a"}, In)[0].Rules
 	if want := prefixes("198.51.100.0/24", "203.0.113.4/31", "203.0.113.6/32", "2001:db8::/32"); !reflect.DeepEqual(rules[0].Peers, want) {
@@ -197,7 +197,7 @@ func TestResolveTemplates(t *testing.T) {
 			t.Errorf("%v: admitted %v", tc.p, got)
 		}
 	}
-	state.Templates["ipm-2"] = &lb.Template{Members: []lb.TemplateMember{member("203.0.113.7")}}
+	state.Templates.Put("ipm-2", &lb.Template{Members: []lb.TemplateMember{member("203.0.113.7")}})
 	if !admitted(packet(lb.TCP, "203.0.113.7", "10.200.0.2", 80)) || admitted(packet(lb.TCP, "203.0.113.6", "10.200.0.2", 80)) {
 		t.Error("the rule still means what the template was")
 	}

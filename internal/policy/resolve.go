@@ -39,7 +39,7 @@ func (v *Resolver) Resolve(ids []lb.GroupID, dir Direction) []Group {
 	groups := make([]Group, 0, len(ids))
 	for _, id := range ids {
 		group := Group{ID: id}
-		if source := v.state.Groups[id]; source != nil {
+		if source := v.state.Groups.Get(id); source != nil {
 			group.Rules = v.rules(source, dir)
 		}
 		groups = append(groups, group)
@@ -101,7 +101,7 @@ func (v *Resolver) addressesOf(id lb.TemplateID) []netip.Prefix {
 func (v *Resolver) membersOf(id lb.GroupID) []netip.Prefix {
 	if v.members == nil {
 		v.members = make(map[lb.GroupID][]netip.Prefix)
-		for _, instance := range v.state.Instances {
+		for _, instance := range v.state.Instances.All() {
 			if !instance.Private.IsValid() {
 				continue
 			}

@@ -52,9 +52,9 @@ func lastAddr(p netip.Prefix) netip.Addr {
 func TestGate1(t *testing.T) {
 	vip, eip := netip.MustParseAddr("10.200.0.9"), netip.MustParseAddr("192.0.2.70")
 	state := &lb.State{
-		VPCs: map[lb.VPCID]*lb.VPC{"vpc-1": {ID: "vpc-1", Cidr: netip.MustParsePrefix("10.200.0.0/16")}},
-		Groups: map[lb.GroupID]*lb.SecurityGroup{"sg-1": {ID: "sg-1", Ingress: []lb.PolicyRule{
-			{ID: "pol-1", Action: lb.Accept, Proto: lb.TCP, Ports: []lb.PortRange{{First: 80, Last: 80}}, Peer: netip.MustParsePrefix("0.0.0.0/0")}}}},
+		VPCs: lb.TableOf(map[lb.VPCID]*lb.VPC{"vpc-1": {ID: "vpc-1", Cidr: netip.MustParsePrefix("10.200.0.0/16")}}),
+		Groups: lb.TableOf(map[lb.GroupID]*lb.SecurityGroup{"sg-1": {ID: "sg-1", Ingress: []lb.PolicyRule{
+			{ID: "pol-1", Action: lb.Accept, Proto: lb.TCP, Ports: []lb.PortRange{{First: 80, Last: 80}}, Peer: netip.MustParsePrefix("0.0.0.0/0")}}}}),
 	}
 	private := lb.LoadBalancer{Type: lb.Internal, VPC: "vpc-1", VIPs: []netip.Addr{vip}, EIP: eip}
 	bound := private

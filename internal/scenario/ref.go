@@ -70,7 +70,7 @@ func (r *Ref) Instance(ctx context.Context, name string, public bool) (Instance,
 		return Instance{}, err
 	}
 	_, err = r.store.Update(ctx, func(tx *store.Tx) error {
-		i := *tx.State().Instances[lb.InstanceID(id)]
+		i := *tx.State().Instances.Get(lb.InstanceID(id))
 		i.State = lb.Running
 		tx.PutInstance(&i)
 		return nil
@@ -78,7 +78,7 @@ func (r *Ref) Instance(ctx context.Context, name string, public bool) (Instance,
 	if err != nil {
 		return Instance{}, err
 	}
-	made := r.store.State().Instances[lb.InstanceID(id)]
+	made := r.store.State().Instances.Get(lb.InstanceID(id))
 	r.instances[name] = Instance{Name: name, ID: id, Private: made.Private, Public: made.Public}
 	return r.instances[name], nil
 }
@@ -140,7 +140,7 @@ func (r *Ref) judge(state *lb.State, s Send) (Result, error) {
 		in := atInstance(state, nil, lb.InstanceID(s.Target.Instance), policy.In, p)
 		return Result{Served: in.Action == lb.Accept, Verdicts: append(left, VerdictText(in, policy.In))}, nil
 	}
-	res, err := through(state, state.Balancers[lb.BalancerID(s.Balancer)], p)
+	res, err := through(state, state.Balancers.Get(lb.BalancerID(s.Balancer)), p)
 	res.Verdicts = append(left, res.Verdicts...)
 	return res, err
 }
@@ -162,7 +162,7 @@ func through(state *lb.State, b *lb.LoadBalancer, p lb.Packet) (Result, error) {
 	var all []Result
 	targets := targetsOf(listener)
 	others := slices.DeleteFunc(slices.Clone(targets), func(t lb.Target) bool {
-		i := state.Instances[t.Instance]
+		i := state.Instances.Get(t.Instance)
 		return p.Src == i.Private || p.Src == i.Public
 	})
 	if len(others) == 0 && len(targets) > 0 { // the client would be its own target
@@ -189,13 +189,13 @@ func atInstance(state *lb.State, b *lb.LoadBalancer, id lb.InstanceID, dir polic
 	if b != nil && b.PassToTarget {
 		return policy.Verdict{Gate: policy.GateCVM, Action: lb.Accept, Reason: policy.PassToTarget}
 	}
-	return policy.Decide(policy.GateCVM, dir, policy.Resolve(state, state.Instances[id].Groups, dir), p)
+	return policy.Decide(policy.GateCVM, dir, policy.Resolve(state, state.Instances.Get(id).Groups, dir), p)
 }
 
 // Health is what a probe would find.
 func (r *Ref) Health(_ context.Context, h Health) (Health, error) {
 	state := r.store.State()
-	b := state.Balancers[lb.BalancerID(h.Balancer)]
+	b := state.Balancers.Get(lb.BalancerID(h.Balancer))
 	probe := lb.Packet{Proto: lb.TCP, Src: b.VIPs[0], DstPort: h.Port}
 	h.State, h.Kind = "alive", ""
 	if !b.ProbesNeedRule(checkOf(state, h)) {
@@ -212,7 +212,7 @@ func (r *Ref) Health(_ context.Context, h Health) (Health, error) {
 // checkOf is the check of a target: its listener's, or its rule's.
 func checkOf(state *lb.State, h Health) lb.HealthCheck {
 	is := func(t lb.Target) bool { return string(t.Instance) == h.Instance.ID && t.Port == h.Port }
-	for _, l := range state.Listeners {
+	for _, l := range state.Listeners.All() {
 		if string(l.Balancer) != h.Balancer {
 			continue
 		}
@@ -234,7 +234,7 @@ func (r *Ref) Logged(context.Context, Instance, uint16, netip.Addr) (bool, error
 }
 
 func listenerOf(state *lb.State, b lb.BalancerID, port uint16) *lb.Listener {
-	for _, l := range state.Listeners {
+	for _, l := range state.Listeners.All() {
 		if l.Balancer == b && l.Port == port && !l.Stopped {
 			return l
 		}

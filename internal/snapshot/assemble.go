@@ -21,7 +21,7 @@ import (
 // is left out: nothing could reach it.
 func Assemble(state *lb.State, node lb.NodeID, keys func(gateway, host uint32) [2]uint64,
 	compile func([]policy.Group) (*policy.Compiled, error)) (*Snapshot, error) {
-	self := state.Nodes[node]
+	self := state.Nodes.Get(node)
 	if self == nil {
 		return nil, fmt.Errorf("no node %s at revision %d", node, state.Revision)
 	}
@@ -30,7 +30,7 @@ func Assemble(state *lb.State, node lb.NodeID, keys func(gateway, host uint32) [
 		hosts: make(map[lb.InstanceID]*lb.Node),
 		out:   &Snapshot{Revision: state.Revision, Node: node, Role: self.Role, Policies: make(map[policy.Hash]*policy.Compiled)},
 	}
-	for _, n := range state.Nodes {
+	for _, n := range state.Nodes.All() {
 		if !n.Address.IsValid() { // has not said yet where its tunnel ends
 			continue
 		}
@@ -61,14 +61,14 @@ type assembly struct {
 }
 
 func (a *assembly) run() error {
-	for _, balancer := range a.state.Balancers {
+	for _, balancer := range a.state.Balancers.All() {
 		a.out.VIPs = append(a.out.VIPs, balancer.Addresses()...)
 		if err := a.fronts(balancer); err != nil {
 			return err
 		}
 	}
 	a.peers()
-	for _, listener := range a.state.Listeners {
+	for _, listener := range a.state.Listeners.All() {
 		if listener.Stopped { // as if it were not there: no port, no target, no probe
 			continue
 		}
@@ -99,7 +99,7 @@ func (a *assembly) peers() {
 
 // listener adds a listener's targets and, on a gateway, the listener.
 func (a *assembly) listener(l *lb.Listener) error {
-	balancer := a.state.Balancers[l.Balancer]
+	balancer := a.state.Balancers.Get(l.Balancer)
 	if balancer == nil {
 		return fmt.Errorf("listener %s belongs to %s, which does not exist", l.ID, l.Balancer)
 	}
@@ -173,7 +173,7 @@ func (a *assembly) fronts(balancer *lb.LoadBalancer) error {
 func (a *assembly) targets(balancer *lb.LoadBalancer, l *lb.Listener, location lb.LocationID, check lb.HealthCheck, targets []lb.Target) ([]TargetRef, error) {
 	var refs []TargetRef
 	for _, t := range targets {
-		instance, host := a.state.Instances[t.Instance], a.hosts[t.Instance]
+		instance, host := a.state.Instances.Get(t.Instance), a.hosts[t.Instance]
 		if instance == nil {
 			return nil, fmt.Errorf("target %d of %s is %s, which does not exist", t.Num, l.ID, t.Instance)
 		}
@@ -234,7 +234,7 @@ func ProbeAddress(num uint32) netip.Addr {
 // instance adds the machine whose traffic this host judges. When the instance
 // is gone or has no address yet the host has none, which admits nothing.
 func (a *assembly) instance() error {
-	i := a.state.Instances[a.self.Instance]
+	i := a.state.Instances.Get(a.self.Instance)
 	if i == nil || !i.Private.IsValid() {
 		return nil
 	}

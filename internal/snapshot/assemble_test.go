@@ -29,20 +29,20 @@ func demo() *lb.State {
 	check := lb.DefaultCheck(lb.ListenHTTP)
 	return &lb.State{
 		Revision: 7,
-		Groups: map[lb.GroupID]*lb.SecurityGroup{
+		Groups: lb.TableOf(map[lb.GroupID]*lb.SecurityGroup{
 			"sg-clb": {ID: "sg-clb", Ingress: []lb.PolicyRule{tcp("pol-1", 80)}},
 			"sg-cvm": {ID: "sg-cvm", Ingress: []lb.PolicyRule{tcp("pol-2", 8080), {ID: "pol-3", Action: lb.Accept, PeerGroup: "sg-cvm"}}},
-		},
-		Instances: map[lb.InstanceID]*lb.Instance{
+		}),
+		Instances: lb.TableOf(map[lb.InstanceID]*lb.Instance{
 			"ins-1": {ID: "ins-1", Private: addr("10.200.0.5"), Public: addr("192.0.2.65"), Groups: []lb.GroupID{"sg-cvm"}},
 			"ins-2": {ID: "ins-2", Private: addr("10.200.0.6"), Groups: []lb.GroupID{"sg-cvm"}},
 			"ins-3": {ID: "ins-3", Private: addr("10.200.0.7"), Groups: []lb.GroupID{"sg-cvm"}},
-		},
-		Balancers: map[lb.BalancerID]*lb.LoadBalancer{
+		}),
+		Balancers: lb.TableOf(map[lb.BalancerID]*lb.LoadBalancer{
 			"lb-1": {ID: "lb-1", Num: 21, Type: lb.Open, VIPs: []netip.Addr{addr("192.0.2.1")}, Groups: []lb.GroupID{"sg-clb"}},
 			"lb-2": {ID: "lb-2", Num: 22, Type: lb.Open, VIPs: []netip.Addr{addr("192.0.2.2")}, PassToTarget: true},
-		},
-		Listeners: map[lb.ListenerID]*lb.Listener{
+		}),
+		Listeners: lb.TableOf(map[lb.ListenerID]*lb.Listener{
 			"lbl-1": {ID: "lbl-1", Num: 31, Balancer: "lb-1", Protocol: lb.ListenHTTP, Port: 80, Rules: []lb.Rule{{
 				ID: "loc-1", Domain: "www.example.com", URL: "/", Default: true, Check: check,
 				Targets: []lb.Target{{Num: 42, Instance: "ins-2", Port: 8080, Weight: 10}, {Num: 41, Instance: "ins-1", Port: 8080, Weight: 0}, {Num: 43, Instance: "ins-3", Port: 8080, Weight: 10}},
@@ -51,13 +51,13 @@ func demo() *lb.State {
 				Check:   lb.HealthCheck{On: true, Type: lb.CheckTCP, Port: 9000, SourceIPType: 1},
 				Targets: []lb.Target{{Num: 44, Instance: "ins-1", Port: 8443, Weight: 100}}},
 			"lbl-3": {ID: "lbl-3", Num: 32, Balancer: "lb-2", Protocol: lb.ListenTCP, Port: 81},
-		},
-		Nodes: map[lb.NodeID]*lb.Node{
+		}),
+		Nodes: lb.TableOf(map[lb.NodeID]*lb.Node{
 			"gateway-1": {ID: "gateway-1", Num: 0x102, Role: lb.RoleGateway, Address: addr("192.0.2.129")},
 			"ins-1":     {ID: "ins-1", Num: 12, Role: lb.RoleHost, Instance: "ins-1", Address: addr("192.0.2.130")},
 			"ins-2":     {ID: "ins-2", Num: 13, Role: lb.RoleHost, Instance: "ins-2", Address: addr("192.0.2.131")},
 			"ins-9":     {ID: "ins-9", Num: 14, Role: lb.RoleHost, Instance: "ins-9", Address: addr("192.0.2.132")}, // its instance is gone
-		},
+		}),
 	}
 }
 
@@ -86,7 +86,7 @@ func TestAssembleGateway(t *testing.T) {
 		Revision: 7, Node: "gateway-1", Role: lb.RoleGateway,
 		Policies: map[policy.Hash]*policy.Compiled{gate1.Hash: gate1},
 		Listeners: []Listener{
-			{Num: 30, ID: "lbl-2", Balancer: "lb-2", BalancerNum: 22, VIPs: vip2, Proto: lb.TCP, Port: 443, Targets: []TargetRef{{44, 100}}, Check: state.Listeners["lbl-2"].Check},
+			{Num: 30, ID: "lbl-2", Balancer: "lb-2", BalancerNum: 22, VIPs: vip2, Proto: lb.TCP, Port: 443, Targets: []TargetRef{{44, 100}}, Check: state.Listeners.Get("lbl-2").Check},
 			{Num: 31, ID: "lbl-1", Balancer: "lb-1", BalancerNum: 21, VIPs: vip1, Proto: lb.TCP, Port: 80, Gate1: gate1.Hash, Layer7: true, Rules: []Rule{{
 				ID: "loc-1", Domain: "www.example.com", URL: "/", Default: true, Targets: []TargetRef{{41, 0}, {42, 10}}, Check: lb.DefaultCheck(lb.ListenHTTP)}}},
 			{Num: 32, ID: "lbl-3", Balancer: "lb-2", BalancerNum: 22, VIPs: vip2, Proto: lb.TCP, Port: 81},
@@ -138,7 +138,7 @@ func TestAssembleHost(t *testing.T) {
 func TestAssembleMembershipIsLive(t *testing.T) {
 	state := demo()
 	before := assemble(t, state, "ins-1").Instances[0].Ingress
-	state.Instances["ins-4"] = &lb.Instance{ID: "ins-4", Private: addr("10.200.0.8"), Groups: []lb.GroupID{"sg-cvm"}}
+	state.Instances.Put("ins-4", &lb.Instance{ID: "ins-4", Private: addr("10.200.0.8"), Groups: []lb.GroupID{"sg-cvm"}})
 	if after := assemble(t, state, "ins-1").Instances[0].Ingress; after == before {
 		t.Error("a new member changed nothing")
 	}
@@ -151,10 +151,10 @@ func TestAssembleRefuses(t *testing.T) {
 		says string
 	}{
 		"unknown node":      {"gateway-9", func(*lb.State) {}, "no node gateway-9"},
-		"dangling balancer": {"gateway-1", func(s *lb.State) { delete(s.Balancers, "lb-1") }, "lbl-1 belongs to lb-1"},
-		"dangling instance": {"gateway-1", func(s *lb.State) { delete(s.Instances, "ins-2") }, "ins-2, which does not exist"},
-		"groupless":         {"ins-1", func(s *lb.State) { s.Instances["ins-1"].Groups = nil }, "no group"},
-		"roleless":          {"ins-1", func(s *lb.State) { s.Nodes["ins-1"].Role = "other" }, "not a role"},
+		"dangling balancer": {"gateway-1", func(s *lb.State) { s.Balancers.Delete("lb-1") }, "lbl-1 belongs to lb-1"},
+		"dangling instance": {"gateway-1", func(s *lb.State) { s.Instances.Delete("ins-2") }, "ins-2, which does not exist"},
+		"groupless":         {"ins-1", func(s *lb.State) { s.Instances.Get("ins-1").Groups = nil }, "no group"},
+		"roleless":          {"ins-1", func(s *lb.State) { s.Nodes.Get("ins-1").Role = "other" }, "not a role"},
 	} {
 		state := demo()
 		row.harm(state)
@@ -174,7 +174,7 @@ func TestAssembleRefuses(t *testing.T) {
 // A group that was deleted under an object's feet closes, it never opens.
 func TestAssembleDanglingGroupRefuses(t *testing.T) {
 	state := demo()
-	delete(state.Groups, "sg-clb")
+	state.Groups.Delete("sg-clb")
 	s := assemble(t, state, "gateway-1")
 	c := s.Policies[s.Listeners[1].Gate1]
 	if c == nil {
@@ -235,9 +235,9 @@ func TestCompilerRemembers(t *testing.T) {
 func TestAssembleJoinedHost(t *testing.T) {
 	for _, observe := range []bool{true, false} {
 		state := demo()
-		i := *state.Instances["ins-1"]
+		i := *state.Instances.Get("ins-1")
 		i.Joined, i.Observe, i.Others = true, observe, []netip.Addr{addr("198.51.100.9")}
-		state.Instances["ins-1"] = &i
+		state.Instances.Put("ins-1", &i)
 		got := assemble(t, state, "ins-1").Instances[0]
 		if got.Observe != observe || len(got.Addrs) != 3 || got.Addrs[2] != addr("198.51.100.9") {
 			t.Errorf("observe %v: got %+v", observe, got)
@@ -248,9 +248,9 @@ func TestAssembleJoinedHost(t *testing.T) {
 // A stopped listener leaves no port, no target and so no probe on any node.
 func TestAssembleStoppedListener(t *testing.T) {
 	state := demo()
-	stopped := *state.Listeners["lbl-1"]
+	stopped := *state.Listeners.Get("lbl-1")
 	stopped.Stopped = true
-	state.Listeners["lbl-1"] = &stopped
+	state.Listeners.Put("lbl-1", &stopped)
 	s := assemble(t, state, "gateway-1")
 	if len(s.Listeners) != 2 || len(s.Targets) != 1 || s.Targets[0].Num != 44 || len(s.VIPs) != 2 || len(s.Fronts) != 2 {
 		t.Errorf("%+v", s)

@@ -15,11 +15,11 @@ import (
 // private makes lb-1 of the demo a private one with a VIP in its VPC.
 func private(change func(b *lb.LoadBalancer)) *lb.State {
 	state := demo()
-	state.VPCs = map[lb.VPCID]*lb.VPC{"vpc-1": {ID: "vpc-1", Cidr: netip.MustParsePrefix("10.200.0.0/16")}}
-	b := *state.Balancers["lb-1"]
+	state.VPCs = lb.TableOf(map[lb.VPCID]*lb.VPC{"vpc-1": {ID: "vpc-1", Cidr: netip.MustParsePrefix("10.200.0.0/16")}})
+	b := *state.Balancers.Get("lb-1")
 	b.Type, b.VPC, b.VIPs = lb.Internal, "vpc-1", []netip.Addr{addr("10.200.0.9")}
 	change(&b)
-	state.Balancers["lb-1"] = &b
+	state.Balancers.Put("lb-1", &b)
 	return state
 }
 

@@ -15,7 +15,7 @@ func (a *assembly) redirect(from *lb.Listener, r *lb.Rule) (*Redirect, error) {
 	if r.Rewrite == nil {
 		return nil, nil
 	}
-	listener := a.state.Listeners[r.Rewrite.Listener]
+	listener := a.state.Listeners.Get(r.Rewrite.Listener)
 	if listener == nil || listener.Balancer != from.Balancer {
 		return nil, fmt.Errorf("rule %s redirects to listener %s, which %s has not", r.ID, r.Rewrite.Listener, from.Balancer)
 	}

@@ -13,12 +13,12 @@ import (
 // redirecting is demo with a rule on 8080 to which the first one redirects.
 func redirecting(rewrite lb.Rewrite) *lb.State {
 	state := demo()
-	http := *state.Listeners["lbl-1"]
+	http := *state.Listeners.Get("lbl-1")
 	http.Rules = append([]lb.Rule{}, http.Rules...)
 	http.Rules[0].Rewrite = &rewrite
-	state.Listeners["lbl-1"] = &http
-	state.Listeners["lbl-4"] = &lb.Listener{ID: "lbl-4", Num: 33, Balancer: "lb-1", Protocol: lb.ListenHTTP, Port: 8080,
-		Rules: []lb.Rule{{ID: "loc-4", Domain: "new.example.com", URL: "/new"}}}
+	state.Listeners.Put("lbl-1", &http)
+	state.Listeners.Put("lbl-4", &lb.Listener{ID: "lbl-4", Num: 33, Balancer: "lb-1", Protocol: lb.ListenHTTP, Port: 8080,
+		Rules: []lb.Rule{{ID: "loc-4", Domain: "new.example.com", URL: "/new"}}})
 	return state
 }
 

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -38,8 +37,8 @@ func randomState(t *rapid.T) *lb.State {
 	hosts := n(5, "instances")
 	for i := range hosts {
 		id := host(i)
-		s.Instances[id] = &lb.Instance{ID: id, Private: netip.AddrFrom4([4]byte{10, 200, 1, byte(i)}), Groups: []lb.GroupID{"sg-cvm", "sg-clb"}[:1+n(1, "groups")]}
-		s.Nodes[lb.NodeID(id)] = &lb.Node{ID: lb.NodeID(id), Num: uint32(100 + i), Role: lb.RoleHost, Instance: id, Address: netip.AddrFrom4([4]byte{192, 0, 2, byte(150 + i)})}
+		s.Instances.Put(id, &lb.Instance{ID: id, Private: netip.AddrFrom4([4]byte{10, 200, 1, byte(i)}), Groups: []lb.GroupID{"sg-cvm", "sg-clb"}[:1+n(1, "groups")]})
+		s.Nodes.Put(lb.NodeID(id), &lb.Node{ID: lb.NodeID(id), Num: uint32(100 + i), Role: lb.RoleHost, Instance: id, Address: netip.AddrFrom4([4]byte{192, 0, 2, byte(150 + i)})})
 	}
 	num := uint32(1000)
 	for i := range n(4, "listeners") {
@@ -57,7 +56,7 @@ func randomState(t *rapid.T) *lb.State {
 		} else {
 			l.Targets, l.Check = targets, check
 		}
-		s.Listeners[l.ID] = l
+		s.Listeners.Put(l.ID, l)
 	}
 	return s
 }
@@ -65,7 +64,7 @@ func randomState(t *rapid.T) *lb.State {
 func TestRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		state := randomState(t)
-		node := rapid.SampledFrom(slices.Sorted(maps.Keys(state.Nodes))).Draw(t, "node")
+		node := rapid.SampledFrom(slices.Sorted(state.Nodes.Keys())).Draw(t, "node")
 		s, err := Assemble(state, node, testKeys, policy.Compile)
 		if err != nil {
 			t.Fatal(err)
@@ -104,7 +103,7 @@ func TestEncodeSharesBlobs(t *testing.T) {
 	state := demo()
 	_, before := encode(t, assemble(t, state, "gateway-1"))
 	state.Revision++
-	state.Listeners["lbl-2"].Targets[0].Weight = 50
+	state.Listeners.Get("lbl-2").Targets[0].Weight = 50
 	_, after := encode(t, assemble(t, state, "gateway-1"))
 	fresh := 0
 	for hash := range after {

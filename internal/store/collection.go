@@ -5,7 +5,6 @@ package store
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"strings"
 
 	"github.com/sallyport/sallyport/internal/lb"
@@ -30,41 +29,40 @@ func tokenKey(key string) string       { return tokenPrefix + key }
 // validID keeps ids apart from the structure of keys.
 func validID(id string) bool { return id != "" && !strings.Contains(id, "/") }
 
-// A collection is one map of lb.State and the kind its keys carry.
+// A collection is one table of lb.State and the kind its keys carry.
 type collection[K ~string, V any] struct {
 	kind string
-	of   func(*lb.State) *map[K]*V
+	of   func(*lb.State) *lb.Table[K, V]
 }
 
 var (
 	groups = &collection[lb.GroupID, lb.SecurityGroup]{"group",
-		func(s *lb.State) *map[lb.GroupID]*lb.SecurityGroup { return &s.Groups }}
+		func(s *lb.State) *lb.Table[lb.GroupID, lb.SecurityGroup] { return &s.Groups }}
 	templates = &collection[lb.TemplateID, lb.Template]{"template",
-		func(s *lb.State) *map[lb.TemplateID]*lb.Template { return &s.Templates }}
+		func(s *lb.State) *lb.Table[lb.TemplateID, lb.Template] { return &s.Templates }}
 	vpcs = &collection[lb.VPCID, lb.VPC]{"vpc",
-		func(s *lb.State) *map[lb.VPCID]*lb.VPC { return &s.VPCs }}
+		func(s *lb.State) *lb.Table[lb.VPCID, lb.VPC] { return &s.VPCs }}
 	subnets = &collection[lb.SubnetID, lb.Subnet]{"subnet",
-		func(s *lb.State) *map[lb.SubnetID]*lb.Subnet { return &s.Subnets }}
+		func(s *lb.State) *lb.Table[lb.SubnetID, lb.Subnet] { return &s.Subnets }}
 	instances = &collection[lb.InstanceID, lb.Instance]{"instance",
-		func(s *lb.State) *map[lb.InstanceID]*lb.Instance { return &s.Instances }}
+		func(s *lb.State) *lb.Table[lb.InstanceID, lb.Instance] { return &s.Instances }}
 	balancers = &collection[lb.BalancerID, lb.LoadBalancer]{"balancer",
-		func(s *lb.State) *map[lb.BalancerID]*lb.LoadBalancer { return &s.Balancers }}
+		func(s *lb.State) *lb.Table[lb.BalancerID, lb.LoadBalancer] { return &s.Balancers }}
 	listeners = &collection[lb.ListenerID, lb.Listener]{"listener",
-		func(s *lb.State) *map[lb.ListenerID]*lb.Listener { return &s.Listeners }}
+		func(s *lb.State) *lb.Table[lb.ListenerID, lb.Listener] { return &s.Listeners }}
 	targetGroups = &collection[lb.TargetGroupID, lb.TargetGroup]{"targetgroup",
-		func(s *lb.State) *map[lb.TargetGroupID]*lb.TargetGroup { return &s.TargetGroups }}
+		func(s *lb.State) *lb.Table[lb.TargetGroupID, lb.TargetGroup] { return &s.TargetGroups }}
 	nodes = &collection[lb.NodeID, lb.Node]{"node",
-		func(s *lb.State) *map[lb.NodeID]*lb.Node { return &s.Nodes }}
+		func(s *lb.State) *lb.Table[lb.NodeID, lb.Node] { return &s.Nodes }}
 	addresses = &collection[lb.AddressID, lb.Address]{"address",
-		func(s *lb.State) *map[lb.AddressID]*lb.Address { return &s.Addresses }}
+		func(s *lb.State) *lb.Table[lb.AddressID, lb.Address] { return &s.Addresses }}
 	keys = &collection[lb.KeyID, lb.AccessKey]{"key",
-		func(s *lb.State) *map[lb.KeyID]*lb.AccessKey { return &s.Keys }}
+		func(s *lb.State) *lb.Table[lb.KeyID, lb.AccessKey] { return &s.Keys }}
 )
 
 // An anyCollection is a collection of whatever kind.
 type anyCollection interface {
 	name() string
-	clone(s *lb.State)
 	set(s *lb.State, x *Index, id string, raw []byte) error
 	remove(s *lb.State, x *Index, id string)
 	encoded(s *lb.State, id string) []byte
@@ -89,27 +87,19 @@ func collections() []anyCollection {
 
 func (c *collection[K, V]) name() string { return c.kind }
 
-// clone gives s a map of its own; the objects stay shared.
-func (c *collection[K, V]) clone(s *lb.State) {
-	m := c.of(s)
-	if *m = maps.Clone(*m); *m == nil {
-		*m = map[K]*V{}
-	}
-}
-
 func (c *collection[K, V]) set(s *lb.State, x *Index, id string, raw []byte) error {
 	v := new(V)
 	if err := decode(raw, v); err != nil {
 		return fmt.Errorf("%s %s: %w", c.kind, id, err)
 	}
-	c.index(x, id, (*c.of(s))[K(id)], v)
-	(*c.of(s))[K(id)] = v
+	c.index(x, id, c.of(s).Get(K(id)), v)
+	c.of(s).Put(K(id), v)
 	return nil
 }
 
 // encoded is an object as the database holds it, nil when there is none.
 func (c *collection[K, V]) encoded(s *lb.State, id string) []byte {
-	v, ok := (*c.of(s))[K(id)]
+	v, ok := c.of(s).Find(K(id))
 	if !ok {
 		return nil
 	}
@@ -121,8 +111,8 @@ func (c *collection[K, V]) encoded(s *lb.State, id string) []byte {
 }
 
 func (c *collection[K, V]) remove(s *lb.State, x *Index, id string) {
-	c.index(x, id, (*c.of(s))[K(id)], nil)
-	delete(*c.of(s), K(id))
+	c.index(x, id, c.of(s).Get(K(id)), nil)
+	c.of(s).Delete(K(id))
 }
 
 // index moves the references of an object; old and now may be nil.
@@ -137,46 +127,34 @@ func (c *collection[K, V]) index(x *Index, id string, old, now *V) {
 	x.move(id, was, is)
 }
 
-// emptyView is the state before the first write; its maps exist.
-func emptyView() *view {
-	s := &lb.State{}
-	for _, c := range collections() {
-		c.clone(s)
-	}
-	return &view{state: s, index: &Index{}}
-}
+// emptyView is the state before the first write.
+func emptyView() *view { return &view{state: &lb.State{}, index: &Index{}} }
 
-// A draft is the next state in the making: it shares all objects with the
-// view it began from, and all maps until one is changed.
+// A draft is the next state in the making: it shares all with the view it
+// began from but what is changed in it.
 type draft struct {
 	state *lb.State
 	index *Index
 	num   uint32
 	audit uint64
-	owned map[string]bool // kinds whose map belongs to the draft
+
+	changed bool // an object was set or removed
 }
 
 func newDraft(v *view) *draft {
 	s := *v.state
 	x := *v.index
-	return &draft{state: &s, index: &x, num: v.num, audit: v.audit, owned: map[string]bool{}}
+	return &draft{state: &s, index: &x, num: v.num, audit: v.audit}
 }
 
 func (d *draft) set(c anyCollection, id string, raw []byte) error {
-	d.own(c)
+	d.changed = true
 	return c.set(d.state, d.index, id, raw)
 }
 
 func (d *draft) remove(c anyCollection, id string) {
-	d.own(c)
+	d.changed = true
 	c.remove(d.state, d.index, id)
-}
-
-func (d *draft) own(c anyCollection) {
-	if !d.owned[c.name()] {
-		c.clone(d.state)
-		d.owned[c.name()] = true
-	}
 }
 
 // JSON keeps addresses, prefixes and times exactly (times lose only Go's

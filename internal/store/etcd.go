@@ -342,7 +342,7 @@ func (f *fold) object(key string) (c anyCollection, id string, ok bool) {
 // is the very state it began from.
 func (f *fold) view() *view {
 	v := &view{state: f.draft.state, index: f.draft.index, num: f.draft.num, audit: f.draft.audit, guard: f.guard}
-	if v.state.Revision == f.base.state.Revision && len(f.draft.owned) == 0 {
+	if v.state.Revision == f.base.state.Revision && !f.draft.changed {
 		v.state, v.index = f.base.state, f.base.index
 	}
 	return v

@@ -3,7 +3,6 @@
 package store
 
 import (
-	"maps"
 	"net/netip"
 	"slices"
 
@@ -98,22 +97,18 @@ func ids[V, K ~string](r *relation, key K) []V {
 	return out
 }
 
-// shards is into how many maps a relation is cut: a change copies one.
-const shards = 256
-
 // A relation is a set of pairs, found by the first. The lists are sorted and
-// immutable, and so are the maps once their Index is published.
-type relation [shards]map[string][]string
-
-func shardOf(key string) int {
-	h := uint32(2166136261) // FNV-1a
-	for i := range len(key) {
-		h = (h ^ uint32(key[i])) * 16777619
-	}
-	return int(h % shards)
+// immutable.
+type relation struct {
+	lists lb.Table[string, []string]
 }
 
-func (r *relation) get(key string) []string { return r[shardOf(key)][key] }
+func (r *relation) get(key string) []string {
+	if list := r.lists.Get(key); list != nil {
+		return *list
+	}
+	return nil
+}
 
 func (r *relation) add(key, id string) {
 	list := r.get(key)
@@ -130,15 +125,11 @@ func (r *relation) drop(key, id string) {
 }
 
 func (r *relation) set(key string, list []string) {
-	n := shardOf(key)
-	m := maps.Clone(r[n])
-	if m == nil {
-		m = map[string][]string{}
+	if len(list) == 0 {
+		r.lists.Delete(key)
+		return
 	}
-	if m[key] = list; len(list) == 0 {
-		delete(m, key)
-	}
-	r[n] = m
+	r.lists.Put(key, &list)
 }
 
 // A reference is one pair of one relation: to is what is referred to.

@@ -5,7 +5,6 @@ package store
 import (
 	"context"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
@@ -19,22 +18,22 @@ import (
 // every object.
 func scan(s *lb.State) *Index {
 	x := &Index{}
-	for id, g := range s.Groups {
+	for id, g := range s.Groups.All() {
 		x.move(string(id), nil, x.references(g))
 	}
-	for id, t := range s.Templates {
+	for id, t := range s.Templates.All() {
 		x.move(string(id), nil, x.references(t))
 	}
-	for id, i := range s.Instances {
+	for id, i := range s.Instances.All() {
 		x.move(string(id), nil, x.references(i))
 	}
-	for id, b := range s.Balancers {
+	for id, b := range s.Balancers.All() {
 		x.move(string(id), nil, x.references(b))
 	}
-	for id, l := range s.Listeners {
+	for id, l := range s.Listeners.All() {
 		x.move(string(id), nil, x.references(l))
 	}
-	for id, g := range s.TargetGroups {
+	for id, g := range s.TargetGroups.All() {
 		x.move(string(id), nil, x.references(g))
 	}
 	return x
@@ -42,8 +41,8 @@ func scan(s *lb.State) *Index {
 
 func pairs(r *relation) map[string][]string {
 	all := map[string][]string{}
-	for _, m := range r {
-		maps.Copy(all, m)
+	for key, list := range r.lists.All() {
+		all[key] = *list
 	}
 	return all
 }

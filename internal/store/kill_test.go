@@ -102,8 +102,8 @@ func TestKilledAtAnyTimeNothingIsLost(t *testing.T) {
 	if got := int(st.Revision); got != last && got != last+1 {
 		t.Fatalf("revision %d; the last report was of %d", got, last)
 	}
-	if len(st.VPCs) != int(st.Revision) || st.Nodes["gateway-1"].Num != uint32(st.Revision) {
-		t.Fatalf("torn: %d VPCs, number %d at revision %d", len(st.VPCs), st.Nodes["gateway-1"].Num, st.Revision)
+	if st.VPCs.Len() != int(st.Revision) || st.Nodes.Get("gateway-1").Num != uint32(st.Revision) {
+		t.Fatalf("torn: %d VPCs, number %d at revision %d", st.VPCs.Len(), st.Nodes.Get("gateway-1").Num, st.Revision)
 	}
 	wantRevision(t, s, update(t, s, func(tx *Tx) {
 		if n := tx.NextNum(); n != uint32(st.Revision)+1 {

@@ -15,8 +15,8 @@ import (
 func TestRaise(t *testing.T) {
 	bothBackends(t, func(t *testing.T, s *Store) {
 		wantRevision(t, s, update(t, s, everything), 1)
-		objects := len(s.State().Nodes)
-		num := s.State().Nodes["gateway-1"].Num
+		objects := s.State().Nodes.Len()
+		num := s.State().Nodes.Get("gateway-1").Num
 		for _, step := range []struct {
 			name string
 			past lb.Revision
@@ -38,7 +38,7 @@ func TestRaise(t *testing.T) {
 				t.Fatalf("%s: revision %d, want %d", step.name, got, step.want)
 			}
 		}
-		if got := s.State(); len(got.Nodes) != objects || got.Nodes["gateway-1"].Num != num {
+		if got := s.State(); got.Nodes.Len() != objects || got.Nodes.Get("gateway-1").Num != num {
 			t.Errorf("objects have changed: %v", got.Nodes)
 		}
 		wantRevision(t, s, update(t, s, func(tx *Tx) { tx.PutVPC(&lb.VPC{ID: "vpc-2"}) }), 103+MaxRaise)
@@ -80,7 +80,7 @@ func TestRaiseLasts(t *testing.T) {
 	if err := errors.Join(other.Close(), s.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if s = open(t, dir); s.State().Revision != 71 || len(s.State().Nodes) != 1 {
-		t.Errorf("after a restart: revision %d with %d nodes", s.State().Revision, len(s.State().Nodes))
+	if s = open(t, dir); s.State().Revision != 71 || s.State().Nodes.Len() != 1 {
+		t.Errorf("after a restart: revision %d with %d nodes", s.State().Revision, s.State().Nodes.Len())
 	}
 }

@@ -69,8 +69,8 @@ func TestFullDisk(t *testing.T) {
 		if err := put(s, id); !errors.Is(err, ErrNoRoom) {
 			t.Errorf("written on a full disk: %v", err)
 		}
-		if st := s.State(); st.Revision != 1 || len(st.VPCs) != 1 {
-			t.Errorf("revision %d with %d VPCs", st.Revision, len(st.VPCs))
+		if st := s.State(); st.Revision != 1 || st.VPCs.Len() != 1 {
+			t.Errorf("revision %d with %d VPCs", st.Revision, st.VPCs.Len())
 		}
 	}
 	s := open(t, dir)

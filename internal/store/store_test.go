@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -97,10 +98,21 @@ func TestPutReadsBackExactly(t *testing.T) {
 		wantRevision(t, s, update(t, s, everything), 1)
 		got := *s.State()
 		got.Revision = 0
-		if diff := cmp.Diff(*want.State(), got, cmpExact); diff != "" {
+		if diff := cmp.Diff(*want.State(), got, cmpExact, asMaps()); diff != "" {
 			t.Fatalf("state differs (-want +got):\n%s", diff)
 		}
 	})
+}
+
+// asMaps compares the tables of states as the maps that they stand for.
+func asMaps() cmp.Options {
+	return cmp.Options{asMap[lb.GroupID, lb.SecurityGroup](), asMap[lb.TemplateID, lb.Template](), asMap[lb.VPCID, lb.VPC](), asMap[lb.SubnetID, lb.Subnet](),
+		asMap[lb.InstanceID, lb.Instance](), asMap[lb.BalancerID, lb.LoadBalancer](), asMap[lb.ListenerID, lb.Listener](), asMap[lb.NodeID, lb.Node](),
+		asMap[lb.TargetGroupID, lb.TargetGroup](), asMap[lb.AddressID, lb.Address](), asMap[lb.KeyID, lb.AccessKey]()}
+}
+
+func asMap[K ~string, V any]() cmp.Option {
+	return cmp.Transformer("map", func(t lb.Table[K, V]) map[K]*V { return maps.Collect(t.All()) })
 }
 
 func TestRevisions(t *testing.T) {
@@ -112,7 +124,7 @@ func TestRevisions(t *testing.T) {
 			fn   func(tx *Tx)
 			want lb.Revision
 		}{
-			{"a read", func(tx *Tx) { _ = tx.State().Groups["sg-1"] }, 0},
+			{"a read", func(tx *Tx) { _ = tx.State().Groups.Get("sg-1") }, 0},
 			{"a first write", put, 1},
 			{"the same again", put, 1},
 			{"delete what is not there", func(tx *Tx) { tx.DeleteVPC("vpc-9"); tx.DeleteGroup("sg-9") }, 1},
@@ -127,7 +139,7 @@ func TestRevisions(t *testing.T) {
 				t.Fatalf("%s: revision %d, State at %d; want %d", step.name, rev, s.State().Revision, step.want)
 			}
 		}
-		if st := s.State(); len(st.Groups) != 0 || len(st.VPCs) != 2 {
+		if st := s.State(); st.Groups.Len() != 0 || st.VPCs.Len() != 2 {
 			t.Fatalf("groups %v, VPCs %v", st.Groups, st.VPCs)
 		}
 	})
@@ -159,7 +171,7 @@ func TestErrorWritesNothing(t *testing.T) {
 			if err == nil || err.Error() != test.want {
 				t.Errorf("%s: error %v, want %s", test.name, err, test.want)
 			}
-			if s.State() != before || before.Groups["sg-1"].Name != "before" {
+			if s.State() != before || before.Groups.Get("sg-1").Name != "before" {
 				t.Errorf("%s: the state changed", test.name)
 			}
 			update(t, s, func(tx *Tx) {
@@ -189,21 +201,21 @@ func TestIsolation(t *testing.T) {
 			tx.DeleteGroup("sg-2")
 			tx.PutGroup(&lb.SecurityGroup{ID: "sg-3"})
 			st := tx.State()
-			if st.Groups["sg-1"].Name != "changed" || st.Groups["sg-2"] != nil || st.Groups["sg-3"] == nil {
+			if st.Groups.Get("sg-1").Name != "changed" || st.Groups.Get("sg-2") != nil || st.Groups.Get("sg-3") == nil {
 				t.Errorf("a transaction does not see its own changes: %v", st.Groups)
 			}
 		})
 		g.Name = "scribbled"
 		after := s.State()
-		if len(before.Groups) != 2 || before.Groups["sg-1"].Name != "one" {
+		if before.Groups.Len() != 2 || before.Groups.Get("sg-1").Name != "one" {
 			t.Errorf("an old state changed: %v", before.Groups)
 		}
-		if after.Groups["sg-1"].Name != "changed" {
-			t.Errorf("the caller's value reached the state: %q", after.Groups["sg-1"].Name)
+		if after.Groups.Get("sg-1").Name != "changed" {
+			t.Errorf("the caller's value reached the state: %q", after.Groups.Get("sg-1").Name)
 		}
-		kept := after.Groups["sg-3"]
+		kept := after.Groups.Get("sg-3")
 		update(t, s, func(tx *Tx) { tx.PutGroup(&lb.SecurityGroup{ID: "sg-4"}) })
-		if s.State().Groups["sg-3"] != kept {
+		if s.State().Groups.Get("sg-3") != kept {
 			t.Error("an unchanged object was copied")
 		}
 	})
@@ -224,7 +236,7 @@ func TestConcurrentUpdatesLoseNothing(t *testing.T) {
 	bothBackends(t, func(t *testing.T, s *Store) {
 		const writers, rounds = 8, 10
 		count(t, writers, rounds, func(int) *Store { return s })
-		if v := s.State().Groups["sg-n"].Version; v != writers*rounds {
+		if v := s.State().Groups.Get("sg-n").Version; v != writers*rounds {
 			t.Fatalf("%d increments of %d arrived", v, writers*rounds)
 		}
 		if rev := s.State().Revision; rev != writers*rounds {
@@ -247,13 +259,13 @@ func TestTwoControlPlanesLoseNothing(t *testing.T) {
 	count(t, writers, rounds, func(i int) *Store { return both[i%2] })
 	for _, s := range both {
 		st := await(t, s, func(st *lb.State) bool { return st.Revision == writers*rounds })
-		if v := st.Groups["sg-n"].Version; v != writers*rounds {
+		if v := st.Groups.Get("sg-n").Version; v != writers*rounds {
 			t.Errorf("%d increments of %d arrived", v, writers*rounds)
 		}
 	}
 	update(t, a, func(tx *Tx) { tx.DeleteGroup("sg-n"); tx.PutVPC(&lb.VPC{ID: "vpc-1"}) })
 	st := await(t, b, func(st *lb.State) bool { return st.Revision == writers*rounds+1 })
-	if st.Groups["sg-n"] != nil || st.VPCs["vpc-1"] == nil {
+	if st.Groups.Get("sg-n") != nil || st.VPCs.Get("vpc-1") == nil {
 		t.Errorf("b sees groups %v, VPCs %v", st.Groups, st.VPCs)
 	}
 }
@@ -266,7 +278,7 @@ func count(t *testing.T, writers, rounds int, store func(writer int) *Store) {
 			for range rounds {
 				_, err := store(w).Update(t.Context(), func(tx *Tx) error {
 					g := lb.SecurityGroup{ID: "sg-n"}
-					if old := tx.State().Groups["sg-n"]; old != nil {
+					if old := tx.State().Groups.Get("sg-n"); old != nil {
 						g = *old
 					}
 					g.Version++
@@ -493,15 +505,15 @@ func TestWatchSurvivesCompactionAndTampering(t *testing.T) {
 	done := make(chan struct{})
 	go func() { defer close(done); e.follow(ctx, late, at) }()
 	st := await(t, late, func(st *lb.State) bool { return st.Revision == 6 })
-	if len(st.VPCs) != 5 || st.Listeners["lbl-1"] == nil {
-		t.Errorf("after compaction: %d VPCs", len(st.VPCs))
+	if st.VPCs.Len() != 5 || st.Listeners.Get("lbl-1") == nil {
+		t.Errorf("after compaction: %d VPCs", st.VPCs.Len())
 	}
 	cancel()
 	<-done
 	if _, err := e.client.Delete(t.Context(), prefix, clientPrefix); err != nil {
 		t.Fatal(err)
 	}
-	await(t, s, func(st *lb.State) bool { return st.Revision == 0 && len(st.VPCs) == 0 })
+	await(t, s, func(st *lb.State) bool { return st.Revision == 0 && st.VPCs.Len() == 0 })
 	wantRevision(t, s, update(t, s, everything), 1)
 }
 

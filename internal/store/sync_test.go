@@ -30,7 +30,7 @@ func TestSyncReadsWhatOthersWrote(t *testing.T) {
 		if err := reader.Sync(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if reader.State().VPCs[id] == nil {
+		if reader.State().VPCs.Get(id) == nil {
 			t.Fatalf("%s was written by one and is not seen by the other after Sync", id)
 		}
 	}

@@ -25,7 +25,7 @@ func shown[K ~string, V any](x *Index, c *collection[K, V], found []K) []K {
 	}
 	kept := found[:0]
 	for _, id := range found {
-		if (*c.of(x.part))[id] != nil {
+		if c.of(x.part).Get(id) != nil {
 			kept = append(kept, id)
 		}
 	}

@@ -23,7 +23,7 @@ func TestTry(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := s.State()
-	part := &lb.State{Revision: before.Revision, Groups: before.Groups, Instances: map[lb.InstanceID]*lb.Instance{"ins-seen": before.Instances["ins-seen"]}}
+	part := &lb.State{Revision: before.Revision, Groups: before.Groups, Instances: lb.TableOf(map[lb.InstanceID]*lb.Instance{"ins-seen": before.Instances.Get("ins-seen")})}
 	refusal := errors.New("no")
 	if _, err := s.Update(t.Context(), func(tx *Tx) error {
 		if err := tx.Try(part, func(*Tx) error { return refusal }); err != refusal {
@@ -41,7 +41,7 @@ func TestTry(t *testing.T) {
 			}
 			trial.PutInstance(&lb.Instance{ID: "ins-new", Groups: []lb.GroupID{"sg-a"}})
 			trial.PutToken("token", "value")
-			if found := trial.Index().Instances("sg-a"); len(found) != 2 || trial.State().Instances["ins-new"] == nil || trial.Before().Instances["ins-new"] != nil {
+			if found := trial.Index().Instances("sg-a"); len(found) != 2 || trial.State().Instances.Get("ins-new") == nil || trial.Before().Instances.Get("ins-new") != nil {
 				t.Errorf("after its own change the index tells of %v", found)
 			}
 			return nil
@@ -49,7 +49,7 @@ func TestTry(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if s.State() != before || len(part.Instances) != 1 {
+	if s.State() != before || part.Instances.Len() != 1 {
 		t.Error("a trial changed something")
 	}
 	if _, err := s.Update(t.Context(), func(tx *Tx) error {

@@ -235,7 +235,7 @@ func put[K ~string, V any](tx *Tx, c *collection[K, V], id K, v *V) {
 		tx.fail(fmt.Errorf("%s %s: %w", c.kind, id, err))
 		return
 	}
-	if old, ok := (*c.of(tx.draft.state))[id]; ok {
+	if old, ok := c.of(tx.draft.state).Find(id); ok {
 		if before, err := encode(old); err == nil && bytes.Equal(before, raw) {
 			return
 		}
@@ -248,7 +248,7 @@ func put[K ~string, V any](tx *Tx, c *collection[K, V], id K, v *V) {
 }
 
 func remove[K ~string, V any](tx *Tx, c *collection[K, V], id K) {
-	if _, ok := (*c.of(tx.draft.state))[id]; !ok {
+	if _, ok := c.of(tx.draft.state).Find(id); !ok {
 		return
 	}
 	tx.draft.remove(c, string(id))
