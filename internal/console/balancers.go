@@ -162,6 +162,7 @@ type balancerData struct {
 	T         tally
 	Selected  string
 	Traffic   traffic
+	Return    string // the way of answers: direct or gateway
 }
 
 func (v *visit) balancerData() (balancerData, error) {
@@ -197,6 +198,9 @@ func (v *visit) balancerBasic() error {
 		return err
 	}
 	d.EIP = eips[d.B.LoadBalancerId]
+	if d.Return, err = v.returnPathOf(d.B.LoadBalancerId); err != nil {
+		return err
+	}
 	if d.Traffic, err = v.balancerTraffic("clb/"+d.B.LoadBalancerId, d.B.LoadBalancerId); err != nil {
 		return err
 	}

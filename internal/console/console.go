@@ -141,6 +141,7 @@ func (c *Console) balancerRoutes() {
 	c.both("clb/new", (*visit).newBalancer)
 	c.both("clb/{id}/edit", (*visit).editBalancer)
 	c.both("clb/{id}/delete", (*visit).deleteBalancer)
+	c.both("clb/{id}/return", (*visit).returnPath)
 	c.both("clb/{id}/eip", (*visit).bindEIP)
 	c.both("clb/{id}/eip/unbind", (*visit).unbindEIP)
 	c.get("clb/{id}", (*visit).balancerBasic)

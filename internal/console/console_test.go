@@ -381,7 +381,7 @@ func (w world) pages() []string {
 	target := "?location=" + w.location + "&instance=" + w.ins1 + "&port=8080"
 	return []string{"", "sg", "sg?q=web", "sg/new", rule, rule + "?dir=out", rule + "/edit", rule + "/clone", rule + "/delete", rule + "/rules/add?dir=in&at=1",
 		rule + "/rules/open", rule + "/rules/import", rule + "/associations", rule + "/associations?kind=clb", rule + "/associations/add", "sg/" + w.host,
-		"clb", "clb?q=demo", "clb/new", "clb/" + w.balancer, "clb/" + w.balancer + "/edit", "clb/" + w.balancer + "/delete", "clb/" + w.balancer + "/listeners",
+		"clb", "clb?q=demo", "clb/new", "clb/" + w.balancer, "clb/" + w.balancer + "/edit", "clb/" + w.balancer + "/delete", "clb/" + w.balancer + "/return", "clb/" + w.balancer + "/listeners",
 		"clb/" + w.balancer + "/security", "clb/" + w.balancer + "/security?dir=out", "clb/" + w.balancer + "/security/bind", "clb/" + w.balancer + "/security/pass",
 		"clb/" + w.balancer + "/picture", "clb/" + w.balancer + "/picture?source=198.51.100.20&port=80&protocol=TCP", "clb/" + w.balancer + "/listeners/new", listener + "/delete",
 		listener + "/rules/new", listener + "/rules/" + w.location + "/delete", listener + "/check?location=" + w.location, listener + "/targets/add?location=" + w.location,

@@ -46,6 +46,7 @@ func TestAuditorIsToldWhatIsRefused(t *testing.T) {
 		"clb/new":                              {"LoadBalancerName", "x"},
 		"clb/" + w.balancer + "/edit":          {"LoadBalancerName", "x"},
 		"clb/" + w.balancer + "/delete":        nil,
+		"clb/" + w.balancer + "/return":        {"to", "gateway"},
 		"clb/" + w.balancer + "/security/bind": {"sg", w.host},
 		"clb/" + w.balancer + "/security/pass": {"on", "true"},
 		listener + "/delete":                   nil,
