@@ -42,7 +42,7 @@ func Goals() []Goal {
 		{"bulk-haproxy", "layer 4, download", megabyte, haproxy, 0.35},
 		{"bulk-up-plain", "layer 4, upload", megabyte, plain, 1.05},
 		{"bulk-up-haproxy", "layer 4, upload", megabyte, haproxy, 0.35},
-		{"bulk-wire-plain", "layer 4, upload, tunnel segmentation off", megabyte, plain, 1.05},
+		{"bulk-wire-plain", "layer 4, upload, the wire cuts all into frames", megabyte, plain, 1.05},
 		{"gate2-nft", "gate 2 added to direct traffic, one request", "µs added CPU/request", "nft conntrack filter on the host", 0.4},
 		{"swap-2560", "live replacement of 2,560 rules", "ms", "nft -f", 0.25},
 	}
