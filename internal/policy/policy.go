@@ -70,6 +70,8 @@ const (
 	TunnelFailed                 // the kernel could not add or remove the outer headers
 	ProxyAway                    // layer 7, and the proxy is not listening: the client tries again
 	Observed                     // gate 2 only observes this machine: passed, and the verdict says what would have dropped it
+	Unrelated                    // an ICMP error that quotes no packet of a flow known here
+	TooBig                       // does not fit into the tunnel whole: its sender was told the size that does
 	reasonCount
 )
 
@@ -77,6 +79,7 @@ var reasonNames = [reasonCount]string{
 	"none", "no_groups", "rule", "no_match", "pass_to_target", "system_rule", "established", "no_listener", "no_target",
 	"unknown_target", "unknown_gateway", "spoofed", "malformed", "fragment", "table_full",
 	"tuple_collision", "unsupported", "flow_refused", "hairpin_self", "tunnel_failed", "proxy_away", "observed",
+	"unrelated", "too_big",
 }
 
 // String is the reason as metrics, scenarios and verdicts write it.
