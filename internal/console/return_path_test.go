@@ -21,7 +21,7 @@ func TestReturnPath(t *testing.T) {
 	d.fill(page+"/return", 200, "to", "gateway")
 	d.open(page, 200)
 	d.says("return through the gateway")
-	if got := d.api.Store.State().Balancers[lb.BalancerID(w.balancer)].ReturnPath; got != lb.ReturnGateway {
+	if got := d.api.Store.State().Balancers.Get(lb.BalancerID(w.balancer)).ReturnPath; got != lb.ReturnGateway {
 		t.Errorf("the state says %q", got)
 	}
 	d.open(page+"/return", 200)
