@@ -54,6 +54,7 @@ type serverOptions struct {
 	nodeAddr   string
 	region     string
 	vips, eips []string
+	six        []string
 	etcd       []string
 	history    time.Duration
 	record     string
@@ -91,8 +92,9 @@ func newServerCommand() *cobra.Command {
 	f.StringVar(&o.nodeListen, "node-listen", "0.0.0.0:7781", "address for nodes")
 	f.StringVar(&o.nodeAddr, "node-address", "", "HOST:PORT by which machines reach --node-listen, for join tokens (default: its own, or this machine's address on the way out)")
 	f.StringVar(&o.region, "region", "local", "name of the region; its zone is NAME-1")
-	f.StringArrayVar(&o.vips, "vip-pool", []string{"192.0.2.0/26"}, "addresses for public load balancers; may be repeated")
+	f.StringArrayVar(&o.vips, "vip-pool", []string{"192.0.2.0/26"}, "addresses for public load balancers, IPv4 and IPv6; may be repeated")
 	f.StringArrayVar(&o.eips, "eip-pool", []string{"192.0.2.64/26"}, "public addresses for instances; may be repeated")
+	f.StringArrayVar(&o.six, "ipv6-pool", []string{"2001:db8:200::/40"}, "IPv6 ranges that VPCs take a /56 of; may be repeated")
 	f.StringSliceVar(&o.etcd, "etcd-endpoints", nil, "external etcd cluster (default: an embedded one in the data folder)")
 	o.transport.flags(cmd)
 	f.DurationVar(&o.history, "history", 72*time.Hour, "how long past states stay readable in the embedded database")
@@ -152,6 +154,13 @@ func openServer(ctx context.Context, o serverOptions, log *slog.Logger) (_ *serv
 	if err != nil {
 		return nil, usageError{err}
 	}
+	six, err := parsePool("--ipv6-pool", o.six)
+	if err == nil {
+		err = checkIPv6Pool(six)
+	}
+	if err != nil {
+		return nil, usageError{err}
+	}
 	s := &server{log: log, access: o.access}
 	defer func() {
 		if err != nil {
@@ -189,7 +198,7 @@ func openServer(ctx context.Context, o serverOptions, log *slog.Logger) (_ *serv
 	}
 	api = cloudapi.New(cloudapi.Options{
 		Store: s.store, Facts: s.control.Facts(), History: s.control.Facts(), Tokens: s.control, Compile: s.control.Compile, Region: o.region,
-		VIPPool: vips, EIPPool: eips, Logger: log, Vault: vault, Rates: o.access.rates,
+		VIPPool: vips, EIPPool: eips, IPv6Pool: six, Logger: log, Vault: vault, Rates: o.access.rates,
 		SeedMode: o.kinds.seedMode, SourceIPType: o.kinds.sourceIPType,
 	})
 	if key, err = adoptAdmin(ctx, api, o.data, key); err != nil {
@@ -253,6 +262,16 @@ func parsePool(flag string, texts []string) ([]netip.Prefix, error) {
 		all = append(all, p)
 	}
 	return all, nil
+}
+
+// checkIPv6Pool refuses what no VPC could take its IPv6 range of.
+func checkIPv6Pool(pool []netip.Prefix) error {
+	for _, p := range pool {
+		if !p.Addr().Is6() || p.Bits() > 56 {
+			return fmt.Errorf("--ipv6-pool %v holds no /56 of IPv6; give a wider one, such as 2001:db8:200::/40", p)
+		}
+	}
+	return nil
 }
 
 // listenAPI opens the API's address, or takes over the inherited listener. It

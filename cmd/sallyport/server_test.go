@@ -172,6 +172,7 @@ func TestServerRefuses(t *testing.T) {
 		{"port taken", []string{"--data", t.TempDir(), "--listen", taken.Addr().String()}, exitError, "is taken by another program"},
 		{"node port taken", []string{"--data", t.TempDir(), "--node-listen", taken.Addr().String()}, exitError, "--node-listen"},
 		{"bad pool", []string{"--data", t.TempDir(), "--vip-pool", "192.0.2.1/26"}, exitUsage, "did you mean 192.0.2.0/26?"},
+		{"IPv4 for VPCs' IPv6", []string{"--data", t.TempDir(), "--ipv6-pool", "192.0.2.0/26"}, exitUsage, "holds no /56"},
 		{"not a pool", []string{"--data", t.TempDir(), "--eip-pool", "all"}, exitUsage, "not a CIDR block"},
 		{"damaged key", []string{"--data", damaged}, exitError, "holds no key"},
 		{"no listener", []string{"--data", t.TempDir(), "--listen-fd", "999"}, exitUsage, "--listen-fd 999"},

@@ -64,7 +64,7 @@ func accesses() map[string]access {
 		{toRead, true, `DescribeStatus DescribeLoadBalancers DescribeListeners DescribeTargets DescribeTargetHealth DescribeTaskStatus
 			DescribeSecurityGroups DescribeSecurityGroupPolicies DescribeSecurityGroupAssociationStatistics SearchSecurityGroups
 			DescribeSecurityGroupExpandedPolicies DescribeSecurityGroupReferences DescribeSecurityGroupLimits DescribeTemplateLimits
-			DescribeAssistantCidr DescribeUsedIpAddress DescribeVpcPrivateIpAddresses DescribeNetworkInterfaces
+			DescribeAssistantCidr DescribeUsedIpAddress DescribeVpcIpv6Addresses DescribeVpcPrivateIpAddresses DescribeNetworkInterfaces
 			DescribeVpcs DescribeSubnets DescribeRouteTables DescribeInstances DescribeResourceTagsByResourceIds
 			DescribeInstancesStatus DescribeInstancesAttributes DescribeImages DescribeZones DescribeRegions
 			DescribeInstanceTypeConfigs DescribeZoneInstanceConfigInfos DescribeKeyPairs
@@ -85,6 +85,7 @@ func accesses() map[string]access {
 			RunInstances TerminateInstances StartInstances StopInstances RebootInstances ModifyInstancesProject ModifyInstancesAttribute AssociateSecurityGroups DisassociateSecurityGroups
 			ModifyResourceTags ModifyReturnPath`},
 		{toWrite, false, `CreateVpc ModifyVpcAttribute DeleteVpc CreateSubnet ModifySubnetAttribute DeleteSubnet
+			AssignIpv6CidrBlock UnassignIpv6CidrBlock AssignIpv6SubnetCidrBlock UnassignIpv6SubnetCidrBlock AssignIpv6Addresses UnassignIpv6Addresses
 			CreateAssistantCidr ModifyAssistantCidr DeleteAssistantCidr ReplaceRouteTableAssociation
 			CreateAddressTemplate ModifyAddressTemplateAttribute DeleteAddressTemplate
 			CreateAddressTemplateGroup ModifyAddressTemplateGroupAttribute DeleteAddressTemplateGroup

@@ -78,7 +78,12 @@ func (c *Call) Update(fn func(tx *store.Tx) error) error {
 	}
 	_, err := c.Store.Update(c.ctx, func(tx *store.Tx) error {
 		before := *tx.State() // keeps the maps that later changes replace
-		if err := c.within(tx, fn, func() error { return c.checkCompiles(tx, &before) }); err != nil {
+		if err := c.within(tx, fn, func() error {
+			if err := checkFamilies(tx); err != nil {
+				return err
+			}
+			return c.checkCompiles(tx, &before)
+		}); err != nil {
 			return err
 		}
 		if c.Service == serviceCLB {

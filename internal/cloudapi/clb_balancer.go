@@ -5,6 +5,7 @@ package cloudapi
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"unicode"
 	"unicode/utf8"
 
@@ -25,14 +26,14 @@ type createLoadBalancerIn struct {
 	VpcId                    string              `tc:""`
 	SubnetId                 string              `tc:""`
 	EipAddressId             string              `tc:""`
-	AddressIPVersion         string              `tc:"only=IPV4|ipv4"`
+	AddressIPVersion         string              `tc:"only=IPV4|ipv4|IPv6FullChain|IPV6FullChain|ipv6fullchain"`
 	Number                   *int64              `tc:""`
 	MasterZoneId             string              `tc:""`
 	ZoneId                   string              `tc:""`
 	Vip                      string              `tc:""`
 	Tags                     []clbTag            `tc:""`
 	ClientToken              string              `tc:""`
-	LoadBalancerPassToTarget bool                `tc:""`
+	LoadBalancerPassToTarget *bool               `tc:""`
 	ProjectId                *int64              `tc:"echo"`
 	InternetAccessible       *internetAccessible `tc:"echo"`
 	LBChargeType             *string             `tc:"echo"`
@@ -122,10 +123,13 @@ func (c *Call) newBalancer(tx *store.Tx, in *createLoadBalancerIn) (*lb.LoadBala
 	}
 	b := &lb.LoadBalancer{
 		ID: makeID(c, "lb-", tx.State().Balancers), Type: lb.BalancerType(in.LoadBalancerType),
-		PassToTarget: in.LoadBalancerPassToTarget, Created: c.Now().UTC(), Tags: tags, Echo: c.Echo,
+		Created: c.Now().UTC(), Tags: tags, Echo: c.Echo,
 	}
-	if err := c.place(tx, b, in.VpcId, in.SubnetId, in.Vip); err != nil {
+	if err := c.place(tx, b, in.VpcId, in.SubnetId, in.Vip, isFullChain(in.AddressIPVersion)); err != nil {
 		return nil, err
+	}
+	if in.LoadBalancerPassToTarget != nil { // an IPv6 one refuses false, see checkFamilies
+		b.PassToTarget = *in.LoadBalancerPassToTarget
 	}
 	if in.EipAddressId != "" {
 		if err := associate(tx, b, "EipAddressId", "EipAddressId", in.EipAddressId); err != nil {
@@ -148,10 +152,12 @@ func (c *Call) balancerVPC(tx *store.Tx, id string) (lb.VPCID, error) {
 	return lb.VPCID(id), nil
 }
 
-func (c *Call) pickVIP(st *lb.State, wanted string) (netip.Addr, error) {
+// pickVIP takes the wanted address of the VIP pool, or a free one of the family.
+func (c *Call) pickVIP(st *lb.State, wanted string, ipv6 bool) (netip.Addr, error) {
 	taken := usedAddresses(st)
+	pool := slices.DeleteFunc(slices.Clone(c.VIPPool), func(p netip.Prefix) bool { return p.Addr().Is6() != ipv6 })
 	if wanted == "" {
-		vip, ok := freeAddr(c.VIPPool, taken)
+		vip, ok := freeAddr(pool, taken)
 		if !ok {
 			return vip, errorf("ResourceInsufficient", "every address of the VIP pool is in use; delete a load balancer or start the server with a larger --vip-pool")
 		}
@@ -161,7 +167,7 @@ func (c *Call) pickVIP(st *lb.State, wanted string) (netip.Addr, error) {
 	if err != nil {
 		return vip, refuse(lb.Malformed, "Vip", fmt.Sprintf("%q is not an address", clip(wanted, 60)), "write one like 192.0.2.1")
 	}
-	if !usable(c.VIPPool, vip) {
+	if !usable(pool, vip) {
 		return vip, refuse(lb.Invalid, "Vip", vip.String()+" is not in the VIP pool", "leave it out to get a free one")
 	}
 	if taken[vip] {
@@ -235,6 +241,9 @@ func modifyLoadBalancerAttributes(c *Call, in *modifyLoadBalancerAttributesIn) (
 		}
 		if in.LoadBalancerPassToTarget != nil {
 			b.PassToTarget = *in.LoadBalancerPassToTarget
+			if b.IPv6() && !b.PassToTarget {
+				return errSixPasses(b)
+			}
 			if err := checkPassToTarget(b); err != nil {
 				return err
 			}

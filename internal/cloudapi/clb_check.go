@@ -64,7 +64,10 @@ func (in *healthCheckIn) apply(h *lb.HealthCheck, p lb.ListenerProtocol) error {
 
 // probeFrom gives a new check the server's SourceIpType where its author says
 // nothing.
-func (c *Call) probeFrom(h *lb.HealthCheck, in *healthCheckIn) {
+func (c *Call) probeFrom(b *lb.LoadBalancer, h *lb.HealthCheck, in *healthCheckIn) {
+	if b.IPv6() { // 100.64.0.0/10 holds none of its family
+		return
+	}
 	if h.Type != "" && (in == nil || in.SourceIpType == nil) {
 		h.SourceIPType = c.SourceIPType
 	}

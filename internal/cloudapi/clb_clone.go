@@ -56,7 +56,7 @@ func cloneLoadBalancer(c *Call, in *cloneLoadBalancerIn) (*done, error) {
 		}
 		b := &lb.LoadBalancer{ID: makeID(c, "lb-", tx.State().Balancers), Type: old.Type, PassToTarget: old.PassToTarget, ReturnPath: old.ReturnPath,
 			Groups: slices.Clone(old.Groups), Created: c.Now().UTC(), Tags: tags, Echo: cloneEcho(old.Echo, c.Echo)}
-		if err := c.place(tx, b, string(old.VPC), string(old.Subnet), in.Vip); err != nil {
+		if err := c.place(tx, b, string(old.VPC), string(old.Subnet), in.Vip, old.IPv6()); err != nil {
 			return err
 		}
 		nameBalancer(tx.State(), b, in.LoadBalancerName)

@@ -158,7 +158,7 @@ func backends(st *lb.State, listeners []*lb.Listener) (public, private []string)
 		}
 		for _, t := range targets {
 			if i := st.Instances.Get(t.Instance); i != nil {
-				private = append(private, i.Private.String())
+				private = append(private, i.ServiceFor(st.Balancers.Get(l.Balancer)).String())
 				if i.Public.IsValid() {
 					public = append(public, i.Public.String())
 				}
@@ -194,6 +194,10 @@ func (c *Call) showBalancer(b *lb.LoadBalancer, listeners []*lb.Listener) loadBa
 		MasterZone: zoneOut{Zone: c.Zone(), ZoneName: c.Zone(), ZoneRegion: c.Region}, Zones: []string{c.Zone()},
 		NetworkAttributes: json.RawMessage(cmp.Or(b.Echo["InternetAccessible"], "null")),
 		ChargeType:        chargeType(b), LoadBalancerPassToTarget: b.PassToTarget,
+	}
+	if b.IPv6() {
+		mode, address := fullChain, b.VIPs[0].String()
+		out.AddressIPVersion, out.IPv6Mode, out.AddressIPv6 = "ipv6", &mode, &address
 	}
 	out.AttributeFlags = attributeFlags(listeners, b)
 	if b.Classic {

@@ -192,6 +192,9 @@ func (t *detailTable) add(b *lb.LoadBalancer, l *lb.Listener, r *lb.Rule, target
 		address := b.VIPs[0].String()
 		row.Address = &address
 	}
+	if b.IPv6() {
+		version, row.AddressIPv6, row.IPv6Mode = "IPv6", shown.AddressIPv6, shown.IPv6Mode
+	}
 	check := lb.HealthCheck{}
 	if l != nil {
 		id, protocol, port, sni := string(l.ID), string(l.Protocol), int(l.Port), 0
@@ -204,7 +207,7 @@ func (t *detailTable) add(b *lb.LoadBalancer, l *lb.Listener, r *lb.Rule, target
 	if target != nil {
 		id, port := string(target.Instance), int(target.Port)
 		row.TargetId, row.TargetPort, row.TargetWeight = &id, &port, &target.Weight
-		for _, address := range privateOf(t.health.state, target.Instance) {
+		for _, address := range backendAddress(t.health.state, b, target.Instance) {
 			row.TargetAddress = &address
 		}
 		word, _ := t.health.judge(b, check, *target)

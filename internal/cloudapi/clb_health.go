@@ -122,7 +122,7 @@ func (v healthView) targets(b *lb.LoadBalancer, check lb.HealthCheck, targets []
 		out := targetHealth{Port: int(t.Port), TargetId: string(t.Instance), HealthStatus: word == wordAlive || word == wordClose,
 			HealthStatusDetail: word, HealthStatusDetial: word, HealthReason: reason}
 		if i := v.state.Instances.Get(t.Instance); i != nil {
-			out.IP = i.Private.String()
+			out.IP = i.ServiceFor(b).String()
 		}
 		all = append(all, out)
 	}

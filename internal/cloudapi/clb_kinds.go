@@ -19,10 +19,13 @@ func networkText(id lb.VPCID) string {
 }
 
 // place gives a new load balancer in a VPC its network and VIP: a public one
-// from the pool, a private one from its subnet.
-func (c *Call) place(tx *store.Tx, b *lb.LoadBalancer, network, subnet, vip string) error {
+// from the pool, a private one and most of IPv6 from a subnet.
+func (c *Call) place(tx *store.Tx, b *lb.LoadBalancer, network, subnet, vip string, ipv6 bool) error {
 	if err := c.checkBalancerQuota(tx.State(), b.Type); err != nil {
 		return err
+	}
+	if ipv6 {
+		return c.placeIPv6(tx, b, network, subnet, vip)
 	}
 	if b.Private() {
 		return c.placePrivate(tx, b, network, subnet, vip)
@@ -34,7 +37,7 @@ func (c *Call) place(tx *store.Tx, b *lb.LoadBalancer, network, subnet, vip stri
 	if err != nil {
 		return err
 	}
-	picked, err := c.pickVIP(tx.State(), vip)
+	picked, err := c.pickVIP(tx.State(), vip, false)
 	b.VPC, b.VIPs = id, []netip.Addr{picked}
 	return err
 }

@@ -51,7 +51,6 @@ func createListener(c *Call, in *createListenerIn) (*createListenerOut, error) {
 	if err := checkListenerFrom(from, proto); err != nil {
 		return nil, err
 	}
-	c.probeFrom(&check, in.HealthCheck)
 	var ids []string
 	err = c.Update(func(tx *store.Tx) error {
 		ids = nil
@@ -59,6 +58,7 @@ func createListener(c *Call, in *createListenerIn) (*createListenerOut, error) {
 		if err != nil {
 			return err
 		}
+		c.probeFrom(b, &check, in.HealthCheck)
 		for i, port := range in.Ports {
 			l := &lb.Listener{Balancer: b.ID, Protocol: proto, Created: c.Now().UTC(), Check: check, From: from}
 			if !proto.Layer7() {

@@ -107,11 +107,12 @@ func describeResources(c *Call, in *describeResourcesIn) (*describeResourcesOut,
 		return zoneISP{Type: []string{name}, Isp: name, AvailabilitySet: []ispAvailability{{name, word}},
 			TypeSet: []ispType{{name, []specAvailability{{"shared", word}}}}}
 	}
-	_, err := c.pickVIP(c.State(), "")
-	all := []zoneResource{{
-		MasterZone: c.Zone(), IPVersion: "IPv4", ZoneRegion: c.Region, ZoneResourceType: "SHARED",
-		ResourceSet: []zoneISP{isp("BGP", err == nil), isp("INTERNAL", true)},
-	}}
+	_, err := c.pickVIP(c.State(), "", false)
+	of := func(version string, set ...zoneISP) zoneResource {
+		return zoneResource{MasterZone: c.Zone(), IPVersion: version, ZoneRegion: c.Region, ZoneResourceType: "SHARED", ResourceSet: set}
+	}
+	in6, out6 := c.placesIPv6()
+	all := []zoneResource{of("IPv4", isp("BGP", err == nil), isp("INTERNAL", true)), of("IPv6", isp("BGP", out6), isp("INTERNAL", in6))}
 	all, err = filter(c, all, in.Filters, map[string]func(zoneResource) []string{
 		"master-zone": func(z zoneResource) []string { return []string{z.MasterZone} },
 		"ip-version":  func(z zoneResource) []string { return []string{z.IPVersion} },
@@ -178,14 +179,14 @@ func describeLBListeners(c *Call, in *describeLBListenersIn) (*describeLBListene
 		return nil, refuse(lb.TooLong, "Backends", fmt.Sprintf("%d backends", n), fmt.Sprintf("give 1 to %d", maxBackends))
 	}
 	st := c.State()
-	wanted := func(targets []lb.Target) []boundTarget {
+	wanted := func(b *lb.LoadBalancer, targets []lb.Target) []boundTarget {
 		var all []boundTarget
 		for _, t := range targets {
 			i := st.Instances.Get(t.Instance)
-			if i == nil || !slices.Contains(in.Backends, backendIn{string(i.VPC), i.Private.String()}) {
+			if i == nil || b == nil || !slices.Contains(in.Backends, backendIn{string(i.VPC), i.ServiceFor(b).String()}) {
 				continue
 			}
-			all = append(all, boundTarget{Type: "cvm", PrivateIp: i.Private.String(), Port: int(t.Port), Weight: t.Weight})
+			all = append(all, boundTarget{Type: "cvm", PrivateIp: i.ServiceFor(b).String(), Port: int(t.Port), Weight: t.Weight})
 		}
 		return all
 	}
@@ -197,9 +198,9 @@ func describeLBListeners(c *Call, in *describeLBListenersIn) (*describeLBListene
 	slices.SortFunc(listeners, func(a, b *lb.Listener) int { return cmp.Compare(a.Num, b.Num) })
 	out := &describeLBListenersOut{}
 	for _, l := range listeners {
-		bound := boundListener{ListenerId: string(l.ID), Protocol: string(l.Protocol), Port: int(l.Port), Targets: wanted(l.Targets)}
+		bound := boundListener{ListenerId: string(l.ID), Protocol: string(l.Protocol), Port: int(l.Port), Targets: wanted(st.Balancers.Get(l.Balancer), l.Targets)}
 		for _, r := range l.Rules {
-			if targets := wanted(r.Targets); len(targets) > 0 {
+			if targets := wanted(st.Balancers.Get(l.Balancer), r.Targets); len(targets) > 0 {
 				bound.Rules = append(bound.Rules, boundRule{string(r.ID), r.Domain, r.URL, targets})
 			}
 		}

@@ -59,7 +59,7 @@ func createRule(c *Call, in *createRuleIn) (*createRuleOut, error) {
 				return err
 			}
 			r.ID, r.Created = newLocation(c, tx, l), c.Now().UTC()
-			c.probeFrom(&r.Check, in.Rules[i].HealthCheck)
+			c.probeFrom(tx.State().Balancers.Get(l.Balancer), &r.Check, in.Rules[i].HealthCheck)
 			l.Rules = append(l.Rules, r)
 			if in.Rules[i].DefaultServer || len(l.Rules) == 1 {
 				setDefault(l, r.Domain)

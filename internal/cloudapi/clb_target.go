@@ -302,6 +302,7 @@ func describeTargets(c *Call, in *describeTargetsIn) (*describeTargetsOut, error
 	if err != nil {
 		return nil, err
 	}
+	balancer := st.Balancers.Get(lb.BalancerID(in.LoadBalancerId))
 	var ofRules, ofTargets []Filter
 	for _, f := range in.Filters {
 		if f.Name == "location-id" {
@@ -312,9 +313,9 @@ func describeTargets(c *Call, in *describeTargetsIn) (*describeTargetsOut, error
 	}
 	kept := func(targets []lb.Target) ([]backendOut, error) {
 		targets, err := filter(c, targets, ofTargets, map[string]func(lb.Target) []string{
-			"private-ip-address": func(t lb.Target) []string { return privateOf(st, t.Instance) },
+			"private-ip-address": func(t lb.Target) []string { return backendAddress(st, balancer, t.Instance) },
 		}, nil)
-		return c.showTargets(st, targets), err
+		return c.showTargets(st, balancer, targets), err
 	}
 	if _, err := kept(nil); err != nil { // also when there is nothing to keep
 		return nil, err
@@ -353,12 +354,12 @@ func privateOf(st *lb.State, id lb.InstanceID) []string {
 	return nil
 }
 
-func (c *Call) showTargets(st *lb.State, targets []lb.Target) []backendOut {
+func (c *Call) showTargets(st *lb.State, balancer *lb.LoadBalancer, targets []lb.Target) []backendOut {
 	var all []backendOut
 	for _, t := range targets {
 		b := backendOut{Type: "CVM", InstanceId: string(t.Instance), Port: int(t.Port), Weight: t.Weight, RegisteredTime: stamp(t.Registered), Zone: c.Zone()}
 		if i := st.Instances.Get(t.Instance); i != nil {
-			b.InstanceName, b.PrivateIpAddresses = i.Name, []string{i.Private.String()}
+			b.InstanceName, b.PrivateIpAddresses = i.Name, backendAddress(st, balancer, i.ID)
 			if i.Public.IsValid() {
 				b.PublicIpAddresses = []string{i.Public.String()}
 			}

@@ -137,7 +137,7 @@ func TestCreateLoadBalancer(t *testing.T) {
 		{`{"LoadBalancerType":"ANYCAST"}`, "UnsupportedOperation", `"ANYCAST"`},
 		{`{"LoadBalancerType":"OPEN","SubnetId":"subnet-1"}`, "InvalidParameterValue", "SubnetId"},
 		{`{"LoadBalancerType":"OPEN","Forward":2}`, "UnsupportedOperation", "Forward"},
-		{`{"LoadBalancerType":"OPEN","AddressIPVersion":"IPv6FullChain"}`, "UnsupportedOperation", "AddressIPVersion"},
+		{`{"LoadBalancerType":"OPEN","AddressIPVersion":"IPV6"}`, "UnsupportedOperation", "AddressIPVersion"}, // NAT64
 		{`{"LoadBalancerType":"OPEN","SnatPro":true}`, "UnsupportedOperation", "SnatPro"},
 		{`{"LoadBalancerType":"OPEN","Number":0}`, "InvalidParameterValue.Range", "Number"},
 		{`{"LoadBalancerType":"OPEN","Number":21}`, "InvalidParameterValue.Range", "Number"},

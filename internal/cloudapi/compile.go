@@ -104,7 +104,7 @@ func changedGroups(tx *store.Tx, before *lb.State) []lb.GroupID {
 	}
 	for _, id := range tx.TouchedInstances() {
 		was, is := before.Instances.Get(id), after.Instances.Get(id)
-		if was != nil && is != nil && was.Private == is.Private && slices.Equal(was.Groups, is.Groups) {
+		if was != nil && is != nil && slices.Equal(was.Internals(), is.Internals()) && slices.Equal(was.Groups, is.Groups) {
 			continue
 		}
 		for _, i := range []*lb.Instance{was, is} {

@@ -13,9 +13,8 @@ import (
 func usedAddresses(st *lb.State) map[netip.Addr]bool {
 	used := map[netip.Addr]bool{}
 	for _, i := range st.Instances.All() {
-		used[i.Private] = true
-		if i.Public.IsValid() {
-			used[i.Public] = true
+		for _, a := range i.Addresses() {
+			used[a] = true
 		}
 	}
 	for _, b := range st.Balancers.All() {

@@ -4,6 +4,7 @@ package cloudapi
 
 import (
 	"cmp"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -28,6 +29,7 @@ type instanceOut struct {
 	DataDisks                []diskOut
 	PrivateIpAddresses       []string
 	PublicIpAddresses        []string
+	IPv6Addresses            []string
 	InternetAccessible       internetOut
 	VirtualPrivateCloud      privateCloudOut
 	CreatedTime              string
@@ -79,7 +81,7 @@ func (c *Call) instanceOut(i *lb.Instance) instanceOut {
 		CPU: 1, Memory: 1, RestrictState: "NORMAL",
 		InstanceChargeType: echoed(i.Echo, "InstanceChargeType", chargedByHour), RenewFlag: "NOTIFY_AND_MANUAL_RENEW",
 		SystemDisk:         diskToOut(echoed(i.Echo, "SystemDisk", diskIn{}), i.ID),
-		PrivateIpAddresses: privateAddresses(i), PublicIpAddresses: publicAddresses(i),
+		PrivateIpAddresses: privateAddresses(i), PublicIpAddresses: publicAddresses(i), IPv6Addresses: ipv6Texts(i),
 		InternetAccessible: internetOut{
 			InternetChargeType:      echoed(i.Echo, "InternetAccessible.InternetChargeType", "TRAFFIC_POSTPAID_BY_HOUR"),
 			InternetMaxBandwidthOut: echoed(i.Echo, "InternetAccessible.InternetMaxBandwidthOut", int64(0)),
@@ -118,11 +120,14 @@ func diskToOut(d diskIn, id lb.InstanceID) diskOut {
 	return out
 }
 
-// privateAddresses are all of a machine that joined, the tunnel's first.
+// privateAddresses are all IPv4 ones of a machine that joined, the tunnel's
+// first.
 func privateAddresses(i *lb.Instance) []string {
-	all := []string{i.Private.String()}
-	for _, a := range i.Others {
-		all = append(all, a.String())
+	var all []string
+	for _, a := range append([]netip.Addr{i.Private}, i.Others...) {
+		if a.Is4() {
+			all = append(all, a.String())
+		}
 	}
 	return all
 }

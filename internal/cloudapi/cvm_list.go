@@ -96,7 +96,7 @@ func (c *Call) instanceFilters() map[string]func(*lb.Instance) []string {
 		"zone":                 one(func(*lb.Instance) string { return c.Zone() }),
 		"project-id":           one(func(i *lb.Instance) string { return fmt.Sprint(echoed(i.Echo, "Placement.ProjectId", int64(0))) }),
 		"tag-value":            func(i *lb.Instance) []string { return tagValues(i.Tags) },
-		"host-id":              none, "dedicated-cluster-id": none, "ipv6-address": none,
+		"host-id":              none, "dedicated-cluster-id": none, "ipv6-address": ipv6Texts,
 	}
 }
 

@@ -39,7 +39,8 @@ type privateCloudIn struct {
 	VpcId              string   `tc:""`
 	SubnetId           string   `tc:""`
 	PrivateIpAddresses []string `tc:""`
-	_                  struct{} `unserved:"AsVpcGateway Ipv6AddressCount"`
+	Ipv6AddressCount   int64    `tc:"range=0-1"`
+	_                  struct{} `unserved:"AsVpcGateway"`
 }
 
 type internetIn struct {
@@ -203,6 +204,11 @@ func (in *runInstancesIn) makeIn(c *Call, tx *store.Tx, subnet *lb.Subnet, tags 
 		}
 		if i.Private, err = plan.private("VirtualPrivateCloud.PrivateIpAddresses."+strconv.Itoa(n), wanted); err != nil {
 			return err
+		}
+		if in.VirtualPrivateCloud.Ipv6AddressCount > 0 {
+			if err := giveIPv6(tx.State(), i, "VirtualPrivateCloud.Ipv6AddressCount", ""); err != nil {
+				return err
+			}
 		}
 		if in.InternetAccessible.PublicIpAssigned {
 			if i.Public, err = plan.public(c.EIPPool, c.public); err != nil {

@@ -37,6 +37,7 @@ type vpcDoc struct {
 	Id              string   `tc:""`
 	VpcName         string   `tc:"required"`
 	CidrBlock       string   `tc:"required"`
+	Ipv6CidrBlock   string   `tc:""`
 	AssistantCidrs  []string `tc:""`
 	IsDefault       bool     `tc:""`
 	EnableMulticast string   `tc:"" kept:"echo"`
@@ -50,6 +51,7 @@ type subnetDoc struct {
 	SubnetName      string `tc:"required"`
 	Vpc             string `tc:"required"`
 	CidrBlock       string `tc:"required"`
+	Ipv6CidrBlock   string `tc:""`
 	Zone            string `tc:""`
 	IsDefault       bool   `tc:""`
 	EnableBroadcast string `tc:"" kept:"echo"`
@@ -87,6 +89,7 @@ type instanceDoc struct {
 	Subnet           string   `tc:""`
 	PrivateIpAddress string   `tc:""`
 	PublicIpAddress  string   `tc:""`
+	Ipv6Address      string   `tc:""`
 	PublicIpAssigned bool     `tc:""`
 	SecurityGroups   []string `tc:"required"`
 	Tags             []Tag    `tc:""`
@@ -112,6 +115,7 @@ type balancerDoc struct {
 	Id                       string              `tc:""`
 	LoadBalancerName         string              `tc:"required"`
 	LoadBalancerType         string              `tc:"only=OPEN|INTERNAL"`
+	AddressIPVersion         string              `tc:"only=IPV4|ipv4|IPv6FullChain|IPV6FullChain|ipv6fullchain"` // "": IPV4
 	Classic                  bool                `tc:""`
 	CreateTime               string              `tc:""` // of a classic one: it decides how it is probed
 	Network                  string              `tc:"enum=VPC|BASIC"`

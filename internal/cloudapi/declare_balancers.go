@@ -21,6 +21,13 @@ func (a *applier) balancers() error {
 func (a *applier) balancer(path string, d balancerDoc) error {
 	keep(&d.LoadBalancerType, string(lb.Open))
 	d.ReturnPath = string(lb.ReturnPathNamed(d.ReturnPath)) // as an export has it
+	switch {
+	case isFullChain(d.AddressIPVersion):
+		d.AddressIPVersion = fullChain
+		d.LoadBalancerPassToTarget = true // it always is
+	case d.AddressIPVersion != "":
+		d.AddressIPVersion = "" // IPV4, in one spelling
+	}
 	if err := a.balancerRefs(path, &d); err != nil {
 		return err
 	}
@@ -42,7 +49,7 @@ func (a *applier) balancer(path string, d balancerDoc) error {
 	keep(&d.CreateTime, have.CreateTime)
 	keepEcho(&d, have)
 	changed := unlike(have, d, "Id", "Listeners")
-	if err := fixed(path, "a load balancer", changed, "LoadBalancerType", "Classic", "CreateTime", "Network", "Vpc", "Subnet", "Vip", "LBChargeType"); err != nil {
+	if err := fixed(path, "a load balancer", changed, "LoadBalancerType", "AddressIPVersion", "Classic", "CreateTime", "Network", "Vpc", "Subnet", "Vip", "LBChargeType"); err != nil {
 		return err
 	}
 	if err := a.noted(made, "LoadBalancer", d.Id, string(id), d.LoadBalancerName, path, changed); err != nil {
@@ -99,7 +106,7 @@ func (a *applier) makeBalancer(d balancerDoc) (lb.BalancerID, error) {
 		return lb.BalancerID(out.LoadBalancerId), nil
 	}
 	out, err := createLoadBalancer(c, &createLoadBalancerIn{LoadBalancerType: d.LoadBalancerType, LoadBalancerName: d.LoadBalancerName,
-		VpcId: d.Vpc, SubnetId: d.Subnet, Vip: d.Vip, Tags: d.Tags, LoadBalancerPassToTarget: d.LoadBalancerPassToTarget})
+		VpcId: d.Vpc, SubnetId: d.Subnet, Vip: d.Vip, Tags: d.Tags, AddressIPVersion: d.AddressIPVersion, LoadBalancerPassToTarget: &d.LoadBalancerPassToTarget})
 	if err != nil {
 		return "", err
 	}

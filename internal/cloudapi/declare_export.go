@@ -111,7 +111,7 @@ func (x *exporter) groupRefs(ids []lb.GroupID) []string {
 }
 
 func (x *exporter) vpc(v *lb.VPC) vpcDoc {
-	d := vpcDoc{Id: string(v.ID), VpcName: v.Name, CidrBlock: v.Cidr.String(), IsDefault: v.IsDefault, Tags: tagsOut(v.Tags)}
+	d := vpcDoc{Id: string(v.ID), VpcName: v.Name, CidrBlock: v.Cidr.String(), Ipv6CidrBlock: cidr6Text(v.Cidr6), IsDefault: v.IsDefault, Tags: tagsOut(v.Tags)}
 	for _, p := range v.Assistant {
 		d.AssistantCidrs = append(d.AssistantCidrs, p.String())
 	}
@@ -120,7 +120,7 @@ func (x *exporter) vpc(v *lb.VPC) vpcDoc {
 }
 
 func (x *exporter) subnet(n *lb.Subnet) subnetDoc {
-	d := subnetDoc{Id: string(n.ID), SubnetName: n.Name, Vpc: x.vpcRef(n.VPC), CidrBlock: n.Cidr.String(), Zone: n.Zone,
+	d := subnetDoc{Id: string(n.ID), SubnetName: n.Name, Vpc: x.vpcRef(n.VPC), CidrBlock: n.Cidr.String(), Ipv6CidrBlock: cidr6Text(n.Cidr6), Zone: n.Zone,
 		IsDefault: n.IsDefault, Tags: tagsOut(n.Tags)}
 	fillEcho(&d, n.Echo)
 	return d
@@ -154,7 +154,7 @@ func (x *exporter) policy(r lb.PolicyRule) policyDoc {
 
 func (x *exporter) instance(i *lb.Instance) instanceDoc {
 	d := instanceDoc{Id: string(i.ID), InstanceName: i.Name, Vpc: x.vpcRef(i.VPC), PrivateIpAddress: addrText(i.Private),
-		PublicIpAddress: addrText(i.Public), PublicIpAssigned: i.Public.IsValid(), Joined: i.Joined, Observe: i.Observe, SecurityGroups: x.groupRefs(i.Groups), Tags: tagsOut(i.Tags)}
+		PublicIpAddress: addrText(i.Public), Ipv6Address: addrText(i.IPv6), PublicIpAssigned: i.Public.IsValid(), Joined: i.Joined, Observe: i.Observe, SecurityGroups: x.groupRefs(i.Groups), Tags: tagsOut(i.Tags)}
 	fillEcho(&d, i.Echo)
 	if d.Subnet = x.subnetRef(i.Subnet); i.Basic() {
 		d.Network = networkBasic
@@ -203,6 +203,9 @@ func (x *exporter) balancer(b *lb.LoadBalancer) balancerDoc {
 	d := balancerDoc{Id: string(b.ID), LoadBalancerName: b.Name, LoadBalancerType: string(b.Type), Vpc: x.vpcRef(b.VPC),
 		SecurityGroups: x.groupRefs(b.Groups), LoadBalancerPassToTarget: b.PassToTarget, ReturnPath: string(b.ReturnPath), DeleteProtect: b.Protected,
 		Classic: b.Classic, Subnet: x.subnetRef(b.Subnet), Address: x.eipOf(b), Tags: clbTags(b.Tags)}
+	if b.IPv6() {
+		d.AddressIPVersion = fullChain
+	}
 	if b.Classic {
 		d.CreateTime = stamp(b.Created)
 	}

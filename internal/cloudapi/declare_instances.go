@@ -38,6 +38,7 @@ func (a *applier) instance(path string, d instanceDoc) error {
 	}
 	have := (&exporter{st: a.st(), ids: true}).instance(a.st().Instances.Get(id))
 	keep(&d.PrivateIpAddress, have.PrivateIpAddress)
+	keep(&d.Ipv6Address, have.Ipv6Address)
 	if d.PublicIpAssigned {
 		keep(&d.PublicIpAddress, have.PublicIpAddress)
 	}
@@ -128,6 +129,11 @@ func (a *applier) changeInstance(path string, id lb.InstanceID, d instanceDoc, c
 		}
 		if _, err := modifyInstancesAttribute(a.sub(nil), &modifyInstancesIn{InstanceIds: []string{string(id)}, SecurityGroups: d.SecurityGroups}); err != nil {
 			return at(path, "", err)
+		}
+	}
+	if slices.Contains(changed, "Ipv6Address") {
+		if err := a.ipv6Address(path, id, d.Ipv6Address); err != nil {
+			return err
 		}
 	}
 	for _, name := range changeable() {

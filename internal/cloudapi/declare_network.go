@@ -77,6 +77,7 @@ func (a *applier) vpc(path string, d vpcDoc) error {
 		}
 	}
 	have := (&exporter{st: a.st(), ids: true}).vpc(a.st().VPCs.Get(id))
+	keep(&d.Ipv6CidrBlock, have.Ipv6CidrBlock)
 	keepEcho(&d, have)
 	if slices.Equal(slices.Sorted(slices.Values(have.AssistantCidrs)), slices.Sorted(slices.Values(d.AssistantCidrs))) {
 		d.AssistantCidrs = have.AssistantCidrs // their order means nothing
@@ -93,6 +94,11 @@ func (a *applier) vpc(path string, d vpcDoc) error {
 	}
 	if _, err := modifyVpcAttribute(a.sub(echoOf(d)), &modifyVpcIn{VpcId: string(id), VpcName: &d.VpcName, vpcEcho: vpcEcho{EnableMulticast: d.EnableMulticast}}); err != nil {
 		return at(path, "", err)
+	}
+	if slices.Contains(changed, "Ipv6CidrBlock") {
+		if err := a.vpcIPv6(path, string(id), have.Ipv6CidrBlock, d.Ipv6CidrBlock); err != nil {
+			return err
+		}
 	}
 	if slices.Contains(changed, "AssistantCidrs") {
 		without := func(list, other []string) []string {
@@ -143,6 +149,7 @@ func (a *applier) subnet(path string, d subnetDoc) error {
 		}
 	}
 	have := (&exporter{st: a.st(), ids: true}).subnet(a.st().Subnets.Get(id))
+	keep(&d.Ipv6CidrBlock, have.Ipv6CidrBlock)
 	keepEcho(&d, have)
 	changed := unlike(have, d, "Id")
 	if err := fixed(path, "a subnet", changed, "CidrBlock", "Vpc", "Zone", "IsDefault"); err != nil {
@@ -156,6 +163,11 @@ func (a *applier) subnet(path string, d subnetDoc) error {
 	}
 	if _, err := modifySubnetAttribute(a.sub(echoOf(d)), &modifySubnetIn{SubnetId: string(id), SubnetName: &d.SubnetName, EnableBroadcast: d.EnableBroadcast}); err != nil {
 		return at(path, "", err)
+	}
+	if slices.Contains(changed, "Ipv6CidrBlock") {
+		if err := a.subnetIPv6(path, d.Vpc, string(id), have.Ipv6CidrBlock, d.Ipv6CidrBlock); err != nil {
+			return err
+		}
 	}
 	return a.tags(path, "vpc", "subnet", string(id), d.Tags)
 }

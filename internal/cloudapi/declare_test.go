@@ -70,9 +70,9 @@ func wealthy(b *bench) {
 	b.Helper()
 	apply := map[string]string{"all.yaml": `
 Vpcs:
-- {VpcName: office, CidrBlock: 10.1.0.0/16, AssistantCidrs: [10.9.0.0/24], Tags: [{Key: a, Value: b}]}
+- {VpcName: office, CidrBlock: 10.1.0.0/16, Ipv6CidrBlock: "2001:db8:200:100::/56", AssistantCidrs: [10.9.0.0/24], Tags: [{Key: a, Value: b}]}
 Subnets:
-- {SubnetName: desks, Vpc: office, CidrBlock: 10.1.1.0/24}
+- {SubnetName: desks, Vpc: office, CidrBlock: 10.1.1.0/24, Ipv6CidrBlock: "2001:db8:200:105::/64"}
 ParameterTemplates:
 - {Kind: AddressTemplateGroup, Name: everyone, Templates: [partners, partners-2]}
 - {Kind: AddressTemplate, Name: partners, Members: [{Member: 203.0.113.0/24}, {Member: 198.51.100.7-198.51.100.9, Description: three}]}
@@ -99,7 +99,7 @@ Addresses:
 Instances:
 - {InstanceName: web-1, Vpc: office, Subnet: desks, SecurityGroups: [back, twin], PublicIpAssigned: true, InstanceType: S5.SMALL2, ProjectId: 4}
 - {InstanceName: old-1, Network: BASIC, SecurityGroups: [back]}
-- {InstanceName: web-2, Vpc: office, Subnet: desks, SecurityGroups: [back], PrivateIpAddress: 10.1.1.77, Tags: [{Key: x, Value: y}]}
+- {InstanceName: web-2, Vpc: office, Subnet: desks, SecurityGroups: [back], PrivateIpAddress: 10.1.1.77, Ipv6Address: "2001:db8:200:105::77", Tags: [{Key: x, Value: y}]}
 TargetGroups:
 - {TargetGroupName: pool, Vpc: office, Port: 9000, Members: [{Instance: web-1, Port: 9000}, {Instance: web-2, Port: 9001, Weight: 3}]}
 - {TargetGroupName: checked, Vpc: office, Type: v2, Protocol: TCP, Port: 9100, Weight: 7, HealthCheck: {HealthSwitch: true, GapTime: 8}, Members: [{Instance: web-2, Port: 9100}], Tags: [{TagKey: g, TagValue: h}]}
@@ -123,6 +123,7 @@ LoadBalancers:
     - {Domain: c.example.com, Url: /, Redirect: {Port: 80, Domain: a.example.com, Url: /, RewriteCode: 301, TakeUrl: true}}
   - {Protocol: TCP, Port: 443, ListenerName: tls, HealthCheck: {IntervalTime: 9}, Targets: [{Instance: web-2, Port: 8443, Weight: 50}]}
 - {LoadBalancerName: spare, Vpc: office, LoadBalancerPassToTarget: true, ReturnPath: gateway}
+- {LoadBalancerName: six, AddressIPVersion: IPV6FullChain, Vpc: office, Subnet: desks, Listeners: [{Protocol: TCP, Port: 80, Targets: [{Instance: web-2, Port: 80}]}]}
 `}
 	b.apply(apply, false, false)
 	b.must("CreateSecurityGroup", `{"GroupName":"twin","GroupDescription":"the second of that name"}`, nil)
@@ -182,13 +183,13 @@ func unsaid() []string {
 // a new one cannot be forgotten.
 func TestFilesCarryEveryField(t *testing.T) {
 	carried := map[reflect.Type][]string{
-		reflect.TypeFor[lb.VPC]():           {"ID", "Name", "Cidr", "Assistant", "IsDefault", "Tags", "Echo"},
-		reflect.TypeFor[lb.Subnet]():        {"ID", "VPC", "Name", "Cidr", "Zone", "IsDefault", "Tags", "Echo"},
+		reflect.TypeFor[lb.VPC]():           {"ID", "Name", "Cidr", "Cidr6", "Assistant", "IsDefault", "Tags", "Echo"},
+		reflect.TypeFor[lb.Subnet]():        {"ID", "VPC", "Name", "Cidr", "Cidr6", "Zone", "IsDefault", "Tags", "Echo"},
 		reflect.TypeFor[lb.SecurityGroup](): {"ID", "Name", "Desc", "ProjectID", "IsDefault", "Tags", "Ingress", "Egress"},
 		reflect.TypeFor[lb.PolicyRule]():    {"Action", "Proto", "Ports", "Peer", "PeerGroup", "PeerTemplate", "Service", "Text", "Description"},
 		reflect.TypeFor[lb.Template]():      {"ID", "Name", "Tags", "Members", "Templates"},
 		reflect.TypeFor[lb.Address]():       {"ID", "Name", "IP", "Balancer", "Tags", "Echo"},
-		reflect.TypeFor[lb.Instance]():      {"ID", "Name", "VPC", "Subnet", "Private", "Public", "Joined", "Observe", "Groups", "Tags", "Echo"},
+		reflect.TypeFor[lb.Instance]():      {"ID", "Name", "VPC", "Subnet", "Private", "Public", "IPv6", "Joined", "Observe", "Groups", "Tags", "Echo"},
 		reflect.TypeFor[lb.TargetGroup]():   {"ID", "Name", "VPC", "Type", "Protocol", "Port", "Weight", "Check", "Members", "Tags"},
 		reflect.TypeFor[lb.Member]():        {"Instance", "Port", "Weight"},
 		reflect.TypeFor[lb.LoadBalancer]():  {"ID", "Name", "Type", "Classic", "VPC", "Subnet", "VIPs", "EIP", "Groups", "PassToTarget", "ReturnPath", "Protected", "Tags", "Echo"},

@@ -110,9 +110,16 @@ func (e *explainer) direct(id string, p lb.Packet) error {
 	if err != nil {
 		return err
 	}
-	p.Dst = i.Private
-	if i.Public.IsValid() && p.Src.Is4() == i.Public.Is4() {
+	switch {
+	case p.Src.Is6():
+		p.Dst = i.OwnIPv6()
+	case i.Public.IsValid():
 		p.Dst = i.Public
+	default:
+		p.Dst = i.OwnIPv4()
+	}
+	if !p.Dst.IsValid() {
+		return refuse(lb.Invalid, "Source", fmt.Sprintf("%s has no address of the family of %v", id, p.Src), "give a source of the other family")
 	}
 	e.out.Destination = endpoint(p)
 	v, err := path.Direct(e.state, p)

@@ -38,6 +38,7 @@ func newBench(t *testing.T, change ...func(*Options)) *bench {
 	o := Options{
 		Store: store.NewMemory(), Region: "local", Logger: slog.New(slog.NewJSONHandler(log, nil)),
 		VIPPool: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/26")}, EIPPool: []netip.Prefix{netip.MustParsePrefix("192.0.2.64/26")},
+		IPv6Pool: []netip.Prefix{netip.MustParsePrefix("2001:db8:200::/55")}, // two VPCs
 	}
 	for _, fn := range change {
 		fn(&o)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/netip"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/sallyport/sallyport/internal/lb"
@@ -15,11 +16,14 @@ import (
 // token for anything else.
 func TestClientTokens(t *testing.T) {
 	first := map[string]string{ // with room for more parameters
-		"CreateLoadBalancer": `{"ClientToken":"t","LoadBalancerType":"OPEN"`,
-		"RunInstances":       `{"ClientToken":"t","InstanceName":"web"`,
-		"AllocateAddresses":  `{"ClientToken":"t"`,
+		"CreateLoadBalancer":        `{"ClientToken":"t","LoadBalancerType":"OPEN"`,
+		"RunInstances":              `{"ClientToken":"t","InstanceName":"web"`,
+		"AllocateAddresses":         `{"ClientToken":"t"`,
+		"AssignIpv6Addresses":       `{"ClientToken":"t","NetworkInterfaceId":"ENI","Ipv6AddressCount":1`,
+		"AssignIpv6SubnetCidrBlock": `{"ClientToken":"t","Ipv6SubnetCidrBlocks":[{"SubnetId":"BARE"}],"VpcId":"VPC"`,
 	}
-	other := map[string]string{"CreateLoadBalancer": `,"Number":2}`, "RunInstances": `,"InstanceCount":2}`, "AllocateAddresses": `,"AddressCount":2}`}
+	other := map[string]string{"CreateLoadBalancer": `,"Number":2}`, "RunInstances": `,"InstanceCount":2}`, "AllocateAddresses": `,"AddressCount":2}`,
+		"AssignIpv6Addresses": `,"Ipv6Addresses":[]}`, "AssignIpv6SubnetCidrBlock": `,"Ipv6SubnetCidrBlocks":[{"SubnetId":"BARE","Ipv6CidrBlock":"2001:db8:200:9::/64"}]}`}
 	requestID := regexp.MustCompile(`"RequestId":"[^"]*"`)
 	for _, a := range Actions() {
 		if a.fields.byName["ClientToken"] == nil || a.fields.byName["ClientToken"].echo {
@@ -29,7 +33,14 @@ func TestClientTokens(t *testing.T) {
 			if first[a.Name] == "" {
 				t.Fatal("it takes a ClientToken and has no row in this test")
 			}
-			b := newBench(t, func(o *Options) { o.EIPPool = []netip.Prefix{netip.MustParsePrefix("192.0.2.64/26")} })
+			var b *bench
+			if strings.Contains(a.Name, "Ipv6") {
+				six := newSix(t)
+				b = six.bench
+				first[a.Name] = strings.NewReplacer("VPC", six.vpc, "BARE", six.bare, "ENI", interfaceID(six.without.ID)).Replace(first[a.Name])
+			} else {
+				b = newBench(t, func(o *Options) { o.EIPPool = []netip.Prefix{netip.MustParsePrefix("192.0.2.64/26")} })
+			}
 			call := func(params string) string {
 				t.Helper()
 				raw, err := b.Do(t.Context(), a.Version, a.Name, json.RawMessage(params))

@@ -64,11 +64,12 @@ func importLoadBalancer(c *Call, in *importLoadBalancerIn) (*importLoadBalancerO
 			ID: makeID(c, "lb-", tx.State().Balancers), Type: lb.BalancerType(in.LoadBalancerType),
 			Classic: in.Forward != nil && *in.Forward == 0, Created: created, Tags: tags,
 		}
-		place := c.place
 		if in.Network == networkBasic {
-			place = c.placeBasic
+			err = c.placeBasic(tx, b, in.VpcId, in.SubnetId, in.Vip)
+		} else {
+			err = c.place(tx, b, in.VpcId, in.SubnetId, in.Vip, false)
 		}
-		if err := place(tx, b, in.VpcId, in.SubnetId, in.Vip); err != nil {
+		if err != nil {
 			return err
 		}
 		nameBalancer(tx.State(), b, in.LoadBalancerName)
@@ -113,7 +114,7 @@ func (c *Call) placeBasic(tx *store.Tx, b *lb.LoadBalancer, network, subnet, vip
 	if b.Private() {
 		picked, err = pickPrivate(basicPlan(st), lb.BasicNetwork(), "the basic network", vip)
 	} else {
-		picked, err = c.pickVIP(st, vip)
+		picked, err = c.pickVIP(st, vip, false)
 	}
 	b.VIPs = []netip.Addr{picked}
 	return err

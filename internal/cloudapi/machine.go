@@ -48,8 +48,8 @@ func (s *Server) Admit(tx *store.Tx, m control.Machine) error {
 func freeFor(st *lb.State, m control.Machine) error {
 	claimed := append([]netip.Addr{m.Address}, m.Others...)
 	for id, i := range st.Instances.All() {
-		for _, a := range append([]netip.Addr{i.Private, i.Public}, i.Others...) {
-			if id != m.Instance && a.IsValid() && slices.Contains(claimed, a) {
+		for _, a := range i.Addresses() {
+			if id != m.Instance && slices.Contains(claimed, a) {
 				return fmt.Errorf("address %v belongs to %s (%s) already; addresses are unique in a region: terminate that instance, or join with another --address", a, id, i.Name)
 			}
 		}

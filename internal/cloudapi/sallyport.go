@@ -430,6 +430,7 @@ type describeHostsOut struct {
 
 type hostOut struct {
 	InstanceId, InstanceName, PrivateAddress, PublicAddress, State string
+	IPv6Address                                                    string // "": it has none
 	Joined                                                         bool   // a machine of somebody's own: nobody here makes or powers it
 	Gate                                                           string // "enforce" or "observe"
 }
@@ -454,7 +455,7 @@ func describeHosts(c *Call, in *describeHostsIn) (*describeHostsOut, error) {
 	for _, id := range st.Instances.Sorted() {
 		i := st.Instances.Get(id)
 		h := hostOut{InstanceId: string(id), InstanceName: i.Name, PrivateAddress: addrText(i.Private),
-			PublicAddress: addrText(i.Public), State: string(i.State), Joined: i.Joined, Gate: gateOf(st, id)}
+			PublicAddress: addrText(i.Public), IPv6Address: addrText(i.OwnIPv6()), State: string(i.State), Joined: i.Joined, Gate: gateOf(st, id)}
 		out.Instances = append(out.Instances, h)
 	}
 	return out, nil

@@ -48,7 +48,9 @@ type Options struct {
 	Region  string         // the one region served, such as "local"; its zone is Region-1
 	VIPPool []netip.Prefix // public load balancers take their VIPs from here
 	EIPPool []netip.Prefix // instances take their public addresses from here
-	Quotas  lb.Quotas      // zero: lb.DefaultQuotas
+	// VPCs take their IPv6 ranges from here; empty: they have none.
+	IPv6Pool []netip.Prefix
+	Quotas   lb.Quotas // zero: lb.DefaultQuotas
 	// SeedMode refuses to bind groups to private load balancers, as documents
 	// of 2019 said.
 	SeedMode bool

@@ -20,7 +20,7 @@ func vpcActions() []Action {
 		action(serviceVPC, "DescribeVpcs", describeVpcs).fails("InvalidParameter.Coexist", "InvalidParameter.FilterInvalidKey", "InvalidParameterValue.Malformed", "ResourceNotFound"),
 		action(serviceVPC, "ModifyVpcAttribute", modifyVpcAttribute).fails("InvalidParameterValue", "ResourceNotFound"),
 		action(serviceVPC, "DeleteVpc", deleteVpc).fails("ResourceInUse", "ResourceNotFound"),
-	}, assistantActions(), vpcAddressActions(), interfaceActions(), vpcSubnetActions(), sgActions())
+	}, assistantActions(), ipv6Actions(), vpcAddressActions(), interfaceActions(), vpcSubnetActions(), sgActions())
 }
 
 type vpcOut struct {
@@ -44,7 +44,7 @@ type vpcOut struct {
 func vpcToOut(st *lb.State, v *lb.VPC) vpcOut {
 	multicast, err := flag("", echoed(v.Echo, "EnableMulticast", ""))
 	return vpcOut{
-		VpcId: string(v.ID), VpcName: v.Name, CidrBlock: v.Cidr.String(), IsDefault: v.IsDefault,
+		VpcId: string(v.ID), VpcName: v.Name, CidrBlock: v.Cidr.String(), Ipv6CidrBlock: cidr6Text(v.Cidr6), IsDefault: v.IsDefault,
 		EnableMulticast: multicast && err == nil, CreatedTime: stamp(v.Created), TagSet: tagsOut(v.Tags),
 		DnsServerSet: echoed(v.Echo, "DnsServers", []string{}), DomainName: echoed(v.Echo, "DomainName", ""),
 		AssistantCidrSet: assistantsOut(st, v),
@@ -168,9 +168,10 @@ func describeVpcs(c *Call, in *describeVpcsIn) (*describeVpcsOut, error) {
 			"vpc-name": func(v *lb.VPC, text string) bool { return strings.Contains(v.Name, text) },
 		},
 		keys: map[string]func(*lb.VPC) []string{
-			"vpc-id":     func(v *lb.VPC) []string { return []string{string(v.ID)} },
-			"cidr-block": func(v *lb.VPC) []string { return []string{v.Cidr.String()} },
-			"is-default": func(v *lb.VPC) []string { return []string{strconv.FormatBool(v.IsDefault)} },
+			"vpc-id":          func(v *lb.VPC) []string { return []string{string(v.ID)} },
+			"cidr-block":      func(v *lb.VPC) []string { return []string{v.Cidr.String()} },
+			"ipv6-cidr-block": func(v *lb.VPC) []string { return []string{cidr6Text(v.Cidr6)} },
+			"is-default":      func(v *lb.VPC) []string { return []string{strconv.FormatBool(v.IsDefault)} },
 		},
 		tags:  func(v *lb.VPC) lb.Tags { return v.Tags },
 		order: func(a, b *lb.VPC) int { return older(a.Created, b.Created, a.ID, b.ID) },

@@ -36,9 +36,12 @@ func usedInVPC(st *lb.State, vpc lb.VPCID) []usedAddress {
 		if i.VPC == vpc && i.Private.IsValid() {
 			all = append(all, usedAddress{i.Private, st.Subnets.Get(i.Subnet), "CVM", string(i.ID), i.Created})
 		}
+		if i.VPC == vpc && i.IPv6.IsValid() {
+			all = append(all, usedAddress{i.IPv6, st.Subnets.Get(i.Subnet), "CVM", string(i.ID), i.Created})
+		}
 	}
 	for _, b := range st.Balancers.All() {
-		if b.VPC != vpc || !b.Private() {
+		if b.VPC != vpc || b.Subnet == "" { // its VIP is of the pool
 			continue
 		}
 		for _, vip := range b.VIPs {

@@ -190,6 +190,8 @@ func associate(tx *store.Tx, b *lb.LoadBalancer, field, object, id string) error
 		return errorf("InvalidParameterValue.InstanceHasWanIP", "%s: %s is public and has its own address; bind the EIP to a private load balancer", object, b.ID)
 	case b.Classic || b.Basic():
 		return errorf("UnsupportedOperation", "%s: %s is classic or in the basic network, where EIPs are not served; bind the EIP to a private load balancer in a VPC", object, b.ID)
+	case b.IPv6():
+		return errorf("UnsupportedOperation", "%s: %s is an IPv6 load balancer, and EIPs are IPv4; bind the EIP to an IPv4 one", object, b.ID)
 	case b.EIP.IsValid():
 		return errorf("InvalidInstanceId.AlreadyBindEip", "%s: %s has the EIP %v; disassociate that first", object, b.ID, b.EIP)
 	case found.Balancer != "":

@@ -61,6 +61,7 @@ type interfaceOut struct {
 	State                       string
 	NetworkInterfaceState       string
 	PrivateIpAddressSet         []privateIPOut
+	Ipv6AddressSet              []ipv6AddressOut
 	Attachment                  attachmentOut
 	Zone                        string
 	CreatedTime                 string
@@ -81,6 +82,7 @@ func (c *Call) interfaceToOut(i *lb.Instance) interfaceOut {
 	for _, g := range i.Groups {
 		out.GroupSet = append(out.GroupSet, string(g))
 	}
+	out.Ipv6AddressSet = ipv6AddressesOut(i)
 	if i.Private.IsValid() {
 		own := privateIPOut{PrivateIpAddress: i.Private.String(), Primary: true, State: "AVAILABLE"}
 		if i.Public.IsValid() {

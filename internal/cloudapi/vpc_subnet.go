@@ -50,7 +50,7 @@ func subnetToOut(st *lb.State, n *lb.Subnet) subnetOut {
 		}
 	}
 	return subnetOut{
-		VpcId: string(n.VPC), SubnetId: string(n.ID), SubnetName: n.Name, CidrBlock: n.Cidr.String(), IsDefault: n.IsDefault,
+		VpcId: string(n.VPC), SubnetId: string(n.ID), SubnetName: n.Name, CidrBlock: n.Cidr.String(), Ipv6CidrBlock: cidr6Text(n.Cidr6), IsDefault: n.IsDefault,
 		EnableBroadcast: broadcast && err == nil, Zone: n.Zone, RouteTableId: mainTable(n.VPC), CreatedTime: stamp(n.Created),
 		TotalIpAddressCount: total, AvailableIpAddressCount: max(0, total-used), TagSet: tagsOut(n.Tags),
 	}
@@ -144,13 +144,14 @@ func describeSubnets(c *Call, in *describeSubnetsIn) (*describeSubnetsOut, error
 		field: "SubnetIds", ids: in.SubnetIds, filters: in.Filters, text: in.TextPaging,
 		objects: st.Subnets, find: findSubnet,
 		keys: map[string]func(*lb.Subnet) []string{
-			"subnet-id":      func(n *lb.Subnet) []string { return []string{string(n.ID)} },
-			"vpc-id":         func(n *lb.Subnet) []string { return []string{string(n.VPC)} },
-			"subnet-name":    func(n *lb.Subnet) []string { return []string{n.Name} },
-			"cidr-block":     func(n *lb.Subnet) []string { return []string{n.Cidr.String()} },
-			"zone":           func(n *lb.Subnet) []string { return []string{n.Zone} },
-			"is-default":     func(n *lb.Subnet) []string { return []string{strconv.FormatBool(n.IsDefault)} },
-			"route-table-id": func(n *lb.Subnet) []string { return []string{mainTable(n.VPC)} },
+			"subnet-id":       func(n *lb.Subnet) []string { return []string{string(n.ID)} },
+			"vpc-id":          func(n *lb.Subnet) []string { return []string{string(n.VPC)} },
+			"subnet-name":     func(n *lb.Subnet) []string { return []string{n.Name} },
+			"cidr-block":      func(n *lb.Subnet) []string { return []string{n.Cidr.String()} },
+			"ipv6-cidr-block": func(n *lb.Subnet) []string { return []string{cidr6Text(n.Cidr6)} },
+			"zone":            func(n *lb.Subnet) []string { return []string{n.Zone} },
+			"is-default":      func(n *lb.Subnet) []string { return []string{strconv.FormatBool(n.IsDefault)} },
+			"route-table-id":  func(n *lb.Subnet) []string { return []string{mainTable(n.VPC)} },
 		},
 		tags:  func(n *lb.Subnet) lb.Tags { return n.Tags },
 		order: func(a, b *lb.Subnet) int { return older(a.Created, b.Created, a.ID, b.ID) },

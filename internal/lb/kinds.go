@@ -103,6 +103,9 @@ func (v *VPC) networks(joined []*Instance) []netip.Prefix {
 		return nil
 	}
 	networks := v.Ranges()
+	if v.Cidr6.IsValid() {
+		networks = append(networks, v.Cidr6)
+	}
 	own := len(networks)
 	for _, i := range joined {
 		for _, a := range append([]netip.Addr{i.Private}, i.Others...) {

@@ -107,6 +107,7 @@ type VPC struct {
 	Name      string
 	Cidr      netip.Prefix
 	Assistant []netip.Prefix `json:",omitempty"` // further ranges, in the order in which they were added
+	Cidr6     netip.Prefix   `json:",omitzero"`  // its IPv6 range; zero: none
 	IsDefault bool
 	Created   time.Time
 	Tags      Tags
@@ -119,6 +120,7 @@ type Subnet struct {
 	VPC       VPCID
 	Name      string
 	Cidr      netip.Prefix
+	Cidr6     netip.Prefix `json:",omitzero"` // a /64 of the VPC's; zero: none
 	Zone      string
 	IsDefault bool
 	Created   time.Time
@@ -155,6 +157,7 @@ type Instance struct {
 	Subnet      SubnetID // "" there
 	Private     netip.Addr
 	Public      netip.Addr   // zero: no public address
+	IPv6        netip.Addr   `json:",omitzero"`  // from the subnet's IPv6 range; zero: none
 	Others      []netip.Addr `json:",omitempty"` // further addresses of a machine that joined
 	Joined      bool         `json:",omitempty"` // a machine of somebody's own, which we neither make nor power
 	Observe     bool         `json:",omitempty"` // joined, and no group was ever bound to it: gate 2 refuses nothing

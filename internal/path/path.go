@@ -124,8 +124,8 @@ func (t *Tracer) hop(balancer *lb.LoadBalancer, c candidate, p lb.Packet) (Hop, 
 		return Hop{}, fmt.Errorf("target %d is %s, which does not exist", c.target.Num, c.target.Instance)
 	}
 	h := Hop{Target: c.target.Num, Location: c.location, Instance: instance.ID, Weight: c.target.Weight, Packet: p}
-	h.Packet.Dst, h.Packet.DstPort = instance.Private, c.target.Port
-	if p.Src == instance.Private || p.Src == instance.Public {
+	h.Packet.Dst, h.Packet.DstPort = instance.ServiceFor(balancer), c.target.Port
+	if slices.Contains(instance.Addresses(), p.Src) {
 		h.Gate2 = policy.Verdict{Gate: policy.GateCVM, Action: lb.Drop, Reason: policy.Hairpin}
 		return h, nil
 	}
@@ -190,12 +190,12 @@ func (t *Tracer) probe(l *lb.Listener, c candidate) (policy.Verdict, error) {
 		number := policy.ProbeRule(c.check)
 		return policy.Verdict{Gate: policy.GateCVM, Action: lb.Accept, Reason: policy.SystemRule, Rule: policy.SystemRuleID(number), Pos: number}, nil
 	}
-	p := lb.Packet{Proto: lb.TCP, Dst: instance.Private, DstPort: c.target.Port}
+	p := lb.Packet{Proto: lb.TCP, Dst: instance.ServiceFor(balancer), DstPort: c.target.Port}
 	if c.check.Port != 0 {
 		p.DstPort = uint16(c.check.Port)
 	}
 	for _, vip := range balancer.VIPs {
-		if vip.Is4() == instance.Private.Is4() {
+		if vip.Is4() == p.Dst.Is4() {
 			p.Src = vip
 			break
 		}
@@ -233,7 +233,7 @@ func (t *Tracer) instanceAt(a netip.Addr) *lb.Instance {
 		return nil
 	}
 	for _, i := range t.state.Instances.All() {
-		if i.Private == a || i.Public == a || slices.Contains(i.Others, a) {
+		if slices.Contains(i.Addresses(), a) {
 			return i
 		}
 	}

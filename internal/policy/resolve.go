@@ -102,12 +102,10 @@ func (v *Resolver) membersOf(id lb.GroupID) []netip.Prefix {
 	if v.members == nil {
 		v.members = make(map[lb.GroupID][]netip.Prefix)
 		for _, instance := range v.state.Instances.All() {
-			if !instance.Private.IsValid() {
-				continue
-			}
-			own := netip.PrefixFrom(instance.Private, instance.Private.BitLen())
-			for _, bound := range instance.Groups {
-				v.members[bound] = append(v.members[bound], own)
+			for _, own := range instance.Internals() {
+				for _, bound := range instance.Groups {
+					v.members[bound] = append(v.members[bound], netip.PrefixFrom(own, own.BitLen()))
+				}
 			}
 		}
 		for bound, prefixes := range v.members {

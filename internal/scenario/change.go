@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/sallyport/sallyport/internal/lb"
 )
 
 // apply makes a group of the section's rules, or gives an existing group
@@ -117,6 +119,9 @@ func (w *world) bind(ctx context.Context, args []string) error {
 func (w *world) listen(ctx context.Context, args []string) error {
 	port, err := strconv.ParseUint(args[1], 10, 16)
 	check := map[string]any{"HealthSwitch": 1, "TimeOut": 2, "IntervalTime": 2, "HealthNum": 2, "UnHealthNum": 2}
+	if w.vip.Is6() {
+		check["IntervalTime"] = lb.LeastInterval6
+	}
 	if len(args) > 5 && args[2] == "source-ip-type" && (args[3] == "0" || args[3] == "1") {
 		check["SourceIpType"] = int(args[3][0] - '0')
 		args = slices.Delete(slices.Clone(args), 2, 4)

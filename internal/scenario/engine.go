@@ -17,6 +17,8 @@ type Engine interface {
 	// Instance gives the instance of that name, made when there is none yet,
 	// with or without a public address.
 	Instance(ctx context.Context, name string, public bool) (Instance, error)
+	// Addressed waits until the instance's machine has the address in IPv6.
+	Addressed(ctx context.Context, i Instance) error
 	// Settle waits until what was called so far is in force everywhere.
 	Settle(ctx context.Context) error
 	// Send tries all the sends, which do not depend on each other.
@@ -46,6 +48,7 @@ func apiSallyport() API { return API{"sallyport", versionSallyport} }
 type Instance struct {
 	Name, ID        string
 	Private, Public netip.Addr
+	IPv6            netip.Addr // zero: it has none yet
 }
 
 // Address is where others reach the instance, and what it sends from.

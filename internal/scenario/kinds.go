@@ -32,6 +32,12 @@ func (w *world) makeBalancer(ctx context.Context, args []string) error {
 	if has("basic") {
 		in["Network"] = "BASIC"
 	}
+	if has("ipv6") {
+		in["AddressIPVersion"] = "IPv6FullChain"
+		if err := w.inDefaultSubnet(ctx, in); err != nil {
+			return err
+		}
+	}
 	var err error
 	if at := slices.Index(words, "classic"); at >= 0 && at+1 < len(words) {
 		in["Forward"], in["CreateTime"] = 0, words[at+1]

@@ -127,7 +127,7 @@ func (a attempt) about(e event) bool {
 	case source.Addr() != a.From.Address:
 		return false
 	case a.ICMP:
-		return strings.EqualFold(e.Protocol, "icmp") && addrPortOf(e.Destination).Addr() == a.To
+		return strings.EqualFold(e.Protocol, echoOf(a.To).String()) && addrPortOf(e.Destination).Addr() == a.To
 	case a.Layer7 && e.Gate == "cvm" && e.Direction != "out":
 		return e.ListenerId == a.Listener
 	}
@@ -171,7 +171,7 @@ func (a attempt) send(ctx context.Context, pid int) (Result, error) {
 	var conn net.Conn
 	err := inNamespace(pid, func() (err error) {
 		dialer := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(a.From.Address, a.port))}
-		conn, err = dialer.DialContext(ctx, "tcp4", netip.AddrPortFrom(a.To, a.Port).String())
+		conn, err = dialer.DialContext(ctx, "tcp", netip.AddrPortFrom(a.To, a.Port).String())
 		return err
 	})
 	if isTimeout(err) {

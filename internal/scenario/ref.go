@@ -35,6 +35,7 @@ func NewRef(flags ...string) *Ref {
 	return &Ref{store: s, instances: map[string]Instance{}, api: cloudapi.New(cloudapi.Options{
 		Store: s, Region: "local", SeedMode: slices.Contains(flags, "--seed-mode"), SourceIPType: sourceIPType,
 		VIPPool: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/26")}, EIPPool: []netip.Prefix{netip.MustParsePrefix("192.0.2.64/26")},
+		IPv6Pool: ipv6Pool(),
 	})}
 }
 
@@ -126,7 +127,7 @@ func (r *Ref) Send(_ context.Context, sends []Send) ([]Result, error) {
 func (r *Ref) judge(state *lb.State, s Send) (Result, error) {
 	p := lb.Packet{Proto: lb.TCP, Src: s.From.Address, Dst: s.To, DstPort: s.Port}
 	if s.ICMP {
-		p.Proto = lb.ICMP
+		p.Proto = echoOf(s.To)
 	}
 	var left []string
 	if s.From.Instance != "" {
@@ -163,7 +164,7 @@ func through(state *lb.State, b *lb.LoadBalancer, p lb.Packet) (Result, error) {
 	targets := targetsOf(listener)
 	others := slices.DeleteFunc(slices.Clone(targets), func(t lb.Target) bool {
 		i := state.Instances.Get(t.Instance)
-		return p.Src == i.Private || p.Src == i.Public
+		return slices.Contains(i.Addresses(), p.Src)
 	})
 	if len(others) == 0 && len(targets) > 0 { // the client would be its own target
 		return Result{Verdicts: []string{"drop clb " + policy.Hairpin.String()}}, nil

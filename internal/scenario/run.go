@@ -232,6 +232,9 @@ func (w *world) send(l Line) (Send, error) {
 	if l.Args[1] != "->" || !known || hasPort != (proto == "tcp") || proto != "tcp" && proto != "icmp" {
 		return Send{}, fmt.Errorf("write %s", verbs["send"].usage)
 	}
+	if from, err = w.sameFamily(from, to); err != nil {
+		return Send{}, err
+	}
 	s := Send{Line: l, From: from, To: to, ICMP: proto == "icmp"}
 	if hasPort {
 		port, err := strconv.ParseUint(portText, 10, 16)
@@ -244,7 +247,7 @@ func (w *world) send(l Line) (Send, error) {
 		l := w.listeners[s.Port]
 		s.Balancer, s.Listener, s.Layer7 = w.balancer, l.id, l.layer7
 		s.Warm = w.warm[warmKey(s)]
-		if i, ok := w.instances[from.Name]; ok && w.private && name == "vip" {
+		if i, ok := w.instances[from.Name]; ok && w.private && name == "vip" && !to.Is6() {
 			s.From.Address = i.Private
 		}
 	} else if s.Target, err = w.host(name); err != nil {
@@ -309,11 +312,14 @@ func (w *world) peer(text string) (field string, value any) {
 		return t.named()
 	}
 	if a, ok := w.address(text); ok {
-		return "CidrBlock", netip.PrefixFrom(a, a.BitLen()).String()
+		return cidrField(a), netip.PrefixFrom(a, a.BitLen()).String()
 	}
 	if id, ok := w.groups[text]; ok {
 		w.nested = true
 		return "SecurityGroupId", id
+	}
+	if p, err := netip.ParsePrefix(text); err == nil {
+		return cidrField(p.Addr()), text
 	}
 	return "CidrBlock", text
 }

@@ -66,7 +66,7 @@ var verbs = map[string]struct {
 	"covers":   {1, 67, "covers SEED-03 SEED-04 …"},
 	"decisive": {2, 3, "decisive SECTION [egress] POSITION"},
 	"server":   {1, 2, "server FLAG …"},
-	"balancer": {1, 4, "balancer public|private [classic CREATED] [basic] [eip]"},
+	"balancer": {1, 4, "balancer public|private [ipv6] [classic CREATED] [basic] [eip]"},
 	"refuses":  {2, 24, "refuses CODE bind|switch|apply|insert|template …"},
 	"apply":    {1, 2, "apply GROUP [SECTION]"},
 	"template": {2, 21, "template NAME ADDRESS|HOST|SERVICE|TEMPLATE …"},
@@ -266,6 +266,7 @@ func (s *Script) Hosts() []string {
 			name, _, _ := strings.Cut(arg, ":")
 			if slices.ContainsFunc(instanceKinds(), func(kind string) bool { return strings.HasPrefix(name, kind) }) {
 				name, _, _ = strings.Cut(name, "/")
+				name = strings.TrimSuffix(name, sixSuffix)
 				names = append(names, name)
 			}
 		}

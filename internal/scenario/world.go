@@ -47,6 +47,11 @@ func newWorld(ctx context.Context, e Engine, s *Script, without *Decisive) (*wor
 		if err != nil {
 			return nil, fmt.Errorf("instance %s: %w", name, err)
 		}
+		if s.IPv6() {
+			if i, err = w.giveIPv6(ctx, i); err != nil {
+				return nil, fmt.Errorf("instance %s: %w", name, err)
+			}
+		}
 		w.instances[name] = i
 		if w.home[i.ID], err = w.instanceGroups(ctx, i); err != nil {
 			return nil, err
@@ -160,6 +165,9 @@ func (w *world) address(name string) (netip.Addr, bool) {
 	case "eip":
 		return w.eip, w.eip.IsValid()
 	}
+	if plain, six := strings.CutSuffix(name, sixSuffix); six {
+		return w.address6(plain)
+	}
 	if i, ok := w.instances[name]; ok {
 		return i.Address(), true
 	}
@@ -172,6 +180,7 @@ func (w *world) host(name string) (Host, error) {
 	if !ok || name == "vip" || name == "eip" {
 		return Host{}, fmt.Errorf("no host %s", name)
 	}
+	name = strings.TrimSuffix(name, sixSuffix)
 	return Host{Name: name, Address: a, Instance: w.instances[name].ID}, nil
 }
 

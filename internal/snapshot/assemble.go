@@ -88,13 +88,25 @@ func (a *assembly) run() error {
 func (a *assembly) peers() {
 	if a.self.Role == lb.RoleHost {
 		for _, g := range a.gateways {
+			if !a.reaches(g) {
+				continue
+			}
 			a.out.Peers = append(a.out.Peers, Peer{g.ID, g.Num, g.Address, a.keys(g.Num, a.self.Num)})
 		}
 		return
 	}
 	for _, h := range a.hosts {
+		if !a.reaches(h) {
+			continue
+		}
 		a.out.Peers = append(a.out.Peers, Peer{h.ID, h.Num, h.Address, a.keys(a.self.Num, h.Num)})
 	}
+}
+
+// reaches reports whether a tunnel can run between this node and the other: its
+// two ends are addresses of one family.
+func (a *assembly) reaches(other *lb.Node) bool {
+	return !a.self.Address.IsValid() || a.self.Address.Is4() == other.Address.Is4()
 }
 
 // listener adds a listener's targets and, on a gateway, the listener.
@@ -177,7 +189,8 @@ func (a *assembly) targets(balancer *lb.LoadBalancer, l *lb.Listener, location l
 		if instance == nil {
 			return nil, fmt.Errorf("target %d of %s is %s, which does not exist", t.Num, l.ID, t.Instance)
 		}
-		if host == nil || !instance.Private.IsValid() {
+		service := instance.ServiceFor(balancer)
+		if host == nil || !service.IsValid() || !a.reaches(host) {
 			continue
 		}
 		refs = append(refs, TargetRef{t.Num, t.Weight})
@@ -186,10 +199,13 @@ func (a *assembly) targets(balancer *lb.LoadBalancer, l *lb.Listener, location l
 		}
 		row := Target{
 			Num: t.Num, ID: TargetID{balancer.ID, l.ID, location, t.Instance, t.Port},
-			Host: host.Address, Service: netip.AddrPortFrom(instance.Private, t.Port), Public: instance.Public,
+			Host: host.Address, Service: netip.AddrPortFrom(service, t.Port),
 			VIPs: balancer.Addresses(), VPort: l.Port, Proto: lb.TCP,
 			PassToTarget: balancer.PassToTarget, ViaGateway: l.Protocol.Layer7(),
 			ReturnVia: balancer.ReturnPath == lb.ReturnGateway && !l.Protocol.Layer7(),
+		}
+		if service.Is4() {
+			row.Public = instance.Public
 		}
 		a.probe(&row, balancer, check)
 		a.out.Targets = append(a.out.Targets, row)
@@ -235,18 +251,13 @@ func ProbeAddress(num uint32) netip.Addr {
 // is gone or has no address yet the host has none, which admits nothing.
 func (a *assembly) instance() error {
 	i := a.state.Instances.Get(a.self.Instance)
-	if i == nil || !i.Private.IsValid() {
+	if i == nil || len(i.Addresses()) == 0 {
 		return nil
 	}
 	if len(i.Groups) == 0 {
 		return fmt.Errorf("instance %s has no group: it must have one", i.ID)
 	}
-	out := Instance{ID: i.ID, Observe: i.Observe}
-	for _, addr := range append([]netip.Addr{i.Private, i.Public}, i.Others...) {
-		if addr.IsValid() {
-			out.Addrs = append(out.Addrs, addr)
-		}
-	}
+	out := Instance{ID: i.ID, Observe: i.Observe, Addrs: i.Addresses()}
 	var err error
 	if out.Ingress, err = a.policy(a.resolver.Resolve(i.Groups, policy.In)); err == nil {
 		out.Egress, err = a.policy(a.resolver.Resolve(i.Groups, policy.Out))

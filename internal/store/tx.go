@@ -63,6 +63,9 @@ func (tx *Tx) TouchedInstances() []lb.InstanceID { return touched(tx, instances)
 // TouchedBalancers is TouchedGroups for load balancers.
 func (tx *Tx) TouchedBalancers() []lb.BalancerID { return touched(tx, balancers) }
 
+// TouchedListeners is TouchedGroups for listeners.
+func (tx *Tx) TouchedListeners() []lb.ListenerID { return touched(tx, listeners) }
+
 func touched[K ~string, V any](tx *Tx, c *collection[K, V]) []K {
 	var found []K
 	for _, key := range tx.order {
