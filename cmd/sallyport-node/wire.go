@@ -61,7 +61,7 @@ func (p *parts) openGateway(ctx context.Context, s settings, log *slog.Logger) (
 	p.health = make(chan flow.Health, healthBuffer)
 	var tell *teller // the prober tells nobody before its first Commit
 	dialer := node.TransparentDialer{}
-	prober := health.New(health.Options{Dial: dialer.Dial, Report: func(r health.Result) { tell.report(r) }})
+	prober := health.New(health.Options{Dial: dialer.Dial, Datagram: dialer.Datagram, Ping: dialer.Ping, Report: func(r health.Result) { tell.report(r) }})
 	web := proxy.New(proxy.Options{Dial: dialer.Dial, Listen: node.TransparentListen, Alive: prober.Alive, Logger: log})
 	p.requests = web.Requests
 	p.closers = append(p.closers,

@@ -20,7 +20,10 @@ type healthCheckIn struct {
 	CheckPort       *int64   `tc:""`
 	CheckType       *string  `tc:""`
 	SourceIpType    *int64   `tc:""`
-	_               struct{} `unserved:"ContextType SendContext RecvContext ExtendedCode"`
+	ContextType     *string  `tc:""`
+	SendContext     *string  `tc:""`
+	RecvContext     *string  `tc:""`
+	_               struct{} `unserved:"ExtendedCode"`
 }
 
 // apply changes h as asked and validates the outcome. A nil receiver changes
@@ -33,6 +36,10 @@ func (in *healthCheckIn) apply(h *lb.HealthCheck, p lb.ListenerProtocol) error {
 	if in.CheckType != nil && *in.CheckType != "" && *in.CheckType != next.Type {
 		next.Type = *in.CheckType
 		next.HTTPCode, next.HTTPPath, next.HTTPDomain, next.HTTPMethod, next.HTTPVersion = 0, "", "", "", ""
+		next.ContextType, next.SendContext, next.RecvContext = "", "", ""
+		if err := in.completeHTTP(p); err != nil {
+			return err
+		}
 	}
 	if in.HealthSwitch != nil {
 		if n := *in.HealthSwitch; n != 0 && n != 1 {
@@ -54,11 +61,29 @@ func (in *healthCheckIn) apply(h *lb.HealthCheck, p lb.ListenerProtocol) error {
 	setText(&next.HTTPDomain, in.HttpCheckDomain)
 	setText(&next.HTTPMethod, in.HttpCheckMethod)
 	setText(&next.HTTPVersion, in.HttpVersion)
+	setText(&next.ContextType, in.ContextType)
+	setText(&next.SendContext, in.SendContext)
+	setText(&next.RecvContext, in.RecvContext)
 	next = next.WithDefaults()
 	if err := next.Validate("HealthCheck.", p); err != nil {
 		return err
 	}
 	*h = next
+	return nil
+}
+
+// completeHTTP refuses an HTTP check at layer 4 that leaves open what no rule
+// says for it. An empty domain is one: clients send it, and it stands for the
+// target's address.
+func (in *healthCheckIn) completeHTTP(p lb.ListenerProtocol) error {
+	switch {
+	case *in.CheckType != lb.CheckHTTP || p.Layer7():
+		return nil
+	case in.HttpVersion == nil || *in.HttpVersion == "":
+		return refuse(lb.Missing, "HealthCheck.HttpVersion", "an HTTP check of a "+string(p)+" listener needs it", "use HTTP/1.0 or HTTP/1.1")
+	case in.HttpCheckDomain == nil:
+		return refuse(lb.Missing, "HealthCheck.HttpCheckDomain", "an HTTP check of a "+string(p)+" listener needs it", `give the host that is asked; "" asks for the target's address`)
+	}
 	return nil
 }
 
@@ -109,6 +134,9 @@ func showCheck(h lb.HealthCheck) *healthCheckOut {
 	}
 	if h.Port != 0 {
 		out.CheckPort = &h.Port
+	}
+	if h.ContextType != "" {
+		out.ContextType, out.SendContext, out.RecvContext = &h.ContextType, &h.SendContext, &h.RecvContext
 	}
 	return out
 }

@@ -184,7 +184,7 @@ func (v healthView) why(b *lb.LoadBalancer, check lb.HealthCheck, t lb.Target, h
 
 // gate is nil when gate 2 admits the probe, or does not judge it.
 func (v healthView) gate(b *lb.LoadBalancer, check lb.HealthCheck, t lb.Target) *healthReason {
-	verdict, err := v.tracer.Probe(t.Num)
+	verdict, packet, err := v.tracer.Probe(t.Num)
 	if err != nil || verdict.Action != lb.Drop {
 		return nil
 	}
@@ -192,12 +192,16 @@ func (v healthView) gate(b *lb.LoadBalancer, check lb.HealthCheck, t lb.Target) 
 	if check.Port != 0 {
 		port = uint16(check.Port)
 	}
-	text := fmt.Sprintf("gate %v drops the probe from %s to port %d: no rule accepts it; allow TCP:%[3]d from there in a security group of %s",
-		verdict.Gate, strings.Join(texts(b.VIPs), ", "), port, t.Instance)
+	what, allow := fmt.Sprintf("to port %d", port), fmt.Sprintf("%v:%d", packet.Proto, port)
+	if !packet.Proto.HasPorts() {
+		what, allow = "by ping", packet.Proto.String()
+	}
+	text := fmt.Sprintf("gate %v drops the probe from %s %s: no rule accepts it; allow %s from there in a security group of %s",
+		verdict.Gate, strings.Join(texts(b.VIPs), ", "), what, allow, t.Instance)
 	if verdict.Reason != policy.RuleMatched {
 		return &healthReason{"gate", "", -1, text}
 	}
-	text = fmt.Sprintf("gate %v drops the probe from %s to port %d: rule %d of %s; allow TCP:%[3]d from there above it",
-		verdict.Gate, strings.Join(texts(b.VIPs), ", "), port, verdict.Pos, verdict.Group)
+	text = fmt.Sprintf("gate %v drops the probe from %s %s: rule %d of %s; allow %s from there above it",
+		verdict.Gate, strings.Join(texts(b.VIPs), ", "), what, verdict.Pos, verdict.Group, allow)
 	return &healthReason{"gate", string(verdict.Group), verdict.Pos - 1, text}
 }

@@ -19,7 +19,9 @@ type createListenerIn struct {
 	Scheduler      string         `tc:"only=WRR"`
 	TargetType     string         `tc:"only=NODE|TARGETGROUP|TARGETGROUP-V2"`
 	SessionType    string         `tc:"only=NORMAL"`
-	_              struct{}       `unserved:"Certificate SessionExpireTime SniSwitch KeepaliveEnable EndPort DeregisterTargetRst MultiCertInfo MaxConn MaxCps IdleConnectTimeout ProxyProtocol SnatEnable FullEndPorts H2cSwitch SslCloseSwitch DataCompressMode RescheduleTargetZeroWeight RescheduleUnhealthy RescheduleExpandTarget RescheduleStartTime RescheduleInterval"`
+	EndPort        *int64         `tc:""`
+	FullEndPorts   []int64        `tc:""`
+	_              struct{}       `unserved:"Certificate SessionExpireTime SniSwitch KeepaliveEnable DeregisterTargetRst MultiCertInfo MaxConn MaxCps IdleConnectTimeout ProxyProtocol SnatEnable H2cSwitch SslCloseSwitch DataCompressMode RescheduleTargetZeroWeight RescheduleUnhealthy RescheduleExpandTarget RescheduleStartTime RescheduleInterval"`
 }
 
 type createListenerOut struct {
@@ -38,10 +40,9 @@ func createListener(c *Call, in *createListenerIn) (*createListenerOut, error) {
 	if n := len(in.ListenerNames); n != 0 && n != len(in.Ports) {
 		return nil, refuse(lb.Invalid, "ListenerNames", fmt.Sprintf("%s for %s", count(n, "name"), count(len(in.Ports), "port")), "give a name for each port or none")
 	}
-	for i, port := range in.Ports {
-		if first := slices.Index(in.Ports, port); first < i {
-			return nil, errorf("InvalidParameter.PortCheckFailed", "Ports.%d: %d is Ports.%d too; give each port once", i, port, first)
-		}
+	ranges, err := in.ports(proto)
+	if err != nil {
+		return nil, err
 	}
 	check, err := newListenerCheck(in.HealthCheck, proto)
 	if err != nil {
@@ -59,15 +60,18 @@ func createListener(c *Call, in *createListenerIn) (*createListenerOut, error) {
 			return err
 		}
 		c.probeFrom(b, &check, in.HealthCheck)
-		for i, port := range in.Ports {
-			l := &lb.Listener{Balancer: b.ID, Protocol: proto, Created: c.Now().UTC(), Check: check, From: from}
+		for i, ports := range ranges {
+			l := &lb.Listener{Balancer: b.ID, Protocol: proto, Port: ports.First, Created: c.Now().UTC(), Check: check, From: from}
+			if ports.Last != ports.First {
+				l.EndPort = ports.Last
+			}
 			if !proto.Layer7() {
 				l.Scheduler = "WRR"
 			}
 			if len(in.ListenerNames) > 0 {
 				l.Name = in.ListenerNames[i]
 			}
-			if err := c.addListener(tx, l, port); err != nil {
+			if err := c.addListener(tx, l); err != nil {
 				return err
 			}
 			ids = append(ids, string(l.ID))
@@ -78,13 +82,14 @@ func createListener(c *Call, in *createListenerIn) (*createListenerOut, error) {
 }
 
 func listenerProtocol(text string) (lb.ListenerProtocol, error) {
-	switch p := lb.ListenerProtocol(text); p {
-	case lb.ListenTCP, lb.ListenHTTP:
+	const hint = "use TCP, UDP or HTTP"
+	switch p := lb.ListenerProtocol(text); {
+	case slices.Contains(lb.ListenerProtocols(), p):
 		return p, nil
-	case "UDP", "TCP_SSL", "QUIC", "HTTPS":
-		return "", refuse(lb.Unsupported, "Protocol", text+" listeners are not served", "use TCP or HTTP")
+	case p == "TCP_SSL" || p == "QUIC" || p == "HTTPS":
+		return "", refuse(lb.Unsupported, "Protocol", text+" listeners are not served", hint)
 	}
-	return "", refuse(lb.Invalid, "Protocol", fmt.Sprintf("%q is not a protocol of listeners", clip(text, 40)), "use TCP or HTTP")
+	return "", refuse(lb.Invalid, "Protocol", fmt.Sprintf("%q is not a protocol of listeners", clip(text, 40)), hint)
 }
 
 // newListenerCheck is the check of a new listener: at layer 7 there is none,
@@ -104,10 +109,7 @@ func errLayer7Check() error {
 	return refuse(lb.Invalid, "HealthCheck", "an HTTP listener is checked by its rules", "give HealthCheck to CreateRule or ModifyRule")
 }
 
-func (c *Call) addListener(tx *store.Tx, l *lb.Listener, port int64) error {
-	if port < 1 || port > 65535 {
-		return refuse(lb.Range, "Ports", fmt.Sprintf("%d is outside 1-65535", port), "give a port within it")
-	}
+func (c *Call) addListener(tx *store.Tx, l *lb.Listener) error {
 	if err := checkListenerName(l.Name); err != nil {
 		return err
 	}
@@ -116,11 +118,11 @@ func (c *Call) addListener(tx *store.Tx, l *lb.Listener, port int64) error {
 		return refuse(lb.LimitExceeded, "Ports", fmt.Sprintf("a load balancer has at most %s", count(c.Quotas.ListenersPerLB, "listener")), "delete one")
 	}
 	for _, other := range others {
-		if int64(other.Port) == port { // TCP and HTTP share the ports of TCP
-			return errorf("InvalidParameter.PortCheckFailed", "Ports: %d is used by listener %s (%s); choose another port", port, other.ID, other.Protocol)
+		if other.Protocol.Transport() == l.Protocol.Transport() && l.Ports().Overlaps(other.Ports()) {
+			return errorf("InvalidParameter.PortCheckFailed", "Ports: %v is used by listener %s (%s:%v); choose another port", l.Ports(), other.ID, other.Protocol, other.Ports())
 		}
 	}
-	l.ID, l.Num, l.Port = makeID(c, "lbl-", tx.State().Listeners), tx.NextNum(), uint16(port)
+	l.ID, l.Num = makeID(c, "lbl-", tx.State().Listeners), tx.NextNum()
 	tx.PutListener(l)
 	return nil
 }
@@ -283,7 +285,7 @@ func describeListeners(c *Call, in *describeListenersIn) (*describeListenersOut,
 func showListener(st *lb.State, l *lb.Listener) listenerOut {
 	out := listenerOut{
 		ListenerId: string(l.ID), ListenerName: l.Name, Protocol: string(l.Protocol), CreateTime: stamp(l.Created),
-		TargetType: l.From.Name(), SessionType: "NORMAL", Port: int(l.Port), MaxConn: -1, MaxCps: -1,
+		TargetType: l.From.Name(), SessionType: "NORMAL", Port: int(l.Port), EndPort: int(l.EndPort), MaxConn: -1, MaxCps: -1,
 	}
 	if !l.Protocol.Layer7() {
 		out.Scheduler, out.HealthCheck = &l.Scheduler, showCheck(l.Check)

@@ -143,27 +143,15 @@ func (c *Call) bindTargets(tx *store.Tx, l *lb.Listener, targets *[]lb.Target, g
 		case len(*targets) >= c.Quotas.TargetsPerListener:
 			return refuse(lb.LimitExceeded, "Targets", fmt.Sprintf("a listener or rule has at most %s", count(c.Quotas.TargetsPerListener, "target")), "unbind one")
 		}
+		if err := onceBehind(l, *targets, instance.ID, at+"InstanceId"); err != nil {
+			return err
+		}
 		if err := soleListener(tx, l, instance.ID, uint16(t.Port), at+"Port"); err != nil {
 			return err
 		}
 		weight := defaultWeight
 		setInt(&weight, t.Weight)
 		*targets = append(*targets, lb.Target{Num: tx.NextNum(), Instance: instance.ID, Port: uint16(t.Port), Weight: weight, Registered: c.Now().UTC()})
-	}
-	return nil
-}
-
-// soleListener keeps the published rule that one load balancer reaches a
-// service by at most one layer-4 listener of a protocol: VIP, protocol,
-// service address and service port are unique together.
-func soleListener(tx *store.Tx, l *lb.Listener, instance lb.InstanceID, port uint16, field string) error {
-	if l.Protocol.Layer7() {
-		return nil
-	}
-	for _, other := range listenersIn(tx, l.Balancer) {
-		if other.ID != l.ID && other.Protocol == l.Protocol && slices.ContainsFunc(other.Targets, func(t lb.Target) bool { return t.Instance == instance && t.Port == port }) {
-			return refuse(lb.Duplicate, field, fmt.Sprintf("%s port %d is bound to %s listener %s of this load balancer", instance, port, other.Protocol, other.ID), "bind another port, or unbind it there")
-		}
 	}
 	return nil
 }
@@ -322,7 +310,7 @@ func describeTargets(c *Call, in *describeTargetsIn) (*describeTargetsOut, error
 	}
 	out := &describeTargetsOut{}
 	for _, l := range listeners {
-		entry := listenerBackend{ListenerId: string(l.ID), Protocol: string(l.Protocol), Port: int(l.Port)}
+		entry := listenerBackend{ListenerId: string(l.ID), Protocol: string(l.Protocol), Port: int(l.Port), EndPort: int(l.EndPort)}
 		rules, err := filter(c, l.Rules, ofRules, map[string]func(lb.Rule) []string{
 			"location-id": func(r lb.Rule) []string { return []string{string(r.ID)} },
 		}, nil)

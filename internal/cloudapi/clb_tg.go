@@ -46,7 +46,10 @@ type groupCheckIn struct {
 	HttpCheckPath   *string  `tc:""`
 	HttpCheckMethod *string  `tc:""`
 	HttpVersion     *string  `tc:""`
-	_               struct{} `unserved:"JumboFrame ContextType SendContext RecvContext ExtendedCode"`
+	ContextType     *string  `tc:""`
+	SendContext     *string  `tc:""`
+	RecvContext     *string  `tc:""`
+	_               struct{} `unserved:"JumboFrame ExtendedCode"`
 }
 
 // apply changes the group's check as asked and validates the outcome.
@@ -60,6 +63,7 @@ func (in *groupCheckIn) apply(g *lb.TargetGroup) error {
 	check := healthCheckIn{
 		TimeOut: in.Timeout, IntervalTime: in.GapTime, HealthNum: in.GoodLimit, UnHealthNum: in.BadLimit, CheckPort: in.Port, CheckType: in.Protocol,
 		HttpCode: in.HttpCode, HttpCheckDomain: in.HttpCheckDomain, HttpCheckPath: in.HttpCheckPath, HttpCheckMethod: in.HttpCheckMethod, HttpVersion: in.HttpVersion,
+		ContextType: in.ContextType, SendContext: in.SendContext, RecvContext: in.RecvContext,
 	}
 	if in.HealthSwitch != nil {
 		on := int64(0)
@@ -89,7 +93,7 @@ type createTargetGroupIn struct {
 	Port                 int64         `tc:"range=0-65535"`
 	TargetGroupInstances []memberIn    `tc:""`
 	Type                 string        `tc:"only=v1|v2"`
-	Protocol             string        `tc:"only=TCP|HTTP"`
+	Protocol             string        `tc:"only=TCP|UDP|HTTP"`
 	HealthCheck          *groupCheckIn `tc:""`
 	ScheduleAlgorithm    string        `tc:"only=WRR"`
 	Tags                 []clbTag      `tc:""`
@@ -158,7 +162,7 @@ func (in *createTargetGroupIn) fill(g *lb.TargetGroup) error {
 		return in.HealthCheck.apply(g)
 	}
 	if in.Protocol == "" {
-		return refuse(lb.Missing, "Protocol", "a v2 group goes with one protocol", "use TCP or HTTP")
+		return refuse(lb.Missing, "Protocol", "a v2 group goes with one protocol", "use TCP, UDP or HTTP")
 	}
 	g.Type, g.Protocol = lb.TargetGroupV2, lb.ListenerProtocol(in.Protocol)
 	g.Check = lb.DefaultCheck(g.Protocol)

@@ -147,6 +147,9 @@ func (p groupPlace) take(tx *store.Tx, g *lb.TargetGroup) error {
 	}
 	var next []lb.Target
 	for _, m := range g.Members {
+		if err := onceBehind(p.listener, next, m.Instance, "TargetGroupId"); err != nil {
+			return err
+		}
 		t := lb.Target{Instance: m.Instance, Port: m.Port, Weight: m.Weight, Registered: m.Registered, Group: g.ID}
 		at := slices.IndexFunc(*targets, func(have lb.Target) bool { return have.Instance == m.Instance && have.Port == m.Port })
 		if at >= 0 {

@@ -138,6 +138,7 @@ type listenerDoc struct {
 	Id           string         `tc:""`
 	Protocol     string         `tc:"required"`
 	Port         int64          `tc:"required"`
+	EndPort      int64          `tc:""`
 	ListenerName string         `tc:""`
 	HealthCheck  *healthCheckIn `tc:""`
 	Scheduler    string         `tc:"only=WRR"`

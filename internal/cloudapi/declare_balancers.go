@@ -223,7 +223,7 @@ func (a *applier) listener(path string, b *lb.LoadBalancer, l *lb.Listener, d li
 	}
 	made := l == nil
 	if made {
-		out, err := createListener(a.sub(nil, d.Id), &createListenerIn{LoadBalancerId: string(b.ID), Ports: []int64{d.Port}, Protocol: d.Protocol,
+		out, err := createListener(a.sub(nil, d.Id), &createListenerIn{LoadBalancerId: string(b.ID), Ports: []int64{d.Port}, EndPort: &d.EndPort, Protocol: d.Protocol,
 			ListenerNames: []string{d.ListenerName}, HealthCheck: d.HealthCheck, Scheduler: d.Scheduler, TargetType: d.TargetType})
 		if err != nil {
 			return at(path, "", err)
@@ -235,7 +235,7 @@ func (a *applier) listener(path string, b *lb.LoadBalancer, l *lb.Listener, d li
 	}
 	have := (&exporter{st: a.st(), ids: true}).listener(l)
 	changed := unlike(have, d, "Id", "HealthCheck", "Scheduler", "TargetGroup", "Targets", "Rules")
-	if err := fixed(path, "a listener", changed, "Protocol", "Port", "TargetType"); err != nil {
+	if err := fixed(path, "a listener", changed, "Protocol", "Port", "EndPort", "TargetType"); err != nil {
 		return err
 	}
 	want, err := wantedCheck(path, d.HealthCheck, l.Protocol, l.From)

@@ -226,7 +226,7 @@ func (x *exporter) balancer(b *lb.LoadBalancer) balancerDoc {
 }
 
 func (x *exporter) listener(l *lb.Listener) listenerDoc {
-	d := listenerDoc{Id: string(l.ID), Protocol: string(l.Protocol), Port: int64(l.Port), ListenerName: l.Name, Stopped: l.Stopped}
+	d := listenerDoc{Id: string(l.ID), Protocol: string(l.Protocol), Port: int64(l.Port), EndPort: int64(l.EndPort), ListenerName: l.Name, Stopped: l.Stopped}
 	if l.Protocol.Layer7() {
 		for i := range l.Rules {
 			d.Rules = append(d.Rules, x.rule(&l.Rules[i]))
@@ -290,6 +290,9 @@ func checkDoc(h lb.HealthCheck) *healthCheckIn {
 	if h.HTTPCode != 0 {
 		in.HttpCode, in.HttpCheckPath, in.HttpCheckMethod = number(h.HTTPCode), &h.HTTPPath, &h.HTTPMethod
 		in.HttpCheckDomain, in.HttpVersion = &h.HTTPDomain, &h.HTTPVersion
+	}
+	if h.ContextType != "" {
+		in.ContextType, in.SendContext, in.RecvContext = &h.ContextType, &h.SendContext, &h.RecvContext
 	}
 	return in
 }

@@ -14,7 +14,7 @@ type targetGroupDoc struct {
 	TargetGroupName string        `tc:"required"`
 	Vpc             string        `tc:""`
 	Type            string        `tc:"only=v1|v2"`
-	Protocol        string        `tc:"only=TCP|HTTP"`
+	Protocol        string        `tc:"only=TCP|UDP|HTTP"`
 	Port            int64         `tc:"range=0-65535"`
 	Weight          *int64        `tc:"range=0-100"`
 	HealthCheck     *groupCheckIn `tc:""`
@@ -46,7 +46,8 @@ func (x *exporter) targetGroup(g *lb.TargetGroup) targetGroupDoc {
 func groupCheckDoc(h lb.HealthCheck) *groupCheckIn {
 	c := checkDoc(h)
 	return &groupCheckIn{HealthSwitch: &h.On, Protocol: c.CheckType, Port: c.CheckPort, Timeout: c.TimeOut, GapTime: c.IntervalTime, GoodLimit: c.HealthNum, BadLimit: c.UnHealthNum,
-		HttpCode: c.HttpCode, HttpCheckDomain: c.HttpCheckDomain, HttpCheckPath: c.HttpCheckPath, HttpCheckMethod: c.HttpCheckMethod, HttpVersion: c.HttpVersion}
+		HttpCode: c.HttpCode, HttpCheckDomain: c.HttpCheckDomain, HttpCheckPath: c.HttpCheckPath, HttpCheckMethod: c.HttpCheckMethod, HttpVersion: c.HttpVersion,
+		ContextType: c.ContextType, SendContext: c.SendContext, RecvContext: c.RecvContext}
 }
 
 func (a *applier) targetGroups() error {

@@ -193,7 +193,7 @@ func TestFilesCarryEveryField(t *testing.T) {
 		reflect.TypeFor[lb.TargetGroup]():   {"ID", "Name", "VPC", "Type", "Protocol", "Port", "Weight", "Check", "Members", "Tags"},
 		reflect.TypeFor[lb.Member]():        {"Instance", "Port", "Weight"},
 		reflect.TypeFor[lb.LoadBalancer]():  {"ID", "Name", "Type", "Classic", "VPC", "Subnet", "VIPs", "EIP", "Groups", "PassToTarget", "ReturnPath", "Protected", "Tags", "Echo"},
-		reflect.TypeFor[lb.Listener]():      {"ID", "Balancer", "Name", "Protocol", "Port", "Scheduler", "Check", "Targets", "Rules", "Stopped", "From", "Group", "Echo"},
+		reflect.TypeFor[lb.Listener]():      {"ID", "Balancer", "Name", "Protocol", "Port", "EndPort", "Scheduler", "Check", "Targets", "Rules", "Stopped", "From", "Group", "Echo"},
 		reflect.TypeFor[lb.Rule]():          {"ID", "Domain", "URL", "Default", "Scheduler", "Check", "Targets", "From", "Group", "Rewrite", "Echo"},
 		reflect.TypeFor[lb.Target]():        {"Instance", "Port", "Weight", "Group"},
 		reflect.TypeFor[lb.Rewrite]():       {"Listener", "Location", "Code", "TakeURL", "Auto"},

@@ -230,7 +230,7 @@ func (e *explainer) special(w path.Way) (stopped lb.ListenerID, redirects lb.Loc
 		return "", ""
 	}
 	for _, l := range listenersOf(e.state, w.Balancer) {
-		if l.Stopped && l.Port == w.Packet.DstPort && w.Packet.Proto == lb.TCP {
+		if l.Stopped && l.On(w.Packet) {
 			return l.ID, ""
 		}
 	}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package health probes the targets of a gateway's listeners: over TCP or
-// HTTP, from the VIP (or the gateway's probe address), through the tunnel and
+// Package health probes the targets of a gateway's listeners: over TCP, UDP,
+// HTTP or by ping, from the VIP (or the gateway's probe address), through the tunnel and
 // gate 2, as a client's connection would go. It says what it saw; what follows
 // from it is decided elsewhere.
 package health
@@ -55,9 +55,13 @@ type Result struct {
 // gateway's egress program. Port 0 in from picks one.
 type Dialer func(ctx context.Context, from, to netip.AddrPort, mark uint32) (net.Conn, error)
 
-// Options are what a Prober needs from outside. Dial is required.
+// Options are what a Prober needs from outside. Dial, Datagram and Ping are
+// required.
 type Options struct {
-	Dial Dialer
+	Dial     Dialer // a TCP connection
+	Datagram Dialer // a UDP socket; a closed port shows as ECONNREFUSED when it is read
+	// Ping sends an echo request and waits for its answer until ctx ends.
+	Ping func(ctx context.Context, from, to netip.Addr, mark uint32) error
 	// Report is told each target's first state and each change of state or
 	// of Kind, one call at a time. It may call States and Alive, nothing else
 	// of the Prober. Nil: nobody is told.
@@ -92,6 +96,7 @@ type plan struct {
 // equal need no restart.
 type order struct {
 	num   uint32
+	proto lb.Proto // of the listener
 	from  netip.Addr
 	to    netip.AddrPort
 	host  string // of an HTTP request
@@ -259,7 +264,7 @@ func ordersOf(s *snapshot.Snapshot) (map[uint32]order, error) {
 			if !ok {
 				return fmt.Errorf("target %d is not in the snapshot", ref.Num)
 			}
-			o := order{num: ref.Num, check: check}
+			o := order{num: ref.Num, proto: t.Proto, check: check}
 			if check.On {
 				if err := o.complete(t, domain); err != nil {
 					return fmt.Errorf("target %d: %w", ref.Num, err)
@@ -288,7 +293,9 @@ func ordersOf(s *snapshot.Snapshot) (map[uint32]order, error) {
 // complete says where the probes go, and refuses what they can't do.
 func (o *order) complete(t snapshot.Target, domain string) error {
 	c := &o.check
-	if c.Type != "TCP" && c.Type != "HTTP" {
+	switch c.Type {
+	case lb.CheckTCP, lb.CheckHTTP, lb.CheckPing, lb.CheckCustom:
+	default:
 		return fmt.Errorf("health checks of type %q are not served", c.Type)
 	}
 	if c.TimeOut < 1 || c.IntervalTime < 1 || c.HealthNum < 1 || c.UnHealthNum < 1 {
@@ -302,7 +309,7 @@ func (o *order) complete(t snapshot.Target, domain string) error {
 		port = t.Service.Port()
 	}
 	o.from, o.to = t.ProbeSource, netip.AddrPortFrom(t.Service.Addr(), port)
-	if c.Type != "HTTP" {
+	if c.Type != lb.CheckHTTP {
 		return nil
 	}
 	o.host = c.HTTPDomain

@@ -47,7 +47,7 @@ func (p *Prober) run(ctx context.Context, t *target) {
 		p.count(t, failure)
 		// A layer-7 window has the time outs in it as well.
 		wait = interval
-		if failure == nil || t.order.check.Type == "TCP" {
+		if failure == nil || t.order.check.Type != lb.CheckHTTP {
 			wait = max(0, interval-time.Since(start))
 		}
 	}
@@ -124,6 +124,9 @@ type failure struct {
 func (p *Prober) probe(ctx context.Context, o order) *failure {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(o.check.TimeOut)*time.Second)
 	defer cancel()
+	if o.proto == lb.UDP {
+		return p.probeUDP(ctx, o)
+	}
 	conn, err := p.options.Dial(ctx, netip.AddrPortFrom(o.from, 0), o.to, snapshot.TargetMark(o.num))
 	if err != nil {
 		return failureOf(o, err)
@@ -133,11 +136,14 @@ func (p *Prober) probe(ctx context.Context, o order) *failure {
 	if linger, ok := conn.(interface{ SetLinger(sec int) error }); ok {
 		linger.SetLinger(0)
 	}
-	if o.check.Type == "TCP" {
-		return nil
-	}
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
+	switch o.check.Type {
+	case lb.CheckTCP:
+		return nil
+	case lb.CheckCustom:
+		return askCustom(conn, o)
+	}
 	return askHTTP(conn, o)
 }
 

@@ -59,6 +59,9 @@ type PortRange struct {
 	First, Last uint16
 }
 
+// Overlaps reports whether the ranges have a port in common.
+func (r PortRange) Overlaps(o PortRange) bool { return r.First <= o.Last && o.First <= r.Last }
+
 // A PolicyRule is one line of a security group. It keeps the texts a client
 // wrote beside what they mean, because clients compare what they read back.
 // The zero PolicyRule is invalid.
@@ -205,8 +208,23 @@ type ListenerProtocol string
 // The protocols served now.
 const (
 	ListenTCP  ListenerProtocol = "TCP"
+	ListenUDP  ListenerProtocol = "UDP"
 	ListenHTTP ListenerProtocol = "HTTP"
 )
+
+// ListenerProtocols lists them, for those who name all.
+func ListenerProtocols() []ListenerProtocol {
+	return []ListenerProtocol{ListenTCP, ListenUDP, ListenHTTP}
+}
+
+// Transport is the protocol of the packets: UDP has ports of its own, all
+// others share those of TCP.
+func (p ListenerProtocol) Transport() Proto {
+	if p == ListenUDP {
+		return UDP
+	}
+	return TCP
+}
 
 // Layer7 reports whether rules stand between the listener and its targets.
 func (p ListenerProtocol) Layer7() bool { return p == ListenHTTP }
@@ -220,6 +238,7 @@ type Listener struct {
 	Name      string
 	Protocol  ListenerProtocol
 	Port      uint16
+	EndPort   uint16 `json:",omitempty"` // last of several ports that begin with Port, above it; 0: one port; layer 4 only
 	Created   time.Time
 	Scheduler string // "WRR"; layer 4 only
 	Check     HealthCheck
@@ -229,6 +248,29 @@ type Listener struct {
 	From      TargetType    // layer 4 only
 	Group     TargetGroupID // whose members Targets are; "": none is associated
 	Echo      map[string]string
+}
+
+// Ports are all the ports on which the listener is.
+func (l *Listener) Ports() PortRange {
+	if l.EndPort == 0 {
+		return PortRange{l.Port, l.Port}
+	}
+	return PortRange{l.Port, l.EndPort}
+}
+
+// On reports whether the listener is on the packet's port of a VIP.
+func (l *Listener) On(p Packet) bool {
+	ports := l.Ports()
+	return p.Proto == l.Protocol.Transport() && ports.First <= p.DstPort && p.DstPort <= ports.Last
+}
+
+// ServicePorts are the ports of its instance that a target of the listener
+// serves: its own, or where the listener has several the very ones dialled.
+func (l *Listener) ServicePorts(t Target) PortRange {
+	if l.EndPort == 0 {
+		return PortRange{t.Port, t.Port}
+	}
+	return l.Ports()
 }
 
 // A Rule sends requests for a domain and URL prefix to its targets.
@@ -251,8 +293,8 @@ type Rule struct {
 type Target struct {
 	Num        uint32 // target id in tunnel and kernel: unique in the region, never reused
 	Instance   InstanceID
-	Port       uint16
-	Weight     int // 0–100; 0: no new flows
+	Port       uint16 // behind a listener of several ports: only what is probed
+	Weight     int    // 0–100; 0: no new flows
 	Registered time.Time
 	Group      TargetGroupID // the target group whose member it is; "": bound by itself
 }
@@ -260,7 +302,7 @@ type Target struct {
 // A HealthCheck says how targets are probed. Times are whole seconds.
 type HealthCheck struct {
 	On           bool
-	Type         string // "TCP" or "HTTP"
+	Type         string // "TCP", "HTTP", "PING" or "CUSTOM"
 	TimeOut      int
 	IntervalTime int
 	HealthNum    int
@@ -272,6 +314,10 @@ type HealthCheck struct {
 	HTTPVersion  string
 	Port         int // 0: the target's own port
 	SourceIPType int // 0: the VIP; 1: an address of 100.64.0.0/16
+	// What a CUSTOM check sends and what it expects; all "" is allowed for UDP alone.
+	ContextType string `json:",omitempty"` // HEX or TEXT
+	SendContext string `json:",omitempty"`
+	RecvContext string `json:",omitempty"`
 }
 
 // NodeRole says what a node does.

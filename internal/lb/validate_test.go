@@ -36,6 +36,12 @@ func TestValidateURL(t *testing.T) {
 	}
 }
 
+func custom(form, send, receive string) func(*HealthCheck) {
+	return func(h *HealthCheck) {
+		h.Type, h.ContextType, h.SendContext, h.RecvContext = CheckCustom, form, send, receive
+	}
+}
+
 func TestHealthCheckValidate(t *testing.T) {
 	for _, row := range []struct {
 		name   string
@@ -69,6 +75,21 @@ func TestHealthCheckValidate(t *testing.T) {
 		{"version", ListenHTTP, func(h *HealthCheck) { h.HTTPVersion = "HTTP/2" }, "HttpVersion", Invalid},
 		{"domain wildcard", ListenHTTP, func(h *HealthCheck) { h.HTTPDomain = "*.example.com" }, "HttpCheckDomain", Invalid},
 		{"domain", ListenHTTP, func(h *HealthCheck) { h.HTTPDomain = "www.example.com" }, "", 0},
+		{"udp default", ListenUDP, func(*HealthCheck) {}, "", 0},
+		{"tcp on udp", ListenUDP, func(h *HealthCheck) { h.Type = CheckTCP }, "CheckType", Unsupported},
+		{"ping on tcp", ListenTCP, func(h *HealthCheck) { h.Type = CheckPing }, "CheckType", Unsupported},
+		{"open port", ListenUDP, func(h *HealthCheck) { h.Type = CheckCustom }, "", 0},
+		{"custom without content", ListenTCP, func(h *HealthCheck) { h.Type = CheckCustom }, "ContextType", Missing},
+		{"custom text", ListenTCP, custom("TEXT", "hello there", "hi"), "", 0},
+		{"custom hex", ListenUDP, custom("HEX", "00FF", "0A"), "", 0},
+		{"custom form", ListenUDP, custom("BASE64", "AA", "AA"), "ContextType", Invalid},
+		{"nothing to send", ListenUDP, custom("TEXT", "", "hi"), "SendContext", Missing},
+		{"nothing to expect", ListenUDP, custom("TEXT", "hi", ""), "RecvContext", Missing},
+		{"odd hex", ListenUDP, custom("HEX", "00F", "0A"), "SendContext", Invalid},
+		{"small hex", ListenUDP, custom("HEX", "00", "0a"), "RecvContext", Invalid},
+		{"unseen text", ListenUDP, custom("TEXT", "a\tb", "0a"), "SendContext", Invalid},
+		{"long text", ListenUDP, custom("TEXT", strings.Repeat("a", 501), "0a"), "SendContext", TooLong},
+		{"content of a ping", ListenUDP, func(h *HealthCheck) { h.SendContext = "a" }, "SendContext", Coexist},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			h := DefaultCheck(row.p)

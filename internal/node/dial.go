@@ -29,13 +29,15 @@ func (d TransparentDialer) Dial(ctx context.Context, from, to netip.AddrPort, ma
 	if from.Addr().Unmap().Is4() != to.Addr().Unmap().Is4() {
 		return nil, fmt.Errorf("dial %v from %v: addresses of different families", to, from)
 	}
-	dialer := net.Dialer{
-		LocalAddr: net.TCPAddrFromAddrPort(from),
-		Control: func(_, _ string, raw syscall.RawConn) error {
-			return control(raw, func(fd int) error { return d.prepare(fd, to, mark) })
-		},
+	dialer := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(from), Control: d.control(to, mark)}
+	return dialer.DialContext(ctx, network("tcp", to.Addr()), to.String())
+}
+
+// control prepares a socket that is about to be bound.
+func (d TransparentDialer) control(to netip.AddrPort, mark uint32) func(_, _ string, raw syscall.RawConn) error {
+	return func(_, _ string, raw syscall.RawConn) error {
+		return control(raw, func(fd int) error { return d.prepare(fd, to, mark) })
 	}
-	return dialer.DialContext(ctx, network(to), to.String())
 }
 
 // prepare sets what must be set before bind. With IP_BIND_ADDRESS_NO_PORT the
@@ -82,7 +84,7 @@ func TransparentListen(ctx context.Context, at netip.AddrPort) (net.Listener, er
 	}
 	// A multipath socket would advertise addresses that clients cannot reach.
 	config.SetMultipathTCP(false)
-	return config.Listen(ctx, network(at), at.String())
+	return config.Listen(ctx, network("tcp", at.Addr()), at.String())
 }
 
 // transparent allows a socket an address that the machine does not own.
@@ -109,9 +111,10 @@ func control(raw syscall.RawConn, set func(fd int) error) error {
 	return errors.Join(err, failed)
 }
 
-func network(at netip.AddrPort) string {
-	if at.Addr().Unmap().Is4() {
-		return "tcp4"
+// network names a protocol over the family of an address.
+func network(protocol string, at netip.Addr) string {
+	if at.Unmap().Is4() {
+		return protocol + "4"
 	}
-	return "tcp6"
+	return protocol + "6"
 }

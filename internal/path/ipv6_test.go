@@ -43,7 +43,7 @@ func TestTraceIPv6(t *testing.T) {
 	if v, err := Direct(state, lb.Packet{Proto: lb.TCP, Src: addr("2001:db8:200::1"), Dst: addr("2001:db8:200::5"), DstPort: 22}); err != nil || v.Reason != policy.Spoofed {
 		t.Errorf("from the VIP: %+v, %v", v, err)
 	}
-	if v, err := Probe(state, 51); err != nil || v.Reason != policy.PassToTarget {
+	if v, _, err := Probe(state, 51); err != nil || v.Reason != policy.PassToTarget {
 		t.Errorf("the probe: %+v, %v", v, err)
 	}
 }

@@ -77,8 +77,11 @@ func Outbound(state *lb.State, p lb.Packet) (policy.Verdict, error) { return New
 // Probe is the verdict that gate 2 has for the health probes of a target, by
 // its number: PassToTarget, SystemRule, or that of the groups on the probe's
 // source and port. It is ReasonNone and accepts when the check is off, and
-// fails when there is no such target.
-func Probe(state *lb.State, target uint32) (policy.Verdict, error) { return New(state).Probe(target) }
+// fails when there is no such target. The packet is the one that was judged:
+// of a check that sends several, the first that is refused, else the last.
+func Probe(state *lb.State, target uint32) (policy.Verdict, lb.Packet, error) {
+	return New(state).Probe(target)
+}
 
 // Trace is the function Trace on the tracer's state.
 func (t *Tracer) Trace(p lb.Packet) (Way, error) {
@@ -109,6 +112,9 @@ func (t *Tracer) Trace(p lb.Packet) (Way, error) {
 		return w, err
 	}
 	for _, c := range candidates(listener) {
+		if listener.EndPort != 0 { // each port of the instance stands behind its own
+			c.target.Port = p.DstPort
+		}
 		hop, err := t.hop(balancer, c, p)
 		if err != nil {
 			return w, err
@@ -164,7 +170,7 @@ func (t *Tracer) Outbound(p lb.Packet) (policy.Verdict, error) {
 }
 
 // Probe is the function Probe on the tracer's state.
-func (t *Tracer) Probe(target uint32) (policy.Verdict, error) {
+func (t *Tracer) Probe(target uint32) (policy.Verdict, lb.Packet, error) {
 	if t.byTarget == nil { // a listing probes thousands
 		t.byTarget = map[uint32]bound{}
 		for _, l := range t.state.Listeners.All() {
@@ -176,21 +182,21 @@ func (t *Tracer) Probe(target uint32) (policy.Verdict, error) {
 	if b, ok := t.byTarget[target]; ok {
 		return t.probe(b.Listener, b.candidate)
 	}
-	return policy.Verdict{}, fmt.Errorf("no target has number %d", target)
+	return policy.Verdict{}, lb.Packet{}, fmt.Errorf("no target has number %d", target)
 }
 
-func (t *Tracer) probe(l *lb.Listener, c candidate) (policy.Verdict, error) {
+func (t *Tracer) probe(l *lb.Listener, c candidate) (policy.Verdict, lb.Packet, error) {
 	balancer, instance := t.state.Balancers.Get(l.Balancer), t.state.Instances.Get(c.target.Instance)
 	switch {
 	case balancer == nil || instance == nil:
-		return policy.Verdict{}, fmt.Errorf("target %d of %s has no load balancer or no instance", c.target.Num, l.ID)
+		return policy.Verdict{}, lb.Packet{}, fmt.Errorf("target %d of %s has no load balancer or no instance", c.target.Num, l.ID)
 	case !c.check.On || l.Stopped:
-		return policy.Verdict{Gate: policy.GateCVM, Action: lb.Accept}, nil
+		return policy.Verdict{Gate: policy.GateCVM, Action: lb.Accept}, lb.Packet{}, nil
 	case !balancer.PassToTarget && !balancer.ProbesNeedRule(c.check):
 		number := policy.ProbeRule(c.check)
-		return policy.Verdict{Gate: policy.GateCVM, Action: lb.Accept, Reason: policy.SystemRule, Rule: policy.SystemRuleID(number), Pos: number}, nil
+		return policy.Verdict{Gate: policy.GateCVM, Action: lb.Accept, Reason: policy.SystemRule, Rule: policy.SystemRuleID(number), Pos: number}, lb.Packet{}, nil
 	}
-	p := lb.Packet{Proto: lb.TCP, Dst: instance.ServiceFor(balancer), DstPort: c.target.Port}
+	p := lb.Packet{Proto: l.Protocol.Transport(), Dst: instance.ServiceFor(balancer), DstPort: c.target.Port}
 	if c.check.Port != 0 {
 		p.DstPort = uint16(c.check.Port)
 	}
@@ -200,7 +206,17 @@ func (t *Tracer) probe(l *lb.Listener, c candidate) (policy.Verdict, error) {
 			break
 		}
 	}
-	return t.through(balancer, instance, p)
+	if c.check.Type == lb.CheckPing {
+		ping := lb.Packet{Proto: lb.ICMP, Src: p.Src, Dst: p.Dst}
+		if p.Dst.Is6() {
+			ping.Proto = lb.ICMPv6
+		}
+		if v, err := t.through(balancer, instance, ping); err != nil || v.Action != lb.Accept {
+			return v, ping, err
+		}
+	}
+	v, err := t.through(balancer, instance, p)
+	return v, p, err
 }
 
 // A candidate is a target with what its listener or rule says about it.
@@ -240,15 +256,14 @@ func (t *Tracer) instanceAt(a netip.Addr) *lb.Instance {
 	return nil
 }
 
-// listenerAt finds who owns the packet's destination; every protocol served
-// now stands on TCP.
+// listenerAt finds who owns the packet's destination.
 func (t *Tracer) listenerAt(p lb.Packet) (*lb.LoadBalancer, *lb.Listener) {
 	for _, balancer := range t.state.Balancers.All() {
 		if !slices.Contains(balancer.Addresses(), p.Dst) {
 			continue
 		}
 		for _, l := range t.state.Listeners.All() {
-			if l.Balancer == balancer.ID && l.Port == p.DstPort && p.Proto == lb.TCP && !l.Stopped {
+			if l.Balancer == balancer.ID && l.On(p) && !l.Stopped {
 				return balancer, l
 			}
 		}

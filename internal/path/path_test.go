@@ -205,11 +205,11 @@ func TestProbe(t *testing.T) {
 	} {
 		state := demo()
 		row.change(state, &state.Listeners.Get("lbl-1").Rules[0].Check)
-		if v, err := Probe(state, 42); err != nil || v.Reason != row.want || v.Action != row.action || v.Gate != policy.GateCVM {
+		if v, _, err := Probe(state, 42); err != nil || v.Reason != row.want || v.Action != row.action || v.Gate != policy.GateCVM {
 			t.Errorf("%s: %+v, %v", row.name, v, err)
 		}
 	}
-	if _, err := Probe(demo(), 99); err == nil {
+	if _, _, err := Probe(demo(), 99); err == nil {
 		t.Error("found a target that is not there")
 	}
 }
@@ -220,7 +220,7 @@ func TestTraceFailsOnHoles(t *testing.T) {
 	if _, err := Trace(state, to(80)); err == nil || !strings.Contains(err.Error(), "ins-2") {
 		t.Error(err)
 	}
-	if _, err := Probe(state, 42); err == nil {
+	if _, _, err := Probe(state, 42); err == nil {
 		t.Error("probed an instance that is not there")
 	}
 }
@@ -263,7 +263,7 @@ func TestStoppedListener(t *testing.T) {
 	if w := trace(t, state, to(80)); w.Listener != "" || w.Gate1.Reason != policy.NoListener {
 		t.Errorf("%+v", w)
 	}
-	if v, err := Probe(state, 41); err != nil || v.Action != lb.Accept || v.Reason != policy.ReasonNone {
+	if v, _, err := Probe(state, 41); err != nil || v.Action != lb.Accept || v.Reason != policy.ReasonNone {
 		t.Errorf("%+v, %v", v, err)
 	}
 }

@@ -47,7 +47,11 @@ func StandingOfInstance(state *lb.State, i *lb.Instance) []policy.Standing {
 			if r.Number == policy.SystemProbeRange {
 				source = "100.64.0.0/16"
 			}
-			r.Text = fmt.Sprintf("health checks of %s %s from %s to port %d, through the tunnel", b.ID, l.ID, source, port)
+			what := fmt.Sprintf("to port %d", port)
+			if c.check.Type == lb.CheckPing {
+				what += " and by ping"
+			}
+			r.Text = fmt.Sprintf("health checks of %s %s from %s %s, through the tunnel", b.ID, l.ID, source, what)
 			if !slices.Contains(all, r) {
 				all = append(all, r)
 			}

@@ -117,7 +117,7 @@ func (a *assembly) listener(l *lb.Listener) error {
 	}
 	out := Listener{
 		Num: l.Num, ID: l.ID, Balancer: l.Balancer, BalancerNum: balancer.Num, VIPs: balancer.VIPs,
-		Proto: lb.TCP, Port: l.Port, Layer7: l.Protocol.Layer7(),
+		Proto: l.Protocol.Transport(), Port: l.Port, EndPort: l.EndPort, Layer7: l.Protocol.Layer7(),
 	}
 	if !out.Layer7 {
 		out.Check = l.Check
@@ -199,15 +199,15 @@ func (a *assembly) targets(balancer *lb.LoadBalancer, l *lb.Listener, location l
 		}
 		row := Target{
 			Num: t.Num, ID: TargetID{balancer.ID, l.ID, location, t.Instance, t.Port},
-			Host: host.Address, Service: netip.AddrPortFrom(service, t.Port),
-			VIPs: balancer.Addresses(), VPort: l.Port, Proto: lb.TCP,
+			Host: host.Address, Service: netip.AddrPortFrom(service, l.ServicePorts(t).First),
+			VIPs: balancer.Addresses(), VPort: l.Port, VPortEnd: l.EndPort, Proto: l.Protocol.Transport(),
 			PassToTarget: balancer.PassToTarget, ViaGateway: l.Protocol.Layer7(),
 			ReturnVia: balancer.ReturnPath == lb.ReturnGateway && !l.Protocol.Layer7(),
 		}
 		if service.Is4() {
 			row.Public = instance.Public
 		}
-		a.probe(&row, balancer, check)
+		a.probe(&row, balancer, check, t.Port)
 		a.out.Targets = append(a.out.Targets, row)
 	}
 	slices.SortFunc(refs, func(x, y TargetRef) int { return cmp.Compare(x.Num, y.Num) })
@@ -215,11 +215,11 @@ func (a *assembly) targets(balancer *lb.LoadBalancer, l *lb.Listener, location l
 }
 
 // probe fills in what probes of the target look like; nothing if it has none.
-func (a *assembly) probe(t *Target, balancer *lb.LoadBalancer, check lb.HealthCheck) {
+func (a *assembly) probe(t *Target, balancer *lb.LoadBalancer, check lb.HealthCheck, port uint16) {
 	if !check.On {
 		return
 	}
-	t.ProbePort = t.Service.Port()
+	t.ProbePort, t.ProbePing = port, check.Type == lb.CheckPing
 	if check.Port != 0 {
 		t.ProbePort = uint16(check.Port)
 	}

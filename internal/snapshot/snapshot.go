@@ -49,6 +49,7 @@ type Listener struct {
 	VIPs        []netip.Addr
 	Proto       lb.Proto
 	Port        uint16
+	EndPort     uint16      `json:",omitempty"` // last of several ports that begin with Port; 0: one port; layer 4 only
 	Gate1       policy.Hash // "": no group bound, every client is admitted
 	Layer7      bool
 	Targets     []TargetRef    // layer 4
@@ -92,11 +93,13 @@ type Target struct {
 	Public       netip.Addr     // the instance's public address; zero: it has none
 	VIPs         []netip.Addr   // of the load balancer, then its EIP
 	VPort        uint16         // the listener's port
+	VPortEnd     uint16         `json:",omitempty"` // the last of several, each of which is the service port too; 0: one port
 	Proto        lb.Proto
 	PassToTarget bool
 	ViaGateway   bool       // replies return through the gateway (layer 7); false: directly
 	ReturnVia    bool       `json:",omitempty"` // layer 4: what goes back to clients passes the gateway; false: it leaves the host directly
 	ProbePort    uint16     // destination port of probes; the service port unless CheckPort says otherwise
+	ProbePing    bool       `json:",omitempty"` // probes are pings too
 	ProbeExempt  bool       // probes from ProbeSource are a system rule at gate 2
 	ProbeSource  netip.Addr // where probes come from: the VIP, or the gateway's address in 100.64.0.0/16; on a host 100.64.0.0 stands for every gateway's
 }

@@ -84,6 +84,8 @@ func (v *validation) targetRows() error {
 			return fmt.Errorf("target %d: %v is not an address", t.Num, t.Public)
 		case !t.Proto.HasPorts():
 			return fmt.Errorf("target %d: protocol %v", t.Num, t.Proto)
+		case t.VPortEnd != 0 && (t.VPortEnd <= t.VPort || t.VPort != t.Service.Port() || t.ViaGateway):
+			return fmt.Errorf("target %d: %d is no last port of %d, served at %d", t.Num, t.VPortEnd, t.VPort, t.Service.Port())
 		case t.ProbeExempt && (!t.ProbeSource.IsValid() || t.ProbePort == 0):
 			return fmt.Errorf("target %d exempts probes from nowhere", t.Num)
 		}
@@ -127,6 +129,8 @@ func (v *validation) listener(l Listener) error {
 	switch {
 	case l.Port == 0 || !l.Proto.HasPorts():
 		return fmt.Errorf("protocol %v, port %d", l.Proto, l.Port)
+	case l.EndPort != 0 && (l.EndPort <= l.Port || l.Layer7):
+		return fmt.Errorf("%d is no last port of %d", l.EndPort, l.Port)
 	case l.Layer7 && len(l.Targets) > 0 || !l.Layer7 && len(l.Rules) > 0:
 		return fmt.Errorf("targets and rules do not fit its layer")
 	}
