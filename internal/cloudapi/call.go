@@ -65,7 +65,7 @@ func (c *Call) Whole() *lb.State {
 
 // Update runs fn as one transaction; fn may run again, so it may change only
 // its Tx and variables it sets anew each time. What nodes could not put in
-// force is refused (see checkCompiles). Every write of the clb service
+// force is refused (see checkFits). Every write of the clb service
 // also records its task under the RequestId, in the same transaction, because
 // clients poll DescribeTaskStatus after each of them. So does the audit log its
 // line.
@@ -82,7 +82,7 @@ func (c *Call) Update(fn func(tx *store.Tx) error) error {
 			if err := checkFamilies(tx); err != nil {
 				return err
 			}
-			return c.checkCompiles(tx, &before)
+			return c.checkFits(tx, &before)
 		}); err != nil {
 			return err
 		}

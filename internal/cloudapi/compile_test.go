@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -87,7 +88,10 @@ func TestTooMuchForTheKernelIsRefused(t *testing.T) {
 
 // An instance that joins a group makes every list grow that names the group.
 func TestMembersTooManyForTheKernelAreRefused(t *testing.T) {
-	b := newBench(t, func(o *Options) { o.Quotas = lb.DefaultQuotas(); o.Quotas.InstancesPerGroup = 10000 })
+	b := newBench(t, func(o *Options) {
+		o.Quotas = lb.DefaultQuotas()
+		o.Quotas.InstancesPerGroup, o.Quotas.RulesOnBalancer = 10000, 10000
+	})
 	var members, edge, spare struct {
 		SecurityGroup struct{ SecurityGroupId lb.GroupID }
 	}
@@ -101,8 +105,17 @@ func TestMembersTooManyForTheKernelAreRefused(t *testing.T) {
 	b.must("SetLoadBalancerSecurityGroups", `{"LoadBalancerId":"`+clb+`","SecurityGroups":["`+string(edge.SecurityGroup.SecurityGroupId)+`"]}`, nil)
 	// Addresses that do not touch cost two ranges each, and the rest of the space one.
 	const most = (policy.MaxIntervals - 1) / 2
+	const instances = 2000 // the rest are a template's: nodes have no room for so many instances
 	b.seed(func(tx *store.Tx) {
-		for i := range most {
+		list := &lb.Template{ID: "ipm-00000001"}
+		for i := range most - instances {
+			list.Members = append(list.Members, lb.TemplateMember{Peers: lb.AddressRange{First: netip.AddrFrom4([4]byte{172, 31, byte(i >> 7), byte(2 * i)}), Last: netip.AddrFrom4([4]byte{172, 31, byte(i >> 7), byte(2 * i)})}})
+		}
+		tx.PutTemplate(list)
+		g := *tx.State().Groups.Get(edge.SecurityGroup.SecurityGroupId)
+		g.Ingress = append(slices.Clone(g.Ingress), lb.PolicyRule{ID: "pol-00000001", Action: lb.Accept, Proto: lb.TCP, PeerTemplate: list.ID, Ports: []lb.PortRange{{First: 80, Last: 80}}})
+		tx.PutGroup(&g)
+		for i := range instances {
 			id := lb.InstanceID(fmt.Sprintf("ins-%08d", i))
 			tx.PutInstance(&lb.Instance{ID: id, Private: netip.AddrFrom4([4]byte{172, 16, byte(i >> 7), byte(2 * i)}), Groups: []lb.GroupID{named}})
 		}

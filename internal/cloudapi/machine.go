@@ -24,8 +24,12 @@ import (
 // are for the person who joins it.
 func (s *Server) Admit(tx *store.Tx, m control.Machine) error {
 	c := &Call{Server: s, Action: &Action{Service: serviceCVM}, ctx: context.Background()}
-	if err := freeFor(tx.State(), m); err != nil {
+	before := *tx.State()
+	if err := freeFor(&before, m); err != nil {
 		return err
+	}
+	if n := 1 + len(m.Others); n > lb.MaxInstanceRows-1 { // and a public one
+		return fmt.Errorf("the machine has %d addresses; its programs have room for %d: take some off it", n, lb.MaxInstanceRows-1)
 	}
 	if old := tx.State().Instances.Get(m.Instance); old != nil {
 		i := *old
@@ -41,7 +45,10 @@ func (s *Server) Admit(tx *store.Tx, m control.Machine) error {
 		ID: m.Instance, Name: cmp.Or(m.Name, "Unnamed"), VPC: c.defaultVPC(tx).ID, Private: m.Address, Others: m.Others,
 		Groups: []lb.GroupID{g.ID}, State: lb.Pending, Created: c.Now().UTC(), Joined: true, Observe: true,
 	})
-	return c.checkMembers(tx, []lb.GroupID{g.ID})
+	if err := c.checkMembers(tx, []lb.GroupID{g.ID}); err != nil {
+		return err
+	}
+	return c.checkRoom(tx, &before)
 }
 
 // freeFor refuses addresses that something else in the region has.
@@ -126,10 +133,21 @@ func (in *createNodeTokenIn) checkGateway(c *Call) error {
 		return refuse(lb.Coexist, "InstanceId", "a gateway runs no instance", "leave InstanceId and InstanceName out")
 	case in.Name != "" && (!nodeName.MatchString(in.Name) || hasShape("ins-", in.Name)):
 		return refuse(lb.Invalid, "Name", fmt.Sprintf("%q is not a name for a gateway", clip(in.Name, 70)), "use 1 to 63 of a-z, 0-9 and -, not in the form of an instance's id")
+	case gateways(c.Whole()) >= lb.MaxPeerRows:
+		return refuse(lb.LimitExceeded, "Role", fmt.Sprintf("the region has its %d gateways", lb.MaxPeerRows), "let ForgetNode remove one that is gone")
 	case c.attached(lb.NodeID(in.Name)):
 		return refuse(lb.InUse, "Name", in.Name+" is a gateway that is connected; joining under its name would shut it out", "choose another name, stop it, or let ForgetNode remove it")
 	}
 	return nil
+}
+
+func gateways(st *lb.State) (n int) {
+	for node := range st.Nodes.Values() {
+		if node.Role == lb.RoleGateway {
+			n++
+		}
+	}
+	return n
 }
 
 // attached reports whether a node is connected.

@@ -70,6 +70,7 @@ type Server struct {
 	known   map[string]bool // versions
 	limits  *limits
 	nonces  *nonces
+	rooms   rooms
 }
 
 type actionKey struct{ version, name string }

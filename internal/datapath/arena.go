@@ -5,15 +5,17 @@ package datapath
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 
+	"github.com/sallyport/sallyport/internal/lb"
 	"github.com/sallyport/sallyport/internal/policy"
 )
 
 // blobHeader is what stands before every blob: its length in words, this
 // header included, and a hash of its content.
-const blobHeader = 2
+const blobHeader = uint32(lb.BlobHeader)
 
 // An arena holds policies and Maglev tables in one big array of words. A blob
 // never changes while a row names it; equal blobs are kept once.
@@ -34,7 +36,7 @@ func (a *arena) load(live map[uint32]bool) error {
 		}
 		start := off - blobHeader
 		length := a.words[start]
-		if length < blobHeader || length > uint64(len(a.words))-uint64(start) {
+		if length < uint64(blobHeader) || length > uint64(len(a.words))-uint64(start) {
 			return fmt.Errorf("the blob at word %d has length %d", off, length)
 		}
 		a.spans = append(a.spans, span{start, start + uint32(length)})
@@ -61,7 +63,7 @@ func (a *arena) put(content []uint64) (uint32, error) {
 	if off, ok := a.byHash[hash]; ok && slices.Equal(a.words[off:int(off)+len(content)], content) {
 		return off, nil
 	}
-	need := uint32(len(content) + blobHeader)
+	need := uint32(len(content)) + blobHeader
 	for i, s := range a.spans {
 		end := uint32(len(a.words))
 		if i+1 < len(a.spans) {
@@ -77,7 +79,43 @@ func (a *arena) put(content []uint64) (uint32, error) {
 		a.byHash[hash] = start + blobHeader
 		return start + blobHeader, nil
 	}
-	return 0, fmt.Errorf("no room for %d words among the compiled policies of this node (%d in all)", need, len(a.words))
+	return 0, fmt.Errorf("%w for %d words among the compiled policies of this node (%d in all)", errNoRoom, need, len(a.words))
+}
+
+// errNoRoom says that something has no place while what no packet needs any
+// more still has one.
+var errNoRoom = errors.New("no room")
+
+// pack moves blobs down into gaps below them until none fits any, and so
+// gathers what is free at the end: afterwards blobs and the gaps between them
+// take at most twice the blobs' size, because each gap is smaller than the blob
+// above it. relocate makes everybody go to the new places, by the old ones, and
+// returns when nobody reads at the old ones any more.
+func (a *arena) pack(relocate func(map[uint32]uint32)) {
+	for {
+		moved, left := map[uint32]uint32{}, map[uint32]bool{}
+		for i := len(a.spans) - 1; i > 0; i-- {
+			s := a.spans[i]
+			gap := 0
+			for gap < i && a.spans[gap+1].start-a.spans[gap].end < s.end-s.start {
+				gap++
+			}
+			if gap == i || left[s.start] {
+				continue
+			}
+			to := a.spans[gap].end
+			copy(a.words[to:], a.words[s.start:s.end])
+			moved[s.start+blobHeader], left[s.start] = to+blobHeader, true
+			a.byHash[a.words[to+1]] = to + blobHeader
+			a.spans = slices.Insert(a.spans, gap+1, span{to, to + s.end - s.start})
+			i++ // the same blob stands one place higher
+		}
+		if len(moved) == 0 {
+			return
+		}
+		relocate(moved)
+		a.spans = slices.DeleteFunc(a.spans, func(s span) bool { return left[s.start] })
+	}
 }
 
 func hashWords(content []uint64) uint64 {

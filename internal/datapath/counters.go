@@ -132,7 +132,7 @@ func (c *counters) take(name counterName) (uint32, error) {
 		}
 	}
 	if len(c.free) == 0 {
-		return 0, fmt.Errorf("no counter is left for rule %s of %s: %d are in use", name.rule, name.group, len(c.slot))
+		return 0, fmt.Errorf("%w: no counter is left for rule %s of %s: %d are in use", errNoRoom, name.rule, name.group, len(c.slot))
 	}
 	i := c.free[len(c.free)-1]
 	cpus, err := ebpf.PossibleCPU()

@@ -82,9 +82,9 @@ type sizes struct {
 
 func sizesOf(role lb.NodeRole) sizes {
 	if role == lb.RoleGateway {
-		return sizes{arena: 1 << 21, buckets: 1 << 15}
+		return sizes{arena: lb.GatewayArena, buckets: 1 << 15}
 	}
-	return sizes{arena: 1 << 20, buckets: 1 << 14}
+	return sizes{arena: lb.HostArena, buckets: 1 << 14}
 }
 
 // Datapath is one node's programs and maps. Its methods may be called from
@@ -112,8 +112,9 @@ type Datapath struct {
 	vipBits   []uint64
 	dead      map[uint32]bool
 	pending   *pending
-	last      *snapshot.Snapshot // staged last by this process
-	grace     chan struct{}      // closed when every program that runs began after the last commit
+	partners  map[GatewayAddressKey]peer // of the revision in force; nil until this process has committed one
+	last      *snapshot.Snapshot         // staged last by this process
+	grace     chan struct{}              // closed when every program that runs began after the last commit
 	settling  *time.Timer
 	hops      *neighbours
 	closing   chan struct{} // closed by Close

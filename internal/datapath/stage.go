@@ -30,7 +30,7 @@ func (d *Datapath) takeOver() error {
 	d.targets = &table[uint32, GatewayTargetRow, GatewayTarget]{name: "targets", index: byNum, rows: targets,
 		key:      func(r *GatewayTargetRow) *uint32 { return &r.Num },
 		versions: func(r *GatewayTargetRow) *[2]GatewayTarget { return &r.V },
-		refs:     func(*GatewayTarget) []uint32 { return nil }}
+		refs:     func(*GatewayTarget) []*uint32 { return nil }}
 	d.counters = &counters{values: d.maps["counters"], names: d.maps["counter_names"], live: d.liveCounters}
 	d.names = newNames()
 	d.targets.load()
@@ -56,7 +56,7 @@ func (d *Datapath) takeOverRole() error {
 		d.listeners = &table[GatewayListenerKey, GatewayListenerRow, GatewayListener]{name: "listeners", index: x, rows: rows,
 			key:      func(r *GatewayListenerRow) *GatewayListenerKey { return &r.Key },
 			versions: func(r *GatewayListenerRow) *[2]GatewayListener { return &r.V },
-			refs:     func(v *GatewayListener) []uint32 { return nonzero(v.Policy, v.Ring) }}
+			refs:     func(v *GatewayListener) []*uint32 { return []*uint32{&v.Policy, &v.Ring} }}
 		d.listeners.load()
 		return nil
 	}
@@ -68,18 +68,9 @@ func (d *Datapath) takeOverRole() error {
 	d.instances = &table[GatewayAddressKey, HostInstanceRow, HostInstance]{name: "instances", index: x, rows: rows,
 		key:      func(r *HostInstanceRow) *GatewayAddressKey { return (*GatewayAddressKey)(&r.Key) },
 		versions: func(r *HostInstanceRow) *[2]HostInstance { return &r.V },
-		refs:     func(v *HostInstance) []uint32 { return nonzero(v.Ingress, v.Egress) }}
+		refs:     func(v *HostInstance) []*uint32 { return []*uint32{&v.Ingress, &v.Egress} }}
 	d.instances.load()
 	return nil
-}
-
-func nonzero(offsets ...uint32) (out []uint32) {
-	for _, o := range offsets {
-		if o != 0 {
-			out = append(out, o)
-		}
-	}
-	return out
 }
 
 func (d *Datapath) live() map[uint32]bool {
@@ -119,6 +110,12 @@ func (d *Datapath) Stage(ctx context.Context, s *snapshot.Snapshot) error {
 	}
 	d.peers.release()
 	want, err := d.encode(s)
+	if errors.Is(err, errNoRoom) || err == nil && !d.holds(want) {
+		if err := d.makeRoom(ctx, committed); err != nil {
+			return err
+		}
+		want, err = d.encode(s)
+	}
 	if err != nil {
 		return err
 	}
@@ -221,7 +218,7 @@ func (d *Datapath) Commit(_ context.Context, r lb.Revision) error {
 	before := d.revisions.Revision
 	atomic.StoreUint32(&d.revisions.Revision, uint32(r))
 	p := d.pending
-	d.pending = nil
+	d.pending, d.partners = nil, p.peers
 	if d.revisions.Oldest > uint32(r) || d.revisions.Oldest == 0 {
 		atomic.StoreUint32(&d.revisions.Oldest, before)
 	}

@@ -51,7 +51,7 @@ type table[K comparable, R any, V any] struct {
 	rows     []R
 	key      func(*R) *K
 	versions func(*R) *[2]V
-	refs     func(*V) []uint32 // arena offsets that the version names
+	refs     func(*V) []*uint32 // arena offsets that the version names; 0: none
 	at       map[K]uint32
 	free     []uint32
 }
@@ -204,7 +204,9 @@ func (t *table[K, R, V]) each(fn func(*V)) {
 func (t *table[K, R, V]) live(into map[uint32]bool) {
 	t.each(func(v *V) {
 		for _, off := range t.refs(v) {
-			into[off] = true
+			if *off != 0 {
+				into[*off] = true
+			}
 		}
 	})
 }

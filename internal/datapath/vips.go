@@ -26,7 +26,7 @@ func (d *Datapath) openVIPs() error {
 	d.vips = &table[GatewayAddressKey, GatewayVipRow, GatewayVip]{name: "VIPs", index: x, rows: rows,
 		key:      func(r *GatewayVipRow) *GatewayAddressKey { return &r.Key },
 		versions: func(r *GatewayVipRow) *[2]GatewayVip { return &r.V },
-		refs:     func(v *GatewayVip) []uint32 { return nonzero(v.Policy, v.Ranges) }}
+		refs:     func(v *GatewayVip) []*uint32 { return []*uint32{&v.Policy, &v.Ranges} }}
 	d.vips.load()
 	for k := range d.vips.at {
 		d.filterVIP(k)

@@ -95,6 +95,36 @@ func (t Table[K, V]) Values() iter.Seq[*V] {
 	return func(yield func(*V) bool) { t.root.all(func(_ K, v *V) bool { return yield(v) }) }
 }
 
+// Changed are the ids whose value is another one here than in former, or is only
+// in one of the two, in no order and each once. It costs what was changed, not
+// what there is, where one table was made from the other.
+func (t Table[K, V]) Changed(former Table[K, V]) []K { return changed(nil, t.root, former.root) }
+
+func changed[K ~string, V any](found []K, a, b *tableNode[K, V]) []K {
+	switch {
+	case a == b:
+		return found
+	case a != nil && b != nil && a.kids != nil && b.kids != nil:
+		for i := range a.kids {
+			found = changed(found, a.kids[i], b.kids[i])
+		}
+		return found
+	}
+	values := map[K]*V{}
+	a.all(func(id K, v *V) bool { values[id] = v; return true })
+	b.all(func(id K, v *V) bool {
+		was, there := values[id]
+		if delete(values, id); !there || was != v {
+			found = append(found, id)
+		}
+		return true
+	})
+	for id := range values {
+		found = append(found, id)
+	}
+	return found
+}
+
 // Put makes v the value of id, in this table and in no copy of it.
 func (t *Table[K, V]) Put(id K, v *V) {
 	root, grew := t.root.with(id, v, tableHash(id), 0)

@@ -105,3 +105,49 @@ func TestTableCost(t *testing.T) {
 		t.Errorf("one change allocates %d B among 1,000, %d B among 100,000", small, large)
 	}
 }
+
+func TestTableChanged(t *testing.T) {
+	d := rand.New(rand.NewPCG(9, 9))
+	var now Table[GroupID, int]
+	former, plain := now, map[GroupID]*int{}
+	before := map[GroupID]*int{}
+	for i := range 4000 {
+		id := GroupID(fmt.Sprintf("sg-%d", d.IntN(300)))
+		if d.IntN(3) == 0 {
+			now.Delete(id)
+			delete(plain, id)
+		} else {
+			v := new(int)
+			now.Put(id, v)
+			plain[id] = v
+		}
+		if i%7 != 0 {
+			continue
+		}
+		want := map[GroupID]bool{}
+		for id, v := range plain {
+			if before[id] != v {
+				want[id] = true
+			}
+		}
+		for id := range before {
+			if plain[id] == nil {
+				want[id] = true
+			}
+		}
+		for _, pair := range [][2]Table[GroupID, int]{{now, former}, {former, now}} {
+			got := pair[0].Changed(pair[1])
+			for _, id := range got {
+				if !want[id] {
+					t.Fatalf("step %d: %s is the same", i, id)
+				}
+			}
+			if len(got) != len(want) {
+				t.Fatalf("step %d: %d changed, want %d", i, len(got), len(want))
+			}
+		}
+		if d.IntN(3) == 0 {
+			former, before = now, maps.Clone(plain)
+		}
+	}
+}

@@ -116,3 +116,45 @@ func TestIdenticalPoliciesAreOne(t *testing.T) {
 		t.Errorf("%s and %s", a.Hash, b.Hash)
 	}
 }
+
+// The worst that is taken: as many rules of each hard kind as just fit. What it
+// costs is what a write at the API's door may cost.
+func TestWorstAccepted(t *testing.T) {
+	for _, name := range []string{"half everybody's ports, half sources", "wide overlapping ranges, own sources", "nested prefixes of both families"} {
+		build := func(n int) []Group {
+			d := rand.New(rand.NewPCG(41, 43))
+			group := Group{ID: "sg-1"}
+			for i := range n {
+				r := adversaries()[name](d, i)
+				r.ID, r.Pos = lb.RuleID(fmt.Sprintf("pol-%d", i)), i+1
+				group.Rules = append(group.Rules, r)
+			}
+			return []Group{group}
+		}
+		taken, refused := 1, 2561
+		for refused-taken > 64 {
+			n := (taken + refused) / 2
+			if _, err := Compile(build(n)); err == nil {
+				taken = n
+			} else {
+				refused = n
+			}
+		}
+		groups := build(taken)
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		began := time.Now()
+		c, err := Compile(groups)
+		took := time.Since(began)
+		runtime.ReadMemStats(&after)
+		if err != nil {
+			t.Fatal(err)
+		}
+		spent := (after.TotalAlloc - before.TotalAlloc) >> 20
+		t.Logf("%s: %d rules compile in %v with %d MiB to %d words of the kernel's memory, %d segments", name, taken, took.Round(100*time.Microsecond), spent, c.Words(), len(c.Segments))
+		if c.Words() > MaxWords() || spent > 128 {
+			t.Errorf("%d words, %d MiB", c.Words(), spent)
+		}
+	}
+}

@@ -17,7 +17,7 @@ import (
 const (
 	MaxIntervals     = 8192 // per address family
 	MaxPortIntervals = 4096 // of one source class
-	MaxRules         = 65535
+	MaxRules         = 16384
 	MaxSegments      = 1 << 17 // of all source classes: 1 MiB in the kernel
 )
 

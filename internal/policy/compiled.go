@@ -31,6 +31,21 @@ func (c *Compiled) Slice(class uint16) []Interval {
 	return c.Segments[c.Slices[class]:end]
 }
 
+// Words are those of 8 bytes that the policy takes in the kernel.
+func (c *Compiled) Words() int {
+	return lb.BlobHeader + words(len(c.Segments), len(c.Src4), len(c.Src6), len(c.Rules))
+}
+
+// MaxWords is the most that Words can be.
+func MaxWords() int {
+	return lb.BlobHeader + words(MaxSegments, MaxIntervals, MaxIntervals, MaxRules)
+}
+
+// words repeats how datapath lays a policy out; a test there compares.
+func words(segments, ranges4, ranges6, rules int) int {
+	return 2 + segments + 2*ranges6 + (ranges4+1)/2 + (ranges4+ranges6+1)/2 + (rules+1)/2
+}
+
 // A RuleRef is what a verdict says about the rule that decided.
 type RuleRef struct {
 	Group  lb.GroupID

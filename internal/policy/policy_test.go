@@ -237,7 +237,7 @@ func TestCompileRefuses(t *testing.T) {
 		{"IPv4 ranges", []Rule{{Action: lb.Accept, Peers: hosts}}, "ranges of IPv4 addresses"},
 		{"IPv6 ranges", []Rule{{Action: lb.Accept, Peers: v6}}, "ranges of IPv6 addresses"},
 		{"port ranges", []Rule{{Action: lb.Accept, Proto: lb.TCP, Ports: odd, Peers: prefixes("0.0.0.0/0")}}, "ranges of ports"},
-		{"rules", many, "65536 rules; the limit is 65535"},
+		{"rules", many, "16385 rules; the limit is 16384"},
 		{"segments", square, "counted for each kind of source"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
