@@ -29,7 +29,9 @@ type config struct {
 	Pin     string `json:"pin,omitempty"`
 	Metrics string `json:"metrics"`
 	Attach  string `json:"attach,omitempty"`
-	ARP     *bool  `json:"arp,omitempty"` // gateway: answer for VIPs on the device's segment; not said: yes
+	Flows   uint32 `json:"flows,omitempty"`   // room in the flow table; 0: the role's default
+	Standby string `json:"standby,omitempty"` // gateway: answer for VIPs only while this gateway is drained
+	ARP     *bool  `json:"arp,omitempty"`     // gateway: answer for VIPs on the device's segment; not said: yes
 }
 
 // readConfig reads what `join` wrote into dir.
@@ -86,6 +88,10 @@ func (f *runFlags) fill(c *config) {
 	if f.attach == "auto" && c.Attach != "" {
 		f.attach = c.Attach
 	}
+	if f.flows == 0 {
+		f.flows = c.Flows
+	}
+	f.standby = c.Standby
 	f.arp = c.ARP == nil || *c.ARP
 	f.joined = true
 }

@@ -24,9 +24,10 @@ import (
 
 // joinFlags are what the command line of `join` says.
 type joinFlags struct {
-	server, data, device, address, pin, metrics, attach string
-	noARP, force                                        bool
-	wait                                                time.Duration
+	server, data, device, address, pin, metrics, attach, standby string
+	noARP, force                                                 bool
+	wait                                                         time.Duration
+	flows                                                        uint32
 }
 
 func newJoinCommand() *cobra.Command {
@@ -50,6 +51,8 @@ func newJoinCommand() *cobra.Command {
 	flags.StringVar(&f.pin, "pin", "", "folder in a bpffs to pin programs and maps in (default "+pinRoot+"/NAME)")
 	flags.StringVar(&f.metrics, "metrics", "127.0.0.1:7782", "address for /metrics and /healthz; empty: none")
 	flags.StringVar(&f.attach, "attach", "", "hooks that a gateway uses: tc, xdp, or auto for what `doctor` says")
+	flags.Uint32Var(&f.flows, "flows", 0, flowsHelp)
+	flags.StringVar(&f.standby, "standby", "", "gateway: answer for VIPs only while the gateway of this name is drained")
 	flags.BoolVar(&f.noARP, "no-arp", false, "gateway: do not answer address resolution for VIPs; they are routed to it")
 	flags.BoolVar(&f.force, "force", false, "join although this machine has joined already; its former identity is given up")
 	flags.DurationVar(&f.wait, "wait", 30*time.Second, "how long to wait for a server that does not answer")
@@ -66,7 +69,7 @@ func oneToken(cmd *cobra.Command, args []string) error {
 // join does everything that can fail before it uses the token up.
 func (f *joinFlags) join(ctx context.Context, text string, out io.Writer) error {
 	token, err := wire.ParseToken(text)
-	if err != nil {
+	if err = errors.Join(err, checkFlows(f.flows)); err != nil {
 		return usageError{err}
 	}
 	if f.server == "" {
@@ -106,7 +109,7 @@ func (f *joinFlags) join(ctx context.Context, text string, out io.Writer) error 
 		}
 	}
 	c := &config{Name: string(who.Name), Role: string(who.Role), Server: server.String(), Device: p.device, Address: f.address,
-		Pin: f.pin, Metrics: f.metrics, Attach: f.attach}
+		Pin: f.pin, Metrics: f.metrics, Attach: f.attach, Flows: f.flows, Standby: f.standby}
 	if f.noARP {
 		c.ARP = new(bool)
 	}

@@ -58,6 +58,8 @@ func TestUsage(t *testing.T) {
 		{"join with no token", []string{"join", "hello"}, 2, "not a join token"},
 		{"join nowhere", []string{"join", "sp1." + strings.Repeat("ab", 16) + "." + strings.Repeat("ab", 32)}, 2, "give --server"},
 		{"leave without having joined", []string{"leave", "--data", t.TempDir()}, 1, "this machine has not joined"},
+		{"odd size", with("--flows", "3000"), 2, "not a power of two"},
+		{"too many flows", with("--flows", "33554432"), 2, "not a power of two from 1024 to 16777216"},
 		{"bad role", with("--role", "router"), 2, "neither gateway nor host"},
 		{"bad address", with("--address", "2001:db8::1"), 2, "is not an IPv4 address"},
 		{"server without port", with("--server", "192.0.2.253"), 2, "--server"},

@@ -29,9 +29,10 @@ const (
 
 // runFlags are what the command line of `run` says.
 type runFlags struct {
-	name, role, server, data, device, address, tokenFile, pin, metrics, attach string
+	name, role, server, data, device, address, tokenFile, pin, metrics, attach, standby string
 
 	metricsSaid bool
+	flows       uint32 // 0: not said
 	arp         bool
 	joined      bool // what is not said comes from the config that `join` wrote
 }
@@ -69,6 +70,7 @@ func newRunCommand() *cobra.Command {
 	flags.StringVar(&f.pin, "pin", "", "folder in a bpffs to pin programs and maps in (default "+pinRoot+"/NAME)")
 	flags.StringVar(&f.metrics, "metrics", "127.0.0.1:7782", "address for /metrics and /healthz; empty: none")
 	flags.StringVar(&f.attach, "attach", "auto", "hooks that a gateway uses: tc, xdp, or auto for what `doctor` says")
+	flags.Uint32Var(&f.flows, "flows", 0, flowsHelp)
 	return cmd
 }
 
@@ -80,10 +82,12 @@ type settings struct {
 	control netip.AddrPort
 	metrics string
 	attach  datapath.Attach
+	flows   uint32 // room in the flow table; 0: the role's default
 	arp     bool
-	observe bool   // refuse nothing until the first snapshot is in force
-	joined  bool   // a machine of somebody's own
-	place   *place // to be watched; nil: the address was said
+	standby lb.NodeID // answers for VIPs only while this gateway is drained; "": always
+	observe bool      // refuse nothing until the first snapshot is in force
+	joined  bool      // a machine of somebody's own
+	place   *place    // to be watched; nil: the address was said
 }
 
 func (f *runFlags) settings(ctx context.Context) (settings, error) {
@@ -102,7 +106,7 @@ func (f *runFlags) settings(ctx context.Context) (settings, error) {
 	if f.address == "" {
 		s.place = &p
 	}
-	s.arp, s.joined = f.arp, true
+	s.arp, s.standby, s.joined = f.arp, lb.NodeID(f.standby), true
 	s.observe = s.node.Role == lb.RoleHost && node.Observes(f.data)
 	return s, nil
 }
@@ -136,8 +140,8 @@ func (f *runFlags) checked() (settings, error) {
 	if s.attach, err = chooseAttach(f.attach, role, f.device); err != nil {
 		return settings{}, err
 	}
-	s.pin = pinOf(f.pin, f.name)
-	return s, nil
+	s.pin, s.flows = pinOf(f.pin, f.name), f.flows
+	return s, checkFlows(f.flows)
 }
 
 // chooseAttach turns the flag into hooks. Hosts have no choice.
@@ -170,7 +174,7 @@ func serve(ctx context.Context, s settings, logs io.Writer) error {
 		}
 	}()
 	s.node.Appliers, s.node.Kernel, s.node.Health = rooms.appliers, rooms.kernel, rooms.health
-	s.node.Requests = rooms.requests
+	s.node.Requests, s.node.Flows = rooms.requests, rooms.flows
 	n, err := node.New(s.node)
 	if err != nil {
 		return err

@@ -22,6 +22,7 @@ import (
 type parts struct {
 	appliers []node.Applier
 	kernel   node.Kernel
+	flows    node.FlowKernel
 	health   chan flow.Health       // nil on a host
 	requests func() []flow.Requests // nil on a host
 	closers  []func() error         // run from the last to the first
@@ -39,11 +40,13 @@ func open(ctx context.Context, s settings, log *slog.Logger) (*parts, error) {
 		addGate = p.openGateway(ctx, s, log)
 	}
 	gate, err := datapath.Open(datapath.Options{Node: s.node.Name, Role: s.node.Role, Device: s.device, PinDir: s.pin,
-		Address: s.node.Address, Control: s.control, Attach: s.attach, Proxied: s.node.Role == lb.RoleGateway, ARP: s.arp, Observe: s.observe, Log: log})
+		Address: s.node.Address, Control: s.control, Attach: s.attach, Proxied: s.node.Role == lb.RoleGateway, ARP: s.arp, Observe: s.observe,
+		Standby: s.standby,
+		Buckets: s.flows / 2, Log: log})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("attach to %s: %w", s.device, err), p.close())
 	}
-	p.kernel, p.appliers = gate, []node.Applier{gate}
+	p.kernel, p.flows, p.appliers = gate, gate, []node.Applier{gate}
 	if s.joined && s.node.Role == lb.RoleHost {
 		p.appliers = append(p.appliers, node.NewMark(s.node.DataDir, log))
 	}
@@ -74,7 +77,7 @@ func (p *parts) openGateway(ctx context.Context, s settings, log *slog.Logger) (
 		tell = newTeller(ctx, gate, p.health, gate.Revision() != 0, log)
 		p.appliers = append(p.appliers, web, tell, prober)
 		if s.arp {
-			heralds, err := node.NewAnnouncer(s.device, log)
+			heralds, err := node.NewAnnouncer(s.device, s.standby, log)
 			if err != nil {
 				return err
 			}

@@ -69,7 +69,7 @@ func newRoot() *cobra.Command {
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(
 		newUpCommand(), newServerCommand(), newLabCommand(), newLabHostCommand(),
-		newStatusCommand(), newNodeCommand(), newVerdictsCommand(), newAPICommand(), newCallCommand(), newKeyCommand(), newAuditCommand(), newExportCommand(), newApplyCommand(),
+		newStatusCommand(), newNodeCommand(), newVerdictsCommand(), newFlowsCommand(), newAPICommand(), newCallCommand(), newKeyCommand(), newAuditCommand(), newExportCommand(), newApplyCommand(),
 		newCACommand(), newVersionCommand(),
 	)
 	mindUsage(root)

@@ -187,6 +187,42 @@ func TestVerdictsPageByPage(t *testing.T) {
 	}
 }
 
+func TestFlows(t *testing.T) {
+	f := &fakeAPI{answers: map[string]func(map[string]any) any{"DescribeFlows": func(in map[string]any) any {
+		if in["Client"] == "203.0.113.0/24" && in["Port"] == 80.0 && in["State"] == "open" && in["Limit"] == 2.0 && len(in) == 4 {
+			return map[string]any{"Flows": []any{map[string]any{"Text": "first"}, map[string]any{"Text": "second"}}, "TotalCount": 5,
+				"Silent": []any{map[string]any{"Node": "gateway-2", "Why": "it is not connected"}}}
+		}
+		return map[string]any{"Flows": []any{map[string]any{"Text": "all", "Node": "gateway-1"}}, "TotalCount": 1}
+	}}}
+	code, out, errs := f.program(t, "flows", "--client", "203.0.113.0/24", "--port", "80", "--state", "open", "--limit", "2")
+	if code != 0 || out != "first\nsecond\n" || errs != "(nothing of gateway-2: it is not connected)\n(3 more match: narrow them down, or raise --limit)\n" {
+		t.Errorf("exit %d, %q, %q", code, out, errs)
+	}
+	if _, out, _ = f.program(t, "flows", "--json"); out != `{"Node":"gateway-1","Text":"all"}`+"\n" {
+		t.Errorf("flows --json: %s", out)
+	}
+}
+
+func TestDrain(t *testing.T) {
+	var called []string
+	note := func(action string) func(map[string]any) any {
+		return func(in map[string]any) any {
+			called = append(called, action+" "+in["Name"].(string))
+			return map[string]any{}
+		}
+	}
+	f := &fakeAPI{answers: map[string]func(map[string]any) any{"DrainNode": note("DrainNode"), "UndrainNode": note("UndrainNode")}}
+	f.program(t, "node", "drain", "gateway-1")
+	f.program(t, "node", "undrain", "gateway-1")
+	if want := []string{"DrainNode gateway-1", "UndrainNode gateway-1"}; !slices.Equal(called, want) {
+		t.Errorf("called %v, want %v", called, want)
+	}
+	if got := (statusNode{Connected: true, Drained: true, Alarms: []string{"flow table flows is full"}}).state(); got != "connected, drained, ALARM: flow table flows is full" {
+		t.Errorf("status says %q", got)
+	}
+}
+
 func TestConnectionPrefersFlagsThenEnvironment(t *testing.T) {
 	t.Setenv("SALLYPORT_ENDPOINT", "http://env")
 	t.Setenv("SALLYPORT_SECRET_ID", "env-id")

@@ -16,11 +16,11 @@ import (
 func newNodeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "node",
-		Short: "Take machines of your own in as gateways and hosts, list them, forget them",
+		Short: "Take machines of your own in as gateways and hosts, list, drain and forget them",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newNodeTokenCommand(), newNodeLsCommand(), newNodeForgetCommand())
+	cmd.AddCommand(newNodeTokenCommand(), newNodeLsCommand(), newNodeForgetCommand(), newNodeDrainCommand(), newNodeUndrainCommand())
 	return cmd
 }
 

@@ -197,7 +197,7 @@ func openServer(ctx context.Context, o serverOptions, log *slog.Logger) (_ *serv
 		return nil, err
 	}
 	api = cloudapi.New(cloudapi.Options{
-		Store: s.store, Facts: s.control.Facts(), History: s.control.Facts(), Tokens: s.control, Compile: s.control.Compile, Region: o.region,
+		Store: s.store, Facts: s.control.Facts(), History: s.control.Facts(), Tokens: s.control, FlowSource: s.control, Compile: s.control.Compile, Region: o.region,
 		VIPPool: vips, EIPPool: eips, IPv6Pool: six, Logger: log, Vault: vault, Rates: o.access.rates,
 		SeedMode: o.kinds.seedMode, SourceIPType: o.kinds.sourceIPType,
 	})

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -28,6 +29,8 @@ type statusNode struct {
 	Revision                        uint64 // in force
 	LagMs                           float64
 	Error                           string
+	Drained                         bool
+	Alarms                          []string
 	Gate                            string // host: enforce, or observe until a group is bound
 }
 
@@ -83,6 +86,12 @@ func (n statusNode) state() string {
 	}
 	if n.Gate == "observe" {
 		state += ", only observes until a group is bound"
+	}
+	if n.Drained {
+		state += ", drained"
+	}
+	if len(n.Alarms) > 0 {
+		state += ", ALARM: " + strings.Join(n.Alarms, "; ")
 	}
 	if n.Error != "" {
 		state += ": " + n.Error

@@ -70,7 +70,7 @@ func accesses() map[string]access {
 			DescribeInstanceTypeConfigs DescribeZoneInstanceConfigInfos DescribeKeyPairs
 			DescribeCaller DescribeProbeSources DescribeReturnPaths
 			DescribeLBListeners DescribeLoadBalancersDetail DescribeLoadBalancerOverview DescribeQuota DescribeResources DescribeRewrite`},
-		{toRead, false, `DescribeVerdicts DescribeRuleCounters DescribeHosts DescribeSeries DescribeConfiguration DescribeEffectiveRules ExplainPath CheckAssistantCidr
+		{toRead, false, `DescribeVerdicts DescribeFlows DescribeRuleCounters DescribeHosts DescribeSeries DescribeConfiguration DescribeEffectiveRules ExplainPath CheckAssistantCidr
 			DescribeAddresses DescribeAddressQuota DescribeBandwidthPackages DescribeTaskResult
 			DescribeAddressTemplates DescribeAddressTemplateGroups DescribeServiceTemplates DescribeServiceTemplateGroups
 			DescribeTargetGroups DescribeTargetGroupList DescribeTargetGroupInstances`},
@@ -97,7 +97,7 @@ func accesses() map[string]access {
 			RegisterTargetGroupInstances DeregisterTargetGroupInstances ModifyTargetGroupInstancesPort ModifyTargetGroupInstancesWeight
 			ImportInstances ImportLoadBalancer ApplyConfiguration`},
 		{toOversee, false, `DescribeAccessKeys DescribeAuditLog`},
-		{toAdminister, false, `CreateAccessKey RotateAccessKey RevokeAccessKey CreateNodeToken ForgetNode`},
+		{toAdminister, false, `CreateAccessKey RotateAccessKey RevokeAccessKey CreateNodeToken ForgetNode DrainNode UndrainNode`},
 	} {
 		for name := range strings.FieldsSeq(part.names) {
 			all[name] = access{part.right, part.scoped}

@@ -21,6 +21,9 @@ func sallyportActions() []Action {
 	return []Action{
 		action(serviceSallyport, "DescribeStatus", describeStatus),
 		action(serviceSallyport, "DescribeVerdicts", describeVerdicts).fails("InvalidParameterValue", "InvalidParameterValue.InvalidFilter", "UnsupportedOperation"),
+		action(serviceSallyport, "DescribeFlows", describeFlows).fails("InvalidParameterValue", "ResourceNotFound", "UnsupportedOperation"),
+		action(serviceSallyport, "DrainNode", drainNode).fails("InvalidParameterValue", "ResourceNotFound", "UnsupportedOperation"),
+		action(serviceSallyport, "UndrainNode", undrainNode).fails("InvalidParameterValue", "ResourceNotFound"),
 		action(serviceSallyport, "DescribeRuleCounters", describeRuleCounters).fails("ResourceNotFound"),
 		action(serviceSallyport, "DescribeSeries", describeSeries).fails("InvalidParameterCombination", "InvalidParameterValue", "ResourceNotFound", "UnsupportedOperation"),
 		action(serviceSallyport, "DescribeCaller", describeCaller),
@@ -67,6 +70,9 @@ type nodeOut struct {
 	Revision                        lb.Revision
 	LagMs                           float64
 	Error                           string
+	Drained                         bool // gateway: new flows are to go elsewhere
+	Alarms                          []string
+	FlowTables                      []flowTableOut
 	Gate                            string // host: "enforce", or "observe" until the first group is bound; "" on a gateway
 }
 
@@ -149,7 +155,7 @@ func (c *Call) nodes(st *lb.State) []nodeOut {
 	if c.Facts == nil {
 		for _, id := range st.Nodes.Sorted() {
 			n := st.Nodes.Get(id)
-			all = append(all, nodeOut{Name: string(id), Role: string(n.Role), InstanceId: string(n.Instance), Address: addrText(n.Address), Gate: gateOf(st, n.Instance)})
+			all = append(all, nodeOut{Name: string(id), Role: string(n.Role), InstanceId: string(n.Instance), Address: addrText(n.Address), Drained: n.Drained, Gate: gateOf(st, n.Instance)})
 		}
 		return all
 	}
@@ -160,7 +166,8 @@ func (c *Call) nodes(st *lb.State) []nodeOut {
 		all = append(all, nodeOut{
 			Name: string(n.ID), Role: string(n.Role), InstanceId: string(n.Instance), Address: addrText(n.Address), Connected: n.Connected,
 			Revision: n.Committed, LagMs: float64(n.Lag.Microseconds()) / 1000, Error: n.Err,
-			Gate: gateOf(st, n.Instance),
+			Gate: gateOf(st, n.Instance), Drained: st.Nodes.Get(n.ID) != nil && st.Nodes.Get(n.ID).Drained,
+			Alarms: n.Tables.Alarms, FlowTables: showTables(n.Tables),
 		})
 	}
 	return all

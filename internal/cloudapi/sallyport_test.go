@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -20,7 +21,8 @@ import (
 
 func TestDescribeStatus(t *testing.T) {
 	facts := &reported{nodes: []control.NodeStatus{{ID: "gateway-1", Role: lb.RoleGateway, Address: netip.MustParseAddr("192.0.2.129"),
-		Connected: true, Committed: 7, Lag: 84500 * time.Microsecond, Err: "slow"}}}
+		Connected: true, Committed: 7, Lag: 84500 * time.Microsecond, Err: "slow",
+		Tables: flow.Tables{Alarms: []string{"too full"}, Tables: []flow.Table{{Name: "flows", Slots: 8, Live: 7, Shares: []flow.Share{{Balancer: "lb-1", Flows: 6}}}}}}}}
 	s := newSite(t, func(o *Options) { o.Facts = facts })
 	s.must("RegisterTargets", s.q(`{"LoadBalancerId":"$lb","ListenerId":"$tcp","Targets":[{"InstanceId":"ins-a","Port":8080}]}`), nil)
 	s.must("RegisterTargets", s.q(`{"LoadBalancerId":"$lb","ListenerId":"$http","LocationId":"$rule","Targets":[{"InstanceId":"ins-b","Port":8080}]}`), nil)
@@ -28,7 +30,8 @@ func TestDescribeStatus(t *testing.T) {
 	facts.health = map[uint32][]flow.Health{num: {{State: flow.HealthDead, Kind: "refused", Text: "connection refused"}}}
 	var got describeStatusOut
 	s.must("DescribeStatus", `{}`, &got)
-	if got.Revision != s.Store.State().Revision || !slices.Equal(got.Nodes, []nodeOut{{"gateway-1", "gateway", "", "192.0.2.129", true, 7, 84.5, "slow", ""}}) {
+	if got.Revision != s.Store.State().Revision || !reflect.DeepEqual(got.Nodes, []nodeOut{{Name: "gateway-1", Role: "gateway", Address: "192.0.2.129", Connected: true, Revision: 7, LagMs: 84.5, Error: "slow",
+		Alarms: []string{"too full"}, FlowTables: []flowTableOut{{Name: "flows", Slots: 8, Flows: 7, LargestLoadBalancerId: "lb-1", LargestFlows: 6}}}}) {
 		t.Errorf("got %+v", got)
 	}
 	if x := got.Targets; len(x) != 2 || x[0].LocationId != s.rule || x[0].Health != "Unknown" || x[1].ListenerId != s.tcp || x[1].HealthReason.Kind != "refused" {

@@ -39,15 +39,16 @@ const (
 // Options configure a Server. Store and Region are needed; Facts and
 // Tokens may be nil, then health is Unknown everywhere and no node can join.
 type Options struct {
-	Store   *store.Store
-	Facts   Facts
-	History History // nil: nothing over time is known
-	Tokens  TokenMaker
-	Vault   *Vault         // seals the secrets of access keys; nil: one that ends with this server
-	Rates   Rates          // zero: no bound
-	Region  string         // the one region served, such as "local"; its zone is Region-1
-	VIPPool []netip.Prefix // public load balancers take their VIPs from here
-	EIPPool []netip.Prefix // instances take their public addresses from here
+	Store      *store.Store
+	Facts      Facts
+	FlowSource FlowSource // nil: no node can be asked for flows
+	History    History    // nil: nothing over time is known
+	Tokens     TokenMaker
+	Vault      *Vault         // seals the secrets of access keys; nil: one that ends with this server
+	Rates      Rates          // zero: no bound
+	Region     string         // the one region served, such as "local"; its zone is Region-1
+	VIPPool    []netip.Prefix // public load balancers take their VIPs from here
+	EIPPool    []netip.Prefix // instances take their public addresses from here
 	// VPCs take their IPv6 ranges from here; empty: they have none.
 	IPv6Pool []netip.Prefix
 	Quotas   lb.Quotas // zero: lb.DefaultQuotas

@@ -30,7 +30,8 @@ type NodeStatus struct {
 	Since     time.Time     // of Connected's value; zero: not seen since the server started
 	Version   string        // of the node's program
 	Reasons   flow.Reasons
-	RSS       uint64 // bytes; 0: not told
+	Tables    flow.Tables // of its flows; zero: not told
+	RSS       uint64      // bytes; 0: not told
 }
 
 // Facts are what nodes have told since the server started: the latest of
@@ -182,6 +183,9 @@ func (f *Facts) report(id lb.NodeID, r report) {
 		}
 		if r.reasons != nil {
 			n.status.Reasons = *r.reasons
+		}
+		if r.tables != nil {
+			n.status.Tables = *r.tables
 		}
 		if r.rss != 0 {
 			n.status.RSS = r.rss

@@ -28,6 +28,7 @@ func (c *Control) Collector() prometheus.Collector {
 		"node_revision":     {"Revision in force on a node; 0: none.", []string{"node", "role"}},
 		"node_lag_seconds":  {"From a revision's arrival at the server to its being in force on the node.", []string{"node", "role"}},
 		"node_failing":      {"1 when the node refuses the newest revision or warns of a fault.", []string{"node", "role"}},
+		"node_alarm":        {"1 while a flow table of the node is too full; sallyport_node_flow_table_… of the node says more.", []string{"node", "role"}},
 		"events_total":      {"Verdict events received from nodes.", nil},
 		"events_lost_total": {"Verdict events that nodes could not tell, for want of room.", nil},
 	} {
@@ -69,6 +70,11 @@ func (k *collector) Collect(out chan<- prometheus.Metric) {
 		gauge("node_revision", float64(n.Committed), id, role)
 		gauge("node_lag_seconds", float64(n.Lag)/float64(time.Second), id, role)
 		gauge("node_failing", failing, id, role)
+		alarm := 0.0
+		if len(n.Tables.Alarms) > 0 {
+			alarm = 1
+		}
+		gauge("node_alarm", alarm, id, role)
 	}
 	for labels, n := range count {
 		gauge("nodes", float64(n), labels[0], labels[1])

@@ -123,6 +123,8 @@ func (c *Control) receive(s *session, stream wire.Control_AttachServer) error {
 		switch kind := message.Kind.(type) {
 		case *wire.NodeMessage_Ack:
 			c.acknowledged(s, kind.Ack)
+		case *wire.NodeMessage_Answer:
+			c.answered(s, kind.Answer)
 		case *wire.NodeMessage_Facts:
 			r, err := decodeReport(s.Name, kind.Facts)
 			if err != nil {
@@ -144,6 +146,7 @@ type report struct {
 	health      []flow.Health
 	healthAll   bool
 	reasons     *flow.Reasons
+	tables      *flow.Tables
 	rss         uint64
 	warning     string
 	warningSet  bool
@@ -173,6 +176,13 @@ func decodeReport(id lb.NodeID, f *wire.Facts) (report, error) {
 			return r, fmt.Errorf("reasons: %w", err)
 		}
 		r.reasons.Node = id
+	}
+	if len(f.Tables) > 0 {
+		r.tables = new(flow.Tables)
+		if err := json.Unmarshal(f.Tables, r.tables); err != nil {
+			return r, fmt.Errorf("tables: %w", err)
+		}
+		r.tables.Node = id
 	}
 	for i := range r.events {
 		r.events[i].Node = id

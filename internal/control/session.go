@@ -39,6 +39,10 @@ type session struct {
 	stop        context.CancelCauseFunc // ends the stream; any goroutine
 	wake        chan struct{}           // room for one: the queue has grown
 
+	protocol  uint32                       // that the node speaks; never changes
+	asked     uint64                       // questions so far
+	asks      map[uint64]chan *wire.Answer // that are not answered
+	questions []*wire.Ask                  // that have not left
 	queue     []outgoing
 	offered   lb.Revision // newest put in the queue to be staged
 	released  lb.Revision // newest put in the queue to be committed
@@ -64,6 +68,7 @@ type outgoing struct {
 
 func newSession(id identity, hello *wire.Hello, stop context.CancelCauseFunc) *session {
 	s := &session{identity: id, stop: stop, wake: make(chan struct{}, 1), has: map[string]bool{},
+		protocol: hello.Protocol, asks: map[uint64]chan *wire.Answer{},
 		committed: lb.Revision(hello.Revision), least: lb.Revision(max(hello.Revision, hello.Kernel)), retryWait: retryFirst}
 	for _, h := range hello.Have {
 		s.has[h] = true
@@ -97,6 +102,11 @@ func (s *session) commit(r lb.Revision) {
 
 func (s *session) put(o outgoing) {
 	s.queue = append(s.queue, o)
+	s.rouse()
+}
+
+// rouse lets the sender look for something to send.
+func (s *session) rouse() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -121,6 +131,11 @@ func (s *session) again() { s.offered, s.released, s.failed = 0, 0, 0 }
 func (c *Control) take(s *session) (message *wire.ServerMessage, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if len(s.queue) == 0 && len(s.questions) > 0 {
+		next := s.questions[0]
+		s.questions = s.questions[1:]
+		return &wire.ServerMessage{Kind: &wire.ServerMessage_Ask{Ask: next}}, true
+	}
 	if len(s.queue) == 0 {
 		return nil, false
 	}

@@ -55,6 +55,7 @@ type Options struct {
 	Events  uint32         // verdict events a second and CPU; more are counted as lost; 0: 4,096
 	Attach  Attach         // which hooks a gateway uses; \"\": AttachTC
 	ARP     bool           // gateway: answer address resolution for VIPs
+	Standby lb.NodeID      // gateway: answer only while this one is drained; "": always
 	Observe bool           // host: refuse nothing until the first snapshot is in force, which says how to go on
 	Proxied bool           // gateway: a proxy of this node listens on layer-7 VIPs; nobody else's sockets may answer there
 	Log     *slog.Logger   // nil: the default logger
@@ -120,6 +121,7 @@ type Datapath struct {
 	closing   chan struct{} // closed by Close
 	resolved  chan struct{} // closed when keepResolving has ended
 	memory    [][]byte      // mappings to undo at Close
+	flowTables
 }
 
 // pending is what a staged revision does when it is committed.

@@ -39,7 +39,7 @@ func (d *Datapath) takeOver() error {
 			d.dead[num] = true
 		}
 	}
-	if err := errors.Join(d.counters.load(), d.takeOverRole()); err != nil {
+	if err := errors.Join(d.counters.load(), d.takeOverRole(), d.takeOverFlows()); err != nil {
 		return err
 	}
 	return d.arena.load(d.live())

@@ -27,6 +27,7 @@ type Options struct {
 	Executable string                           // sallyport
 	Node       string                           // sallyport-node; "" in labs without nodes
 	ServerArgs []string                         // more flags for `sallyport server`
+	Flows      uint32                           // room in each node's flow table; 0: the agent's choice
 	Attach     string                           // which hooks the gateway uses: tc or xdp; "": the agent's choice
 	Say        func(format string, args ...any) // told what a person should know; nil: nobody
 }
@@ -165,6 +166,9 @@ func (l *Lab) StartNode(host, token string) error {
 	args := []string{
 		"run", "--name", host, "--role", role, "--server", FixedHosts()[0].Underlay.String() + ":7781", "--data", dir,
 		"--device", "eth0", "--address", h.Underlay.String(), "--token-file", l.tokenFile(host), "--pin", PinDir(host),
+	}
+	if l.o.Flows != 0 {
+		args = append(args, "--flows", fmt.Sprint(l.o.Flows))
 	}
 	if h.Role == RoleGateway && l.o.Attach != "" {
 		args = append(args, "--attach", l.o.Attach)

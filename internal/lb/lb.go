@@ -338,6 +338,7 @@ type Node struct {
 	Address     netip.Addr // where the tunnel ends
 	Created     time.Time
 	Certificate string `json:",omitempty"` // SHA-256 of the one it attaches with, hex; "": enrolled by an earlier release, any of ours
+	Drained     bool   `json:",omitempty"` // gateway: new flows are to go to others
 	KeyEpoch    uint32 // gateway: how often its tunnel keys have been rotated
 }
 

@@ -31,9 +31,10 @@ const (
 // no longer there. Answering is the business of the gateway's program, which
 // goes on without this process. Close ends it.
 type Announcer struct {
-	device *net.Interface
-	socket int
-	log    *slog.Logger
+	device  *net.Interface
+	socket  int
+	standby lb.NodeID
+	log     *slog.Logger
 
 	mu     sync.Mutex
 	staged []netip.Addr
@@ -42,8 +43,9 @@ type Announcer struct {
 }
 
 // NewAnnouncer opens the device for announcements, in the network namespace of
-// the calling thread. It needs CAP_NET_RAW.
-func NewAnnouncer(device string, log *slog.Logger) (*Announcer, error) {
+// the calling thread. It needs CAP_NET_RAW. With a standby it announces VIPs
+// only while that gateway is drained.
+func NewAnnouncer(device string, standby lb.NodeID, log *slog.Logger) (*Announcer, error) {
 	dev, err := net.InterfaceByName(device)
 	if err != nil {
 		return nil, fmt.Errorf("announce VIPs on %s: %w", device, err)
@@ -52,14 +54,17 @@ func NewAnnouncer(device string, log *slog.Logger) (*Announcer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("announce VIPs on %s: %w", device, err)
 	}
-	return &Announcer{device: dev, socket: socket, log: log, known: map[netip.Addr]bool{}}, nil
+	return &Announcer{device: dev, socket: socket, standby: standby, log: log, known: map[netip.Addr]bool{}}, nil
 }
 
-// Stage remembers the VIPs.
+// Stage remembers the VIPs that this gateway answers for.
 func (a *Announcer) Stage(_ context.Context, s *snapshot.Snapshot) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.staged = s.VIPs
+	a.staged = nil
+	if s.Answers(a.standby) {
+		a.staged = s.VIPs
+	}
 	return nil
 }
 

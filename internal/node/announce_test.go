@@ -67,7 +67,7 @@ func TestAnnouncer(t *testing.T) {
 		}
 		return a
 	}
-	a, err := NewAnnouncer("eth0", slog.New(slog.DiscardHandler))
+	a, err := NewAnnouncer("eth0", "", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestAnnouncer(t *testing.T) {
 	if got := hear(1500 * time.Millisecond); got.IsValid() { // when it would be said again
 		t.Errorf("%v is announced after Close", got)
 	}
-	if _, err := NewAnnouncer("none0", slog.New(slog.DiscardHandler)); err == nil {
+	if _, err := NewAnnouncer("none0", "", slog.New(slog.DiscardHandler)); err == nil {
 		t.Error("a device that is not there was opened")
 	}
 }

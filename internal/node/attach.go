@@ -80,6 +80,11 @@ func (n *Node) attach(ctx context.Context, id *identity) error {
 		if err != nil {
 			return err
 		}
+		if ask := m.GetAsk(); ask != nil {
+			// Beside the rest: a great table takes its time, and rules do not wait.
+			wg.Go(func() { _ = v.say(&wire.NodeMessage{Kind: &wire.NodeMessage_Answer{Answer: n.answer(ask)}}) })
+			continue
+		}
 		if ack := n.obey(ctx, m); ack != nil {
 			if err := v.say(&wire.NodeMessage{Kind: &wire.NodeMessage_Ack{Ack: ack}}); err != nil {
 				return n.received(stream)

@@ -38,6 +38,7 @@ func TestMetricNames(t *testing.T) {
 	n.o.Requests = func() []flow.Requests {
 		return []flow.Requests{{Balancer: "lb-a", Listener: "lbl-a", Location: "loc-a", Answers: [flow.RequestClasses]uint64{0: 1, 2: 7, 5: 3}}, {Balancer: "lb-a", Listener: "lbl-a", Answers: [flow.RequestClasses]uint64{4: 2}}}
 	}
+	n.reporter.tables = newGauge(&tracker{tables: flow.Tables{Tables: []flow.Table{{Name: "flows", Slots: 10, Shares: []flow.Share{{Balancer: "lb-a", Flows: 1}}}}}}, lb.RoleGateway, n.log)
 	if err := registry.Register(n.Collector()); err != nil {
 		t.Fatal(err)
 	}

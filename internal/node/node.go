@@ -53,6 +53,7 @@ type Options struct {
 	TokenFile string                 // join token; read only to enrol. "": enrolled already
 	Appliers  []Applier              // in the order of staging and committing
 	Kernel    Kernel                 // nil: no facts but health
+	Flows     FlowKernel             // nil: no flows are tracked here
 	Health    <-chan flow.Health     // changes of targets' health; nil: none
 	Requests  func() []flow.Requests // what layer 7 has answered so far; nil: no layer 7 here
 	Version   string                 // of the program, for people
@@ -92,7 +93,7 @@ func New(o Options) (*Node, error) {
 		engine:   newEngine(o.Name, o.Role, o.Appliers, &keeper{dir: o.DataDir}, log),
 		reporter: newReporter(o.Name, o.Kernel, log),
 	}
-	n.reporter.requests = o.Requests
+	n.reporter.requests, n.reporter.tables = o.Requests, newGauge(o.Flows, o.Role, log)
 	return n, nil
 }
 

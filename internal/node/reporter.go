@@ -31,6 +31,7 @@ type reporter struct {
 	node     lb.NodeID
 	kernel   Kernel
 	requests func() []flow.Requests // nil: no layer 7 here
+	tables   *gauge                 // nil: nobody watches flow tables
 	log      *slog.Logger
 	wake     chan struct{} // room for one: health has changed
 
@@ -168,6 +169,9 @@ func (r *reporter) message(slow bool) (f *wire.Facts, more bool) {
 		f.Rss = residentBytes()
 		r.readKernel(f)
 		r.readRequests(f)
+		if t, ok := r.tables.read(); ok {
+			f.Tables = r.encode(t)
+		}
 	}
 	r.mu.Lock()
 	n := min(len(r.events), eventBatch)

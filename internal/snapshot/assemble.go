@@ -31,6 +31,9 @@ func Assemble(state *lb.State, node lb.NodeID, keys func(gateway, host uint32) [
 		out:   &Snapshot{Revision: state.Revision, Node: node, Role: self.Role, Policies: make(map[policy.Hash]*policy.Compiled)},
 	}
 	for _, n := range state.Nodes.All() {
+		if n.Drained && n.Role == lb.RoleGateway && self.Role == lb.RoleGateway {
+			a.out.Drained = append(a.out.Drained, n.ID)
+		}
 		if !n.Address.IsValid() { // has not said yet where its tunnel ends
 			continue
 		}
@@ -288,6 +291,7 @@ func (a *assembly) sort() {
 	slices.SortFunc(s.Targets, func(x, y Target) int { return cmp.Compare(x.Num, y.Num) })
 	slices.SortFunc(s.Peers, func(x, y Peer) int { return cmp.Compare(x.Node, y.Node) })
 	slices.SortFunc(s.Fronts, func(x, y Front) int { return x.Addr.Compare(y.Addr) })
+	slices.Sort(s.Drained)
 	slices.SortFunc(s.VIPs, netip.Addr.Compare)
 	s.VIPs = slices.Compact(s.VIPs)
 }

@@ -8,6 +8,7 @@ package snapshot
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/sallyport/sallyport/internal/lb"
 	"github.com/sallyport/sallyport/internal/policy"
@@ -19,6 +20,7 @@ type Snapshot struct {
 	Revision  lb.Revision
 	Node      lb.NodeID
 	Role      lb.NodeRole
+	Drained   []lb.NodeID                      // gateway only: those that are drained
 	Policies  map[policy.Hash]*policy.Compiled // every policy that the rest names
 	Listeners []Listener                       // gateway only
 	Targets   []Target                         // gateway: of all its listeners; host: of its instance
@@ -35,6 +37,12 @@ type Front struct {
 	Balancer    lb.BalancerID
 	BalancerNum uint32
 	Gate1       policy.Hash // "": no group bound, every client is admitted
+}
+
+// Answers reports whether a gateway answers for its VIPs: it is not drained
+// itself, and the one that it stands by for is. standby "": it stands by for none.
+func (s *Snapshot) Answers(standby lb.NodeID) bool {
+	return !slices.Contains(s.Drained, s.Node) && (standby == "" || slices.Contains(s.Drained, standby))
 }
 
 // A Listener is a port of a VIP. Targets of layer-4 listeners stand in Ring

@@ -41,6 +41,7 @@ type Manifest struct {
 	Revision lb.Revision `json:"revision"`
 	Node     lb.NodeID   `json:"node"`
 	Role     lb.NodeRole `json:"role"`
+	Drained  []lb.NodeID `json:"drained,omitempty"`
 	Refs     []Ref       `json:"refs"`
 }
 
@@ -64,7 +65,7 @@ func BlobHash(blob []byte) policy.Hash {
 // not change is a blob that the node already has.
 func Encode(s *Snapshot) (Manifest, map[policy.Hash][]byte, error) {
 	e := &encoding{blobs: make(map[policy.Hash][]byte)}
-	e.manifest = Manifest{Revision: s.Revision, Node: s.Node, Role: s.Role}
+	e.manifest = Manifest{Revision: s.Revision, Node: s.Node, Role: s.Role, Drained: s.Drained}
 	for _, hash := range s.policyHashes() {
 		e.add(KindPolicy, s.Policies[hash])
 	}
@@ -107,7 +108,7 @@ func (e *encoding) add(kind Kind, element any) {
 // Encode writes it, a name of what is not there, an order or a table that the
 // kernel could not use, each is an error, and then nothing is returned.
 func Decode(m Manifest, blobs map[policy.Hash][]byte) (*Snapshot, error) {
-	s := &Snapshot{Revision: m.Revision, Node: m.Node, Role: m.Role, Policies: make(map[policy.Hash]*policy.Compiled)}
+	s := &Snapshot{Revision: m.Revision, Node: m.Node, Role: m.Role, Drained: m.Drained, Policies: make(map[policy.Hash]*policy.Compiled)}
 	count := make(map[Kind]int)
 	for i, ref := range m.Refs {
 		blob, ok := blobs[ref.Hash]

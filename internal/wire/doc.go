@@ -15,12 +15,14 @@
 //	                node is known by the certificate it enrolled with last: any
 //	                other, and one of a node that was forgotten, answers
 //	                PermissionDenied. A token may carry the server's address.
+//	3 (2026-11-23)  Ask and Answer tell of tracked flows; a server asks only nodes
+//	                that say 3 or more. Facts tell how full flow tables are.
 package wire
 
 //go:generate ./generate.sh
 
 // Protocol is the newest entry of the ledger that this program speaks.
-const Protocol = 2
+const Protocol = 3
 
 // ServerName is the name that every server's certificate carries and every
 // node demands, whatever address it dialled.

@@ -205,6 +205,7 @@ type ServerMessage struct {
 	//
 	//	*ServerMessage_Stage
 	//	*ServerMessage_Commit
+	//	*ServerMessage_Ask
 	Kind          isServerMessage_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -265,6 +266,15 @@ func (x *ServerMessage) GetCommit() *Commit {
 	return nil
 }
 
+func (x *ServerMessage) GetAsk() *Ask {
+	if x != nil {
+		if x, ok := x.Kind.(*ServerMessage_Ask); ok {
+			return x.Ask
+		}
+	}
+	return nil
+}
+
 type isServerMessage_Kind interface {
 	isServerMessage_Kind()
 }
@@ -277,9 +287,15 @@ type ServerMessage_Commit struct {
 	Commit *Commit `protobuf:"bytes,2,opt,name=commit,proto3,oneof"`
 }
 
+type ServerMessage_Ask struct {
+	Ask *Ask `protobuf:"bytes,3,opt,name=ask,proto3,oneof"` // since protocol 3
+}
+
 func (*ServerMessage_Stage) isServerMessage_Kind() {}
 
 func (*ServerMessage_Commit) isServerMessage_Kind() {}
+
+func (*ServerMessage_Ask) isServerMessage_Kind() {}
 
 // Stage makes a snapshot ready without putting it in force.
 type Stage struct {
@@ -439,6 +455,60 @@ func (x *Commit) GetRevision() uint32 {
 	return 0
 }
 
+// Ask wants to know which flows a node tracks. It is about facts, and a node
+// answers it in whatever state it is.
+type Ask struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"` // unique on the stream
+	Query         []byte                 `protobuf:"bytes,2,opt,name=query,proto3" json:"query,omitempty"`    // flow.Query, JSON
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ask) Reset() {
+	*x = Ask{}
+	mi := &file_wire_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ask) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ask) ProtoMessage() {}
+
+func (x *Ask) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ask.ProtoReflect.Descriptor instead.
+func (*Ask) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Ask) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Ask) GetQuery() []byte {
+	if x != nil {
+		return x.Query
+	}
+	return nil
+}
+
 type NodeMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Kind:
@@ -446,6 +516,7 @@ type NodeMessage struct {
 	//	*NodeMessage_Hello
 	//	*NodeMessage_Ack
 	//	*NodeMessage_Facts
+	//	*NodeMessage_Answer
 	Kind          isNodeMessage_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -453,7 +524,7 @@ type NodeMessage struct {
 
 func (x *NodeMessage) Reset() {
 	*x = NodeMessage{}
-	mi := &file_wire_proto_msgTypes[6]
+	mi := &file_wire_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -465,7 +536,7 @@ func (x *NodeMessage) String() string {
 func (*NodeMessage) ProtoMessage() {}
 
 func (x *NodeMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[6]
+	mi := &file_wire_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -478,7 +549,7 @@ func (x *NodeMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeMessage.ProtoReflect.Descriptor instead.
 func (*NodeMessage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{6}
+	return file_wire_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *NodeMessage) GetKind() isNodeMessage_Kind {
@@ -515,6 +586,15 @@ func (x *NodeMessage) GetFacts() *Facts {
 	return nil
 }
 
+func (x *NodeMessage) GetAnswer() *Answer {
+	if x != nil {
+		if x, ok := x.Kind.(*NodeMessage_Answer); ok {
+			return x.Answer
+		}
+	}
+	return nil
+}
+
 type isNodeMessage_Kind interface {
 	isNodeMessage_Kind()
 }
@@ -531,11 +611,78 @@ type NodeMessage_Facts struct {
 	Facts *Facts `protobuf:"bytes,3,opt,name=facts,proto3,oneof"`
 }
 
+type NodeMessage_Answer struct {
+	Answer *Answer `protobuf:"bytes,4,opt,name=answer,proto3,oneof"` // since protocol 3
+}
+
 func (*NodeMessage_Hello) isNodeMessage_Kind() {}
 
 func (*NodeMessage_Ack) isNodeMessage_Kind() {}
 
 func (*NodeMessage_Facts) isNodeMessage_Kind() {}
+
+func (*NodeMessage_Answer) isNodeMessage_Kind() {}
+
+// Answer answers one Ask.
+type Answer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Flows         []byte                 `protobuf:"bytes,2,opt,name=flows,proto3" json:"flows,omitempty"` // flow.Flows, JSON
+	Error         string                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"` // why there are none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Answer) Reset() {
+	*x = Answer{}
+	mi := &file_wire_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Answer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Answer) ProtoMessage() {}
+
+func (x *Answer) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Answer.ProtoReflect.Descriptor instead.
+func (*Answer) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Answer) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Answer) GetFlows() []byte {
+	if x != nil {
+		return x.Flows
+	}
+	return nil
+}
+
+func (x *Answer) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
 
 // Hello says who has come and what it still holds.
 type Hello struct {
@@ -554,7 +701,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_wire_proto_msgTypes[7]
+	mi := &file_wire_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -566,7 +713,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[7]
+	mi := &file_wire_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -579,7 +726,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{7}
+	return file_wire_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Hello) GetProtocol() uint32 {
@@ -651,7 +798,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -663,7 +810,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -676,7 +823,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{8}
+	return file_wire_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Ack) GetRevision() uint32 {
@@ -715,13 +862,14 @@ type Facts struct {
 	WarningSet    bool                   `protobuf:"varint,10,opt,name=warning_set,json=warningSet,proto3" json:"warning_set,omitempty"`    // warning replaces the one told before
 	Requests      [][]byte               `protobuf:"bytes,11,rep,name=requests,proto3" json:"requests,omitempty"`                           // flow.Requests, JSON
 	RequestsAll   bool                   `protobuf:"varint,12,opt,name=requests_all,json=requestsAll,proto3" json:"requests_all,omitempty"` // requests replaces all that were told before
+	Tables        []byte                 `protobuf:"bytes,13,opt,name=tables,proto3" json:"tables,omitempty"`                               // flow.Tables, JSON
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Facts) Reset() {
 	*x = Facts{}
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -733,7 +881,7 @@ func (x *Facts) String() string {
 func (*Facts) ProtoMessage() {}
 
 func (x *Facts) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -746,7 +894,7 @@ func (x *Facts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts.ProtoReflect.Descriptor instead.
 func (*Facts) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{9}
+	return file_wire_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Facts) GetEvents() [][]byte {
@@ -833,6 +981,13 @@ func (x *Facts) GetRequestsAll() bool {
 	return false
 }
 
+func (x *Facts) GetTables() []byte {
+	if x != nil {
+		return x.Tables
+	}
+	return nil
+}
+
 var File_wire_proto protoreflect.FileDescriptor
 
 const file_wire_proto_rawDesc = "" +
@@ -847,10 +1002,11 @@ const file_wire_proto_rawDesc = "" +
 	"\x06others\x18\x05 \x03(\tR\x06others\"M\n" +
 	"\vEnrollReply\x12 \n" +
 	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12\x1c\n" +
-	"\tauthority\x18\x02 \x01(\fR\tauthority\"x\n" +
+	"\tauthority\x18\x02 \x01(\fR\tauthority\"\xa1\x01\n" +
 	"\rServerMessage\x12-\n" +
 	"\x05stage\x18\x01 \x01(\v2\x15.sallyport.wire.StageH\x00R\x05stage\x120\n" +
-	"\x06commit\x18\x02 \x01(\v2\x16.sallyport.wire.CommitH\x00R\x06commitB\x06\n" +
+	"\x06commit\x18\x02 \x01(\v2\x16.sallyport.wire.CommitH\x00R\x06commit\x12'\n" +
+	"\x03ask\x18\x03 \x01(\v2\x13.sallyport.wire.AskH\x00R\x03askB\x06\n" +
 	"\x04kind\"k\n" +
 	"\x05Stage\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\rR\brevision\x12\x1a\n" +
@@ -860,12 +1016,20 @@ const file_wire_proto_rawDesc = "" +
 	"\x04hash\x18\x01 \x01(\tR\x04hash\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\"$\n" +
 	"\x06Commit\x12\x1a\n" +
-	"\brevision\x18\x01 \x01(\rR\brevision\"\x9c\x01\n" +
+	"\brevision\x18\x01 \x01(\rR\brevision\"3\n" +
+	"\x03Ask\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x14\n" +
+	"\x05query\x18\x02 \x01(\fR\x05query\"\xce\x01\n" +
 	"\vNodeMessage\x12-\n" +
 	"\x05hello\x18\x01 \x01(\v2\x15.sallyport.wire.HelloH\x00R\x05hello\x12'\n" +
 	"\x03ack\x18\x02 \x01(\v2\x13.sallyport.wire.AckH\x00R\x03ack\x12-\n" +
-	"\x05facts\x18\x03 \x01(\v2\x15.sallyport.wire.FactsH\x00R\x05factsB\x06\n" +
-	"\x04kind\"\xcb\x01\n" +
+	"\x05facts\x18\x03 \x01(\v2\x15.sallyport.wire.FactsH\x00R\x05facts\x120\n" +
+	"\x06answer\x18\x04 \x01(\v2\x16.sallyport.wire.AnswerH\x00R\x06answerB\x06\n" +
+	"\x04kind\"L\n" +
+	"\x06Answer\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x14\n" +
+	"\x05flows\x18\x02 \x01(\fR\x05flows\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\"\xcb\x01\n" +
 	"\x05Hello\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -878,7 +1042,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x03Ack\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\rR\brevision\x12+\n" +
 	"\x05phase\x18\x02 \x01(\x0e2\x15.sallyport.wire.PhaseR\x05phase\x12\x14\n" +
-	"\x05error\x18\x03 \x01(\tR\x05error\"\xdc\x02\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\"\xf4\x02\n" +
 	"\x05Facts\x12\x16\n" +
 	"\x06events\x18\x01 \x03(\fR\x06events\x12\x1f\n" +
 	"\vevents_lost\x18\x02 \x01(\x04R\n" +
@@ -895,7 +1059,8 @@ const file_wire_proto_rawDesc = "" +
 	" \x01(\bR\n" +
 	"warningSet\x12\x1a\n" +
 	"\brequests\x18\v \x03(\fR\brequests\x12!\n" +
-	"\frequests_all\x18\f \x01(\bR\vrequestsAll*>\n" +
+	"\frequests_all\x18\f \x01(\bR\vrequestsAll\x12\x16\n" +
+	"\x06tables\x18\r \x01(\fR\x06tables*>\n" +
 	"\x05Phase\x12\x0e\n" +
 	"\n" +
 	"PHASE_NONE\x10\x00\x12\x10\n" +
@@ -918,7 +1083,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_wire_proto_goTypes = []any{
 	(Phase)(0),            // 0: sallyport.wire.Phase
 	(*EnrollRequest)(nil), // 1: sallyport.wire.EnrollRequest
@@ -927,28 +1092,32 @@ var file_wire_proto_goTypes = []any{
 	(*Stage)(nil),         // 4: sallyport.wire.Stage
 	(*Blob)(nil),          // 5: sallyport.wire.Blob
 	(*Commit)(nil),        // 6: sallyport.wire.Commit
-	(*NodeMessage)(nil),   // 7: sallyport.wire.NodeMessage
-	(*Hello)(nil),         // 8: sallyport.wire.Hello
-	(*Ack)(nil),           // 9: sallyport.wire.Ack
-	(*Facts)(nil),         // 10: sallyport.wire.Facts
+	(*Ask)(nil),           // 7: sallyport.wire.Ask
+	(*NodeMessage)(nil),   // 8: sallyport.wire.NodeMessage
+	(*Answer)(nil),        // 9: sallyport.wire.Answer
+	(*Hello)(nil),         // 10: sallyport.wire.Hello
+	(*Ack)(nil),           // 11: sallyport.wire.Ack
+	(*Facts)(nil),         // 12: sallyport.wire.Facts
 }
 var file_wire_proto_depIdxs = []int32{
 	4,  // 0: sallyport.wire.ServerMessage.stage:type_name -> sallyport.wire.Stage
 	6,  // 1: sallyport.wire.ServerMessage.commit:type_name -> sallyport.wire.Commit
-	5,  // 2: sallyport.wire.Stage.blobs:type_name -> sallyport.wire.Blob
-	8,  // 3: sallyport.wire.NodeMessage.hello:type_name -> sallyport.wire.Hello
-	9,  // 4: sallyport.wire.NodeMessage.ack:type_name -> sallyport.wire.Ack
-	10, // 5: sallyport.wire.NodeMessage.facts:type_name -> sallyport.wire.Facts
-	0,  // 6: sallyport.wire.Ack.phase:type_name -> sallyport.wire.Phase
-	1,  // 7: sallyport.wire.Control.Enroll:input_type -> sallyport.wire.EnrollRequest
-	7,  // 8: sallyport.wire.Control.Attach:input_type -> sallyport.wire.NodeMessage
-	2,  // 9: sallyport.wire.Control.Enroll:output_type -> sallyport.wire.EnrollReply
-	3,  // 10: sallyport.wire.Control.Attach:output_type -> sallyport.wire.ServerMessage
-	9,  // [9:11] is the sub-list for method output_type
-	7,  // [7:9] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	7,  // 2: sallyport.wire.ServerMessage.ask:type_name -> sallyport.wire.Ask
+	5,  // 3: sallyport.wire.Stage.blobs:type_name -> sallyport.wire.Blob
+	10, // 4: sallyport.wire.NodeMessage.hello:type_name -> sallyport.wire.Hello
+	11, // 5: sallyport.wire.NodeMessage.ack:type_name -> sallyport.wire.Ack
+	12, // 6: sallyport.wire.NodeMessage.facts:type_name -> sallyport.wire.Facts
+	9,  // 7: sallyport.wire.NodeMessage.answer:type_name -> sallyport.wire.Answer
+	0,  // 8: sallyport.wire.Ack.phase:type_name -> sallyport.wire.Phase
+	1,  // 9: sallyport.wire.Control.Enroll:input_type -> sallyport.wire.EnrollRequest
+	8,  // 10: sallyport.wire.Control.Attach:input_type -> sallyport.wire.NodeMessage
+	2,  // 11: sallyport.wire.Control.Enroll:output_type -> sallyport.wire.EnrollReply
+	3,  // 12: sallyport.wire.Control.Attach:output_type -> sallyport.wire.ServerMessage
+	11, // [11:13] is the sub-list for method output_type
+	9,  // [9:11] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -959,11 +1128,13 @@ func file_wire_proto_init() {
 	file_wire_proto_msgTypes[2].OneofWrappers = []any{
 		(*ServerMessage_Stage)(nil),
 		(*ServerMessage_Commit)(nil),
+		(*ServerMessage_Ask)(nil),
 	}
-	file_wire_proto_msgTypes[6].OneofWrappers = []any{
+	file_wire_proto_msgTypes[7].OneofWrappers = []any{
 		(*NodeMessage_Hello)(nil),
 		(*NodeMessage_Ack)(nil),
 		(*NodeMessage_Facts)(nil),
+		(*NodeMessage_Answer)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -971,7 +1142,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   10,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

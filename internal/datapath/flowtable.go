@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport/internal/flow"
+	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/policy"
+)
+
+// unitShift: time in flow slots runs in units of 2^30 ns, about a second.
+const unitShift = 30
+
+// seenClosing marks a gateway's entry whose flow has ended.
+const seenClosing = 1 << 31
+
+// How long flows of a kind are kept without a packet, in units; bpf/layout.h
+// says the same, and a test compares.
+const (
+	halfLife    = 30
+	closingLife = 30
+	udpLife     = 180
+	otherLife   = 30
+	tcpLife     = 3 * 3600
+)
+
+// scanChunk is how many buckets are looked at before others get their turn.
+const scanChunk = 4096
+
+// A raw flow is a slot of either table, read whole.
+type raw struct {
+	revision, listener, target, counter, seen uint32
+	peer, local, dialled                      netip.AddrPort
+	proto                                     lb.Proto
+	opener                                    policy.Direction
+	state                                     flow.State
+	balancer                                  uint32 // 0: none, or looked up by listener or target
+	gateway                                   bool
+}
+
+// life is how long such a flow is kept without a packet, in units.
+func (r *raw) life() uint32 {
+	switch {
+	case r.state == flow.Closing:
+		return closingLife
+	case r.state == flow.Refused, r.proto == lb.UDP:
+		return udpLife
+	case r.proto != lb.TCP:
+		return otherLife
+	case r.state == flow.Half:
+		return halfLife
+	}
+	return tcpLife
+}
+
+// idle is the time since the last packet, in units; alive is false when the
+// slot may be taken by another flow.
+func (r *raw) idle(now uint32) (units uint32, alive bool) {
+	units = now - r.seen&^seenClosing
+	if units > 1<<30 { // seen in the unit that began just now
+		units = 0
+	}
+	return units, units <= r.life()
+}
+
+// nowUnits is the programs' clock.
+func nowUnits() uint32 {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
+		return 0
+	}
+	return uint32(t.Nano() >> unitShift)
+}
+
+// port4 is an IPv4 address and port of a slot.
+func port4(addr uint32, port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(addrOf([4]uint32{addr}, 4), port)
+}
+
+// hostStates are a host's states by their number in a slot.
+func hostStates() []flow.State {
+	return []flow.State{"", flow.Half, flow.Open, flow.Closing, flow.Refused}
+}
+
+// readGatewaySlot reads one slot as a program would: whole, or not at all.
+func readGatewaySlot(b *GatewayGatewayBucket, i int) (raw, bool) {
+	s := &b.Slot[i]
+	seq := atomic.LoadUint32(&s.Seq)
+	c := *s
+	if seq == 0 || seq&1 != 0 || atomic.LoadUint32(&s.Seq) != seq || c.Listener == 0 {
+		return raw{}, false
+	}
+	r := raw{revision: c.Revision, listener: c.Listener, target: c.Target, counter: c.Counter, seen: c.Seen, gateway: true,
+		peer: port4(c.Client, c.ClientPort), opener: policy.In, state: flow.Open, proto: lb.TCP}
+	r.dialled = netip.AddrPortFrom(netip.Addr{}, c.Port) // the address is the listener's
+	if c.Seen&seenClosing != 0 {
+		r.state = flow.Closing
+	}
+	return r, true
+}
+
+// readHostSlot is readGatewaySlot for a host.
+func readHostSlot(b *HostHostBucket, i int) (raw, bool) {
+	s := &b.Slot[i]
+	seq := atomic.LoadUint32(&s.Seq)
+	c := *s
+	if seq == 0 || seq&1 != 0 || atomic.LoadUint32(&s.Seq) != seq || c.State == 0 || int(c.State) >= len(hostStates()) {
+		return raw{}, false
+	}
+	r := raw{revision: c.Revision, target: c.Target, counter: c.Counter, seen: c.Seen, proto: lb.Proto(c.Proto),
+		peer: port4(c.Remote, c.RemotePort), local: port4(c.Local, c.LocalPort), opener: policy.Direction(c.Opener), state: hostStates()[c.State]}
+	r.dialled = r.local
+	if c.Vip != 0 {
+		r.dialled = port4(c.Vip, c.Vport)
+	}
+	return r, true
+}
+
+// eachFlow calls visit for every flow that is alive, in no order, with d.mu
+// held; others get their turn between chunks.
+func (d *Datapath) eachFlow(visit func(r *raw, idle uint32)) error {
+	now := nowUnits()
+	look := func(r raw, ok bool) {
+		if !ok {
+			return
+		}
+		if idle, alive := r.idle(now); alive {
+			visit(&r, idle)
+		}
+	}
+	for at := 0; ; at += scanChunk {
+		d.mu.Lock()
+		if d.closed() {
+			d.mu.Unlock()
+			return errClosed
+		}
+		n := len(d.gatewayFlows) + len(d.hostFlows)
+		for i := at; i < min(at+scanChunk, n); i++ {
+			for slot := range 2 {
+				if d.opts.Role == lb.RoleGateway {
+					look(readGatewaySlot(&d.gatewayFlows[i], slot))
+				} else {
+					look(readHostSlot(&d.hostFlows[i], slot))
+				}
+			}
+		}
+		d.mu.Unlock()
+		if at+scanChunk >= n {
+			return nil
+		}
+	}
+}
+
+// named is a raw flow in clients' words; d.mu is held.
+func (d *Datapath) named(r *raw, idle uint32) flow.Flow {
+	f := flow.Flow{Node: d.opts.Node, Gate: d.gate, Proto: r.proto, Opener: r.opener, Peer: r.peer, Dialled: r.dialled, Service: r.local,
+		State: r.state, Idle: time.Duration(idle) * (1 << unitShift) / time.Second * time.Second, Revision: lb.Revision(r.revision)}
+	if l, ok := d.names.listeners[r.listener]; ok && r.gateway {
+		f.Listener, f.Balancer, f.Proto = l.ID, l.Balancer, l.Proto
+		if len(l.VIPs) > 0 {
+			f.Dialled = netip.AddrPortFrom(l.VIPs[0], r.dialled.Port())
+		}
+	}
+	if t, ok := d.names.targets[r.target]; ok && r.target != 0 {
+		f.Listener, f.Balancer, f.Instance = t.Listener, t.Balancer, t.Instance
+	}
+	if id, ok := d.names.instances[r.local.Addr()]; ok {
+		f.Instance = id
+	}
+	if c, ok := d.counters.byslot[r.counter]; ok {
+		f.Group, f.Rule = c.group, c.rule
+	}
+	return f
+}
+
+// Flows tells of the flows that q means, the first q.Room() of them. It reads
+// the whole table and is for people who look.
+func (d *Datapath) Flows(q flow.Query) (flow.Flows, error) {
+	out := flow.Flows{}
+	err := d.eachFlow(func(r *raw, idle uint32) {
+		f := d.named(r, idle)
+		if !q.Matches(&f) {
+			return
+		}
+		out.Total++
+		out.Flows = append(out.Flows, f)
+		if len(out.Flows) >= 4*q.Room() {
+			out.Flows = flow.SortFlows(out.Flows, q.Room())
+		}
+	})
+	out.Flows = flow.SortFlows(out.Flows, q.Room())
+	return out, err
+}
+
+// shareRoom is how many load balancers' shares are told.
+const shareRoom = 8
+
+// Tables counts how full the flow tables are. It reads all of them: a few
+// milliseconds for a hundred thousand flows.
+func (d *Datapath) Tables() (flow.Tables, error) {
+	out := flow.Tables{Node: d.opts.Node}
+	t := flow.Table{Name: "flows"}
+	held := map[lb.BalancerID]uint64{}
+	err := d.eachFlow(func(r *raw, _ uint32) {
+		if r.gateway && r.state == flow.Closing {
+			return // as good as gone
+		}
+		t.Live++
+		if r.state == flow.Half {
+			t.Half++
+		}
+		held[d.balancerOf(r)]++
+	})
+	if err != nil {
+		return out, err
+	}
+	d.mu.Lock()
+	if d.closed() {
+		d.mu.Unlock()
+		return out, errClosed
+	}
+	t.Slots = 2 * uint64(len(d.gatewayFlows)+len(d.hostFlows))
+	t.Bytes = t.Slots * d.slotBytes()
+	d.mu.Unlock()
+	t.Shares = shares(held)
+	out.Tables = []flow.Table{t}
+	reasons, err := d.Reasons()
+	out.Full = reasons.Packets[policy.TableFull]
+	return out, err
+}
+
+// balancerOf is whose load balancer's flow this is, without the rest of its
+// name; d.mu is held.
+func (d *Datapath) balancerOf(r *raw) lb.BalancerID {
+	if r.gateway {
+		return d.names.listeners[r.listener].Balancer
+	}
+	return d.names.targets[r.target].Balancer
+}
