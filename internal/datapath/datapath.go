@@ -20,6 +20,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,9 +39,12 @@ import (
 // TunnelPort is the UDP port of the tunnel unless Options say otherwise.
 const TunnelPort = 6081
 
-// tunnelOverhead is what the tunnel adds to a packet: outer IPv4 and UDP
+// What the tunnel adds to a packet over IPv4 and over IPv6: outer IP and UDP
 // headers, Geneve's and our option.
-const tunnelOverhead = 60
+const (
+	tunnelOverhead  = 60
+	tunnelOverhead6 = 80
+)
 
 // Options say where the programs are attached and who this node is.
 type Options struct {
@@ -48,7 +52,8 @@ type Options struct {
 	Role    lb.NodeRole
 	Device  string         // the interface that faces the network
 	PinDir  string         // a folder in a bpffs; made if missing
-	Address netip.Addr     // where the tunnel ends on this node; IPv4
+	Address netip.Addr     // where the tunnel ends on this node
+	Other   netip.Addr     // the same over the other family; zero: over one only
 	Control netip.AddrPort // the control plane, for the system rule of a host; zero: none
 	Port    uint16         // UDP port of the tunnel; 0: TunnelPort
 	Buckets uint32         // flow buckets of two slots each, a power of two; 0: 32,768 on a gateway, 16,384 on a host
@@ -105,11 +110,11 @@ type Datapath struct {
 	arena     *arena
 	targets   *table[uint32, GatewayTargetRow, GatewayTarget]
 	listeners *table[GatewayListenerKey, GatewayListenerRow, GatewayListener] // nil on a host
-	instances *table[GatewayAddressKey, HostInstanceRow, HostInstance]        // nil on a gateway
+	instances *table[GatewayAddr, HostInstanceRow, HostInstance]        // nil on a gateway
 	counters  *counters
 	names     *names
 	peers     *peerTable
-	vips      *table[GatewayAddressKey, GatewayVipRow, GatewayVip]
+	vips      *table[GatewayAddr, GatewayVipRow, GatewayVip]
 	vipBits   []uint64
 	dead      map[uint32]bool
 	pending   *pending
@@ -127,15 +132,15 @@ type Datapath struct {
 // pending is what a staged revision does when it is committed.
 type pending struct {
 	revision lb.Revision
-	peers    map[GatewayAddressKey]peer
+	peers    map[GatewayAddr]peer
 	targets  map[uint32]bool
 }
 
 // Open loads the programs, takes over what an earlier process pinned in
 // PinDir, and attaches to Device. On an error nothing new stays attached.
 func Open(o Options) (*Datapath, error) {
-	if !o.Address.Is4() {
-		return nil, fmt.Errorf("tunnel address %v: an IPv4 address is needed", o.Address)
+	if err := o.checkAddresses(); err != nil {
+		return nil, err
 	}
 	if o.Port == 0 {
 		o.Port = TunnelPort
@@ -210,7 +215,7 @@ func (d *Datapath) load() error {
 	spec.Maps["arena"].ValueSize = 8 * set.arena
 	spec.Maps["arena"].Value = nil // the type says another size
 	for name, m := range spec.Maps {
-		if name == "gateway_flows_2" || name == "host_flows_2" {
+		if strings.Contains(name, "_flows") {
 			m.MaxEntries = set.buckets
 		}
 	}
@@ -266,9 +271,10 @@ func (d *Datapath) setVariables(spec *ebpf.CollectionSpec, set sizes, key uint64
 		return fmt.Errorf("device %s: %w", d.opts.Device, err)
 	}
 	values := map[string]any{
-		"own_address": rawAddr(d.opts.Address)[0],
+		"own_address":  rawAddr(d.opts.own(4)),
+		"own_address6": rawAddr(d.opts.own(6)),
 		"tunnel_port": d.opts.Port,
-		"inner_mss":   uint16(dev.MTU - tunnelOverhead - 40),
+		"inner_mss":   uint16(dev.MTU - d.opts.overhead() - 40),
 		"arena_mask":  set.arena - 1,
 		"flow_mask":   set.buckets - 1,
 		"hash_key":    key,
@@ -282,7 +288,8 @@ func (d *Datapath) setVariables(spec *ebpf.CollectionSpec, set sizes, key uint64
 		values["mark_local"] = snapshot.MarkLocal
 		values["mark_target"] = snapshot.TargetMark(0)
 	} else if d.opts.Control.IsValid() {
-		values["control_address"] = rawAddr(d.opts.Control.Addr())[0]
+		values["control_address"] = rawAddr(d.opts.Control.Addr())
+		values["control_family"] = familyOf(d.opts.Control.Addr())
 		values["control_port"] = d.opts.Control.Port()
 	}
 	if d.opts.Role == lb.RoleHost {
@@ -299,32 +306,6 @@ func (d *Datapath) setVariables(spec *ebpf.CollectionSpec, set sizes, key uint64
 	}
 	d.key = key
 	return nil
-}
-
-// rawAddr is an address as the maps hold it: network byte order, IPv4 in the
-// first of four words.
-func rawAddr(a netip.Addr) (raw [4]uint32) {
-	if a.Is4() {
-		b := a.As4()
-		raw[0] = binary.NativeEndian.Uint32(b[:])
-		return raw
-	}
-	b := a.As16()
-	for i := range raw {
-		raw[i] = binary.NativeEndian.Uint32(b[4*i:])
-	}
-	return raw
-}
-
-func addrOf(raw [4]uint32, family uint8) netip.Addr {
-	var b [16]byte
-	for i, w := range raw {
-		binary.NativeEndian.PutUint32(b[4*i:], w)
-	}
-	if family == 6 {
-		return netip.AddrFrom16(b)
-	}
-	return netip.AddrFrom4([4]byte(b[:4]))
 }
 
 // attach puts the programs on the device: first in the chain, so that nothing

@@ -15,9 +15,9 @@ import (
 type encoded struct {
 	listeners map[GatewayListenerKey]GatewayListener
 	targets   map[uint32]GatewayTarget
-	instances map[GatewayAddressKey]HostInstance
-	peers     map[GatewayAddressKey]peer
-	vips      map[GatewayAddressKey]GatewayVip
+	instances map[GatewayAddr]HostInstance
+	peers     map[GatewayAddr]peer
+	vips      map[GatewayAddr]GatewayVip
 	rules     map[uint32]policy.RuleRef // by counter slot
 	placed    map[placement]uint32
 }
@@ -34,8 +34,8 @@ type placement struct {
 func (d *Datapath) encode(s *snapshot.Snapshot) (*encoded, error) {
 	d.arena.retain(d.live())
 	clear(d.counters.wanted)
-	e := &encoded{map[GatewayListenerKey]GatewayListener{}, map[uint32]GatewayTarget{}, map[GatewayAddressKey]HostInstance{},
-		map[GatewayAddressKey]peer{}, map[GatewayAddressKey]GatewayVip{}, map[uint32]policy.RuleRef{}, map[placement]uint32{}}
+	e := &encoded{map[GatewayListenerKey]GatewayListener{}, map[uint32]GatewayTarget{}, map[GatewayAddr]HostInstance{},
+		map[GatewayAddr]peer{}, map[GatewayAddr]GatewayVip{}, map[uint32]policy.RuleRef{}, map[placement]uint32{}}
 	for _, l := range s.Listeners {
 		if err := d.encodeListener(s, &l, e); err != nil {
 			return nil, fmt.Errorf("listener %s: %w", l.ID, err)
@@ -50,7 +50,7 @@ func (d *Datapath) encode(s *snapshot.Snapshot) (*encoded, error) {
 		}
 	}
 	for _, p := range s.Peers {
-		e.peers[GatewayAddressKey{Addr: rawAddr(p.Addr)}] = peer{GatewayPeer{Key: p.Keys}, p.Num}
+		e.peers[rawAddr(p.Addr)] = peer{GatewayPeer{Key: p.Keys, Family: familyOf(p.Addr)}, p.Num}
 	}
 	return e, d.encodeVIPs(s, e)
 }
@@ -159,10 +159,10 @@ func (d *Datapath) encodeInstance(s *snapshot.Snapshot, n uint32, i *snapshot.In
 	if i.Observe {
 		row.Flags |= instanceObserved
 		// Packets that belong to no address of the machine are told of too.
-		e.instances[GatewayAddressKey{}] = row
+		e.instances[GatewayAddr{}] = row
 	}
 	for _, a := range i.Addrs {
-		e.instances[GatewayAddressKey{Addr: rawAddr(a)}] = row
+		e.instances[rawAddr(a)] = row
 	}
 	return nil
 }

@@ -22,6 +22,7 @@ const (
 	tunnelKey = 0xfeedfacecafebeef // of gateway and host in pair's snapshots
 	etherIPv4 = 0x0800
 	etherARP  = 0x0806
+	etherIPv6 = 0x86dd
 )
 
 // A reading is what the reference parser makes of one IPv4 packet.
@@ -263,6 +264,9 @@ func runnable(frame []byte) bool {
 // check runs a frame through both nodes' programs and gives the first
 // disagreement with the reference parser.
 func (b *parserBench) check(frame []byte) error {
+	if binary.BigEndian.Uint16(frame[12:]) == etherIPv6 {
+		return nil
+	}
 	own := map[string]string{"gateway": gwAddr, "host_in": hostAddr}
 	peer := map[string]string{"gateway": hostAddr, "host_in": gwAddr}
 	for _, program := range []string{"gateway", "host_in"} {
@@ -349,7 +353,7 @@ func TestFramesCatchPlantedFaults(t *testing.T) {
 	frames := goodFrames()
 	names := slices.Sorted(maps.Keys(frames))
 	for _, f := range []fault{
-		{"total length past the end", "packet.h", " || l3 + ntohs(ip.tot_len) > skb->len", ""},
+		{"total length past the end", "packet.h", " || p->l3 + ntohs(ip.tot_len) > skb->len", ""},
 		{"last fragments taken for whole", "packet.h", "htons(0x3fff)", "htons(0x2000)"},
 		{"TCP header longer than the packet", "packet.h", " || p->tcp_header > payload", ""},
 	} {

@@ -13,9 +13,9 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-type GatewayAddressKey struct {
-	_    structs.HostLayout
-	Addr [4]uint32
+type GatewayAddr struct {
+	_ structs.HostLayout
+	W [4]uint32
 }
 
 type GatewayArena struct {
@@ -43,10 +43,16 @@ type GatewayCounterName struct {
 }
 
 type GatewayEvent struct {
-	_         structs.HostLayout
-	Time      uint64
-	Src       [4]uint32
-	Dst       [4]uint32
+	_    structs.HostLayout
+	Time uint64
+	Src  struct {
+		_ structs.HostLayout
+		W [4]uint32
+	}
+	Dst struct {
+		_ structs.HostLayout
+		W [4]uint32
+	}
 	SrcPort   uint16
 	DstPort   uint16
 	Proto     uint8
@@ -89,6 +95,27 @@ type GatewayGatewayBucket struct {
 	}
 }
 
+type GatewayGatewayBucket6 struct {
+	_    structs.HostLayout
+	Slot [2]struct {
+		_    structs.HostLayout
+		Head struct {
+			_          structs.HostLayout
+			Seq        uint32
+			Revision   uint32
+			Client     uint32
+			Listener   uint32
+			ClientPort uint16
+			Port       uint16
+			Target     uint32
+			Counter    uint32
+			Seen       uint32
+		}
+		Client [3]uint32
+		Pad    [5]uint32
+	}
+}
+
 type GatewayIndexBucket struct {
 	_     structs.HostLayout
 	Entry [8]uint64
@@ -109,8 +136,11 @@ type GatewayListener struct {
 }
 
 type GatewayListenerKey struct {
-	_     structs.HostLayout
-	Addr  [4]uint32
+	_    structs.HostLayout
+	Addr struct {
+		_ structs.HostLayout
+		W [4]uint32
+	}
 	Port  uint16
 	Proto uint8
 	Pad   uint8
@@ -129,17 +159,22 @@ type GatewayPeer struct {
 	Ifindex uint32
 	Mac     [6]uint8
 	OwnMac  [6]uint8
-	Pad     uint32
+	Family  uint8
+	Pad     [3]uint8
 	_       [4]byte
 }
 
 type GatewayPeerRow struct {
-	_     structs.HostLayout
-	Key   GatewayAddressKey
+	_   structs.HostLayout
+	Key struct {
+		_ structs.HostLayout
+		W [4]uint32
+	}
 	Num   uint32
 	Which uint32
 	V     [2]GatewayPeer
-	Pad   [5]uint64
+	Row   uint32
+	Pad   [9]uint32
 }
 
 type GatewayRevisions struct {
@@ -152,15 +187,33 @@ type GatewayRevisions struct {
 }
 
 type GatewayTarget struct {
-	_           structs.HostLayout
-	From        uint32
-	Present     uint32
-	Host        [4]uint32
-	Service     [4]uint32
-	Public      [4]uint32
-	Vip         [4]uint32
-	Eip         [4]uint32
-	ProbeSource [4]uint32
+	_       structs.HostLayout
+	From    uint32
+	Present uint32
+	Host    struct {
+		_ structs.HostLayout
+		W [4]uint32
+	}
+	Service struct {
+		_ structs.HostLayout
+		W [4]uint32
+	}
+	Public struct {
+		_ structs.HostLayout
+		W [4]uint32
+	}
+	Vip struct {
+		_ structs.HostLayout
+		W [4]uint32
+	}
+	Eip struct {
+		_ structs.HostLayout
+		W [4]uint32
+	}
+	ProbeSource struct {
+		_ structs.HostLayout
+		W [4]uint32
+	}
 	ServicePort uint16
 	Vport       uint16
 	ProbePort   uint16
@@ -197,8 +250,11 @@ type GatewayVip struct {
 
 type GatewayVipRow struct {
 	_   structs.HostLayout
-	Key GatewayAddressKey
-	V   [2]GatewayVip
+	Key struct {
+		_ structs.HostLayout
+		W [4]uint32
+	}
+	V [2]GatewayVip
 }
 
 // Names of all BPF objects in the ELF.
@@ -211,6 +267,7 @@ const (
 	GatewayMapCounterNames   = "counter_names"
 	GatewayMapCounters       = "counters"
 	GatewayMapEvents         = "events"
+	GatewayMapGatewayFlows62 = "gateway_flows6_2"
 	GatewayMapGatewayFlows2  = "gateway_flows_2"
 	GatewayMapListenerIndex  = "listener_index"
 	GatewayMapListeners      = "listeners"
@@ -229,6 +286,7 @@ const (
 	GatewayVarAnswerVips     = "answer_vips"
 	GatewayVarArenaMask      = "arena_mask"
 	GatewayVarControlAddress = "control_address"
+	GatewayVarControlFamily  = "control_family"
 	GatewayVarControlPort    = "control_port"
 	GatewayVarEventRate      = "event_rate"
 	GatewayVarEventType      = "event_type"
@@ -241,6 +299,7 @@ const (
 	GatewayVarNodeGate       = "node_gate"
 	GatewayVarObserveFirst   = "observe_first"
 	GatewayVarOwnAddress     = "own_address"
+	GatewayVarOwnAddress6    = "own_address6"
 	GatewayVarOwnMac         = "own_mac"
 	GatewayVarProxied        = "proxied"
 	GatewayVarTunnelPort     = "tunnel_port"
@@ -297,24 +356,25 @@ type GatewayProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type GatewayMapSpecs struct {
-	Arena         *ebpf.MapSpec `ebpf:"arena"`
-	Budgets       *ebpf.MapSpec `ebpf:"budgets"`
-	Clock         *ebpf.MapSpec `ebpf:"clock"`
-	CounterNames  *ebpf.MapSpec `ebpf:"counter_names"`
-	Counters      *ebpf.MapSpec `ebpf:"counters"`
-	Events        *ebpf.MapSpec `ebpf:"events"`
-	GatewayFlows2 *ebpf.MapSpec `ebpf:"gateway_flows_2"`
-	ListenerIndex *ebpf.MapSpec `ebpf:"listener_index"`
-	Listeners     *ebpf.MapSpec `ebpf:"listeners"`
-	PeerIndex     *ebpf.MapSpec `ebpf:"peer_index"`
-	Peers         *ebpf.MapSpec `ebpf:"peers"`
-	Reasons       *ebpf.MapSpec `ebpf:"reasons"`
-	Revisions     *ebpf.MapSpec `ebpf:"revisions"`
-	TargetIndex   *ebpf.MapSpec `ebpf:"target_index"`
-	Targets       *ebpf.MapSpec `ebpf:"targets"`
-	VipFilter     *ebpf.MapSpec `ebpf:"vip_filter"`
-	VipIndex      *ebpf.MapSpec `ebpf:"vip_index"`
-	Vips          *ebpf.MapSpec `ebpf:"vips"`
+	Arena          *ebpf.MapSpec `ebpf:"arena"`
+	Budgets        *ebpf.MapSpec `ebpf:"budgets"`
+	Clock          *ebpf.MapSpec `ebpf:"clock"`
+	CounterNames   *ebpf.MapSpec `ebpf:"counter_names"`
+	Counters       *ebpf.MapSpec `ebpf:"counters"`
+	Events         *ebpf.MapSpec `ebpf:"events"`
+	GatewayFlows62 *ebpf.MapSpec `ebpf:"gateway_flows6_2"`
+	GatewayFlows2  *ebpf.MapSpec `ebpf:"gateway_flows_2"`
+	ListenerIndex  *ebpf.MapSpec `ebpf:"listener_index"`
+	Listeners      *ebpf.MapSpec `ebpf:"listeners"`
+	PeerIndex      *ebpf.MapSpec `ebpf:"peer_index"`
+	Peers          *ebpf.MapSpec `ebpf:"peers"`
+	Reasons        *ebpf.MapSpec `ebpf:"reasons"`
+	Revisions      *ebpf.MapSpec `ebpf:"revisions"`
+	TargetIndex    *ebpf.MapSpec `ebpf:"target_index"`
+	Targets        *ebpf.MapSpec `ebpf:"targets"`
+	VipFilter      *ebpf.MapSpec `ebpf:"vip_filter"`
+	VipIndex       *ebpf.MapSpec `ebpf:"vip_index"`
+	Vips           *ebpf.MapSpec `ebpf:"vips"`
 }
 
 // GatewayVariableSpecs contains global variables before they are loaded into the kernel.
@@ -324,6 +384,7 @@ type GatewayVariableSpecs struct {
 	AnswerVips     *ebpf.VariableSpec `ebpf:"answer_vips"`
 	ArenaMask      *ebpf.VariableSpec `ebpf:"arena_mask"`
 	ControlAddress *ebpf.VariableSpec `ebpf:"control_address"`
+	ControlFamily  *ebpf.VariableSpec `ebpf:"control_family"`
 	ControlPort    *ebpf.VariableSpec `ebpf:"control_port"`
 	EventRate      *ebpf.VariableSpec `ebpf:"event_rate"`
 	EventType      *ebpf.VariableSpec `ebpf:"event_type"`
@@ -336,6 +397,7 @@ type GatewayVariableSpecs struct {
 	NodeGate       *ebpf.VariableSpec `ebpf:"node_gate"`
 	ObserveFirst   *ebpf.VariableSpec `ebpf:"observe_first"`
 	OwnAddress     *ebpf.VariableSpec `ebpf:"own_address"`
+	OwnAddress6    *ebpf.VariableSpec `ebpf:"own_address6"`
 	OwnMac         *ebpf.VariableSpec `ebpf:"own_mac"`
 	Proxied        *ebpf.VariableSpec `ebpf:"proxied"`
 	TunnelPort     *ebpf.VariableSpec `ebpf:"tunnel_port"`
@@ -361,24 +423,25 @@ func (o *GatewayObjects) Close() error {
 //
 // It can be passed to LoadGatewayObjects or ebpf.CollectionSpec.LoadAndAssign.
 type GatewayMaps struct {
-	Arena         *ebpf.Map `ebpf:"arena"`
-	Budgets       *ebpf.Map `ebpf:"budgets"`
-	Clock         *ebpf.Map `ebpf:"clock"`
-	CounterNames  *ebpf.Map `ebpf:"counter_names"`
-	Counters      *ebpf.Map `ebpf:"counters"`
-	Events        *ebpf.Map `ebpf:"events"`
-	GatewayFlows2 *ebpf.Map `ebpf:"gateway_flows_2"`
-	ListenerIndex *ebpf.Map `ebpf:"listener_index"`
-	Listeners     *ebpf.Map `ebpf:"listeners"`
-	PeerIndex     *ebpf.Map `ebpf:"peer_index"`
-	Peers         *ebpf.Map `ebpf:"peers"`
-	Reasons       *ebpf.Map `ebpf:"reasons"`
-	Revisions     *ebpf.Map `ebpf:"revisions"`
-	TargetIndex   *ebpf.Map `ebpf:"target_index"`
-	Targets       *ebpf.Map `ebpf:"targets"`
-	VipFilter     *ebpf.Map `ebpf:"vip_filter"`
-	VipIndex      *ebpf.Map `ebpf:"vip_index"`
-	Vips          *ebpf.Map `ebpf:"vips"`
+	Arena          *ebpf.Map `ebpf:"arena"`
+	Budgets        *ebpf.Map `ebpf:"budgets"`
+	Clock          *ebpf.Map `ebpf:"clock"`
+	CounterNames   *ebpf.Map `ebpf:"counter_names"`
+	Counters       *ebpf.Map `ebpf:"counters"`
+	Events         *ebpf.Map `ebpf:"events"`
+	GatewayFlows62 *ebpf.Map `ebpf:"gateway_flows6_2"`
+	GatewayFlows2  *ebpf.Map `ebpf:"gateway_flows_2"`
+	ListenerIndex  *ebpf.Map `ebpf:"listener_index"`
+	Listeners      *ebpf.Map `ebpf:"listeners"`
+	PeerIndex      *ebpf.Map `ebpf:"peer_index"`
+	Peers          *ebpf.Map `ebpf:"peers"`
+	Reasons        *ebpf.Map `ebpf:"reasons"`
+	Revisions      *ebpf.Map `ebpf:"revisions"`
+	TargetIndex    *ebpf.Map `ebpf:"target_index"`
+	Targets        *ebpf.Map `ebpf:"targets"`
+	VipFilter      *ebpf.Map `ebpf:"vip_filter"`
+	VipIndex       *ebpf.Map `ebpf:"vip_index"`
+	Vips           *ebpf.Map `ebpf:"vips"`
 }
 
 func (m *GatewayMaps) Close() error {
@@ -389,6 +452,7 @@ func (m *GatewayMaps) Close() error {
 		m.CounterNames,
 		m.Counters,
 		m.Events,
+		m.GatewayFlows62,
 		m.GatewayFlows2,
 		m.ListenerIndex,
 		m.Listeners,
@@ -411,6 +475,7 @@ type GatewayVariables struct {
 	AnswerVips     *ebpf.Variable `ebpf:"answer_vips"`
 	ArenaMask      *ebpf.Variable `ebpf:"arena_mask"`
 	ControlAddress *ebpf.Variable `ebpf:"control_address"`
+	ControlFamily  *ebpf.Variable `ebpf:"control_family"`
 	ControlPort    *ebpf.Variable `ebpf:"control_port"`
 	EventRate      *ebpf.Variable `ebpf:"event_rate"`
 	EventType      *ebpf.Variable `ebpf:"event_type"`
@@ -423,6 +488,7 @@ type GatewayVariables struct {
 	NodeGate       *ebpf.Variable `ebpf:"node_gate"`
 	ObserveFirst   *ebpf.Variable `ebpf:"observe_first"`
 	OwnAddress     *ebpf.Variable `ebpf:"own_address"`
+	OwnAddress6    *ebpf.Variable `ebpf:"own_address6"`
 	OwnMac         *ebpf.Variable `ebpf:"own_mac"`
 	Proxied        *ebpf.Variable `ebpf:"proxied"`
 	TunnelPort     *ebpf.Variable `ebpf:"tunnel_port"`

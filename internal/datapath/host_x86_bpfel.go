@@ -13,6 +13,11 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type HostAddr struct {
+	_ structs.HostLayout
+	W [4]uint32
+}
+
 type HostArena struct {
 	_    structs.HostLayout
 	Word [262144]uint64
@@ -60,12 +65,44 @@ type HostHostBucket struct {
 		Flags      uint8
 		Vip        uint32
 		Vport      uint16
-		Pad        uint16
+		GatewayRow uint16
 		Gateway    uint32
 		Target     uint32
 		Counter    uint32
 		Seen       uint32
 		Pad2       [4]uint32
+	}
+}
+
+type HostHostBucket6 struct {
+	_    structs.HostLayout
+	Slot [2]struct {
+		_    structs.HostLayout
+		Head struct {
+			_          structs.HostLayout
+			Seq        uint32
+			Revision   uint32
+			Remote     uint32
+			Local      uint32
+			RemotePort uint16
+			LocalPort  uint16
+			Proto      uint8
+			Opener     uint8
+			State      uint8
+			Flags      uint8
+			Vip        uint32
+			Vport      uint16
+			GatewayRow uint16
+			Gateway    uint32
+			Target     uint32
+			Counter    uint32
+			Seen       uint32
+			Pad2       [4]uint32
+		}
+		Remote [3]uint32
+		Local  [3]uint32
+		Vip    [3]uint32
+		Pad    [7]uint32
 	}
 }
 
@@ -89,8 +126,8 @@ type HostInstance struct {
 type HostInstanceRow struct {
 	_   structs.HostLayout
 	Key struct {
-		_    structs.HostLayout
-		Addr [4]uint32
+		_ structs.HostLayout
+		W [4]uint32
 	}
 	V [2]HostInstance
 }
@@ -98,8 +135,8 @@ type HostInstanceRow struct {
 type HostPeerRow struct {
 	_   structs.HostLayout
 	Key struct {
-		_    structs.HostLayout
-		Addr [4]uint32
+		_ structs.HostLayout
+		W [4]uint32
 	}
 	Num   uint32
 	Which uint32
@@ -109,10 +146,12 @@ type HostPeerRow struct {
 		Ifindex uint32
 		Mac     [6]uint8
 		OwnMac  [6]uint8
-		Pad     uint32
+		Family  uint8
+		Pad     [3]uint8
 		_       [4]byte
 	}
-	Pad [5]uint64
+	Row uint32
+	Pad [9]uint32
 }
 
 type HostRevisions struct {
@@ -131,15 +170,33 @@ type HostTargetRow struct {
 	Peer uint32
 	Pad  uint32
 	V    [2]struct {
-		_           structs.HostLayout
-		From        uint32
-		Present     uint32
-		Host        [4]uint32
-		Service     [4]uint32
-		Public      [4]uint32
-		Vip         [4]uint32
-		Eip         [4]uint32
-		ProbeSource [4]uint32
+		_       structs.HostLayout
+		From    uint32
+		Present uint32
+		Host    struct {
+			_ structs.HostLayout
+			W [4]uint32
+		}
+		Service struct {
+			_ structs.HostLayout
+			W [4]uint32
+		}
+		Public struct {
+			_ structs.HostLayout
+			W [4]uint32
+		}
+		Vip struct {
+			_ structs.HostLayout
+			W [4]uint32
+		}
+		Eip struct {
+			_ structs.HostLayout
+			W [4]uint32
+		}
+		ProbeSource struct {
+			_ structs.HostLayout
+			W [4]uint32
+		}
 		ServicePort uint16
 		Vport       uint16
 		ProbePort   uint16
@@ -159,8 +216,8 @@ type HostTick struct {
 type HostVipRow struct {
 	_   structs.HostLayout
 	Key struct {
-		_    structs.HostLayout
-		Addr [4]uint32
+		_ structs.HostLayout
+		W [4]uint32
 	}
 	V [2]struct {
 		_        structs.HostLayout
@@ -183,6 +240,7 @@ const (
 	HostMapCounterNames   = "counter_names"
 	HostMapCounters       = "counters"
 	HostMapEvents         = "events"
+	HostMapHostFlows62    = "host_flows6_2"
 	HostMapHostFlows2     = "host_flows_2"
 	HostMapInstanceIndex  = "instance_index"
 	HostMapInstances      = "instances"
@@ -200,6 +258,7 @@ const (
 	HostVarAnswerVips     = "answer_vips"
 	HostVarArenaMask      = "arena_mask"
 	HostVarControlAddress = "control_address"
+	HostVarControlFamily  = "control_family"
 	HostVarControlPort    = "control_port"
 	HostVarEventRate      = "event_rate"
 	HostVarEventType      = "event_type"
@@ -209,6 +268,7 @@ const (
 	HostVarNodeGate       = "node_gate"
 	HostVarObserveFirst   = "observe_first"
 	HostVarOwnAddress     = "own_address"
+	HostVarOwnAddress6    = "own_address6"
 	HostVarOwnMac         = "own_mac"
 	HostVarTunnelPort     = "tunnel_port"
 )
@@ -269,6 +329,7 @@ type HostMapSpecs struct {
 	CounterNames  *ebpf.MapSpec `ebpf:"counter_names"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
+	HostFlows62   *ebpf.MapSpec `ebpf:"host_flows6_2"`
 	HostFlows2    *ebpf.MapSpec `ebpf:"host_flows_2"`
 	InstanceIndex *ebpf.MapSpec `ebpf:"instance_index"`
 	Instances     *ebpf.MapSpec `ebpf:"instances"`
@@ -290,6 +351,7 @@ type HostVariableSpecs struct {
 	AnswerVips     *ebpf.VariableSpec `ebpf:"answer_vips"`
 	ArenaMask      *ebpf.VariableSpec `ebpf:"arena_mask"`
 	ControlAddress *ebpf.VariableSpec `ebpf:"control_address"`
+	ControlFamily  *ebpf.VariableSpec `ebpf:"control_family"`
 	ControlPort    *ebpf.VariableSpec `ebpf:"control_port"`
 	EventRate      *ebpf.VariableSpec `ebpf:"event_rate"`
 	EventType      *ebpf.VariableSpec `ebpf:"event_type"`
@@ -299,6 +361,7 @@ type HostVariableSpecs struct {
 	NodeGate       *ebpf.VariableSpec `ebpf:"node_gate"`
 	ObserveFirst   *ebpf.VariableSpec `ebpf:"observe_first"`
 	OwnAddress     *ebpf.VariableSpec `ebpf:"own_address"`
+	OwnAddress6    *ebpf.VariableSpec `ebpf:"own_address6"`
 	OwnMac         *ebpf.VariableSpec `ebpf:"own_mac"`
 	TunnelPort     *ebpf.VariableSpec `ebpf:"tunnel_port"`
 }
@@ -329,6 +392,7 @@ type HostMaps struct {
 	CounterNames  *ebpf.Map `ebpf:"counter_names"`
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Events        *ebpf.Map `ebpf:"events"`
+	HostFlows62   *ebpf.Map `ebpf:"host_flows6_2"`
 	HostFlows2    *ebpf.Map `ebpf:"host_flows_2"`
 	InstanceIndex *ebpf.Map `ebpf:"instance_index"`
 	Instances     *ebpf.Map `ebpf:"instances"`
@@ -351,6 +415,7 @@ func (m *HostMaps) Close() error {
 		m.CounterNames,
 		m.Counters,
 		m.Events,
+		m.HostFlows62,
 		m.HostFlows2,
 		m.InstanceIndex,
 		m.Instances,
@@ -373,6 +438,7 @@ type HostVariables struct {
 	AnswerVips     *ebpf.Variable `ebpf:"answer_vips"`
 	ArenaMask      *ebpf.Variable `ebpf:"arena_mask"`
 	ControlAddress *ebpf.Variable `ebpf:"control_address"`
+	ControlFamily  *ebpf.Variable `ebpf:"control_family"`
 	ControlPort    *ebpf.Variable `ebpf:"control_port"`
 	EventRate      *ebpf.Variable `ebpf:"event_rate"`
 	EventType      *ebpf.Variable `ebpf:"event_type"`
@@ -382,6 +448,7 @@ type HostVariables struct {
 	NodeGate       *ebpf.Variable `ebpf:"node_gate"`
 	ObserveFirst   *ebpf.Variable `ebpf:"observe_first"`
 	OwnAddress     *ebpf.Variable `ebpf:"own_address"`
+	OwnAddress6    *ebpf.Variable `ebpf:"own_address6"`
 	OwnMac         *ebpf.Variable `ebpf:"own_mac"`
 	TunnelPort     *ebpf.Variable `ebpf:"tunnel_port"`
 }

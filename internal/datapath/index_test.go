@@ -126,9 +126,9 @@ func TestIndexLoad(t *testing.T) {
 // written that somebody may still read, the table waits.
 func TestPeersChangeWhole(t *testing.T) {
 	waited := 0
-	table := &peerTable{index: index[GatewayAddressKey]{buckets: make([]GatewayIndexBucket, 4)}, rows: make([]GatewayPeerRow, 2), grace: func() { waited++ }}
+	table := &peerTable{index: index[GatewayAddr]{buckets: make([]GatewayIndexBucket, 4)}, rows: make([]GatewayPeerRow, 2), grace: func() { waited++ }}
 	table.load()
-	key := func(n uint32) GatewayAddressKey { return GatewayAddressKey{Addr: [4]uint32{n}} }
+	key := func(n uint32) GatewayAddr { return GatewayAddr{W: [4]uint32{n}} }
 	way := func(mac byte) peer { return peer{GatewayPeer{Mac: [6]uint8{mac}}, 5} }
 	for i, wants := range []int{0, 0, 1, 2} { // waits after the first write, and each further one
 		if err := table.put(key(1), way(byte(i+1))); err != nil {
@@ -164,9 +164,9 @@ func TestPeersChangeWhole(t *testing.T) {
 // Closing lets go of the routes before the maps. A look at the peers that waited
 // for the lock meanwhile finds nothing to do.
 func TestNoLookAfterClosing(t *testing.T) {
-	table := &peerTable{index: index[GatewayAddressKey]{buckets: make([]GatewayIndexBucket, 4)}, rows: make([]GatewayPeerRow, 2), grace: func() {}}
+	table := &peerTable{index: index[GatewayAddr]{buckets: make([]GatewayIndexBucket, 4)}, rows: make([]GatewayPeerRow, 2), grace: func() {}}
 	table.load()
-	if err := table.put(GatewayAddressKey{Addr: [4]uint32{1}}, peer{}); err != nil {
+	if err := table.put(GatewayAddr{W: [4]uint32{1}}, peer{}); err != nil {
 		t.Fatal(err)
 	}
 	(&Datapath{maps: map[string]*ebpf.Map{}, peers: table}).resolveAll()

@@ -5,6 +5,7 @@ package datapath
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -32,8 +33,9 @@ const usable = netlink.NUD_REACHABLE | netlink.NUD_STALE | netlink.NUD_DELAY | n
 
 // resolve gives the next hop to a peer, zero when the kernel does not know it.
 // A stale neighbour is used and asked again, as the kernel would.
-func (n *neighbours) resolve(peer GatewayAddressKey) nexthop {
-	ip := net.IP(addrOf(peer.Addr, 4).AsSlice())
+func (n *neighbours) resolve(peer GatewayAddr) nexthop {
+	addr := addrIn(peer)
+	ip := net.IP(addr.AsSlice())
 	routes, err := n.h.RouteGet(ip)
 	if err != nil || len(routes) == 0 {
 		return nexthop{}
@@ -46,7 +48,7 @@ func (n *neighbours) resolve(peer GatewayAddressKey) nexthop {
 	if err != nil || len(dev.Attrs().HardwareAddr) != 6 {
 		return nexthop{}
 	}
-	all, err := n.h.NeighList(routes[0].LinkIndex, netlink.FAMILY_V4)
+	all, err := n.h.NeighList(routes[0].LinkIndex, netlinkFamily(addr))
 	if err != nil {
 		return nexthop{}
 	}
@@ -64,11 +66,18 @@ func (n *neighbours) resolve(peer GatewayAddressKey) nexthop {
 	return nexthop{}
 }
 
+func netlinkFamily(a netip.Addr) int {
+	if a.Is4() {
+		return netlink.FAMILY_V4
+	}
+	return netlink.FAMILY_V6
+}
+
 // putPeer writes a peer with its next hop.
-func (d *Datapath) putPeer(k GatewayAddressKey, p peer, hop nexthop) error {
+func (d *Datapath) putPeer(k GatewayAddr, p peer, hop nexthop) error {
 	p.Ifindex, p.Mac, p.OwnMac = hop.ifindex, hop.mac, hop.own
 	if err := d.peers.put(k, p); err != nil {
-		return fmt.Errorf("peer %v: %w", addrOf(k.Addr, 4), err)
+		return fmt.Errorf("peer %v: %w", addrIn(k), err)
 	}
 	return nil
 }

@@ -30,11 +30,10 @@ type (
 		data   [188]byte
 	}
 	parseResult struct {
-		src, dst                     [4]byte
+		src, dst                     [16]byte
 		srcPort, dstPort, l4, header uint16
 		outcome, proto, flags, kind  uint8
-		fragment, plain              uint8
-		_                            uint16
+		fragment, plain, family, _   uint8
 	}
 )
 
@@ -66,11 +65,11 @@ func TestParserMillions(t *testing.T) {
 // A check taken out of the parser is missed.
 func TestParserMillionsCatchPlantedFaults(t *testing.T) {
 	for _, f := range []fault{
-		{"plain: total length past the end", "packet.h", "if (l3 + total > length || total", "if (total"},
-		{"plain: TCP header longer than the packet", "packet.h", "header < 20 || total < sizeof(*ip) + header", "header < 20"},
-		{"plain: IP options", "packet.h", "ip->ver_ihl != 0x45", "ip->ver_ihl >> 4 != 4"},
+		{"plain: total length past the end", "packet.h", "if (total > room || total", "if (total"},
+		{"plain: TCP header longer than the packet", "packet.h", "header < 20 || payload < header", "header < 20"},
+		{"plain: IP options", "packet.h", "h->ver_ihl != 0x45", "h->ver_ihl >> 4 != 4"},
 		{"plain: ports swapped", "packet.h", "p->src_port = ntohs(*(__be16 *)t);", "p->src_port = ntohs(*(__be16 *)(t + 2));"},
-		{"total length past the end", "packet.h", " || l3 + ntohs(ip.tot_len) > skb->len", ""},
+		{"total length past the end", "packet.h", " || p->l3 + ntohs(ip.tot_len) > skb->len", ""},
 		{"last fragments taken for whole", "packet.h", "htons(0x3fff)", "htons(0x2000)"},
 	} {
 		t.Run(f.name, func(t *testing.T) {
@@ -210,7 +209,7 @@ func (r *parseResult) compare(f []byte, count map[string]int) error {
 		count["plain"]++
 	}
 	l4 := f[14+want.payload:]
-	got := reading{src: netip.AddrFrom4(r.src), dst: netip.AddrFrom4(r.dst), proto: lb.Proto(r.proto), fragment: r.fragment != 0, payload: int(r.l4) - 14}
+	got := reading{src: netip.AddrFrom4([4]byte(r.src[:4])), dst: netip.AddrFrom4([4]byte(r.dst[:4])), proto: lb.Proto(r.proto), fragment: r.fragment != 0, payload: int(r.l4) - 14}
 	if want.proto.HasPorts() && !want.fragment {
 		got.dstPort = r.dstPort
 		if source := binary.BigEndian.Uint16(l4); r.srcPort != source {

@@ -18,9 +18,9 @@ type peer struct {
 // peerTable holds the peers in rows of two versions. The one that is not read
 // is written and then named, so that no packet meets half a MAC address.
 type peerTable struct {
-	index   index[GatewayAddressKey]
+	index   index[GatewayAddr]
 	rows    []GatewayPeerRow
-	at      map[GatewayAddressKey]uint32
+	at      map[GatewayAddr]uint32
 	free    []uint32
 	leaving []uint32        // rows that nobody finds any more, but some may still read
 	touched map[uint32]bool // rows whose unread version some may still read
@@ -30,11 +30,11 @@ type peerTable struct {
 // load reads back what an earlier process left.
 func (t *peerTable) load() {
 	t.touched = map[uint32]bool{}
-	t.at = t.index.load(func(row uint32) *GatewayAddressKey {
+	t.at = t.index.load(func(row uint32) *GatewayAddr {
 		if int(row) >= len(t.rows) {
 			return nil
 		}
-		return &t.rows[row].Key
+		return (*GatewayAddr)(&t.rows[row].Key)
 	})
 	used := make([]bool, len(t.rows))
 	for _, row := range t.at {
@@ -48,7 +48,7 @@ func (t *peerTable) load() {
 }
 
 // get gives what is known of a peer.
-func (t *peerTable) get(k GatewayAddressKey) (p peer, ok bool) {
+func (t *peerTable) get(k GatewayAddr) (p peer, ok bool) {
 	row, ok := t.at[k]
 	if !ok {
 		return peer{}, false
@@ -58,7 +58,7 @@ func (t *peerTable) get(k GatewayAddressKey) (p peer, ok bool) {
 }
 
 // put makes a peer known, or changes what is known of it.
-func (t *peerTable) put(k GatewayAddressKey, p peer) error {
+func (t *peerTable) put(k GatewayAddr, p peer) error {
 	if row, ok := t.at[k]; ok {
 		if t.touched[row] {
 			t.grace()
@@ -80,7 +80,8 @@ func (t *peerTable) put(k GatewayAddressKey, p peer) error {
 	}
 	row := t.free[len(t.free)-1]
 	r := &t.rows[row]
-	r.Key, r.Num, r.Which, r.V[0] = k, p.num, 0, p.GatewayPeer
+	r.Key, r.Row, r.Which, r.V[0] = k, row, 0, p.GatewayPeer
+	atomic.StoreUint32(&r.Num, p.num)
 	if err := t.index.put(&k, row); err != nil {
 		return err
 	}
@@ -90,12 +91,13 @@ func (t *peerTable) put(k GatewayAddressKey, p peer) error {
 }
 
 // remove makes a peer unknown. Its row is used again after release.
-func (t *peerTable) remove(k GatewayAddressKey) {
+func (t *peerTable) remove(k GatewayAddr) {
 	row, ok := t.at[k]
 	if !ok {
 		return
 	}
 	t.index.remove(&k, row)
+	atomic.StoreUint32(&t.rows[row].Num, 0) // flows name it by its row and number
 	delete(t.at, k)
 	t.leaving = append(t.leaving, row)
 }
@@ -112,7 +114,7 @@ func (d *Datapath) openPeers() error {
 	if err != nil {
 		return err
 	}
-	x, err := openIndex[GatewayAddressKey](d, "peer_index")
+	x, err := openIndex[GatewayAddr](d, "peer_index")
 	if err != nil {
 		return err
 	}

@@ -35,7 +35,7 @@ func (d *Datapath) replaceOutgrown(spec *ebpf.CollectionSpec) error {
 		if fits {
 			continue
 		}
-		if strings.Contains(name, "_flows_") {
+		if strings.Contains(name, "_flows") {
 			return fmt.Errorf("the pinned flow table %s has another size or layout; to give up tracked flows, detach first", name)
 		}
 		outgrown[name] = true

@@ -61,12 +61,12 @@ func (d *Datapath) takeOverRole() error {
 		return nil
 	}
 	rows, err1 := mapped[HostInstanceRow](d, "instances")
-	x, err2 := openIndex[GatewayAddressKey](d, "instance_index")
+	x, err2 := openIndex[GatewayAddr](d, "instance_index")
 	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
-	d.instances = &table[GatewayAddressKey, HostInstanceRow, HostInstance]{name: "instances", index: x, rows: rows,
-		key:      func(r *HostInstanceRow) *GatewayAddressKey { return (*GatewayAddressKey)(&r.Key) },
+	d.instances = &table[GatewayAddr, HostInstanceRow, HostInstance]{name: "instances", index: x, rows: rows,
+		key:      func(r *HostInstanceRow) *GatewayAddr { return (*GatewayAddr)(&r.Key) },
 		versions: func(r *HostInstanceRow) *[2]HostInstance { return &r.V },
 		refs:     func(v *HostInstance) []*uint32 { return []*uint32{&v.Ingress, &v.Egress} }}
 	d.instances.load()
@@ -196,7 +196,7 @@ func (d *Datapath) addPeers(s *snapshot.Snapshot, want *encoded) error {
 		}
 	}
 	for num, t := range want.targets {
-		d.targets.rows[d.targets.at[num]].Peer = d.peers.at[GatewayAddressKey{Addr: t.Host}]
+		d.targets.rows[d.targets.at[num]].Peer = d.peers.at[t.Host]
 	}
 	return nil
 }

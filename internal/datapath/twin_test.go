@@ -94,7 +94,7 @@ func (b *bench) next() (flow.Event, error) {
 // forget empties the flow table.
 func (b *bench) forget(t testing.TB) {
 	t.Helper()
-	for _, name := range []string{"gateway_flows_2", "host_flows_2"} {
+	for _, name := range []string{"gateway_flows_2", "gateway_flows6_2", "host_flows_2", "host_flows6_2"} {
 		m := b.maps[name]
 		if m == nil {
 			continue
@@ -459,7 +459,7 @@ func TestKernelTwinCatchesPlantedFaults(t *testing.T) {
 		{"< for <=", "judge.h", "(__s64)value - 1)", "(__s64)value)"},
 		{"source port for destination port at gate 1", "packet.h", "IPPROTO_UDP ? p->dst_port : 0", "IPPROTO_UDP ? p->src_port : 0"},
 		{"source port for destination port at gate 2", "host.bpf.c", "opener == DIRECTION_IN ? k->t.local_port : k->t.remote_port", "opener != DIRECTION_IN ? k->t.local_port : k->t.remote_port"},
-		{"port bytes swapped", "judge.h", "SLICE_BITS) - 1), key)", "SLICE_BITS) - 1), (key & 0xff0000) | ((key & 0xff) << 8) | ((key >> 8) & 0xff))"},
+		{"port bytes swapped", "judge.h", ">> 40), key)", ">> 40), (key & 0xff0000) | ((key & 0xff) << 8) | ((key >> 8) & 0xff))"},
 		{"the neighbour's rule", "judge.h", "word_at(w, segments + segment)", "word_at(w, segments + (segment ? segment - 1 : 1))"},
 		{"stale revision", "layout.h", "(!ok0 || f1 > f0) ? 1 : ok0 ? 0 : -1", "(!ok0 || f1 < f0) ? 1 : ok0 ? 0 : -1"},
 	} {

@@ -5,7 +5,6 @@ package datapath
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"sync/atomic"
 
 	"github.com/sallyport/sallyport/internal/lb"
@@ -17,14 +16,14 @@ import (
 // back what is in force.
 func (d *Datapath) openVIPs() error {
 	rows, err1 := mapped[GatewayVipRow](d, "vips")
-	x, err2 := openIndex[GatewayAddressKey](d, "vip_index")
+	x, err2 := openIndex[GatewayAddr](d, "vip_index")
 	bits, err3 := mapped[uint64](d, "vip_filter")
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return err
 	}
 	d.vipBits = bits
-	d.vips = &table[GatewayAddressKey, GatewayVipRow, GatewayVip]{name: "VIPs", index: x, rows: rows,
-		key:      func(r *GatewayVipRow) *GatewayAddressKey { return &r.Key },
+	d.vips = &table[GatewayAddr, GatewayVipRow, GatewayVip]{name: "VIPs", index: x, rows: rows,
+		key:      func(r *GatewayVipRow) *GatewayAddr { return (*GatewayAddr)(&r.Key) },
 		versions: func(r *GatewayVipRow) *[2]GatewayVip { return &r.V },
 		refs:     func(v *GatewayVip) []*uint32 { return []*uint32{&v.Policy, &v.Ranges} }}
 	d.vips.load()
@@ -35,7 +34,7 @@ func (d *Datapath) openVIPs() error {
 }
 
 // stageVIPs writes the VIPs beside those in force.
-func (d *Datapath) stageVIPs(rev, committed uint32, want map[GatewayAddressKey]GatewayVip) error {
+func (d *Datapath) stageVIPs(rev, committed uint32, want map[GatewayAddr]GatewayVip) error {
 	for k := range want {
 		d.filterVIP(k)
 	}
@@ -44,7 +43,7 @@ func (d *Datapath) stageVIPs(rev, committed uint32, want map[GatewayAddressKey]G
 
 // filterVIP lets the programs look an address up among the VIPs. What is set
 // stays until the map is made anew: it costs a look, not a wrong answer.
-func (d *Datapath) filterVIP(k GatewayAddressKey) {
+func (d *Datapath) filterVIP(k GatewayAddr) {
 	hash := d.vips.index.place(&k)
 	word := &d.vipBits[uint32(hash>>6)%uint32(len(d.vipBits))]
 	atomic.StoreUint64(word, *word|1<<(hash&63))
@@ -54,7 +53,7 @@ func (d *Datapath) filterVIP(k GatewayAddressKey) {
 // alone; a gateway has their fronts.
 func (d *Datapath) encodeVIPs(s *snapshot.Snapshot, e *encoded) error {
 	for _, addr := range s.VIPs {
-		e.vips[vipKey(addr)] = GatewayVip{}
+		e.vips[rawAddr(addr)] = GatewayVip{}
 	}
 	for _, f := range s.Fronts {
 		row := GatewayVip{Balancer: f.BalancerNum}
@@ -62,12 +61,10 @@ func (d *Datapath) encodeVIPs(s *snapshot.Snapshot, e *encoded) error {
 		if row.Policy, row.Implicit, err = d.placeGate1(s, f.Gate1, f.Balancer, e); err != nil {
 			return fmt.Errorf("VIP %v: %w", f.Addr, err)
 		}
-		e.vips[vipKey(f.Addr)] = row
+		e.vips[rawAddr(f.Addr)] = row
 	}
 	return nil
 }
-
-func vipKey(a netip.Addr) GatewayAddressKey { return GatewayAddressKey{Addr: rawAddr(a)} }
 
 // placeGate1 places the policy of gate 1 and gives its offset and the counter
 // of its implicit refusal; both are 0 when no group is bound.

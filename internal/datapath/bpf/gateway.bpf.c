@@ -13,46 +13,37 @@ volatile const __u32 mark_target;
 volatile const __u8 proxied; /* the node's own proxy listens on VIPs */
 
 /* send tunnels the packet to its host: straight out when the neighbour is
- * known, else by way of the kernel's own lookup. */
-INLINE int send(struct __sk_buff *skb, const struct packet *p, const struct hop *hop, struct verdict *v)
+ * known, else by way of the kernel's own lookup. The common way, IPv4 over IPv4,
+ * takes no call. */
+INLINE int send(struct __sk_buff *skb, const struct packet *p, const struct hop *hop, struct verdict *v, const int family)
 {
-	if (encapsulate(skb, hop->host, hop->peer, hop->flow, v->revision, v->target))
+	if (family == 4 && hop->peer->family == 4 ? envelop(skb, hop, ether_of(4), 4) : encapsulate(skb, hop))
 		return drop(skb, p, v, REASON_TUNNEL_FAILED);
 	return leave(skb, hop->peer);
 }
 
-/* from_host takes a reply that its host sends back through the gateway: to a
- * client, or to the gateway's own sockets. The latter comes from a port that we
- * dial there, and never begins a connection. */
-INLINE int from_host(struct __sk_buff *skb, struct packet *p, struct verdict *v)
-{
-	struct tunnel_header h;
-	__be32 from = p->src;
-	enum reason failed = decapsulate(skb, p, &h);
-	if (failed != REASON_NONE)
-		return drop(skb, p, v, failed);
-	v->target = ntohl(h.target);
-	struct target *t = find_target(v->target, v->revision);
-	if (t && answers_as_vip(t, p, from))
-		return send_on(skb);
-	if (!t || t->service[0] != p->src || p->proto != t->proto || opens(p) ||
-	    (p->src_port != t->service_port && p->src_port != t->probe_port))
-		return drop(skb, p, v, REASON_UNKNOWN_TARGET);
-	count_reason(REASON_ESTABLISHED);
-	skb->mark = mark_local;
-	return TCX_NEXT;
-}
-
 /* deliver hands a packet to the proxy. Sockets of others on the gateway that
  * listen on every address are not meant, also while the proxy is away. */
-INLINE int deliver(struct __sk_buff *skb, const struct packet *p, struct verdict *v)
+INLINE int deliver(struct __sk_buff *skb, const struct packet *p, struct verdict *v, const int family)
 {
-	struct bpf_sock_tuple tuple = { .saddr = p->src, .daddr = p->dst, .sport = htons(p->src_port), .dport = htons(p->dst_port) };
+	struct bpf_sock_tuple tuple = {};
 	if (proxied) {
-		struct bpf_sock *sk = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple), (__u64)-1, 0);
+		if (family == 4) {
+			tuple.ipv4.saddr = p->src.w[0];
+			tuple.ipv4.daddr = p->dst.w[0];
+			tuple.ipv4.sport = htons(p->src_port);
+			tuple.ipv4.dport = htons(p->dst_port);
+		} else {
+			__builtin_memcpy(tuple.ipv6.saddr, &p->src, sizeof(p->src));
+			__builtin_memcpy(tuple.ipv6.daddr, &p->dst, sizeof(p->dst));
+			tuple.ipv6.sport = htons(p->src_port);
+			tuple.ipv6.dport = htons(p->dst_port);
+		}
+		struct bpf_sock *sk = bpf_skc_lookup_tcp(skb, &tuple, family == 4 ? sizeof(tuple.ipv4) : sizeof(tuple.ipv6), (__u64)-1, 0);
 		int ours = 0;
 		if (sk) {
-			ours = sk->src_ip4 == p->dst;
+			ours = family == 4 ? sk->src_ip4 == p->dst.w[0] :
+					     !((sk->src_ip6[0] ^ p->dst.w[0]) | (sk->src_ip6[1] ^ p->dst.w[1]) | (sk->src_ip6[2] ^ p->dst.w[2]) | (sk->src_ip6[3] ^ p->dst.w[3]));
 			bpf_sk_release(sk);
 		}
 		if (!ours)
@@ -62,34 +53,39 @@ INLINE int deliver(struct __sk_buff *skb, const struct packet *p, struct verdict
 	return TCX_NEXT;
 }
 
-SEC("tcx/ingress")
-int gateway(struct __sk_buff *skb)
+/* see reads the packet and starts its verdict, at the revision in force. It
+ * gives 0 when there is nothing to judge by, and -1 for what does not parse. */
+INLINE int see(struct __sk_buff *skb, struct packet *p, struct verdict *v, const int family)
+{
+	struct revisions *r = current_revisions();
+	if (!r)
+		return 0;
+	v->gate = GATE_CLB;
+	v->now = now_ns();
+	v->revision = READ_ONCE(r->revision);
+	if (parse(skb, ETH_HLEN, p, family) == PARSED)
+		return 1;
+	unread(p, family);
+	return -1;
+}
+
+/* from_client judges what came from outside the tunnel. It and the other
+ * functions with a 4 and a 6 are walked by the verifier on their own. */
+INLINE int from_client(struct __sk_buff *skb, const int family)
 {
 	struct packet p;
 	struct hop hop = {};
-	struct verdict v = { .gate = GATE_CLB, .direction = DIRECTION_IN };
-	struct revisions *r = current_revisions();
-	if (skb->protocol == htons(ETH_P_ARP) && r && answer_arp(skb, READ_ONCE(r->revision))) {
-		count_reason(REASON_SYSTEM_RULE);
-		return bpf_redirect(skb->ifindex, 0);
-	}
-	if (skb->protocol != htons(ETH_P_IP) || !r)
-		return TCX_NEXT;
-	v.now = now_ns();
-	v.revision = READ_ONCE(r->revision);
-	if (parse_ip(skb, ETH_HLEN, &p) != PARSED) {
-		__builtin_memset(&p, 0, sizeof(p));
-		return drop(skb, &p, &v, REASON_MALFORMED);
-	}
-	if (is_tunnel(&p))
-		return from_host(skb, &p, &v);
-	switch (receive(&p, skb->len, &v, &hop, 0)) {
+	struct verdict v = { .direction = DIRECTION_IN };
+	int seen = see(skb, &p, &v, family);
+	if (seen <= 0)
+		return seen ? drop(skb, &p, &v, REASON_MALFORMED) : TCX_NEXT;
+	switch (receive(&p, skb->len, &v, &hop, 0, family)) {
 	case OUTCOME_DROP:
 		return drop(skb, &p, &v, v.reason);
 	case OUTCOME_TUNNEL:
-		return send(skb, &p, &hop, &v);
+		return send(skb, &p, &hop, &v, family);
 	case OUTCOME_LOCAL:
-		return deliver(skb, &p, &v);
+		return deliver(skb, &p, &v, family);
 	case OUTCOME_STACK:
 	case OUTCOME_LATER:
 		break;
@@ -97,33 +93,110 @@ int gateway(struct __sk_buff *skb)
 	return TCX_NEXT;
 }
 
+__attribute__((noinline)) int from_client4(struct __sk_buff *skb) { return from_client(skb, 4); }
+__attribute__((noinline)) int from_client6(struct __sk_buff *skb) { return from_client(skb, 6); }
+
+/* from_host takes a reply that its host sent back through the gateway, out of
+ * its tunnel: to a client, or to the gateway's own sockets. The latter comes from
+ * a port that we dial there, and never begins a connection. */
+INLINE int from_host(struct __sk_buff *skb, __u32 target, __u32 host, const int family)
+{
+	struct packet p;
+	struct verdict v = { .direction = DIRECTION_IN };
+	int seen = see(skb, &p, &v, family);
+	if (seen <= 0)
+		return drop(skb, &p, &v, REASON_MALFORMED);
+	if (p.fragment)
+		return drop(skb, &p, &v, REASON_FRAGMENT);
+	v.target = target;
+	struct peer_row *from = bpf_map_lookup_elem(&peers, &host);
+	struct target *t = find_target(v.target, v.revision);
+	if (t && from && answers_as_vip(t, &p, &from->key, family))
+		return send_on(skb);
+	if (!t || !is_key(&t->service, &p.src, family) || p.proto != t->proto || opens(&p) ||
+	    (p.src_port != t->service_port && p.src_port != t->probe_port))
+		return drop(skb, &p, &v, REASON_UNKNOWN_TARGET);
+	count_reason(REASON_ESTABLISHED);
+	skb->mark = mark_local;
+	return TCX_NEXT;
+}
+
+__attribute__((noinline)) int from_host4(struct __sk_buff *skb, __u32 target, __u32 host) { return from_host(skb, target, host, 4); }
+__attribute__((noinline)) int from_host6(struct __sk_buff *skb, __u32 target, __u32 host) { return from_host(skb, target, host, 6); }
+
+/* arrive takes the tunnel off what is for this node's end of it. It gives 1
+ * when a is filled, 0 when this is no tunnel after all, and -1 when the packet
+ * is dropped: a's answer. */
+INLINE int arrive(struct __sk_buff *skb, struct arrival *a, const int family)
+{
+	struct packet p;
+	struct verdict v = { .direction = DIRECTION_IN };
+	if (!a || see(skb, &p, &v, family) <= 0 || !is_tunnel(&p, family))
+		return 0;
+	enum reason failed = decapsulate(skb, &p, a, family);
+	if (failed == REASON_NONE)
+		return 1;
+	a->answer = drop(skb, &p, &v, failed);
+	return -1;
+}
+
+__attribute__((noinline)) int arrive4(struct __sk_buff *skb, struct arrival *a) { return arrive(skb, a, 4); }
+__attribute__((noinline)) int arrive6(struct __sk_buff *skb, struct arrival *a) { return arrive(skb, a, 6); }
+
+SEC("tcx/ingress")
+int gateway(struct __sk_buff *skb)
+{
+	struct arrival a = {};
+	int family = family_of(skb), how = 0;
+	struct revisions *r = current_revisions();
+	if (skb->protocol == htons(ETH_P_ARP) && r && answer_arp(skb, READ_ONCE(r->revision))) {
+		count_reason(REASON_SYSTEM_RULE);
+		return bpf_redirect(skb->ifindex, 0);
+	}
+	if (!family)
+		return TCX_NEXT;
+	if (family == 4 && for_us(skb, 4))
+		how = arrive4(skb, &a);
+	if (family == 6 && for_us(skb, 6))
+		how = arrive6(skb, &a);
+	if (how < 0)
+		return a.answer;
+	if (how)
+		return a.family == 4 ? from_host4(skb, a.target, a.sender) : from_host6(skb, a.target, a.sender);
+	return family == 4 ? from_client4(skb) : from_client6(skb);
+}
+
+/* to_host tunnels what the proxy or the prober sends to the target its mark names. */
+INLINE int to_host(struct __sk_buff *skb, const int family)
+{
+	struct packet p;
+	struct verdict v = { .direction = DIRECTION_OUT, .target = skb->mark & ~mark_mask };
+	int seen = see(skb, &p, &v, family);
+	if (seen <= 0)
+		return seen ? drop(skb, &p, &v, REASON_MALFORMED) : TCX_NEXT;
+	struct target_row *row = find_target_row(v.target);
+	struct target *t = row ? target_at(row, v.revision) : 0;
+	if (!t || !is_key(&t->service, &p.dst, family))
+		return drop(skb, &p, &v, REASON_UNKNOWN_TARGET);
+	struct hop hop = { .to = peer_at(row->peer, &t->host), .flow = flow_port(&p, family), .revision = v.revision, .target = v.target };
+	if (!hop.to)
+		return drop(skb, &p, &v, REASON_UNKNOWN_TARGET);
+	hop.peer = peer_of(hop.to);
+	skb->mark = 0;
+	lower_mss(skb, &p, family);
+	return send(skb, &p, &hop, &v, family);
+}
+
+__attribute__((noinline)) int to_host4(struct __sk_buff *skb) { return to_host(skb, 4); }
+__attribute__((noinline)) int to_host6(struct __sk_buff *skb) { return to_host(skb, 6); }
+
 SEC("tcx/egress")
 int gateway_out(struct __sk_buff *skb)
 {
-	struct packet p;
-	struct hop hop = {};
-	struct verdict v = { .gate = GATE_CLB, .direction = DIRECTION_OUT };
-	struct revisions *r = current_revisions();
-	if ((skb->mark & mark_mask) != mark_target || skb->protocol != htons(ETH_P_IP) || !r)
+	int family = family_of(skb);
+	if ((skb->mark & mark_mask) != mark_target || !family)
 		return TCX_NEXT;
-	v.now = now_ns();
-	v.revision = READ_ONCE(r->revision);
-	v.target = skb->mark & ~mark_mask;
-	if (parse_ip(skb, ETH_HLEN, &p) != PARSED) {
-		__builtin_memset(&p, 0, sizeof(p));
-		return drop(skb, &p, &v, REASON_MALFORMED);
-	}
-	struct target *t = find_target(v.target, v.revision);
-	if (!t || t->service[0] != p.dst)
-		return drop(skb, &p, &v, REASON_UNKNOWN_TARGET);
-	hop.host = t->host[0];
-	hop.flow = flow_port(&p);
-	hop.peer = find_peer(hop.host);
-	if (!hop.peer)
-		return drop(skb, &p, &v, REASON_UNKNOWN_TARGET);
-	skb->mark = 0;
-	lower_mss(skb, &p);
-	return send(skb, &p, &hop, &v);
+	return family == 4 ? to_host4(skb) : to_host6(skb);
 }
 
 /* drop_early is drop for the early hook: the only place there. */
@@ -134,7 +207,7 @@ INLINE int drop_early(const struct packet *p, struct verdict *v, __u32 length)
 }
 
 /* push_tunnel puts the tunnel's headers in front of the frame. */
-INLINE int push_tunnel(struct xdp_md *ctx, __u32 length, const struct hop *hop, const struct verdict *v)
+INLINE int push_tunnel(struct xdp_md *ctx, __u32 length, const struct hop *hop)
 {
 	if (bpf_xdp_adjust_head(ctx, -(int)sizeof(struct tunnel_header)))
 		return -1;
@@ -143,8 +216,8 @@ INLINE int push_tunnel(struct xdp_md *ctx, __u32 length, const struct hop *hop, 
 	struct tunnel_header *h = (void *)(eth + 1);
 	if ((void *)(h + 1) > end)
 		return -1;
-	fill_link(eth, hop->peer);
-	fill_header(h, length - ETH_HLEN, hop->host, hop->peer, hop->flow, v->revision, v->target);
+	fill_link(eth, hop->peer, htons(ETH_P_IP));
+	fill_header(h, length - ETH_HLEN, hop, htons(ETH_P_IP));
 	return 0;
 }
 
@@ -158,15 +231,15 @@ INLINE int early(struct xdp_md *ctx)
 	struct revisions *r = current_revisions();
 	__u64 length = end - data;
 	struct ethhdr *eth = data;
-	if (!r || (void *)(eth + 1) > end || eth->proto != htons(ETH_P_IP) || parse_plain(data, end, length, ETH_HLEN, &p) != PARSED || p.proto != IPPROTO_TCP)
+	if (!r || (void *)(eth + 1) > end || eth->proto != htons(ETH_P_IP) || parse_plain(data, end, length, ETH_HLEN, &p, 4) != PARSED || p.proto != IPPROTO_TCP)
 		return XDP_PASS;
 	v.now = now_ns();
 	v.revision = READ_ONCE(r->revision);
-	switch (receive(&p, length, &v, &hop, 1)) {
+	switch (receive(&p, length, &v, &hop, 1, 4)) {
 	case OUTCOME_DROP:
 		return drop_early(&p, &v, length);
 	case OUTCOME_TUNNEL:
-		if (push_tunnel(ctx, length, &hop, &v)) {
+		if (push_tunnel(ctx, length, &hop)) {
 			v.reason = REASON_TUNNEL_FAILED;
 			return drop_early(&p, &v, length);
 		}

@@ -15,6 +15,7 @@ INDEX(listener_index, 4096);
 MAPPED(listeners, struct listener_row, 4096);
 /* Mapped for its alignment: a bucket is one cache line. */
 MAPPED(gateway_flows_2, struct gateway_bucket, 32768);
+MAPPED(gateway_flows6_2, struct gateway_bucket6, 32768);
 
 /* What a flow table knows of one flow, copied out of its slot. */
 struct found {
@@ -26,34 +27,37 @@ struct found {
 	__u32 seen;
 };
 
-INLINE struct listener *find_listener(const struct packet *p, __u32 revision)
+INLINE struct listener *find_listener(const struct packet *p, __u32 revision, const int family)
 {
-	__u64 hash = place(p->dst, 0, (__u32)p->proto << 16 | p->dst_port);
+	__u64 hash = place_addr(&p->dst, (__u32)p->proto << 16 | p->dst_port, family);
 	__u32 i = row_of(listener_index, hash) - 1;
 	struct listener_row *row = bpf_map_lookup_elem(&listeners, &i);
-	if (!row || row->key.addr[0] != p->dst || row->key.port != p->dst_port || row->key.proto != p->proto)
+	if (!row || !is_key(&row->key.addr, &p->dst, family) || row->key.port != p->dst_port || row->key.proto != p->proto)
 		return 0;
 	int n = newest(row, revision);
 	struct listener *l = n < 0 ? 0 : n ? &row->v[1] : &row->v[0];
 	return l && l->present ? l : 0;
 }
 
-INLINE __u64 flow_hash(const struct packet *p, __u32 listener)
+INLINE __u64 flow_hash(const struct packet *p, __u32 listener, const int family)
 {
-	return mix(((((__u64)p->src << 32) | ((__u64)p->src_port << 16) | p->dst_port) + listener * 0x9e3779b97f4a7c15ull) ^ hash_key);
+	__u64 client = family == 4 ? (__u64)p->src.w[0] << 32 : folded(&p->src, 6);
+	return mix(((client | ((__u64)p->src_port << 16) | p->dst_port) + listener * 0x9e3779b97f4a7c15ull) ^ hash_key);
 }
 
 /* One comparison instead of four: each branch doubles what the verifier has to walk. */
-INLINE int same_flow(const struct gateway_flow *s, const struct packet *p, __u32 listener)
+INLINE int same_flow(const struct gateway_flow *s, const struct packet *p, __u32 listener, const int family)
 {
-	return !((s->client ^ p->src) | (__u32)(s->client_port ^ p->src_port) | (__u32)(s->port ^ p->dst_port) | (s->listener ^ listener));
+	const struct gateway_flow6 *wide = (const void *)s;
+	__u32 d = (__u32)(s->client_port ^ p->src_port) | (__u32)(s->port ^ p->dst_port) | (s->listener ^ listener);
+	return !(d | differs(&p->src, s->client, wide->client, family));
 }
 
-INLINE int look(struct gateway_flow *s, const struct packet *p, __u32 listener, struct found *f)
+INLINE int look(struct gateway_flow *s, const struct packet *p, __u32 listener, struct found *f, const int family)
 {
 	__u32 seq = READ_ONCE(s->seq);
 	barrier();
-	if (!seq || seq & 1 || !same_flow(s, p, listener))
+	if (!seq || seq & 1 || !same_flow(s, p, listener, family))
 		return 0;
 	f->seq = seq;
 	f->revision = s->revision;
@@ -66,26 +70,35 @@ INLINE int look(struct gateway_flow *s, const struct packet *p, __u32 listener, 
 	return 1;
 }
 
-INLINE struct gateway_bucket *bucket(__u32 i)
+/* A bucket of two slots of either family's table. */
+INLINE void *bucket(__u32 i, const int family)
 {
 	i &= flow_mask;
-	return bpf_map_lookup_elem(&gateway_flows_2, &i);
+	if (family == 4)
+		return bpf_map_lookup_elem(&gateway_flows_2, &i);
+	return bpf_map_lookup_elem(&gateway_flows6_2, &i);
+}
+
+/* slot gives one of a bucket's slots: what both families' begin with. */
+INLINE struct gateway_flow *slot(void *bucket, int n, const int family)
+{
+	return bucket + n * (family == 4 ? sizeof(struct gateway_flow) : sizeof(struct gateway_flow6));
 }
 
 /* vacant says that a bucket still has a slot that was never used. It stays so
  * until the slot is taken for good, so no flow whose first bucket this is has
  * ever had to stand in its second. */
-INLINE int vacant(const struct gateway_bucket *b) { return !READ_ONCE(b->slot[0].seq) || !READ_ONCE(b->slot[1].seq); }
+INLINE int vacant(void *b, const int family) { return !READ_ONCE(slot(b, 0, family)->seq) || !READ_ONCE(slot(b, 1, family)->seq); }
 
-INLINE int find_flow(const struct packet *p, __u32 listener, __u64 hash, struct found *f)
+INLINE int find_flow(const struct packet *p, __u32 listener, __u64 hash, struct found *f, const int family)
 {
-	struct gateway_bucket *a = bucket((__u32)hash), *b = bucket((__u32)(hash >> 32));
+	void *a = bucket((__u32)hash, family), *b = bucket((__u32)(hash >> 32), family);
 	f->slot = 0;
 	if (!a || !b)
 		return 0;
-	if (look(&a->slot[0], p, listener, f) || look(&a->slot[1], p, listener, f))
+	if (look(slot(a, 0, family), p, listener, f, family) || look(slot(a, 1, family), p, listener, f, family))
 		return 1;
-	return !vacant(a) && (look(&b->slot[0], p, listener, f) || look(&b->slot[1], p, listener, f));
+	return !vacant(a, family) && (look(slot(b, 0, family), p, listener, f, family) || look(slot(b, 1, family), p, listener, f, family));
 }
 
 /* age makes the slot that is best to overwrite the greatest: never used, then longest unseen. */
@@ -94,31 +107,32 @@ INLINE __u32 age(const struct gateway_flow *s, __u32 now)
 	return !s->seq ? ~0u : now - (s->seen & ~SEEN_CLOSING);
 }
 
-INLINE struct gateway_flow *victim(__u64 hash, __u32 now)
+INLINE struct gateway_flow *victim(__u64 hash, __u32 now, const int family)
 {
-	struct gateway_bucket *a = bucket((__u32)hash), *b = bucket((__u32)(hash >> 32));
+	void *a = bucket((__u32)hash, family), *b = bucket((__u32)(hash >> 32), family);
 	if (!a || !b)
 		return 0;
-	struct gateway_flow *best = &a->slot[0];
-	if (age(&a->slot[1], now) > age(best, now))
-		best = &a->slot[1];
+	struct gateway_flow *best = slot(a, 0, family);
+	if (age(slot(a, 1, family), now) > age(best, now))
+		best = slot(a, 1, family);
 	if (!best->seq)
 		return best;
-	if (age(&b->slot[0], now) > age(best, now))
-		best = &b->slot[0];
-	if (age(&b->slot[1], now) > age(best, now))
-		best = &b->slot[1];
+	if (age(slot(b, 0, family), now) > age(best, now))
+		best = slot(b, 0, family);
+	if (age(slot(b, 1, family), now) > age(best, now))
+		best = slot(b, 1, family);
 	return best;
 }
 
 /* remember writes the flow into its slot. Failing to is harmless: the next
  * packet is judged again and the ring gives the same target. */
-INLINE void remember(struct gateway_flow *s, const struct packet *p, __u32 listener, __u32 revision, __u32 target, __u32 counter, __u32 seen)
+INLINE void remember(struct gateway_flow *s, const struct packet *p, __u32 listener, __u32 revision, __u32 target, __u32 counter, __u32 seen, const int family)
 {
+	struct gateway_flow6 *wide = (void *)s;
 	__u32 seq = READ_ONCE(s->seq);
 	if (!claim(&s->seq, seq))
 		return;
-	s->client = p->src;
+	keep_addr(&s->client, wide->client, &p->src, family);
 	s->client_port = p->src_port;
 	s->port = p->dst_port;
 	s->listener = listener;
@@ -141,14 +155,14 @@ INLINE void forget(struct found *f)
 }
 
 /* judge_client is gate 1. It fills the verdict and says whether to go on. */
-INLINE int judge_client(const struct packet *p, const struct listener *l, struct verdict *v)
+INLINE int judge_client(const struct packet *p, const struct listener *l, struct verdict *v, const int family)
 {
 	if (!l->policy) {
 		v->reason = REASON_NO_GROUPS;
 		v->counter = 0;
 		return 1;
 	}
-	__u64 rule = judge(l->policy, ntohl(p->src), (__u32)p->proto << 16 | port_of(p));
+	__u64 rule = judge(l->policy, &p->src, (__u32)p->proto << 16 | port_of(p), family);
 	v->reason = told_as(rule);
 	v->counter = rule ? (__u32)rule : l->implicit;
 	return accepts(rule);
@@ -163,13 +177,6 @@ enum outcome {
 	OUTCOME_LATER,  /* accepted, but this hook cannot finish it: nothing was booked */
 };
 
-/* Where a tunnelled packet goes. */
-struct hop {
-	__be32 host;
-	__u32 flow; /* hash of the flow, for the outer source port */
-	struct peer *peer;
-};
-
 INLINE enum outcome because(struct verdict *v, __u8 reason)
 {
 	v->reason = reason;
@@ -179,7 +186,7 @@ INLINE enum outcome because(struct verdict *v, __u8 reason)
 /* admit judges the packet unless that was done, and chooses its flow's target.
  * early says that the hook before the stack asks: it takes only what it can
  * send straight out, and leaves the rest to the other hook unbooked. */
-INLINE enum outcome admit(const struct packet *p, __u32 length, const struct listener *l, struct verdict *v, struct hop *hop, __u64 hash, struct found *f, int judged, int early)
+INLINE enum outcome admit(const struct packet *p, __u32 length, const struct listener *l, struct verdict *v, struct hop *hop, __u64 hash, struct found *f, int judged, int early, const int family)
 {
 	__u32 now = units(v->now), target = 0;
 	int tracked = f->slot && !(f->seen & SEEN_CLOSING && begins(p));
@@ -188,7 +195,7 @@ INLINE enum outcome admit(const struct packet *p, __u32 length, const struct lis
 	if (current) {
 		v->counter = f->counter;
 		v->reason = REASON_ESTABLISHED;
-	} else if (!judged && !judge_client(p, l, v)) {
+	} else if (!judged && !judge_client(p, l, v, family)) {
 		forget(f);
 		return OUTCOME_DROP;
 	}
@@ -200,16 +207,18 @@ INLINE enum outcome admit(const struct packet *p, __u32 length, const struct lis
 		struct target *t = 0;
 		if (tracked && f->target && (row = find_target_row(target = f->target)))
 			t = target_at(row, v->revision);
-		if (!t && (target = choose(l->ring, l->ring_len, hash, p->src, v->revision)) && (row = find_target_row(target)))
+		if (!t && (target = choose(l->ring, l->ring_len, hash, &p->src, v->revision, family)) && (row = find_target_row(target)))
 			t = target_at(row, v->revision);
 		if (!t || !row)
 			return because(v, target ? REASON_UNKNOWN_TARGET : l->ring_len ? REASON_HAIRPIN_SELF : REASON_NO_TARGET);
-		hop->host = t->host[0];
 		hop->flow = (__u32)(hash >> 32);
-		hop->peer = peer_at(row->peer, hop->host);
-		if (!hop->peer)
+		hop->revision = v->revision;
+		hop->target = target;
+		hop->to = peer_at(row->peer, &t->host);
+		if (!hop->to)
 			return because(v, REASON_UNKNOWN_TARGET);
-		if (early && !hop->peer->ifindex)
+		hop->peer = peer_of(hop->to);
+		if (early && (!hop->peer->ifindex || hop->peer->family != 4))
 			return OUTCOME_LATER;
 	}
 	__u32 seen = now | (f->seen & SEEN_CLOSING);
@@ -218,9 +227,9 @@ INLINE enum outcome admit(const struct packet *p, __u32 length, const struct lis
 	else if (!tracked)
 		seen = now;
 	if (!current || target != f->target || seen != f->seen) {
-		struct gateway_flow *slot = f->slot ? f->slot : victim(hash, now);
-		if (slot)
-			remember(slot, p, l->num, v->revision, target, v->counter, seen);
+		struct gateway_flow *place = f->slot ? f->slot : victim(hash, now, family);
+		if (place)
+			remember(place, p, l->num, v->revision, target, v->counter, seen, family);
 	}
 	v->target = target;
 	admitted(p, v, length, !tracked);
@@ -229,14 +238,14 @@ INLINE enum outcome admit(const struct packet *p, __u32 length, const struct lis
 
 /* strange says why a packet that has no flow at this revision is not looked at
  * further, or that it is none of ours. */
-INLINE enum outcome strange(const struct packet *p, const struct listener *l, struct verdict *v)
+INLINE enum outcome strange(const struct packet *p, const struct listener *l, struct verdict *v, const int family)
 {
-	if (is_vip(p->src, v->revision))
+	if (is_vip(&p->src, v->revision, family))
 		return because(v, REASON_SPOOFED);
-	if (!l && !is_vip(p->dst, v->revision))
+	if (!l && !is_vip(&p->dst, v->revision, family))
 		return OUTCOME_STACK;
 	/* From an address of ours a client would be taken for our prober, or the gateway itself. */
-	if (ours(p->src) || p->src == own_address)
+	if (ours(&p->src, family) || is_own(&p->src, family))
 		return because(v, REASON_SPOOFED);
 	if (p->fragment)
 		return because(v, REASON_FRAGMENT);
@@ -246,33 +255,33 @@ INLINE enum outcome strange(const struct packet *p, const struct listener *l, st
 }
 
 /* receive says what becomes of a packet from outside the tunnel. */
-INLINE enum outcome receive(const struct packet *p, __u32 length, struct verdict *v, struct hop *hop, int early)
+INLINE enum outcome receive(const struct packet *p, __u32 length, struct verdict *v, struct hop *hop, int early, const int family)
 {
-	struct listener *l = p->fragment ? 0 : find_listener(p, v->revision);
+	struct listener *l = p->fragment ? 0 : find_listener(p, v->revision, family);
 	struct found f = {};
 	__u64 hash = 0;
 	/* A connection that is not to be costs no look into the table. */
 	int judged = l && begins(p);
 	if (judged) {
-		enum outcome o = strange(p, l, v);
+		enum outcome o = strange(p, l, v, family);
 		if (o != OUTCOME_TUNNEL)
 			return o;
 		v->listener = l->num;
-		if (!judge_client(p, l, v))
+		if (!judge_client(p, l, v, family))
 			return OUTCOME_DROP;
 	}
 	if (l) {
-		hash = flow_hash(p, l->num);
-		find_flow(p, l->num, hash, &f);
+		hash = flow_hash(p, l->num, family);
+		find_flow(p, l->num, hash, &f, family);
 	}
 	/* Who came in at this revision was looked at then. */
 	if (!judged && (!f.slot || f.revision != v->revision)) {
-		enum outcome o = strange(p, l, v);
+		enum outcome o = strange(p, l, v, family);
 		if (o != OUTCOME_TUNNEL)
 			return o;
 	}
 	if (!l)
 		return OUTCOME_STACK;
 	v->listener = l->num;
-	return admit(p, length, l, v, hop, hash, &f, judged, early);
+	return admit(p, length, l, v, hop, hash, &f, judged, early, family);
 }

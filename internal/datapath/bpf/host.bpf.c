@@ -8,11 +8,26 @@
 #include "rows.h"
 #include "tell.h"
 
+/* see reads the packet and starts its verdict, at the revision in force. It
+ * gives 0 when the packet is read. */
+INLINE int see(struct __sk_buff *skb, struct packet *p, struct verdict *v, const struct revisions *r, const int family)
+{
+	v->gate = GATE_CVM;
+	v->now = now_ns();
+	if (r) {
+		v->revision = READ_ONCE(r->revision);
+		if (parse(skb, ETH_HLEN, p, family) == PARSED)
+			return 0;
+	}
+	unread(p, family);
+	return -1;
+}
+
 /* fresh says that the packet's flow begins with it. */
 INLINE int fresh(const struct track *k) { return !k->slot || k->was.state == FLOW_FREE; }
 
 /* move_on says in want how an accepted packet moves its flow on. */
-INLINE void move_on(const struct track *k, const struct packet *p, __u8 direction, struct host_flow *want)
+INLINE void move_on(const struct track *k, const struct packet *p, __u8 direction, struct known *want)
 {
 	int answers = direction != want->opener;
 	__u8 was = fresh(k) ? FLOW_HALF : k->was.state, ended = k->slot ? k->was.flags & FLOW_ENDED : 0;
@@ -48,10 +63,10 @@ INLINE void begin_anew(struct track *k, __u8 opener)
 }
 
 /* judge_peer is gate 2 for one direction. */
-INLINE int judge_peer(const struct instance *i, __be32 peer, __u32 key, struct verdict *v)
+INLINE int judge_peer(const struct instance *i, const struct addr *peer, __u32 key, struct verdict *v, const int family)
 {
 	int in = v->direction == DIRECTION_IN;
-	__u64 rule = judge(in ? i->ingress : i->egress, ntohl(peer), key);
+	__u64 rule = judge(in ? i->ingress : i->egress, peer, key, family);
 	v->reason = told_as(rule);
 	v->counter = rule ? (__u32)rule : in ? i->implicit_in : i->implicit_out;
 	v->observed = !accepts(rule) && i->flags & INSTANCE_OBSERVED;
@@ -63,7 +78,8 @@ __attribute__((noinline)) int observing(__u32 revision)
 {
 	if (!revision)
 		return observe_first;
-	struct instance *i = find_instance(0, revision);
+	struct addr none = {};
+	struct instance *i = find_instance(&none, revision, 4);
 	return i && i->flags & INSTANCE_OBSERVED;
 }
 
@@ -86,42 +102,56 @@ INLINE int give_up(struct __sk_buff *skb, const struct packet *p, struct verdict
 /* refuse drops the packet of a flow that its rules no longer admit. What was
  * tracked stays known as refused, so that a reply cannot open it from inside.
  * A flow that was not to begin leaves the one whose tuple it has as it was. */
-INLINE int refuse(struct __sk_buff *skb, const struct packet *p, struct track *k, struct verdict *v, __u32 now)
+INLINE int refuse(struct __sk_buff *skb, const struct packet *p, struct track *k, struct verdict *v, __u32 now, const int family)
 {
 	if (!fresh(k)) {
-		struct host_flow want = k->was;
+		struct known want = k->was;
 		want.state = FLOW_REFUSED;
 		want.revision = v->revision;
 		want.counter = v->counter; /* what replies are refused by from now on */
-		write(k, &want, now);
+		write(k, &want, now, family);
 	}
 	return drop(skb, p, v, v->reason);
 }
 
 /* pass tracks an accepted packet: a new flow needs a slot, an old one is
  * written only when something about it moved. */
-INLINE int pass(struct __sk_buff *skb, const struct packet *p, struct track *k, struct host_flow *want, struct verdict *v, __u32 now)
+INLINE int pass(struct __sk_buff *skb, const struct packet *p, struct track *k, struct known *want, struct verdict *v, __u32 now, const int family)
 {
 	int moved = !k->slot || want->revision != k->was.revision || want->state != k->was.state || now != k->was.seen ||
-		    want->flags != k->was.flags || want->vip != k->was.vip || want->gateway != k->was.gateway || want->target != k->was.target;
-	if (moved && !write(k, want, now))
+		    want->flags != k->was.flags || !is_same(&want->vip, &k->was.vip, family) || want->gateway != k->was.gateway ||
+		    want->gateway_row != k->was.gateway_row || want->target != k->was.target;
+	if (moved && !write(k, want, now, family))
 		return want->flags & FLOW_TUNNELLED ? drop(skb, p, v, REASON_TABLE_FULL) : give_up(skb, p, v, REASON_TABLE_FULL);
 	admitted(p, v, skb->len, fresh(k) || (k->was.state == FLOW_CLOSING && begins(p)));
 	return TCX_NEXT;
 }
 
-/* The address and port that a rewrite changes: source or destination. */
-INLINE int rewrite(struct __sk_buff *skb, const struct packet *p, int source, __be32 addr, __u16 port)
+/* repair takes a changed address out of the checksums: the transport's at
+ * offset sum, and IPv4's own. */
+INLINE int repair(struct __sk_buff *skb, const struct packet *p, __u32 sum, const struct addr *was, const struct addr *now, const int family)
 {
-	__be32 was = source ? p->src : p->dst;
-	__be16 was_port = htons(source ? p->src_port : p->dst_port), now_port = htons(port);
+	if (family == 4)
+		return bpf_l4_csum_replace(skb, sum, was->w[0], now->w[0], BPF_F_PSEUDO_HDR | 4) ||
+		       bpf_l3_csum_replace(skb, p->l3 + offsetof(struct iphdr, check), was->w[0], now->w[0], 4);
+	__s64 difference = bpf_csum_diff(was->w, sizeof(was->w), now->w, sizeof(now->w), 0);
+	return bpf_l4_csum_replace(skb, sum, 0, difference, BPF_F_PSEUDO_HDR | BPF_F_IPV6) &&
+	       bpf_l4_csum_replace(skb, sum, 0, difference, BPF_F_PSEUDO_HDR);
+}
+
+/* rewrite changes the packet's source or destination, address and port, from
+ * what the flow's one side calls it to the other's. */
+INLINE int rewrite(struct __sk_buff *skb, const struct packet *p, int source, const struct addr *was, __u16 from, const struct addr *addr, __u16 to, const int family)
+{
+	__be16 was_port = htons(from), now_port = htons(to);
 	__u32 sum = p->l4 + (p->proto == IPPROTO_TCP ? 16 : 6);
-	if (was == addr && was_port == now_port)
+	__u32 at = p->l3 + (family == 4 ? (source ? offsetof(struct iphdr, saddr) : offsetof(struct iphdr, daddr)) :
+					  (source ? offsetof(struct ipv6hdr, saddr) : offsetof(struct ipv6hdr, daddr)));
+	if (is_same(was, addr, family) && was_port == now_port)
 		return 0;
-	if (bpf_l4_csum_replace(skb, sum, was, addr, BPF_F_PSEUDO_HDR | 4) || bpf_l4_csum_replace(skb, sum, was_port, now_port, 2) ||
-	    bpf_l3_csum_replace(skb, p->l3 + offsetof(struct iphdr, check), was, addr, 4))
+	if (repair(skb, p, sum, was, addr, family) || bpf_l4_csum_replace(skb, sum, was_port, now_port, 2))
 		return -1;
-	if (bpf_skb_store_bytes(skb, p->l3 + (source ? offsetof(struct iphdr, saddr) : offsetof(struct iphdr, daddr)), &addr, 4, 0))
+	if (bpf_skb_store_bytes(skb, at, addr, family == 4 ? 4 : 16, 0))
 		return -1;
 	return bpf_skb_store_bytes(skb, p->l4 + (source ? 0 : 2), &now_port, 2, 0) ? -1 : 0;
 }
@@ -140,96 +170,110 @@ INLINE __u32 stamped_revision(const struct revisions *r, __u32 stamp, struct ver
 
 /* exempt says that a system rule lets probes of the target in, and that this
  * is one: from a probe address of ours, for the port that is probed. */
-INLINE int exempt(const struct target *t, __be32 from, __u16 port)
+INLINE int exempt(const struct target *t, const struct addr *from, __u16 port, const int family)
 {
-	__be32 source = t->probe_source[0];
-	if (source == htonl(0x64400000))
-		from &= htonl(0xffff0000);
-	return t->flags & TARGET_PROBE_EXEMPT && from == source && port == t->probe_port;
+	if (!(t->flags & TARGET_PROBE_EXEMPT) || port != t->probe_port)
+		return 0;
+	if (family == 4 && t->probe_source.w[0] == htonl(0x64400000))
+		return (from->w[0] & htonl(0xffff0000)) == htonl(0x64400000);
+	return is_key(&t->probe_source, from, family);
 }
 
-/* from_gateway takes what a gateway sent: a client's packet for a VIP, or one
- * from the gateway's own proxy or prober for the service address itself. */
-INLINE int from_gateway(struct __sk_buff *skb, struct packet *p, const struct revisions *r, struct verdict *v)
+/* from_gateway takes what a gateway sent, out of its tunnel: a client's packet
+ * for a VIP, or one from the gateway's own proxy or prober for the service
+ * address itself. */
+INLINE int from_gateway(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 gateway, const int family)
 {
-	struct tunnel_header h;
-	__be32 gateway = p->src;
-	enum reason failed = decapsulate(skb, p, &h);
-	if (failed == REASON_TUNNEL_FAILED)
-		return drop(skb, p, v, failed);
-	if (failed != REASON_NONE) /* maybe somebody else's tunnel */
-		return give_up(skb, p, v, failed);
-	v->revision = stamped_revision(r, ntohl(h.revision), v);
-	v->target = ntohl(h.target);
-	struct target *t = find_target(v->target, v->revision);
-	struct instance *i = t ? find_instance(t->service[0], v->revision) : 0;
-	if (!i || p->proto != t->proto)
-		return drop(skb, p, v, REASON_UNKNOWN_TARGET);
-	int dialled_vip = (p->dst == t->vip[0] || p->dst == t->eip[0]) && p->dst_port == t->vport && !(t->flags & TARGET_VIA_GATEWAY);
-	int dialled_service = p->dst == t->service[0] && (p->dst_port == t->service_port || p->dst_port == t->probe_port);
+	struct packet p;
+	struct verdict v = { .direction = DIRECTION_IN };
+	struct revisions *r = current_revisions();
+	struct peer_row *sender = bpf_map_lookup_elem(&peers, &gateway);
+	if (!r || !sender || see(skb, &p, &v, r, family))
+		return drop(skb, &p, &v, REASON_MALFORMED);
+	if (p.fragment)
+		return drop(skb, &p, &v, REASON_FRAGMENT);
+	v.revision = stamped_revision(r, stamp, &v);
+	v.target = target;
+	struct target *t = find_target(v.target, v.revision);
+	struct instance *i = t ? find_instance(&t->service, v.revision, family) : 0;
+	if (!i || p.proto != t->proto)
+		return drop(skb, &p, &v, REASON_UNKNOWN_TARGET);
+	int dialled_vip = (is_key(&t->vip, &p.dst, family) || is_key(&t->eip, &p.dst, family)) && p.dst_port == t->vport && !(t->flags & TARGET_VIA_GATEWAY);
+	int dialled_service = is_key(&t->service, &p.dst, family) && (p.dst_port == t->service_port || p.dst_port == t->probe_port);
 	if (!dialled_vip && !dialled_service)
-		return drop(skb, p, v, REASON_UNKNOWN_TARGET);
-	__u32 now = units(v->now);
-	struct track k = { .t = { .remote = p->src, .local = t->service[0], .remote_port = p->src_port,
-				  .local_port = dialled_vip ? t->service_port : p->dst_port, .proto = p->proto } };
-	struct host_flow want = { .opener = DIRECTION_IN, .revision = v->revision, .target = v->target, .gateway = gateway,
-				  .flags = FLOW_TUNNELLED | (dialled_vip ? 0 : FLOW_VIA_GATEWAY) };
+		return drop(skb, &p, &v, REASON_UNKNOWN_TARGET);
+	__u32 now = units(v.now);
+	struct track k = { .t = { .remote_port = p.src_port, .local_port = dialled_vip ? t->service_port : p.dst_port, .proto = p.proto } };
+	set_addr(&k.t.remote, &p.src, family);
+	set_addr(&k.t.local, &t->service, family);
+	struct known want = { .opener = DIRECTION_IN, .revision = v.revision, .target = v.target, .gateway = sender->num, .gateway_row = gateway,
+			      .flags = FLOW_TUNNELLED | (dialled_vip ? 0 : FLOW_VIA_GATEWAY) };
 	if (dialled_vip) {
-		want.vip = p->dst;
+		set_addr(&want.vip, &p.dst, family);
 		want.vport = t->vport;
 		if (t->flags & TARGET_RETURN) {
 			want.flags |= FLOW_RETURN;
-			lower_mss(skb, p);
+			lower_mss(skb, &p, family);
 		}
 	}
-	if (find(&k, now) && (!(k.was.flags & FLOW_TUNNELLED) || k.was.vip != want.vip || k.was.vport != want.vport)) {
+	if (find(&k, now, family) && (!(k.was.flags & FLOW_TUNNELLED) || !is_same(&k.was.vip, &want.vip, family) || k.was.vport != want.vport)) {
 		if (k.was.state == FLOW_OPEN)
-			return drop(skb, p, v, REASON_TUPLE_COLLISION);
+			return drop(skb, &p, &v, REASON_TUPLE_COLLISION);
 		begin_anew(&k, DIRECTION_IN);
 	}
 	/* What gate 2 judges is the service, whatever was dialled. */
-	struct packet judged = *p;
-	judged.dst = k.t.local;
-	judged.dst_port = k.t.local_port;
-	v->reason = REASON_ESTABLISHED;
+	set_addr(&p.dst, &k.t.local, family);
+	p.dst_port = k.t.local_port;
+	v.reason = REASON_ESTABLISHED;
 	if (t->flags & TARGET_PASS) {
-		v->reason = REASON_PASS_TO_TARGET;
+		v.reason = REASON_PASS_TO_TARGET;
 		want.flags |= FLOW_VOUCHED;
-	} else if (dialled_service && exempt(t, p->src, p->dst_port)) {
-		v->reason = REASON_SYSTEM_RULE;
+	} else if (dialled_service && exempt(t, &p.src, k.t.local_port, family)) {
+		v.reason = REASON_SYSTEM_RULE;
 		want.flags |= FLOW_VOUCHED;
-	} else if (fresh(&k) || k.was.revision != v->revision || k.was.state == FLOW_REFUSED || k.was.flags & FLOW_VOUCHED ||
-		   (k.was.state == FLOW_CLOSING && begins(p))) {
-		if (!judge_peer(i, p->src, (__u32)p->proto << 16 | k.t.local_port, v))
-			return refuse(skb, &judged, &k, v, now);
-		want.counter = v->counter;
+	} else if (fresh(&k) || k.was.revision != v.revision || k.was.state == FLOW_REFUSED || k.was.flags & FLOW_VOUCHED ||
+		   (k.was.state == FLOW_CLOSING && begins(&p))) {
+		if (!judge_peer(i, &p.src, (__u32)p.proto << 16 | k.t.local_port, &v, family))
+			return refuse(skb, &p, &k, &v, now, family);
+		want.counter = v.counter;
 	} else {
-		want.counter = v->counter = k.was.counter;
+		want.counter = v.counter = k.was.counter;
 	}
 	/* An older gateway's packet is judged at its revision without taking the flow back to it. */
 	if (k.slot && k.was.revision > want.revision && k.was.state != FLOW_REFUSED)
 		want.revision = k.was.revision;
-	move_on(&k, p, DIRECTION_IN, &want);
-	int verdict = pass(skb, &judged, &k, &want, v, now);
+	move_on(&k, &p, DIRECTION_IN, &want);
+	int verdict = pass(skb, &p, &k, &want, &v, now, family);
 	if (verdict != TCX_NEXT)
 		return verdict;
-	if (dialled_vip && rewrite(skb, p, 0, k.t.local, k.t.local_port))
-		return drop(skb, &judged, v, REASON_TUNNEL_FAILED);
+	if (dialled_vip && rewrite(skb, &p, 0, &want.vip, want.vport, &k.t.local, k.t.local_port, family))
+		return drop(skb, &p, &v, REASON_TUNNEL_FAILED);
 	return TCX_NEXT;
+}
+
+/* These and the other functions with a 4 and a 6 are walked by the verifier on
+ * their own. */
+__attribute__((noinline)) int from_gateway4(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 gateway)
+{
+	return from_gateway(skb, stamp, target, gateway, 4);
+}
+
+__attribute__((noinline)) int from_gateway6(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 gateway)
+{
+	return from_gateway(skb, stamp, target, gateway, 6);
 }
 
 /* track_direct judges and tracks a packet that did not come through the
  * tunnel, or is not going back into it, in its own direction. */
-INLINE int track_direct(struct __sk_buff *skb, struct packet *p, struct instance *i, struct track *k, struct verdict *v, __u32 now)
+INLINE int track_direct(struct __sk_buff *skb, struct packet *p, struct instance *i, struct track *k, struct verdict *v, __u32 now, const int family)
 {
-	__be32 peer = k->t.remote;
 	__u8 opener = k->slot ? k->was.opener : v->direction;
 	__u8 travels = v->direction;
 	/* A connection older than the gate: whoever has the lower port was dialled. */
 	int older = !k->slot && p->proto == IPPROTO_TCP && !opens(p) && observing(v->revision);
 	if (older)
 		opener = k->t.local_port < k->t.remote_port ? DIRECTION_IN : DIRECTION_OUT;
-	struct host_flow want = {};
+	struct known want = {};
 	if (k->slot)
 		want = k->was;
 	want.opener = opener;
@@ -243,33 +287,23 @@ INLINE int track_direct(struct __sk_buff *skb, struct packet *p, struct instance
 		/* Judged as the opener's packet would be: its rules, its destination port. */
 		__u16 port = p->proto != IPPROTO_TCP && p->proto != IPPROTO_UDP ? 0 : opener == DIRECTION_IN ? k->t.local_port : k->t.remote_port;
 		v->direction = opener;
-		int ok = judge_peer(i, peer, (__u32)p->proto << 16 | port, v);
+		int ok = judge_peer(i, &k->t.remote, (__u32)p->proto << 16 | port, v, family);
 		v->direction = travels;
 		if (!ok)
-			return refuse(skb, p, k, v, now);
+			return refuse(skb, p, k, v, now, family);
 		want.counter = v->counter;
 		want.revision = v->revision;
 	}
 	move_on(k, p, travels, &want);
-	return pass(skb, p, k, &want, v, now);
+	return pass(skb, p, k, &want, v, now, family);
 }
 
-/* Names the flow of a packet that travels in the given direction. */
-INLINE void name_flow(const struct packet *p, __u8 direction, struct tuple *t)
+INLINE int is_control(const struct packet *p, int in, const int family)
 {
-	int in = direction == DIRECTION_IN;
-	t->remote = in ? p->src : p->dst;
-	t->local = in ? p->dst : p->src;
-	t->remote_port = in ? p->src_port : p->dst_port;
-	t->local_port = in ? p->dst_port : p->src_port;
-	t->proto = p->proto;
-}
-
-INLINE int is_control(const struct packet *p, int in)
-{
-	return control_address && p->proto == IPPROTO_TCP && !p->fragment &&
-	       (in ? !opens(p) && p->src == control_address && p->src_port == control_port && p->dst == own_address :
-		     p->dst == control_address && p->dst_port == control_port && p->src == own_address);
+	struct addr control = { .w = { control_address.w[0], control_address.w[1], control_address.w[2], control_address.w[3] } };
+	return control_family == family && p->proto == IPPROTO_TCP && !p->fragment &&
+	       (in ? !opens(p) && is_same(&p->src, &control, family) && p->src_port == control_port && is_own(&p->dst, family) :
+		     is_same(&p->dst, &control, family) && p->dst_port == control_port && is_own(&p->src, family));
 }
 
 /* is_dhcp is the other system rule of the machine's own: an address it leased
@@ -278,15 +312,15 @@ INLINE int is_dhcp(const struct packet *p, int in)
 {
 	if (p->proto != IPPROTO_UDP || p->fragment)
 		return 0;
-	return in ? p->src_port == DHCP_SERVER && p->dst_port == DHCP_CLIENT && (p->dst == own_address || p->dst == ~0u) :
-		    p->src_port == DHCP_CLIENT && p->dst_port == DHCP_SERVER && (p->src == own_address || !p->src);
+	return in ? p->src_port == DHCP_SERVER && p->dst_port == DHCP_CLIENT && (is_own(&p->dst, 4) || p->dst.w[0] == ~0u) :
+		    p->src_port == DHCP_CLIENT && p->dst_port == DHCP_SERVER && (is_own(&p->src, 4) || !p->src.w[0]);
 }
 
 /* look_up names the packet's flow and asks the table; a fragment has none. */
-INLINE int look_up(const struct packet *p, const struct verdict *v, struct track *k)
+INLINE int look_up(const struct packet *p, const struct verdict *v, struct track *k, const int family)
 {
-	name_flow(p, v->direction, &k->t);
-	return !p->fragment && find(k, units(v->now));
+	name_flow(p, v->direction, &k->t, family);
+	return !p->fragment && find(k, units(v->now), family);
 }
 
 /* settled says that the packet changes nothing about its flow, which was judged
@@ -302,7 +336,7 @@ INLINE int settled(const struct track *k, const struct packet *p, const struct v
 
 /* direct handles everything but the tunnel, either way. k is what the table
  * knows of the packet's flow. */
-INLINE int direct(struct __sk_buff *skb, struct packet *p, struct verdict *v, struct track *k)
+INLINE int direct(struct __sk_buff *skb, struct packet *p, struct verdict *v, struct track *k, const int family)
 {
 	int in = v->direction == DIRECTION_IN;
 	__u32 now = units(v->now);
@@ -312,147 +346,202 @@ INLINE int direct(struct __sk_buff *skb, struct packet *p, struct verdict *v, st
 		admitted(p, v, skb->len, 0);
 		return TCX_NEXT;
 	}
-	struct instance *i = find_instance(in ? p->dst : p->src, v->revision);
+	struct instance *i = find_instance(in ? &p->dst : &p->src, v->revision, family);
 	if (!i)
 		return give_up(skb, p, v, in ? REASON_NO_MATCH : REASON_SPOOFED);
 	if (p->fragment)
 		return give_up(skb, p, v, REASON_FRAGMENT);
-	if (p->proto == IPPROTO_ICMP && p->icmp_type != ICMP_ECHO && p->icmp_type != ICMP_ECHOREPLY) {
-		if (quoted_flow(skb, p, v->direction, k, now)) {
+	if (p->proto == icmp_of(family) && p->icmp_type != echo_of(family) && p->icmp_type != echoreply_of(family)) {
+		if (quoted_flow(skb, p, v->direction, k, now, family)) {
 			v->reason = REASON_ESTABLISHED;
 			admitted(p, v, skb->len, 0);
 			return TCX_NEXT;
 		}
-		if (in && reserved(p->src, v->revision))
+		if (in && reserved(&p->src, v->revision, family))
 			return give_up(skb, p, v, REASON_SPOOFED);
-		if (!judge_peer(i, in ? p->src : p->dst, (__u32)IPPROTO_ICMP << 16, v))
+		if (!judge_peer(i, in ? &p->src : &p->dst, (__u32)p->proto << 16, v, family))
 			return drop(skb, p, v, v->reason);
 		admitted(p, v, skb->len, 0);
 		return TCX_NEXT;
 	}
 	/* Who was dialled may answer; what they begin themselves is another flow. */
-	int turned = k->slot && k->was.opener != v->direction && asks(p);
+	int turned = k->slot && k->was.opener != v->direction && asks(p, family);
 	/* What came in at this revision was looked at then. */
 	int current = k->slot && !turned && k->was.revision == v->revision && k->was.state != FLOW_REFUSED && !(k->was.flags & FLOW_TUNNELLED);
-	if (in && !current && (!k->slot || k->was.opener != DIRECTION_OUT || turned) && reserved(p->src, v->revision))
+	if (in && !current && (!k->slot || k->was.opener != DIRECTION_OUT || turned) && reserved(&p->src, v->revision, family))
 		return give_up(skb, p, v, REASON_SPOOFED);
 	if (k->slot && k->was.flags & FLOW_TUNNELLED && k->was.state != FLOW_CLOSING && k->was.state != FLOW_HALF)
 		return give_up(skb, p, v, REASON_TUPLE_COLLISION);
 	if (turned || (k->slot && k->was.flags & FLOW_TUNNELLED))
 		begin_anew(k, v->direction);
-	return track_direct(skb, p, i, k, v, now);
+	return track_direct(skb, p, i, k, v, now, family);
 }
 
 /* vouched says that the flow's target still needs no rule at revision. */
-INLINE int vouched(const struct track *k, __u32 revision)
+INLINE int vouched(const struct track *k, __u32 revision, const int family)
 {
 	struct target *t = k->was.flags & FLOW_VOUCHED ? find_target(k->was.target, revision) : 0;
-	return t && (t->flags & TARGET_PASS || (k->was.flags & FLOW_VIA_GATEWAY && exempt(t, k->t.remote, k->t.local_port)));
+	return t && (t->flags & TARGET_PASS || (k->was.flags & FLOW_VIA_GATEWAY && exempt(t, &k->t.remote, k->t.local_port, family)));
 }
 
 /* reply sends a tunnelled flow's answer back: as the VIP straight to the
  * client, or through the gateway it came from. */
-INLINE int reply(struct __sk_buff *skb, struct packet *p, struct track *k, struct verdict *v, __u32 now)
+INLINE int reply(struct __sk_buff *skb, struct packet *p, struct track *k, struct verdict *v, __u32 now, const int family)
 {
-	struct host_flow want = k->was;
+	struct known want = k->was;
 	v->target = k->was.target;
 	v->counter = k->was.counter;
 	v->reason = REASON_ESTABLISHED;
 	if (k->was.state == FLOW_REFUSED)
 		return drop(skb, p, v, REASON_FLOW_REFUSED);
-	if (k->was.revision < v->revision && vouched(k, v->revision)) {
+	if (k->was.revision < v->revision && vouched(k, v->revision, family)) {
 		want.revision = v->revision;
 	} else if (k->was.revision < v->revision) {
 		want.flags &= ~FLOW_VOUCHED;
-		struct instance *i = find_instance(p->src, v->revision);
+		struct instance *i = find_instance(&p->src, v->revision, family);
 		v->direction = DIRECTION_IN;
-		int ok = i && judge_peer(i, p->dst, (__u32)p->proto << 16 | p->src_port, v);
+		int ok = i && judge_peer(i, &p->dst, (__u32)p->proto << 16 | p->src_port, v, family);
 		v->direction = DIRECTION_OUT;
 		if (!ok)
-			return refuse(skb, p, k, v, now);
+			return refuse(skb, p, k, v, now, family);
 		want.revision = v->revision;
 		want.counter = v->counter;
 	}
 	move_on(k, p, DIRECTION_OUT, &want);
-	int verdict = pass(skb, p, k, &want, v, now);
+	int verdict = pass(skb, p, k, &want, v, now, family);
 	if (verdict != TCX_NEXT)
 		return verdict;
-	lower_mss(skb, p);
-	if (!(k->was.flags & FLOW_VIA_GATEWAY) && rewrite(skb, p, 1, k->was.vip, k->was.vport))
+	lower_mss(skb, p, family);
+	if (!(k->was.flags & FLOW_VIA_GATEWAY) && rewrite(skb, p, 1, &p->src, p->src_port, &k->was.vip, k->was.vport, family))
 		return drop(skb, p, v, REASON_TUNNEL_FAILED);
 	if (k->was.flags & (FLOW_VIA_GATEWAY | FLOW_RETURN)) {
-		struct peer *peer = find_peer(k->was.gateway);
-		if (!peer)
+		struct hop hop = { .to = peer_numbered(k->was.gateway_row, k->was.gateway), .flow = flow_port(p, family),
+				   .revision = v->revision, .target = k->was.target };
+		if (!hop.to)
 			return drop(skb, p, v, REASON_UNKNOWN_GATEWAY);
-		if (encapsulate(skb, k->was.gateway, peer, flow_port(p), v->revision, k->was.target))
+		hop.peer = peer_of(hop.to);
+		if (encapsulate(skb, &hop))
 			return drop(skb, p, v, REASON_TUNNEL_FAILED);
-		return leave(skb, peer);
+		return leave(skb, hop.peer);
 	}
 	return TCX_NEXT;
 }
 
-/* open_packet reads the packet and answers what needs no flow. It gives
- * PARSED when the packet has to be judged. */
-INLINE int open_packet(struct __sk_buff *skb, struct packet *p, struct verdict *v, const struct revisions *r, int *answer)
+/* system_rule says that a rule of the machine's own lets the packet pass. */
+INLINE int system_rule(const struct packet *p, int in, const int family)
 {
-	__builtin_memset(p, 0, sizeof(*p));
-	v->gate = GATE_CVM;
-	v->now = now_ns();
+	return is_control(p, in, family) || (family == 4 && is_dhcp(p, in));
+}
+
+/* arriving judges what did not come through the tunnel. */
+INLINE int arriving(struct __sk_buff *skb, const int family)
+{
+	struct packet p;
+	struct track k = {};
+	struct verdict v = { .direction = DIRECTION_IN };
+	if (see(skb, &p, &v, current_revisions(), family))
+		return give_up(skb, &p, &v, REASON_MALFORMED);
+	if (system_rule(&p, 1, family)) {
+		count_reason(REASON_SYSTEM_RULE);
+		return TCX_NEXT;
+	}
+	look_up(&p, &v, &k, family);
+	return direct(skb, &p, &v, &k, family);
+}
+
+__attribute__((noinline)) int arriving4(struct __sk_buff *skb) { return arriving(skb, 4); }
+__attribute__((noinline)) int arriving6(struct __sk_buff *skb) { return arriving(skb, 6); }
+
+/* leaving judges what an instance sends. */
+INLINE int leaving(struct __sk_buff *skb, const int family)
+{
+	struct packet p;
+	struct track k = {};
+	struct verdict v = { .direction = DIRECTION_OUT };
+	if (see(skb, &p, &v, current_revisions(), family))
+		return give_up(skb, &p, &v, REASON_MALFORMED);
+	if (system_rule(&p, 0, family)) {
+		count_reason(REASON_SYSTEM_RULE);
+		return TCX_NEXT;
+	}
+	/* What reply put into the tunnel comes by here once more. */
+	if (is_own(&p.src, family) && p.proto == IPPROTO_UDP && p.dst_port == tunnel_port && find_peer(&p.dst, family))
+		return TCX_NEXT;
+	if (look_up(&p, &v, &k, family) && k.was.flags & FLOW_TUNNELLED && !(opens(&p) && k.was.state == FLOW_CLOSING))
+		return reply(skb, &p, &k, &v, units(v.now), family);
+	return direct(skb, &p, &v, &k, family);
+}
+
+__attribute__((noinline)) int leaving4(struct __sk_buff *skb) { return leaving(skb, 4); }
+__attribute__((noinline)) int leaving6(struct __sk_buff *skb) { return leaving(skb, 6); }
+
+/* arrive takes the tunnel off what is for this node's end of it. It gives 1
+ * when a is filled, 0 when this is no tunnel after all, and -1 when the packet's
+ * way ends here with a's answer. */
+INLINE int arrive(struct __sk_buff *skb, struct arrival *a, const int family)
+{
+	struct packet p;
+	struct verdict v = { .direction = DIRECTION_IN };
+	if (!a || see(skb, &p, &v, current_revisions(), family) || !is_tunnel(&p, family))
+		return 0;
+	enum reason failed = decapsulate(skb, &p, a, family);
+	if (failed == REASON_NONE)
+		return 1;
+	/* A failure that leaves it whole: maybe somebody else's tunnel. */
+	a->answer = failed == REASON_TUNNEL_FAILED ? drop(skb, &p, &v, failed) : give_up(skb, &p, &v, failed);
+	return -1;
+}
+
+__attribute__((noinline)) int arrive4(struct __sk_buff *skb, struct arrival *a) { return arrive(skb, a, 4); }
+__attribute__((noinline)) int arrive6(struct __sk_buff *skb, struct arrival *a) { return arrive(skb, a, 6); }
+
+/* unnamed answers what needs no judging, and what is neither IPv4 nor IPv6. It
+ * gives the family of all others. */
+INLINE int unnamed(struct __sk_buff *skb, __u8 direction, int *answer)
+{
+	struct revisions *r = current_revisions();
+	int family = family_of(skb);
 	*answer = TCX_NEXT;
 	if (skb->protocol == htons(ETH_P_ARP))
 		return 0; /* system rule: address resolution */
-	if (r)
-		v->revision = READ_ONCE(r->revision);
-	if (r && !v->revision && observe_first)
+	if (r && !READ_ONCE(r->revision) && observe_first)
 		return 0; /* nothing is known yet that could be told */
-	if (!r || skb->protocol != htons(ETH_P_IP)) {
-		*answer = give_up(skb, p, v, REASON_UNSUPPORTED);
-		return 0;
-	}
-	if (parse_ip(skb, ETH_HLEN, p) != PARSED) {
-		__builtin_memset(p, 0, sizeof(*p));
-		*answer = give_up(skb, p, v, REASON_MALFORMED);
-		return 0;
-	}
-	if (is_control(p, v->direction == DIRECTION_IN) || is_dhcp(p, v->direction == DIRECTION_IN)) {
-		count_reason(REASON_SYSTEM_RULE);
-		return 0;
-	}
-	return 1;
+	if (r && family)
+		return family;
+	struct packet p;
+	struct verdict v = { .gate = GATE_CVM, .direction = direction, .now = now_ns() };
+	unread(&p, 0);
+	if (r)
+		v.revision = READ_ONCE(r->revision);
+	*answer = give_up(skb, &p, &v, REASON_UNSUPPORTED);
+	return 0;
 }
 
 SEC("tcx/ingress")
 int host_in(struct __sk_buff *skb)
 {
-	struct packet p;
-	struct verdict v = { .direction = DIRECTION_IN };
-	struct revisions *r = current_revisions();
-	int answer;
-	if (!open_packet(skb, &p, &v, r, &answer))
+	struct arrival a = {};
+	int answer, how = 0, family = unnamed(skb, DIRECTION_IN, &answer);
+	if (!family)
 		return answer;
-	if (is_tunnel(&p))
-		return from_gateway(skb, &p, r, &v);
-	struct track k = {};
-	look_up(&p, &v, &k);
-	return direct(skb, &p, &v, &k);
+	if (family == 4 && for_us(skb, 4))
+		how = arrive4(skb, &a);
+	if (family == 6 && for_us(skb, 6))
+		how = arrive6(skb, &a);
+	if (how < 0)
+		return a.answer;
+	if (how)
+		return a.family == 4 ? from_gateway4(skb, a.revision, a.target, a.sender) : from_gateway6(skb, a.revision, a.target, a.sender);
+	return family == 4 ? arriving4(skb) : arriving6(skb);
 }
 
 SEC("tcx/egress")
 int host_out(struct __sk_buff *skb)
 {
-	struct packet p;
-	struct verdict v = { .direction = DIRECTION_OUT };
-	struct revisions *r = current_revisions();
-	int answer;
-	if (!open_packet(skb, &p, &v, r, &answer))
+	int answer, family = unnamed(skb, DIRECTION_OUT, &answer);
+	if (!family)
 		return answer;
-	/* What reply put into the tunnel comes by here once more. */
-	if (p.src == own_address && p.proto == IPPROTO_UDP && p.dst_port == tunnel_port && find_peer(p.dst))
-		return TCX_NEXT;
-	struct track k = {};
-	if (look_up(&p, &v, &k) && k.was.flags & FLOW_TUNNELLED && !(opens(&p) && k.was.state == FLOW_CLOSING))
-		return reply(skb, &p, &k, &v, units(v.now));
-	return direct(skb, &p, &v, &k);
+	return family == 4 ? leaving4(skb) : leaving6(skb);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

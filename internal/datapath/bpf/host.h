@@ -9,6 +9,7 @@
 INDEX(instance_index, 1024);
 MAPPED(instances, struct instance_row, 1024);
 MAPPED(host_flows_2, struct host_bucket, 16384);
+MAPPED(host_flows6_2, struct host_bucket6, 16384);
 
 enum { DHCP_SERVER = 67, DHCP_CLIENT = 68 };
 
@@ -16,24 +17,52 @@ enum { HALF_LIFE = 30, CLOSING_LIFE = 30, UDP_LIFE = 180, OTHER_LIFE = 30, TCP_L
 
 /* A flow as the instance's own stack sees it. */
 struct tuple {
-	__be32 remote, local;
+	struct addr remote, local;
 	__u16 remote_port, local_port;
-	__u8 proto;
+	__u32 proto;
+};
+
+/* What a flow's slot says of it besides its tuple, of either family. */
+struct known {
+	__u32 seq;
+	__u32 revision;
+	struct addr vip;
+	__u16 vport;
+	__u16 gateway_row;
+	__u32 gateway;
+	__u32 target;
+	__u32 counter;
+	__u32 seen;
+	__u8 opener;
+	__u8 state;
+	__u8 flags;
+	__u8 pad;
 };
 
 /* What the packet says its flow is, and what the table said. */
 struct track {
 	struct tuple t;
-	struct host_flow *slot;
-	struct host_flow was; /* a copy, valid when slot is set */
+	struct known was; /* valid when slot is set */
+	__u32 slot; /* its number plus one; 0: the flow has none */
 };
 
-INLINE struct instance *find_instance(__be32 addr, __u32 revision)
+/* Names the flow of a packet that travels in the given direction. */
+INLINE void name_flow(const struct packet *p, __u8 direction, struct tuple *t, const int family)
 {
-	__u64 hash = place(addr, 0, 0);
+	int in = direction == DIRECTION_IN;
+	set_addr(&t->remote, in ? &p->src : &p->dst, family);
+	set_addr(&t->local, in ? &p->dst : &p->src, family);
+	t->remote_port = in ? p->src_port : p->dst_port;
+	t->local_port = in ? p->dst_port : p->src_port;
+	t->proto = p->proto;
+}
+
+INLINE struct instance *find_instance(const struct addr *a, __u32 revision, const int family)
+{
+	__u64 hash = place_addr(a, 0, family);
 	__u32 i = row_of(instance_index, hash) - 1;
 	struct instance_row *row = bpf_map_lookup_elem(&instances, &i);
-	if (!row || row->key.addr[0] != addr)
+	if (!row || !is_key(&row->key, a, family))
 		return 0;
 	int n = newest(row, revision);
 	struct instance *inst = n < 0 ? 0 : n ? &row->v[1] : &row->v[0];
@@ -54,18 +83,24 @@ INLINE __u32 life(__u8 state, __u8 proto)
 
 INLINE int expired(const struct host_flow *s, __u32 now) { return now - s->seen > life(s->state, s->proto); }
 
+INLINE __u32 ports_of(const struct tuple *t) { return (__u32)t->remote_port << 16 | t->local_port; }
+
 /* One comparison instead of five: each branch doubles what the verifier has to walk. */
-INLINE int same_flow(const struct host_flow *s, __be32 remote, __be32 local, __u32 ports, __u32 proto)
+INLINE int same_flow(const struct host_flow *s, const struct tuple *t, const int family)
 {
-	return !((s->remote ^ remote) | (s->local ^ local) | (((__u32)s->remote_port << 16 | s->local_port) ^ ports) | (s->proto ^ proto));
+	const struct host_flow6 *wide = (const void *)s;
+	__u32 d = (((__u32)s->remote_port << 16 | s->local_port) ^ ports_of(t)) | (s->proto ^ t->proto);
+	return !(d | differs(&t->remote, s->remote, wide->remote, family) | differs(&t->local, s->local, wide->local, family));
 }
 
 /* A flow may stand in the two slots of either of two buckets. */
 enum { CANDIDATES = 4 };
 
-INLINE __u64 flow_hash(__be32 remote, __be32 local, __u32 ports, __u32 proto)
+INLINE __u64 flow_hash(const struct tuple *t, const int family)
 {
-	return mix(((((__u64)remote << 32) | ports) + (((__u64)local << 8) | proto) * 0x9e3779b97f4a7c15ull) ^ hash_key);
+	__u64 remote = family == 4 ? (__u64)t->remote.w[0] << 32 : folded(&t->remote, 6);
+	__u64 local = family == 4 ? (__u64)t->local.w[0] << 8 : folded(&t->local, 6);
+	return mix(((remote + ports_of(t)) + (local + t->proto) * 0x9e3779b97f4a7c15ull) ^ hash_key);
 }
 
 INLINE __u32 candidate(__u64 hash, int i)
@@ -73,27 +108,16 @@ INLINE __u32 candidate(__u64 hash, int i)
 	return ((__u32)(i & 2 ? hash >> 32 : hash) & flow_mask) << 1 | (i & 1);
 }
 
-/* slot_at gives a slot by its number. */
-INLINE struct host_flow *slot_at(__u32 i)
+/* slot_at gives a slot by its number: what both families' begin with. */
+INLINE struct host_flow *slot_at(__u32 i, const int family)
 {
 	__u32 bucket = (i >> 1) & flow_mask;
-	struct host_bucket *b = bpf_map_lookup_elem(&host_flows_2, &bucket);
-	return b ? &b->slot[i & 1] : 0;
-}
-
-/* find_slot gives the number of the flow's slot plus one, 0 when it has none.
- * It and find_vacancy are functions of their own, so that the verifier walks
- * their loops once. */
-__attribute__((noinline)) __u32 find_slot(__be32 remote, __be32 local, __u32 ports, __u32 proto, __u32 now)
-{
-	__u64 hash = flow_hash(remote, local, ports, proto);
-	for (int i = 0; i < CANDIDATES; i++) {
-		__u32 at = candidate(hash, i);
-		struct host_flow *s = slot_at(at);
-		if (s && same_flow(s, remote, local, ports, proto) && s->state != FLOW_FREE && !expired(s, now))
-			return at + 1;
+	if (family == 4) {
+		struct host_bucket *b = bpf_map_lookup_elem(&host_flows_2, &bucket);
+		return b ? &b->slot[i & 1] : 0;
 	}
-	return 0;
+	struct host_bucket6 *b = bpf_map_lookup_elem(&host_flows6_2, &bucket);
+	return b ? &b->slot[i & 1].head : 0;
 }
 
 /* rank says how ready a slot is to be taken: 0 never. A live established flow is never evicted. */
@@ -107,16 +131,29 @@ INLINE int rank(const struct host_flow *s, __u32 now)
 	return s->state == FLOW_CLOSING || s->state == FLOW_REFUSED ? 2 : s->state == FLOW_HALF ? 1 : 0;
 }
 
-/* find_vacancy gives the number plus one of the slot that a new flow may take,
- * 0 when all hold live established ones. */
-__attribute__((noinline)) __u32 find_vacancy(__be32 remote, __be32 local, __u32 ports, __u32 proto, __u32 now)
+/* search_slot gives the number of the flow's slot plus one, 0 when it has none. */
+INLINE __u32 search_slot(const struct tuple *t, __u32 now, const int family)
 {
-	__u64 hash = flow_hash(remote, local, ports, proto);
+	__u64 hash = flow_hash(t, family);
+	for (int i = 0; i < CANDIDATES; i++) {
+		__u32 at = candidate(hash, i);
+		struct host_flow *s = slot_at(at, family);
+		if (s && same_flow(s, t, family) && s->state != FLOW_FREE && !expired(s, now))
+			return at + 1;
+	}
+	return 0;
+}
+
+/* search_vacancy gives the number plus one of the slot that a new flow may
+ * take, 0 when all hold live established ones. */
+INLINE __u32 search_vacancy(const struct tuple *t, __u32 now, const int family)
+{
+	__u64 hash = flow_hash(t, family);
 	__u32 best = 0;
 	int top = 0;
 	for (int i = 0; i < CANDIDATES; i++) {
 		__u32 at = candidate(hash, i);
-		struct host_flow *s = slot_at(at);
+		struct host_flow *s = slot_at(at, family);
 		int r = s ? rank(s, now) : 0;
 		if (r > top) {
 			top = r;
@@ -126,58 +163,108 @@ __attribute__((noinline)) __u32 find_vacancy(__be32 remote, __be32 local, __u32 
 	return best;
 }
 
-INLINE __u32 ports_of(const struct tuple *t) { return (__u32)t->remote_port << 16 | t->local_port; }
-
-/* find looks the packet's flow up and copies what is known of it. */
-INLINE int find(struct track *k, __u32 now)
+/* What searches is a function of its own, so that the verifier walks its loop
+ * once. */
+__attribute__((noinline)) __u32 find_slot4(__be32 remote, __be32 local, __u32 ports, __u32 proto, __u32 now)
 {
-	const struct tuple *t = &k->t;
-	__u32 at = find_slot(t->remote, t->local, ports_of(t), t->proto, now);
-	struct host_flow *s = at ? slot_at(at - 1) : 0;
+	struct tuple t = { .remote.w = { remote }, .local.w = { local }, .remote_port = ports >> 16, .local_port = ports, .proto = proto };
+	return search_slot(&t, now, 4);
+}
+
+__attribute__((noinline)) __u32 find_vacancy4(__be32 remote, __be32 local, __u32 ports, __u32 proto, __u32 now)
+{
+	struct tuple t = { .remote.w = { remote }, .local.w = { local }, .remote_port = ports >> 16, .local_port = ports, .proto = proto };
+	return search_vacancy(&t, now, 4);
+}
+
+/* read_flow copies what slot number at says of the flow, and gives 0 when it is
+ * not the flow's. */
+INLINE int read_flow(struct track *k, __u32 at, const int family)
+{
+	struct host_flow *s = at ? slot_at(at - 1, family) : 0;
+	const struct host_flow6 *wide = (const void *)s;
+	struct known *was = &k->was;
 	k->slot = 0;
 	if (!s)
 		return 0;
 	__u32 seq = READ_ONCE(s->seq);
 	barrier();
-	k->was = *s;
-	k->was.seq = seq;
-	/* Somebody may have taken the slot since: then the flow is not there. */
-	if (!unchanged(&s->seq, seq) || seq & 1 || !same_flow(&k->was, t->remote, t->local, ports_of(t), t->proto) || k->was.state == FLOW_FREE)
+	if (!same_flow(s, &k->t, family))
 		return 0;
-	k->slot = s;
+	recall_addr(&was->vip, s->vip, wide->vip, family);
+	was->seq = seq;
+	was->revision = s->revision;
+	was->vport = s->vport;
+	was->gateway_row = s->gateway_row;
+	was->gateway = s->gateway;
+	was->target = s->target;
+	was->counter = s->counter;
+	was->seen = s->seen;
+	was->opener = s->opener;
+	was->state = s->state;
+	was->flags = s->flags;
+	/* Somebody may have taken the slot since: then the flow is not there. */
+	if (!unchanged(&s->seq, seq) || seq & 1 || was->state == FLOW_FREE)
+		return 0;
+	k->slot = at;
 	return 1;
 }
 
-/* write stores the flow; want carries everything but its tuple. It gives 0
- * when there is no room or somebody else was quicker. */
-INLINE int write(struct track *k, const struct host_flow *want, __u32 now)
+/* write_flow stores the flow in slot number at as want says. It gives 0 when
+ * somebody else was quicker. */
+INLINE int write_flow(const struct track *k, __u32 at, const struct known *want, __u32 now, const int family)
 {
-	struct host_flow *s = k->slot;
-	__u32 seq = k->was.seq;
-	if (!s) {
-		__u32 at = find_vacancy(k->t.remote, k->t.local, ports_of(&k->t), k->t.proto, now);
-		s = at ? slot_at(at - 1) : 0;
-		if (!s)
-			return 0;
-		seq = READ_ONCE(s->seq);
-	}
-	if (!claim(&s->seq, seq))
-		return k->slot != 0; /* an update that lost a race is made good by the next packet */
+	struct host_flow *s = at ? slot_at(at - 1, family) : 0;
+	struct host_flow6 *wide = (void *)s;
+	if (!s || !claim(&s->seq, k->slot ? k->was.seq : READ_ONCE(s->seq)))
+		return 0;
+	keep_addr(&s->remote, wide->remote, &k->t.remote, family);
+	keep_addr(&s->local, wide->local, &k->t.local, family);
+	keep_addr(&s->vip, wide->vip, &want->vip, family);
 	s->revision = want->revision;
-	s->remote = k->t.remote;
-	s->local = k->t.local;
 	s->remote_port = k->t.remote_port;
 	s->local_port = k->t.local_port;
 	s->proto = k->t.proto;
 	s->opener = want->opener;
 	s->state = want->state;
 	s->flags = want->flags;
-	s->vip = want->vip;
 	s->vport = want->vport;
+	s->gateway_row = want->gateway_row;
 	s->gateway = want->gateway;
 	s->target = want->target;
 	s->counter = want->counter;
 	s->seen = now;
 	publish(&s->seq);
 	return 1;
+}
+
+/* IPv6's are functions of their own for the sake of the callers' stacks. */
+__attribute__((noinline)) __u32 find_slot6(const struct tuple *t, __u32 now) { return t ? search_slot(t, now, 6) : 0; }
+
+__attribute__((noinline)) int read6(struct track *k, __u32 at) { return k ? read_flow(k, at, 6) : 0; }
+
+__attribute__((noinline)) int write6(const struct track *k, const struct known *want, __u32 now)
+{
+	return k && want ? write_flow(k, k->slot ? k->slot : search_vacancy(&k->t, now, 6), want, now, 6) : 0;
+}
+
+/* find looks the packet's flow up and copies what is known of it. */
+INLINE int find(struct track *k, __u32 now, const int family)
+{
+	const struct tuple *t = &k->t;
+	if (family == 6)
+		return read6(k, find_slot6(t, now));
+	return read_flow(k, find_slot4(t->remote.w[0], t->local.w[0], ports_of(t), t->proto, now), 4);
+}
+
+/* write stores the flow as want says. It gives 0 when there is no room or
+ * somebody else was quicker; an update that lost a race is made good by the
+ * next packet. */
+INLINE int write(struct track *k, const struct known *want, __u32 now, const int family)
+{
+	const struct tuple *t = &k->t;
+	if (family == 6)
+		return write6(k, want, now) || k->slot;
+	__u32 at = k->slot ? k->slot : find_vacancy4(t->remote.w[0], t->local.w[0], ports_of(t), t->proto, now);
+	return write_flow(k, at, want, now, 4) || k->slot;
 }

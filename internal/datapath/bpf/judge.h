@@ -44,41 +44,64 @@ INLINE __u32 reaches(__u32 start, __u32 value)
 	return (__u32)(((__s64)start - (__s64)value - 1) >> 63);
 }
 
-/* search gives the place of the last range that starts at or before value, of
- * at most 8,192. The first starts at 0, so there is one. Few ranges take few steps. */
-#define SEARCH(start_of, count, value) ({ \
+/* SEARCH gives the place of the last of count ranges that reaches_value says
+ * reach what is searched for; there are at most 8,192. The first starts at 0, so
+ * there is one. Few ranges take few steps. */
+#define SEARCH(reaches_value, count) ({ \
 	__u32 base_ = 0, len_ = (count), half_; \
-	if (len_ > 2048) { STEP(start_of, value) STEP(start_of, value) } \
-	if (len_ > 256) { STEP(start_of, value) STEP(start_of, value) STEP(start_of, value) } \
-	if (len_ > 32) { STEP(start_of, value) STEP(start_of, value) STEP(start_of, value) } \
-	if (len_ > 4) { STEP(start_of, value) STEP(start_of, value) STEP(start_of, value) } \
-	STEP(start_of, value) STEP(start_of, value) \
+	if (len_ > 2048) { STEP(reaches_value) STEP(reaches_value) } \
+	if (len_ > 256) { STEP(reaches_value) STEP(reaches_value) STEP(reaches_value) } \
+	if (len_ > 32) { STEP(reaches_value) STEP(reaches_value) STEP(reaches_value) } \
+	if (len_ > 4) { STEP(reaches_value) STEP(reaches_value) STEP(reaches_value) } \
+	STEP(reaches_value) STEP(reaches_value) \
 	base_; })
-#define STEP(start_of, value) \
+#define STEP(reaches_value) \
 	half_ = len_ >> 1; \
-	base_ += half_ & reaches(start_of(base_ + half_), value); \
+	base_ += half_ & reaches_value(base_ + half_); \
 	len_ -= half_;
 
-/* judge gives the rule that decides: action and reason in the high half, counter
- * slot in the low one, or 0 when no rule matches. peer is in host byte order, key is
+/* reaches6 is reaches for the IPv6 range that starts at arena word at. */
+INLINE __u32 reaches6(struct words w, __u32 at, __u64 high, __u64 low)
+{
+	__u64 h = word_at(w, at), l = word_at(w, at + 1);
+	return -(__u32)(h < high || (h == high && l <= low));
+}
+
+/* What is judged: the peer in host byte order, of IPv4 in low, and key,
  * protocol << 16 | port. */
-__attribute__((noinline)) __u64 judge(__u32 policy, __u32 peer, __u32 key)
+INLINE __u64 rule_for(__u32 policy, __u64 high, __u64 low, __u32 key, const int family)
 {
 	struct words w = arena_words();
 	if (!w.base)
 		return 0;
 	__u64 w0 = word_at(w, policy), w1 = word_at(w, policy + 1);
-	__u32 count4 = (__u32)w0, count6 = w0 >> 32, at = policy + POLICY_HEADER, segments = at;
-	at += (__u32)w1 + 2 * count6;
-#define start4(i) half_at(w, at, i)
-	__u32 range = SEARCH(start4, count4, peer);
-	at += (count4 + 1) >> 1;
-	__u32 slice = half_at(w, at, range);
+	__u32 count4 = (__u32)w0, count6 = w0 >> 32, segments = policy + POLICY_HEADER, range;
+	__u32 at6 = segments + (__u32)w1, at4 = at6 + 2 * count6, places = at4 + ((count4 + 1) >> 1);
+	if (family == 4) {
+#define reaches_peer4(i) reaches(half_at(w, at4, i), (__u32)low)
+		range = SEARCH(reaches_peer4, count4);
+	} else {
+#define reaches_peer6(i) reaches6(w, at6 + 2 * (i), high, low)
+		range = count4 + SEARCH(reaches_peer6, count6);
+	}
+	__u32 slice = half_at(w, places, range);
 	segments += slice >> SLICE_BITS;
-#define start_port(i) ((__u32)(word_at(w, segments + (i)) >> 40))
-	__u32 segment = SEARCH(start_port, slice & ((1 << SLICE_BITS) - 1), key);
+#define reaches_key(i) reaches((__u32)(word_at(w, segments + (i)) >> 40), key)
+	__u32 segment = SEARCH(reaches_key, slice & ((1 << SLICE_BITS) - 1));
 	__u64 rule = word_at(w, segments + segment);
 	return (rule & 0xffffff) | (rule >> 24 & 0xffff) << 32;
+}
+
+__attribute__((noinline)) __u64 judge4(__u32 policy, __u32 peer, __u32 key) { return rule_for(policy, 0, peer, key, 4); }
+__attribute__((noinline)) __u64 judge6(__u32 policy, __u64 high, __u64 low, __u32 key) { return rule_for(policy, high, low, key, 6); }
+
+/* judge gives the rule that decides: action and reason in the high half, counter
+ * slot in the low one, or 0 when no rule matches. key is protocol << 16 | port. */
+INLINE __u64 judge(__u32 policy, const struct addr *peer, __u32 key, const int family)
+{
+	if (family == 4)
+		return judge4(policy, ntohl(peer->w[0]), key);
+	return judge6(policy, __builtin_bswap64(first_half(peer, 6)), __builtin_bswap64(second_half(peer, 6)), key);
 }
 
 /* word gives arena word i. */

@@ -53,6 +53,12 @@ enum {
 	IPPROTO_ICMP = 1,
 	IPPROTO_TCP = 6,
 	IPPROTO_UDP = 17,
+	IPPROTO_ICMPV6 = 58,
+	/* headers of IPv6 that others follow */
+	NEXTHDR_HOP = 0,
+	NEXTHDR_ROUTING = 43,
+	NEXTHDR_FRAGMENT = 44,
+	NEXTHDR_DEST = 60,
 };
 
 struct ethhdr {
@@ -72,6 +78,15 @@ struct iphdr {
 	__u16 check;
 	__be32 saddr;
 	__be32 daddr;
+};
+
+struct ipv6hdr {
+	__be32 flow; /* version, traffic class, flow label */
+	__be16 payload_len;
+	__u8 nexthdr;
+	__u8 hop_limit;
+	__be32 saddr[4];
+	__be32 daddr[4];
 };
 
 struct udphdr {
@@ -112,13 +127,24 @@ struct bpf_sock {
 	__u32 mark;
 	__u32 priority;
 	__be32 src_ip4;
+	__be32 src_ip6[4];
 };
 
 struct bpf_sock_tuple {
-	__be32 saddr;
-	__be32 daddr;
-	__be16 sport;
-	__be16 dport;
+	union {
+		struct {
+			__be32 saddr;
+			__be32 daddr;
+			__be16 sport;
+			__be16 dport;
+		} ipv4;
+		struct {
+			__be32 saddr[4];
+			__be32 daddr[4];
+			__be16 sport;
+			__be16 dport;
+		} ipv6;
+	};
 };
 
 /* The packet as an XDP program sees it. */
@@ -135,6 +161,7 @@ static long (*const bpf_l3_csum_replace)(struct __sk_buff *, __u32 off, __u64 fr
 static long (*const bpf_l4_csum_replace)(struct __sk_buff *, __u32 off, __u64 from, __u64 to, __u64 flags) = (void *)11;
 static long (*const bpf_redirect)(__u32 ifindex, __u64 flags) = (void *)23;
 static long (*const bpf_skb_load_bytes)(const void *skb, __u32 off, void *to, __u32 len) = (void *)26;
+static __s64 (*const bpf_csum_diff)(const __be32 *from, __u32 from_size, const __be32 *to, __u32 to_size, __u32 seed) = (void *)28;
 static long (*const bpf_xdp_adjust_head)(struct xdp_md *, int delta) = (void *)44;
 static long (*const bpf_skb_adjust_room)(struct __sk_buff *, __s32 len_diff, __u32 mode, __u64 flags) = (void *)50;
 static long (*const bpf_sk_release)(void *sock) = (void *)86;
@@ -147,8 +174,12 @@ static __u64 (*const bpf_ktime_get_coarse_ns)(void) = (void *)160;
 
 enum {
 	BPF_F_PSEUDO_HDR = 1 << 4,
+	BPF_F_IPV6 = 1 << 7, /* kernels that do not know it refuse it and have no need of it */
 	BPF_ADJ_ROOM_MAC = 1,
 	BPF_F_ADJ_ROOM_FIXED_GSO = 1 << 0,
 	BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 = 1 << 1,
+	BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 = 1 << 2,
 	BPF_F_ADJ_ROOM_ENCAP_L4_UDP = 1 << 4,
+	BPF_F_ADJ_ROOM_DECAP_L3_IPV4 = 1 << 7,
+	BPF_F_ADJ_ROOM_DECAP_L3_IPV6 = 1 << 8,
 };

@@ -3,6 +3,7 @@
  * only definition of these layouts; Go's types are generated from it.
  * Addresses are in network byte order, ports in host byte order. */
 #pragma once
+#include "addr.h"
 #include "kernel.h"
 #include "reason.h"
 
@@ -11,14 +12,16 @@
 enum { FLOW_LAYOUT = 2 };
 
 /* Set by the loader before the programs are loaded. */
-volatile const __be32 own_address;   /* where this node ends the tunnel */
+volatile const struct addr own_address;  /* where this node ends the tunnel over IPv4; 0: nowhere */
+volatile const struct addr own_address6; /* and over IPv6 */
 volatile const __u16 tunnel_port;    /* UDP port of the tunnel */
-volatile const __be32 control_address; /* the control plane, for the system rule */
+volatile const struct addr control_address; /* the control plane, for the system rule */
+volatile const __u8 control_family;  /* of its address; 0: none */
 volatile const __u16 control_port;
 volatile const __u8 own_mac[6];      /* of the device */
 volatile const __u8 answer_vips;     /* the gateway answers ARP for VIPs */
 volatile const __u8 observe_first;   /* before the first snapshot a machine that joined is let be */
-volatile const __u16 inner_mss;      /* greatest TCP segment that fits inside the tunnel */
+volatile const __u16 inner_mss;      /* greatest TCP segment of IPv4 that fits inside the tunnel */
 volatile const __u32 arena_mask;     /* words of the arena - 1 */
 volatile const __u32 flow_mask;      /* flow buckets - 1 */
 volatile const __u64 hash_key;       /* keeps strangers from aiming at buckets */
@@ -36,12 +39,8 @@ struct revisions {
 
 /* Every versioned row holds two versions; readers take the newest whose
  * `from` is not above the revision they judge at. from 0 is an empty version. */
-struct address_key {
-	__be32 addr[4]; /* IPv4 in addr[0], the rest 0 */
-};
-
 struct listener_key {
-	__be32 addr[4];
+	struct addr addr;
 	__u16 port;
 	__u8 proto;
 	__u8 pad;
@@ -80,7 +79,7 @@ struct vip {
 
 /* One cache line, as long as keys have four words. */
 struct vip_row {
-	struct address_key key;
+	struct addr key;
 	struct vip v[2];
 };
 
@@ -95,12 +94,12 @@ enum {
 struct target {
 	__u32 from;
 	__u32 present;
-	__be32 host[4];
-	__be32 service[4];
-	__be32 public[4]; /* the instance's other address; the service's again if it has none */
-	__be32 vip[4];
-	__be32 eip[4];    /* the load balancer's other address; the VIP again if it has none */
-	__be32 probe_source[4]; /* 100.64.0.0 stands for every gateway's */
+	struct addr host;
+	struct addr service;
+	struct addr public; /* the instance's other address; the service's again if it has none */
+	struct addr vip;
+	struct addr eip;    /* the load balancer's other address; the VIP again if it has none */
+	struct addr probe_source; /* 100.64.0.0 stands for every gateway's */
 	__u16 service_port;
 	__u16 vport;
 	__u16 probe_port;
@@ -135,7 +134,7 @@ struct instance {
 enum { INSTANCE_OBSERVED = 1 };
 
 struct instance_row {
-	struct address_key key;
+	struct addr key;
 	struct instance v[2];
 };
 
@@ -144,16 +143,18 @@ struct peer {
 	__u32 ifindex; /* with the MACs: send straight out; 0: let the kernel resolve the neighbour */
 	__u8 mac[6];
 	__u8 own_mac[6];
-	__u32 pad;
+	__u8 family; /* of its address: 4 or 6 */
+	__u8 pad[3];
 };
 
 /* The loader writes the version that is not read and then names it. */
 struct peer_row {
-	struct address_key key;
-	__u32 num;
+	struct addr key;
+	__u32 num; /* the node's */
 	__u32 which;
 	struct peer v[2];
-	__u64 pad[5];
+	__u32 row; /* which one of the table this is */
+	__u32 pad[9];
 };
 
 struct counter {
@@ -174,11 +175,13 @@ struct counter_name {
 	char object[16]; /* whose implicit refusal, when rule is empty */
 };
 
-/* A gateway's flow: a cache of "gate 1 said yes at revision, and this is the target". */
+/* A gateway's flow: a cache of "gate 1 said yes at revision, and this is the
+ * target". One of IPv6 begins like one of IPv4 and carries the rest of its
+ * addresses behind; the families have tables of their own. */
 struct gateway_flow {
 	__u32 seq; /* odd while being written; 0: never used */
 	__u32 revision;
-	__be32 client;
+	__be32 client; /* first word */
 	__u32 listener;
 	__u16 client_port;
 	__u16 port;
@@ -191,6 +194,16 @@ struct gateway_flow {
 
 struct gateway_bucket {
 	struct gateway_flow slot[2];
+};
+
+struct gateway_flow6 {
+	struct gateway_flow head;
+	__be32 client[3]; /* the other words */
+	__u32 pad[5];
+};
+
+struct gateway_bucket6 {
+	struct gateway_flow6 slot[2];
 };
 
 enum flow_state {
@@ -215,18 +228,18 @@ enum {
 struct host_flow {
 	__u32 seq;
 	__u32 revision;
-	__be32 remote;
-	__be32 local;
+	__be32 remote; /* first word */
+	__be32 local;  /* first word */
 	__u16 remote_port;
 	__u16 local_port;
 	__u8 proto;
 	__u8 opener; /* enum direction */
 	__u8 state;  /* enum flow_state */
 	__u8 flags;
-	__be32 vip;  /* what the client dialled; 0: the local address itself */
+	__be32 vip;  /* first word of what the client dialled; 0: the local address itself */
 	__u16 vport;
-	__u16 pad;
-	__be32 gateway;
+	__u16 gateway_row; /* where among the peers the gateway is likely to be */
+	__u32 gateway;     /* its node's number */
 	__u32 target;
 	__u32 counter;
 	__u32 seen; /* units of 2^30 ns */
@@ -237,12 +250,22 @@ struct host_bucket {
 	struct host_flow slot[2];
 };
 
+struct host_flow6 {
+	struct host_flow head;
+	__be32 remote[3], local[3], vip[3]; /* the other words */
+	__u32 pad[7];
+};
+
+struct host_bucket6 {
+	struct host_flow6 slot[2];
+};
+
 enum direction { DIRECTION_IN = 1, DIRECTION_OUT = 2 };
 
 struct event {
 	__u64 time; /* coarse monotonic ns */
-	__be32 src[4];
-	__be32 dst[4];
+	struct addr src;
+	struct addr dst;
 	__u16 src_port;
 	__u16 dst_port;
 	__u8 proto;
@@ -323,11 +346,20 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } events SEC(".maps");
 
-/* ours says that an address is one of 100.64.0.0/16 (probes) or 100.127.0.0/16 (pools). */
-INLINE int ours(__be32 addr)
+/* ours says that an address is one of 100.64.0.0/16 (probes) or 100.127.0.0/16
+ * (pools). There are none of IPv6. */
+INLINE int ours(const struct addr *a, const int family)
 {
-	__be32 net = addr & htonl(0xffff0000);
-	return net == htonl(0x64400000) || net == htonl(0x647f0000);
+	__be32 net = a->w[0] & htonl(0xffff0000);
+	return family == 4 && (net == htonl(0x64400000) || net == htonl(0x647f0000));
+}
+
+/* is_own says that an address is where this node ends the tunnel. */
+INLINE int is_own(const struct addr *a, const int family)
+{
+	if (family == 4)
+		return a->w[0] == own_address.w[0];
+	return !((a->w[0] ^ own_address6.w[0]) | (a->w[1] ^ own_address6.w[1]) | (a->w[2] ^ own_address6.w[2]) | (a->w[3] ^ own_address6.w[3])) && a->w[0];
 }
 
 /* newest gives the version of a row to read at revision: 0, 1, or -1 for none. */

@@ -4,9 +4,9 @@
 #include "packet.h"
 
 /* lower_segment rewrites the maximum segment size among a SYN's options, when
- * it exceeds what fits into the tunnel. It is a function of its own, so that the
+ * it exceeds most. It is a function of its own, so that the
  * verifier walks its loop once. */
-__attribute__((noinline)) int lower_segment(struct __sk_buff *skb, __u32 l4, __u32 tcp_header)
+__attribute__((noinline)) int lower_segment(struct __sk_buff *skb, __u32 l4, __u32 tcp_header, __u32 most)
 {
 	__u32 at = l4 + 20, end = l4 + tcp_header;
 	for (int i = 0; i < 10; i++) {
@@ -20,9 +20,9 @@ __attribute__((noinline)) int lower_segment(struct __sk_buff *skb, __u32 l4, __u
 			continue;
 		}
 		if (o[0] == 2 && o[1] == 4) {
-			__be16 was, now = htons(inner_mss);
+			__be16 was, now = htons(most);
 			__builtin_memcpy(&was, o + 2, 2);
-			if (ntohs(was) <= inner_mss)
+			if (ntohs(was) <= most)
 				return 0;
 			/* The checksum sums 16-bit words from the segment's start, so an odd offset swaps the bytes. */
 			if ((at + 2 - l4) & 1)
@@ -41,8 +41,8 @@ __attribute__((noinline)) int lower_segment(struct __sk_buff *skb, __u32 l4, __u
 
 /* lower_mss asks a SYN's receiver for no greater segments than fit into the
  * tunnel: without it a full-sized upload stalls. */
-INLINE void lower_mss(struct __sk_buff *skb, const struct packet *p)
+INLINE void lower_mss(struct __sk_buff *skb, const struct packet *p, const int family)
 {
 	if (p->proto == IPPROTO_TCP && p->tcp_flags & TCP_SYN)
-		lower_segment(skb, p->l4, p->tcp_header);
+		lower_segment(skb, p->l4, p->tcp_header, family == 4 ? inner_mss : inner_mss - sizeof(struct ipv6hdr) + sizeof(struct iphdr));
 }

@@ -5,82 +5,166 @@
 
 enum { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_ACK = 16 };
 enum { ICMP_ECHOREPLY = 0, ICMP_UNREACHABLE = 3, ICMP_ECHO = 8, ICMP_EXCEEDED = 11, ICMP_PARAMETER = 12 };
+enum { ICMPV6_UNREACHABLE = 1, ICMPV6_TOO_BIG = 2, ICMPV6_EXCEEDED = 3, ICMPV6_PARAMETER = 4, ICMPV6_ECHO = 128, ICMPV6_ECHOREPLY = 129 };
 
 struct packet {
-	__be32 src, dst;
+	struct addr src, dst;
 	__u16 src_port, dst_port; /* ICMP echo: the id stands on the asker's side, 0 on the other */
 	__u16 l3, l4;             /* offsets */
 	__u16 tcp_header;         /* bytes; 0 unless TCP */
+	__u8 family;              /* 4 or 6; 0: not parsed */
 	__u8 proto;
 	__u8 tcp_flags;
 	__u8 icmp_type;
 	__u8 fragment; /* any fragment, the first included */
+	__u8 pad;
 };
 
 enum parsed { PARSED = 0, NOT_PLAIN = 1, BROKEN = 2 };
 
+/* ICMP, as its family names it. */
+INLINE __u8 icmp_of(const int family) { return family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6; }
+INLINE __u8 echo_of(const int family) { return family == 4 ? ICMP_ECHO : ICMPV6_ECHO; }
+INLINE __u8 echoreply_of(const int family) { return family == 4 ? ICMP_ECHOREPLY : ICMPV6_ECHOREPLY; }
+
 INLINE int is_fragment(const struct iphdr *ip) { return (ip->frag_off & htons(0x3fff)) != 0; }
 
-/* parse_plain reads a TCP or UDP packet without IP options that is no fragment,
- * straight from memory: frame's first length bytes, of which those before end
- * are at hand. Everything else is somebody else's to read: NOT_PLAIN. */
-INLINE enum parsed parse_plain(void *frame, void *end, __u32 length, __u32 l3, struct packet *p)
+/* plain_ip reads an IPv4 header without options, or an IPv6 header: where the
+ * transport begins, its length and its protocol. It gives 0 when it cannot. */
+INLINE __u8 *plain_ip(void *ip, void *end, __u32 room, struct packet *p, __u32 *payload, const int family)
 {
-	struct iphdr *ip = frame + l3;
-	__u8 *t = (void *)(ip + 1);
-	if ((void *)(t + 20) > end || ip->ver_ihl != 0x45 || is_fragment(ip))
-		return NOT_PLAIN;
-	__u32 total = ntohs(ip->tot_len);
-	if (l3 + total > length || total < sizeof(*ip) + 8)
+	if (family == 4) {
+		struct iphdr *h = ip;
+		if (ip + sizeof(*h) + 20 > end || h->ver_ihl != 0x45 || is_fragment(h))
+			return 0;
+		__u32 total = ntohs(h->tot_len);
+		if (total > room || total < sizeof(*h))
+			return 0;
+		p->src.w[0] = h->saddr;
+		p->dst.w[0] = h->daddr;
+		p->proto = h->protocol;
+		*payload = total - sizeof(*h);
+		return ip + sizeof(*h);
+	}
+	struct ipv6hdr *h = ip;
+	if (ip + sizeof(*h) + 20 > end || (*(__u8 *)ip & 0xf0) != 0x60)
+		return 0;
+	*payload = ntohs(h->payload_len);
+	if (sizeof(*h) + *payload > room)
+		return 0;
+	__builtin_memcpy(&p->src, h->saddr, sizeof(p->src));
+	__builtin_memcpy(&p->dst, h->daddr, sizeof(p->dst));
+	p->proto = h->nexthdr;
+	return ip + sizeof(*h);
+}
+
+/* parse_plain reads a TCP or UDP packet without IP options or extension
+ * headers that is no fragment, straight from memory: frame's first length
+ * bytes, of which those before end are at hand. Everything else is somebody
+ * else's to read: NOT_PLAIN. */
+INLINE enum parsed parse_plain(void *frame, void *end, __u32 length, __u32 l3, struct packet *p, const int family)
+{
+	__u32 payload;
+	__u8 *t = plain_ip(frame + l3, end, length - l3, p, &payload, family);
+	if (!t || payload < 8)
 		return NOT_PLAIN;
 	p->tcp_header = 0;
 	p->tcp_flags = 0;
-	if (ip->protocol == IPPROTO_TCP) {
+	if (p->proto == IPPROTO_TCP) {
 		__u32 header = (t[12] >> 4) * 4;
-		if (header < 20 || total < sizeof(*ip) + header)
+		if (header < 20 || payload < header)
 			return NOT_PLAIN;
 		p->tcp_header = header;
 		p->tcp_flags = t[13];
-	} else if (ip->protocol != IPPROTO_UDP) {
+	} else if (p->proto != IPPROTO_UDP) {
 		return NOT_PLAIN;
 	}
-	p->src = ip->saddr;
-	p->dst = ip->daddr;
 	p->src_port = ntohs(*(__be16 *)t);
 	p->dst_port = ntohs(*(__be16 *)(t + 2));
 	p->l3 = l3;
-	p->l4 = l3 + sizeof(*ip);
-	p->proto = ip->protocol;
+	p->l4 = l3 + (family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr));
+	p->family = family;
 	p->icmp_type = 0;
 	p->fragment = 0;
 	return PARSED;
 }
 
-/* parse_ip reads the IPv4 packet at offset l3. A fragment is parsed up to its
- * addresses only. */
-INLINE enum parsed parse_ip(struct __sk_buff *skb, __u32 l3, struct packet *p)
+/* parse_ip4 reads an IPv4 header: addresses, protocol, and where the transport
+ * begins. It gives the transport's length, or a negative number. */
+INLINE int parse_ip4(struct __sk_buff *skb, struct packet *p)
 {
 	struct iphdr ip;
-	if (parse_plain((void *)(long)skb->data, (void *)(long)skb->data_end, skb->len, l3, p) == PARSED)
-		return PARSED;
-	if (bpf_skb_load_bytes(skb, l3, &ip, sizeof(ip)))
-		return BROKEN;
+	if (bpf_skb_load_bytes(skb, p->l3, &ip, sizeof(ip)))
+		return -1;
 	__u32 ihl = (ip.ver_ihl & 15) * 4;
-	if (ip.ver_ihl >> 4 != 4 || ihl < sizeof(ip) || ntohs(ip.tot_len) < ihl || l3 + ntohs(ip.tot_len) > skb->len)
-		return BROKEN;
-	__builtin_memset(p, 0, sizeof(*p));
-	p->src = ip.saddr;
-	p->dst = ip.daddr;
+	if (ip.ver_ihl >> 4 != 4 || ihl < sizeof(ip) || ntohs(ip.tot_len) < ihl || p->l3 + ntohs(ip.tot_len) > skb->len)
+		return -1;
+	p->src.w[0] = ip.saddr;
+	p->dst.w[0] = ip.daddr;
 	p->proto = ip.protocol;
-	p->l3 = l3;
-	p->l4 = l3 + ihl;
+	p->l4 = p->l3 + ihl;
 	p->fragment = is_fragment(&ip);
+	return ntohs(ip.tot_len) - ihl;
+}
+
+enum { EXTENSIONS = 8 }; /* headers between IPv6's and the transport's that are walked */
+
+/* parse_ip6 does the same for IPv6. Hop-by-hop and destination options are
+ * passed over, so is a routing header whose way is at its end, and the fragment
+ * header of a packet that was never cut. A packet still on a listed way, and one
+ * with more headers than anybody needs, are broken. */
+INLINE int parse_ip6(struct __sk_buff *skb, struct packet *p)
+{
+	struct ipv6hdr ip;
+	if (bpf_skb_load_bytes(skb, p->l3, &ip, sizeof(ip)))
+		return -1;
+	__u32 at = p->l3 + sizeof(ip), left = ntohs(ip.payload_len), next = ip.nexthdr;
+	if ((ip.flow & htonl(0xf0000000)) != htonl(0x60000000) || at + left > skb->len)
+		return -1;
+	__builtin_memcpy(&p->src, ip.saddr, sizeof(p->src));
+	__builtin_memcpy(&p->dst, ip.daddr, sizeof(p->dst));
+	for (int i = 0; i <= EXTENSIONS; i++) {
+		__u8 e[8];
+		if (next != NEXTHDR_HOP && next != NEXTHDR_ROUTING && next != NEXTHDR_FRAGMENT && next != NEXTHDR_DEST) {
+			p->proto = next;
+			p->l4 = at;
+			return left;
+		}
+		if (i == EXTENSIONS || left < sizeof(e) || bpf_skb_load_bytes(skb, at, e, sizeof(e)))
+			break;
+		__u32 size = next == NEXTHDR_FRAGMENT ? 8 : (e[1] + 1) * 8;
+		if (size > left || (next == NEXTHDR_HOP && i) || (next == NEXTHDR_ROUTING && e[3]))
+			break;
+		p->fragment = next == NEXTHDR_FRAGMENT && (e[2] | (e[3] & 0xf9));
+		next = e[0];
+		at += size;
+		left -= size;
+		if (p->fragment) {
+			p->proto = next;
+			p->l4 = at;
+			return left;
+		}
+	}
+	return -1;
+}
+
+/* parse reads the packet of a family at offset l3. A fragment is parsed up to
+ * its addresses only. */
+INLINE enum parsed parse(struct __sk_buff *skb, __u32 l3, struct packet *p, const int family)
+{
+	if (parse_plain((void *)(long)skb->data, (void *)(long)skb->data_end, skb->len, l3, p, family) == PARSED)
+		return PARSED;
+	__builtin_memset(p, 0, sizeof(*p));
+	p->l3 = l3;
+	p->family = family;
+	__s32 payload = family == 4 ? parse_ip4(skb, p) : parse_ip6(skb, p);
+	if (payload < 0)
+		return BROKEN;
 	if (p->fragment)
 		return PARSED;
-	__u32 payload = ntohs(ip.tot_len) - ihl;
-	if (ip.protocol == IPPROTO_TCP) {
+	if (p->proto == IPPROTO_TCP) {
 		__u8 t[20];
-		if (payload < sizeof(t) || bpf_skb_load_bytes(skb, p->l4, t, sizeof(t)))
+		if (payload < (int)sizeof(t) || bpf_skb_load_bytes(skb, p->l4, t, sizeof(t)))
 			return BROKEN;
 		p->src_port = t[0] << 8 | t[1];
 		p->dst_port = t[2] << 8 | t[3];
@@ -88,23 +172,30 @@ INLINE enum parsed parse_ip(struct __sk_buff *skb, __u32 l3, struct packet *p)
 		p->tcp_flags = t[13];
 		if (p->tcp_header < sizeof(t) || p->tcp_header > payload)
 			return BROKEN;
-	} else if (ip.protocol == IPPROTO_UDP) {
+	} else if (p->proto == IPPROTO_UDP) {
 		__u8 u[8];
-		if (payload < sizeof(u) || bpf_skb_load_bytes(skb, p->l4, u, sizeof(u)))
+		if (payload < (int)sizeof(u) || bpf_skb_load_bytes(skb, p->l4, u, sizeof(u)))
 			return BROKEN;
 		p->src_port = u[0] << 8 | u[1];
 		p->dst_port = u[2] << 8 | u[3];
-	} else if (ip.protocol == IPPROTO_ICMP) {
+	} else if (p->proto == icmp_of(family)) {
 		__u8 c[8];
-		if (payload < sizeof(c) || bpf_skb_load_bytes(skb, p->l4, c, sizeof(c)))
+		if (payload < (int)sizeof(c) || bpf_skb_load_bytes(skb, p->l4, c, sizeof(c)))
 			return BROKEN;
 		p->icmp_type = c[0];
-		if (c[0] == ICMP_ECHO)
+		if (c[0] == echo_of(family))
 			p->src_port = c[4] << 8 | c[5];
-		if (c[0] == ICMP_ECHOREPLY)
+		if (c[0] == echoreply_of(family))
 			p->dst_port = c[4] << 8 | c[5];
 	}
 	return PARSED;
+}
+
+/* unread makes a packet of which nothing is known but its family. */
+INLINE void unread(struct packet *p, const int family)
+{
+	__builtin_memset(p, 0, sizeof(*p));
+	p->family = family;
 }
 
 /* port_of is the port that rules match: the destination's, 0 for protocols without. */
@@ -120,9 +211,9 @@ INLINE int opens(const struct packet *p)
 
 /* asks says that the packet answers nobody: it begins something, whatever
  * flow it is on. */
-INLINE int asks(const struct packet *p)
+INLINE int asks(const struct packet *p, const int family)
 {
-	return p->proto == IPPROTO_TCP ? opens(p) : p->proto == IPPROTO_ICMP && p->icmp_type == ICMP_ECHO;
+	return p->proto == IPPROTO_TCP ? opens(p) : p->proto == icmp_of(family) && p->icmp_type == echo_of(family);
 }
 
 /* begins says that a TCP connection starts with this packet. */

@@ -10,10 +10,10 @@
 /* answers_as_vip says that a packet out of a host's tunnel is an answer that
  * the target may give clients: from its own host, as the port of a VIP that
  * stands in its row. Such a port never dials, so it never begins anything. */
-INLINE int answers_as_vip(const struct target *t, const struct packet *p, __be32 host)
+INLINE int answers_as_vip(const struct target *t, const struct packet *p, const struct addr *host, const int family)
 {
-	return t->flags & TARGET_RETURN && host == t->host[0] && p->proto == t->proto && p->src_port == t->vport &&
-	       (p->src == t->vip[0] || p->src == t->eip[0]) && !begins(p);
+	return t->flags & TARGET_RETURN && is_same(&t->host, host, 6) && p->proto == t->proto && p->src_port == t->vport &&
+	       (is_key(&t->vip, &p->src, family) || is_key(&t->eip, &p->src, family)) && !begins(p);
 }
 
 /* send_on sends an answer to its client. The kernel knows the way there. */

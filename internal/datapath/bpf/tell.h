@@ -95,12 +95,16 @@ INLINE void tell(const struct packet *p, const struct verdict *v, __u32 length)
 	}
 	__builtin_memset(e, 0, sizeof(*e));
 	e->time = now;
-	e->src[0] = p->src;
-	e->dst[0] = p->dst;
+	e->src.w[0] = p->src.w[0];
+	e->dst.w[0] = p->dst.w[0];
+	if (p->family == 6) {
+		e->src = p->src;
+		e->dst = p->dst;
+	}
 	e->src_port = p->src_port;
 	e->dst_port = p->dst_port;
 	e->proto = p->proto;
-	e->family = 4;
+	e->family = p->family == 6 ? 6 : 4;
 	e->gate = v->gate;
 	e->direction = v->direction;
 	e->action = v->action;

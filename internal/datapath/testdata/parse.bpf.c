@@ -12,7 +12,7 @@ struct parse_frame {
 };
 
 struct parse_result {
-	__be32 src, dst;
+	struct addr src, dst;
 	__u16 src_port, dst_port;
 	__u16 l4;
 	__u16 tcp_header;
@@ -22,7 +22,8 @@ struct parse_result {
 	__u8 icmp_type;
 	__u8 fragment;
 	__u8 plain; /* what the early hook's parser says of it */
-	__u16 pad;
+	__u8 family;
+	__u8 pad;
 };
 
 MAPPED(parse_frames, struct parse_frame, FRAMES);
@@ -47,8 +48,17 @@ int parse(struct __sk_buff *skb)
 		return TC_ACT_OK;
 	if (bpf_skb_change_tail(skb, length, 0) || bpf_skb_store_bytes(skb, 0, f->data, length, 0) || bpf_skb_pull_data(skb, length))
 		return TC_ACT_OK;
-	r->plain = parse_plain((void *)(long)skb->data, (void *)(long)skb->data_end, length, ETH_HLEN, &q);
-	r->outcome = parse_ip(skb, ETH_HLEN, &p);
+	__u32 plain, outcome;
+	if (f->data[ETH_HLEN - 2] == 0x86) {
+		plain = parse_plain((void *)(long)skb->data, (void *)(long)skb->data_end, length, ETH_HLEN, &q, 6);
+		outcome = parse(skb, ETH_HLEN, &p, 6);
+	} else {
+		plain = parse_plain((void *)(long)skb->data, (void *)(long)skb->data_end, length, ETH_HLEN, &q, 4);
+		outcome = parse(skb, ETH_HLEN, &p, 4);
+	}
+	r->plain = plain;
+	r->outcome = outcome;
+	r->family = p.family;
 	r->src = p.src;
 	r->dst = p.dst;
 	r->src_port = p.src_port;
