@@ -118,7 +118,7 @@ type Datapath struct {
 	vipBits   []uint64
 	dead      map[uint32]bool
 	pending   *pending
-	partners  map[GatewayAddressKey]peer // of the revision in force; nil until this process has committed one
+	partners  map[GatewayAddr]peer // of the revision in force; nil until this process has committed one
 	last      *snapshot.Snapshot         // staged last by this process
 	grace     chan struct{}              // closed when every program that runs began after the last commit
 	settling  *time.Timer

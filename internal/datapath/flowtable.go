@@ -80,7 +80,7 @@ func nowUnits() uint32 {
 
 // port4 is an IPv4 address and port of a slot.
 func port4(addr uint32, port uint16) netip.AddrPort {
-	return netip.AddrPortFrom(addrOf([4]uint32{addr}, 4), port)
+	return netip.AddrPortFrom(addrOf(GatewayAddr{W: [4]uint32{addr}}, 4), port)
 }
 
 // hostStates are a host's states by their number in a slot.

@@ -165,7 +165,7 @@ func (p *parseProgram) campaign(t *testing.T, dice *rand.Rand, total int) (n int
 		batch := min(len(p.frames), total-n)
 		for i := range batch {
 			f := mutate(dice, good[names[dice.IntN(len(names))]])
-			for len(f) < 34 || len(f) > len(p.frames[0].data) {
+			for len(f) < 34 || len(f) > len(p.frames[0].data) || binary.BigEndian.Uint16(f[12:]) == etherIPv6 {
 				f = mutate(dice, good[names[dice.IntN(len(names))]])
 			}
 			p.frames[i].length = uint32(len(f))

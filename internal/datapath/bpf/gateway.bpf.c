@@ -63,7 +63,7 @@ INLINE int see(struct __sk_buff *skb, struct packet *p, struct verdict *v, const
 	v->gate = GATE_CLB;
 	v->now = now_ns();
 	v->revision = READ_ONCE(r->revision);
-	if (parse(skb, ETH_HLEN, p, family) == PARSED)
+	if (parse_packet(skb, ETH_HLEN, p, family) == PARSED)
 		return 1;
 	unread(p, family);
 	return -1;

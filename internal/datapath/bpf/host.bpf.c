@@ -16,7 +16,7 @@ INLINE int see(struct __sk_buff *skb, struct packet *p, struct verdict *v, const
 	v->now = now_ns();
 	if (r) {
 		v->revision = READ_ONCE(r->revision);
-		if (parse(skb, ETH_HLEN, p, family) == PARSED)
+		if (parse_packet(skb, ETH_HLEN, p, family) == PARSED)
 			return 0;
 	}
 	unread(p, family);

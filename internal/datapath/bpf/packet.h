@@ -148,9 +148,9 @@ INLINE int parse_ip6(struct __sk_buff *skb, struct packet *p)
 	return -1;
 }
 
-/* parse reads the packet of a family at offset l3. A fragment is parsed up to
+/* parse_packet reads the packet of a family at offset l3. A fragment is parsed up to
  * its addresses only. */
-INLINE enum parsed parse(struct __sk_buff *skb, __u32 l3, struct packet *p, const int family)
+INLINE enum parsed parse_packet(struct __sk_buff *skb, __u32 l3, struct packet *p, const int family)
 {
 	if (parse_plain((void *)(long)skb->data, (void *)(long)skb->data_end, skb->len, l3, p, family) == PARSED)
 		return PARSED;

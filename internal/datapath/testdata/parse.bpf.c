@@ -49,12 +49,12 @@ int parse(struct __sk_buff *skb)
 	if (bpf_skb_change_tail(skb, length, 0) || bpf_skb_store_bytes(skb, 0, f->data, length, 0) || bpf_skb_pull_data(skb, length))
 		return TC_ACT_OK;
 	__u32 plain, outcome;
-	if (f->data[ETH_HLEN - 2] == 0x86) {
+	if (f->data[ETH_HLEN - 2] == 0x86 && f->data[ETH_HLEN - 1] == 0xdd) {
 		plain = parse_plain((void *)(long)skb->data, (void *)(long)skb->data_end, length, ETH_HLEN, &q, 6);
-		outcome = parse(skb, ETH_HLEN, &p, 6);
+		outcome = parse_packet(skb, ETH_HLEN, &p, 6);
 	} else {
 		plain = parse_plain((void *)(long)skb->data, (void *)(long)skb->data_end, length, ETH_HLEN, &q, 4);
-		outcome = parse(skb, ETH_HLEN, &p, 4);
+		outcome = parse_packet(skb, ETH_HLEN, &p, 4);
 	}
 	r->plain = plain;
 	r->outcome = outcome;
