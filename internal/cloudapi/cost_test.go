@@ -67,6 +67,7 @@ func cost(t *testing.T, b *bench, action string, body func(n int) string) uint64
 func crowded(t *testing.T, n int) *bench {
 	q := lb.DefaultQuotas()
 	q.Groups, q.BalancersPerType = 1<<20, 1<<20
+	q.Node = lb.NodeRoom{Listeners: 1 << 20, Targets: 1 << 20, Addresses: 1 << 20, Instances: 1 << 20, Words: 1 << 30, Counters: 1 << 20} // no gateway could hold so many
 	b := newBench(t, func(o *Options) { o.Quotas, o.Compile = q, snapshot.NewCompiler().Compile })
 	group := func(i int) lb.GroupID { return lb.GroupID(fmt.Sprintf("sg-%08d", i%n)) }
 	if _, err := b.Store.Update(context.Background(), func(tx *store.Tx) error {

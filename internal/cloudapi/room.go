@@ -30,16 +30,16 @@ type amount struct {
 	hint  string
 }
 
-func amounts() []amount {
+func amounts(room lb.NodeRoom) []amount {
 	const hint = "bind fewer or smaller groups, let load balancers share their list of groups, or put fewer targets behind listeners"
 	return []amount{
-		{"listeners, counted for each address of their load balancer", lb.MaxListenerRows, func(h *holdings) int { return h.listeners }, "delete listeners that are not used"},
-		{"targets of all listeners and rules together", lb.MaxTargetRows, func(h *holdings) int { return h.targets }, "take targets away that are not used"},
-		{"addresses of load balancers", lb.MaxVIPRows, func(h *holdings) int { return h.addresses }, "delete load balancers that are not used"},
-		{"instances, each with a node of its own", lb.MaxPeerRows, func(h *holdings) int { return h.state.Instances.Len() }, "terminate instances that are not used"},
-		{"words of memory on a gateway, for the rules of all load balancers and the targets of all listeners", lb.MaxGatewayWords,
+		{"listeners, counted for each address of their load balancer", room.Listeners, func(h *holdings) int { return h.listeners }, "delete listeners that are not used"},
+		{"targets of all listeners and rules together", room.Targets, func(h *holdings) int { return h.targets }, "take targets away that are not used"},
+		{"addresses of load balancers", room.Addresses, func(h *holdings) int { return h.addresses }, "delete load balancers that are not used"},
+		{"instances, each with a node of its own", room.Instances, func(h *holdings) int { return h.state.Instances.Len() }, "terminate instances that are not used"},
+		{"words of memory on a gateway, for the rules of all load balancers and the targets of all listeners", room.Words,
 			func(h *holdings) int { return h.rings + h.policies }, hint},
-		{"counters on a gateway, one for each inbound rule that is bound to a load balancer", lb.MaxCounterSlots, func(h *holdings) int { return h.counters }, hint},
+		{"counters on a gateway, one for each inbound rule that is bound to a load balancer", room.Counters, func(h *holdings) int { return h.counters }, hint},
 	}
 }
 
@@ -48,7 +48,7 @@ func amounts() []amount {
 // was too much before may shrink.
 func (c *Call) checkRoom(tx *store.Tx, before *lb.State) error {
 	after, former := c.rooms.follow(c.Compile, tx)
-	for _, a := range amounts() {
+	for _, a := range amounts(c.Quotas.Node) {
 		n := a.of(after)
 		if n <= a.limit {
 			continue

@@ -21,6 +21,8 @@ type Quotas struct {
 	TargetsPerListener int // of a layer-4 listener or a layer-7 rule
 	BalancersPerType   int
 	TargetGroups       int
+
+	Node NodeRoom // of the whole region
 }
 
 // DefaultQuotas are the published limits.
@@ -31,5 +33,6 @@ func DefaultQuotas() Quotas {
 		GroupsPerBalancer: 5, RulesOnBalancer: 512,
 		Templates: 1000, TemplateMembers: 20, GroupsPerTemplate: 50, AssistantCidrs: 5,
 		ListenersPerLB: 50, RulesPerListener: 50, TargetsPerListener: 100, BalancersPerType: 100, TargetGroups: 100,
+		Node: NodeRoom{MaxListenerRows, MaxTargetRows, MaxVIPRows, MaxPeerRows, MaxGatewayWords, MaxCounterSlots},
 	}
 }

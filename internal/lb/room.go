@@ -32,6 +32,16 @@ const (
 	BlobHeader      int = 2 // words that stand before every policy and table
 )
 
+// A NodeRoom is what the nodes have room for of one revision.
+type NodeRoom struct {
+	Listeners int // counted for each address of their load balancer
+	Targets   int // of all listeners and rules
+	Addresses int // of load balancers
+	Instances int // each with a node of its own
+	Words     int // of a gateway's arena
+	Counters  int // of a gateway
+}
+
 // RingWords are the arena's words that the Maglev table of n targets takes,
 // with the list of the targets behind it.
 func RingWords(n int) int {
