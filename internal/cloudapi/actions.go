@@ -15,6 +15,7 @@ func Actions() []Action {
 		clbBatchActions(),
 		clbListActions(),
 		clbSlaActions(),
+		choiceActions(),
 		targetGroupActions(),
 		rewriteActions(),
 		cloneActions(),

@@ -16,12 +16,12 @@ type createListenerIn struct {
 	Protocol       string         `tc:"required"`
 	ListenerNames  []string       `tc:""`
 	HealthCheck    *healthCheckIn `tc:""`
-	Scheduler      string         `tc:"only=WRR"`
-	TargetType     string         `tc:"only=NODE|TARGETGROUP|TARGETGROUP-V2"`
-	SessionType    string         `tc:"only=NORMAL"`
-	EndPort        *int64         `tc:""`
-	FullEndPorts   []int64        `tc:""`
-	_              struct{}       `unserved:"Certificate SessionExpireTime SniSwitch KeepaliveEnable DeregisterTargetRst MultiCertInfo MaxConn MaxCps IdleConnectTimeout ProxyProtocol SnatEnable H2cSwitch SslCloseSwitch DataCompressMode RescheduleTargetZeroWeight RescheduleUnhealthy RescheduleExpandTarget RescheduleStartTime RescheduleInterval"`
+	choiceIn
+	TargetType   string   `tc:"only=NODE|TARGETGROUP|TARGETGROUP-V2"`
+	SessionType  string   `tc:"only=NORMAL"`
+	EndPort      *int64   `tc:""`
+	FullEndPorts []int64  `tc:""`
+	_            struct{} `unserved:"Certificate SniSwitch KeepaliveEnable DeregisterTargetRst MultiCertInfo MaxConn MaxCps IdleConnectTimeout ProxyProtocol SnatEnable H2cSwitch SslCloseSwitch DataCompressMode RescheduleTargetZeroWeight RescheduleUnhealthy RescheduleExpandTarget RescheduleStartTime RescheduleInterval"`
 }
 
 type createListenerOut struct {
@@ -65,8 +65,8 @@ func createListener(c *Call, in *createListenerIn) (*createListenerOut, error) {
 			if ports.Last != ports.First {
 				l.EndPort = ports.Last
 			}
-			if !proto.Layer7() {
-				l.Scheduler = "WRR"
+			if err := in.choiceIn.ofListener(l); err != nil {
+				return err
 			}
 			if len(in.ListenerNames) > 0 {
 				l.Name = in.ListenerNames[i]
@@ -139,10 +139,10 @@ type modifyListenerIn struct {
 	ListenerId     string         `tc:"required"`
 	ListenerName   *string        `tc:""`
 	HealthCheck    *healthCheckIn `tc:""`
-	Scheduler      string         `tc:"only=WRR"`
-	TargetType     string         `tc:"only=NODE|TARGETGROUP|TARGETGROUP-V2"`
-	SessionType    string         `tc:"only=NORMAL"`
-	_              struct{}       `unserved:"SessionExpireTime Certificate SniSwitch KeepaliveEnable DeregisterTargetRst MultiCertInfo MaxConn MaxCps IdleConnectTimeout ProxyProtocol SnatEnable DataCompressMode RescheduleTargetZeroWeight RescheduleUnhealthy RescheduleExpandTarget RescheduleStartTime RescheduleInterval"`
+	choiceIn
+	TargetType  string   `tc:"only=NODE|TARGETGROUP|TARGETGROUP-V2"`
+	SessionType string   `tc:"only=NORMAL"`
+	_           struct{} `unserved:"Certificate SniSwitch KeepaliveEnable DeregisterTargetRst MultiCertInfo MaxConn MaxCps IdleConnectTimeout ProxyProtocol SnatEnable DataCompressMode RescheduleTargetZeroWeight RescheduleUnhealthy RescheduleExpandTarget RescheduleStartTime RescheduleInterval"`
 }
 
 func modifyListener(c *Call, in *modifyListenerIn) (*done, error) {
@@ -164,6 +164,9 @@ func modifyListener(c *Call, in *modifyListenerIn) (*done, error) {
 			if err := changeFrom(l, targetType(in.TargetType)); err != nil {
 				return err
 			}
+		}
+		if err := in.choiceIn.ofListener(l); err != nil {
+			return err
 		}
 		before := l.Check
 		if err := in.HealthCheck.apply(&l.Check, l.Protocol); err != nil {
@@ -288,7 +291,7 @@ func showListener(st *lb.State, l *lb.Listener) listenerOut {
 		TargetType: l.From.Name(), SessionType: "NORMAL", Port: int(l.Port), EndPort: int(l.EndPort), MaxConn: -1, MaxCps: -1,
 	}
 	if !l.Protocol.Layer7() {
-		out.Scheduler, out.HealthCheck = &l.Scheduler, showCheck(l.Check)
+		out.Scheduler, out.HealthCheck, out.SessionExpireTime = &l.Scheduler, showCheck(l.Check), l.Choice.Session
 	}
 	if l.Stopped {
 		out.AttrFlags = append(out.AttrFlags, flagStop)

@@ -11,14 +11,15 @@ import (
 )
 
 type ruleIn struct {
-	Domain        string         `tc:"required"`
-	Url           string         `tc:"required"`
-	HealthCheck   *healthCheckIn `tc:""`
-	Scheduler     string         `tc:"only=WRR"`
-	ForwardType   string         `tc:"only=HTTP"`
-	TargetType    string         `tc:"only=NODE|TARGETGROUP|TARGETGROUP-V2"`
-	DefaultServer bool           `tc:""`
-	_             struct{}       `unserved:"Domains SessionExpireTime Certificate Http2 TrpcCallee TrpcFunc Quic MultiCertInfo CookieName OAuth"`
+	Domain      string         `tc:"required"`
+	Url         string         `tc:"required"`
+	HealthCheck *healthCheckIn `tc:""`
+	choiceIn
+	CookieName    *string  `tc:"len=80"`
+	ForwardType   string   `tc:"only=HTTP"`
+	TargetType    string   `tc:"only=NODE|TARGETGROUP|TARGETGROUP-V2"`
+	DefaultServer bool     `tc:""`
+	_             struct{} `unserved:"Domains Certificate Http2 TrpcCallee TrpcFunc Quic MultiCertInfo OAuth"`
 }
 
 type createRuleIn struct {
@@ -76,11 +77,14 @@ func createRule(c *Call, in *createRuleIn) (*createRuleOut, error) {
 
 // rule checks a new rule against the listener's others.
 func (in *ruleIn) rule(l *lb.Listener, field string) (lb.Rule, error) {
-	r := lb.Rule{Domain: in.Domain, URL: in.Url, Scheduler: "WRR", Check: lb.DefaultCheck(l.Protocol), From: targetType(in.TargetType)}
+	r := lb.Rule{Domain: in.Domain, URL: in.Url, Check: lb.DefaultCheck(l.Protocol), From: targetType(in.TargetType)}
 	if err := lb.ValidateDomain(field+"Domain", r.Domain); err != nil {
 		return r, err
 	}
 	if err := checkURL(l, r.Domain, r.URL, field+"Url"); err != nil {
+		return r, err
+	}
+	if err := in.choiceIn.ofRule(&r, field, in.CookieName); err != nil {
 		return r, err
 	}
 	return r, in.HealthCheck.apply(&r.Check, l.Protocol)
@@ -160,9 +164,10 @@ type modifyRuleIn struct {
 	LocationId     string         `tc:"required"`
 	Url            string         `tc:""`
 	HealthCheck    *healthCheckIn `tc:""`
-	Scheduler      string         `tc:"only=WRR"`
-	ForwardType    string         `tc:"only=HTTP"`
-	_              struct{}       `unserved:"SessionExpireTime TrpcCallee TrpcFunc OAuth CookieName"`
+	choiceIn
+	CookieName  *string  `tc:"len=80"`
+	ForwardType string   `tc:"only=HTTP"`
+	_           struct{} `unserved:"TrpcCallee TrpcFunc OAuth"`
 }
 
 func modifyRule(c *Call, in *modifyRuleIn) (*done, error) {
@@ -180,6 +185,9 @@ func modifyRule(c *Call, in *modifyRuleIn) (*done, error) {
 				return err
 			}
 			r.URL = in.Url
+		}
+		if err := in.choiceIn.ofRule(r, "", in.CookieName); err != nil {
+			return err
 		}
 		before := r.Check
 		if err := in.HealthCheck.apply(&r.Check, l.Protocol); err != nil {
@@ -354,6 +362,6 @@ func showRule(st *lb.State, l *lb.Listener, r *lb.Rule) ruleOut {
 	return ruleOut{
 		LocationId: string(r.ID), Domain: r.Domain, Url: r.URL, Scheduler: r.Scheduler, ForwardType: "HTTP", TargetType: r.From.Name(), TargetGroup: group, TargetGroupList: groups, RewriteTarget: showRewrite(r),
 		ListenerId: string(l.ID), CreateTime: stamp(r.Created), BeAutoCreated: false, Domains: []string{r.Domain},
-		DefaultServer: r.Default, Http2: false, HealthCheck: showCheck(r.Check),
+		DefaultServer: r.Default, Http2: false, HealthCheck: showCheck(r.Check), SessionExpireTime: r.Choice.Session,
 	}
 }

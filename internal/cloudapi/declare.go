@@ -135,31 +135,38 @@ type balancerDoc struct {
 }
 
 type listenerDoc struct {
-	Id           string         `tc:""`
-	Protocol     string         `tc:"required"`
-	Port         int64          `tc:"required"`
-	EndPort      int64          `tc:""`
-	ListenerName string         `tc:""`
-	HealthCheck  *healthCheckIn `tc:""`
-	Scheduler    string         `tc:"only=WRR"`
-	Stopped      bool           `tc:""`
-	TargetGroup  string         `tc:""`
-	TargetType   string         `tc:"only=NODE|TARGETGROUP|TARGETGROUP-V2"`
-	Targets      []targetDoc    `tc:""`
-	Rules        []ruleDoc      `tc:""`
+	Id                string         `tc:""`
+	Protocol          string         `tc:"required"`
+	Port              int64          `tc:"required"`
+	EndPort           int64          `tc:""`
+	ListenerName      string         `tc:""`
+	HealthCheck       *healthCheckIn `tc:""`
+	Scheduler         string         `tc:"enum=WRR|LEAST_CONN|IP_HASH"`
+	SessionExpireTime int64          `tc:"range=0-86400"`
+	WhenAllUnhealthy  string         `tc:"enum=ALL|NONE"`
+	SlowStart         int64          `tc:"range=0-900"`
+	Stopped           bool           `tc:""`
+	TargetGroup       string         `tc:""`
+	TargetType        string         `tc:"only=NODE|TARGETGROUP|TARGETGROUP-V2"`
+	Targets           []targetDoc    `tc:""`
+	Rules             []ruleDoc      `tc:""`
 }
 
 type ruleDoc struct {
-	Id            string         `tc:""`
-	Domain        string         `tc:"required"`
-	Url           string         `tc:"required"`
-	DefaultServer bool           `tc:""`
-	HealthCheck   *healthCheckIn `tc:""`
-	Scheduler     string         `tc:"only=WRR"`
-	Redirect      *redirectDoc   `tc:""`
-	TargetGroup   string         `tc:""`
-	TargetType    string         `tc:"only=NODE|TARGETGROUP|TARGETGROUP-V2"`
-	Targets       []targetDoc    `tc:""`
+	Id                string         `tc:""`
+	Domain            string         `tc:"required"`
+	Url               string         `tc:"required"`
+	DefaultServer     bool           `tc:""`
+	HealthCheck       *healthCheckIn `tc:""`
+	Scheduler         string         `tc:"enum=WRR|LEAST_CONN|IP_HASH"`
+	SessionExpireTime int64          `tc:"range=0-86400"`
+	CookieName        string         `tc:"len=80"`
+	WhenAllUnhealthy  string         `tc:"enum=ALL|NONE"`
+	SlowStart         int64          `tc:"range=0-900"`
+	Redirect          *redirectDoc   `tc:""`
+	TargetGroup       string         `tc:""`
+	TargetType        string         `tc:"only=NODE|TARGETGROUP|TARGETGROUP-V2"`
+	Targets           []targetDoc    `tc:""`
 }
 
 // A redirectDoc names the rule of the same load balancer that clients are sent to.

@@ -224,7 +224,7 @@ func (a *applier) listener(path string, b *lb.LoadBalancer, l *lb.Listener, d li
 	made := l == nil
 	if made {
 		out, err := createListener(a.sub(nil, d.Id), &createListenerIn{LoadBalancerId: string(b.ID), Ports: []int64{d.Port}, EndPort: &d.EndPort, Protocol: d.Protocol,
-			ListenerNames: []string{d.ListenerName}, HealthCheck: d.HealthCheck, Scheduler: d.Scheduler, TargetType: d.TargetType})
+			ListenerNames: []string{d.ListenerName}, HealthCheck: d.HealthCheck, choiceIn: d.choice(), TargetType: d.TargetType})
 		if err != nil {
 			return at(path, "", err)
 		}
@@ -234,7 +234,7 @@ func (a *applier) listener(path string, b *lb.LoadBalancer, l *lb.Listener, d li
 		}
 	}
 	have := (&exporter{st: a.st(), ids: true}).listener(l)
-	changed := unlike(have, d, "Id", "HealthCheck", "Scheduler", "TargetGroup", "Targets", "Rules")
+	changed := unlike(have, d, append(choiceFields(), "Id", "HealthCheck", "TargetGroup", "Targets", "Rules")...)
 	if err := fixed(path, "a listener", changed, "Protocol", "Port", "EndPort", "TargetType"); err != nil {
 		return err
 	}
@@ -244,6 +244,11 @@ func (a *applier) listener(path string, b *lb.LoadBalancer, l *lb.Listener, d li
 	}
 	if want != nil && *want != l.Check && !l.Protocol.Layer7() {
 		changed = append(changed, "HealthCheck")
+	}
+	if named := d.newChoice(l); !l.Protocol.Layer7() {
+		changed = append(changed, named...)
+	} else if len(named) > 0 {
+		return refuse(lb.Invalid, path+named[0], "the rules of an HTTP listener choose targets", "move it below a rule")
 	}
 	if err := a.changeListener(path, title, made, l, d, want, changed); err != nil {
 		return err
@@ -281,12 +286,17 @@ func (a *applier) changeListener(path, title string, made bool, l *lb.Listener, 
 	if len(changed) == 0 {
 		return nil
 	}
-	in := &modifyListenerIn{LoadBalancerId: string(l.Balancer), ListenerId: string(l.ID), ListenerName: &d.ListenerName}
+	in := &modifyListenerIn{LoadBalancerId: string(l.Balancer), ListenerId: string(l.ID), ListenerName: &d.ListenerName, choiceIn: d.choice()}
 	if !l.Protocol.Layer7() && check != nil {
 		in.HealthCheck = checkDoc(*check)
 	}
 	if _, err := modifyListener(a.sub(nil), in); err != nil {
 		return at(path, "", err)
+	}
+	if !l.Protocol.Layer7() {
+		if _, err := setTargetChoice(a.sub(nil), &setTargetChoiceIn{LoadBalancerId: string(l.Balancer), ListenerId: string(l.ID), choiceDoc: d.ours()}); err != nil {
+			return at(path, "", err)
+		}
 	}
 	if slices.Contains(changed, "Stopped") {
 		verb := "Start"

@@ -235,6 +235,10 @@ func (x *exporter) listener(l *lb.Listener) listenerDoc {
 	}
 	d.Scheduler, d.TargetType, d.TargetGroup = l.Scheduler, string(l.From), x.targetGroupRef(l.Group)
 	d.HealthCheck, d.Targets = x.ownOf(l.From, l.Check, l.Targets)
+	d.SessionExpireTime, d.SlowStart = int64(l.Choice.Session), int64(l.Choice.SlowStart)
+	if l.Choice.HealthyOnly {
+		d.WhenAllUnhealthy = unhealthyNone
+	}
 	return d
 }
 
@@ -242,6 +246,10 @@ func (x *exporter) rule(r *lb.Rule) ruleDoc {
 	d := ruleDoc{Id: string(r.ID), Domain: r.Domain, Url: r.URL, DefaultServer: r.Default, Scheduler: r.Scheduler,
 		TargetType: string(r.From), TargetGroup: x.targetGroupRef(r.Group)}
 	d.HealthCheck, d.Targets = x.ownOf(r.From, r.Check, r.Targets)
+	d.SessionExpireTime, d.CookieName, d.SlowStart = int64(r.Choice.Session), r.Choice.Cookie, int64(r.Choice.SlowStart)
+	if r.Choice.HealthyOnly {
+		d.WhenAllUnhealthy = unhealthyNone
+	}
 	if w := r.Rewrite; w != nil {
 		d.Redirect = &redirectDoc{RewriteCode: int64(w.Code), TakeUrl: w.TakeURL}
 		if to := x.st.Listeners.Get(w.Listener); to != nil {

@@ -53,7 +53,7 @@ func (a *applier) forward(path, title string, place targetPlace, id lb.LocationI
 	made := id == ""
 	if made {
 		out, err := createRule(a.sub(nil, d.Id), &createRuleIn{LoadBalancerId: place.LoadBalancerId, ListenerId: place.ListenerId,
-			Rules: []ruleIn{{Domain: d.Domain, Url: d.Url, HealthCheck: d.HealthCheck, Scheduler: d.Scheduler, TargetType: d.TargetType}}})
+			Rules: []ruleIn{{Domain: d.Domain, Url: d.Url, HealthCheck: d.HealthCheck, choiceIn: d.choice(), CookieName: &d.CookieName, TargetType: d.TargetType}}})
 		if err != nil {
 			return at(path, "Rules.0.", err)
 		}
@@ -75,6 +75,13 @@ func (a *applier) forward(path, title string, place targetPlace, id lb.LocationI
 	}
 	if want != nil && r.Check != *want {
 		changed, in.HealthCheck = append(changed, "HealthCheck"), checkDoc(*want)
+	}
+	if named := d.newChoice(&r); len(named) > 0 {
+		changed = append(changed, named...)
+		in.choiceIn, in.CookieName = d.choice(), &d.CookieName
+		if _, err := setTargetChoice(a.sub(nil), &setTargetChoiceIn{LoadBalancerId: place.LoadBalancerId, ListenerId: place.ListenerId, LocationId: string(id), choiceDoc: d.ours()}); err != nil {
+			return at(path, "", err)
+		}
 	}
 	if string(r.From) != d.TargetType {
 		return fixed(path, "a rule", []string{"TargetType"}, "TargetType")

@@ -240,7 +240,8 @@ type Listener struct {
 	Port      uint16
 	EndPort   uint16 `json:",omitempty"` // last of several ports that begin with Port, above it; 0: one port; layer 4 only
 	Created   time.Time
-	Scheduler string // "WRR"; layer 4 only
+	Scheduler string // SchedulerWRR, …; layer 4 only
+	Choice    Choice `json:",omitzero"` // layer 4 only
 	Check     HealthCheck
 	Targets   []Target
 	Rules     []Rule        // layer 7; in order of creation
@@ -281,6 +282,7 @@ type Rule struct {
 	Default   bool   // its domain serves hosts that match no other
 	Created   time.Time
 	Scheduler string
+	Choice    Choice `json:",omitzero"`
 	Check     HealthCheck
 	Targets   []Target
 	From      TargetType

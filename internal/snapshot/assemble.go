@@ -123,7 +123,7 @@ func (a *assembly) listener(l *lb.Listener) error {
 		Proto: l.Protocol.Transport(), Port: l.Port, EndPort: l.EndPort, Layer7: l.Protocol.Layer7(),
 	}
 	if !out.Layer7 {
-		out.Check = l.Check
+		out.Check, out.Scheduler, out.Choice = l.Check, schedulerOf(l.Scheduler), l.Choice
 		refs, err := a.targets(balancer, l, "", l.Check, l.Targets)
 		if err != nil {
 			return err
@@ -142,12 +142,21 @@ func (a *assembly) listener(l *lb.Listener) error {
 		if err != nil {
 			return err
 		}
-		out.Rules = append(out.Rules, Rule{ID: r.ID, Domain: r.Domain, URL: r.URL, Default: r.Default, Targets: refs, Check: r.Check, Redirect: redirect})
+		out.Rules = append(out.Rules, Rule{ID: r.ID, Domain: r.Domain, URL: r.URL, Default: r.Default, Targets: refs, Check: r.Check, Redirect: redirect,
+			Scheduler: schedulerOf(r.Scheduler), Choice: r.Choice})
 	}
 	if a.self.Role != lb.RoleGateway {
 		return nil
 	}
 	return a.doors(balancer, out)
+}
+
+// schedulerOf leaves the default out, so that what has it is as it always was.
+func schedulerOf(name string) string {
+	if name == lb.SchedulerWRR {
+		return ""
+	}
+	return name
 }
 
 // doors adds a listener as clients find it: on the VIPs, and on the EIP.
@@ -206,6 +215,7 @@ func (a *assembly) targets(balancer *lb.LoadBalancer, l *lb.Listener, location l
 			VIPs: balancer.Addresses(), VPort: l.Port, VPortEnd: l.EndPort, Proto: l.Protocol.Transport(),
 			PassToTarget: balancer.PassToTarget, ViaGateway: l.Protocol.Layer7(),
 			ReturnVia: balancer.ReturnPath == lb.ReturnGateway && !l.Protocol.Layer7(),
+			Counted:   l.Scheduler == lb.SchedulerLeast,
 		}
 		if service.Is4() {
 			row.Public = instance.Public

@@ -63,6 +63,8 @@ type Listener struct {
 	Targets     []TargetRef    // layer 4
 	Rules       []Rule         // layer 7, in order of creation
 	Check       lb.HealthCheck // layer 4
+	Scheduler   string         `json:",omitempty"` // layer 4; "": WRR
+	Choice      lb.Choice      `json:",omitzero"`  // layer 4
 }
 
 // A TargetRef is a candidate of a listener or rule.
@@ -73,13 +75,15 @@ type TargetRef struct {
 
 // A Rule is a layer-7 rule.
 type Rule struct {
-	ID       lb.LocationID
-	Domain   string
-	URL      string
-	Default  bool
-	Targets  []TargetRef
-	Check    lb.HealthCheck
-	Redirect *Redirect `json:",omitempty"` // not nil: answered by the proxy itself
+	ID        lb.LocationID
+	Domain    string
+	URL       string
+	Default   bool
+	Targets   []TargetRef
+	Check     lb.HealthCheck
+	Redirect  *Redirect `json:",omitempty"` // not nil: answered by the proxy itself
+	Scheduler string    `json:",omitempty"` // "": WRR
+	Choice    lb.Choice `json:",omitzero"`
 }
 
 // A Redirect is where a rule sends clients on.
@@ -106,6 +110,7 @@ type Target struct {
 	PassToTarget bool
 	ViaGateway   bool       // replies return through the gateway (layer 7); false: directly
 	ReturnVia    bool       `json:",omitempty"` // layer 4: what goes back to clients passes the gateway; false: it leaves the host directly
+	Counted      bool       `json:",omitempty"` // hosts tell how many connections it has
 	ProbePort    uint16     // destination port of probes; the service port unless CheckPort says otherwise
 	ProbePing    bool       `json:",omitempty"` // probes are pings too
 	ProbeExempt  bool       // probes from ProbeSource are a system rule at gate 2

@@ -145,8 +145,14 @@ func (v *validation) listener(l Listener) error {
 	if err := v.refs(l.Targets); err != nil {
 		return err
 	}
+	if err := scheduled(l.Scheduler); err != nil {
+		return err
+	}
 	for _, r := range l.Rules {
 		if err := v.refs(r.Targets); err != nil {
+			return fmt.Errorf("rule %s: %w", r.ID, err)
+		}
+		if err := scheduled(r.Scheduler); err != nil {
 			return fmt.Errorf("rule %s: %w", r.ID, err)
 		}
 		if err := r.Redirect.validate(); err != nil {
@@ -154,6 +160,15 @@ func (v *validation) listener(l Listener) error {
 		}
 	}
 	return nil
+}
+
+// scheduled refuses what a newer server may know and this node does not.
+func scheduled(name string) error {
+	switch name {
+	case "", lb.SchedulerLeast, lb.SchedulerHash:
+		return nil
+	}
+	return fmt.Errorf("scheduler %q is not known", name)
 }
 
 func (v *validation) refs(refs []TargetRef) error {
