@@ -4,6 +4,8 @@ package lb
 
 import (
 	"cmp"
+	"encoding/binary"
+	"net/netip"
 	"slices"
 )
 
@@ -85,6 +87,16 @@ func gcd(a, b int) int {
 	}
 	return a
 }
+
+// HashAddr is where in a ring a client's address belongs, the same on every
+// gateway.
+func HashAddr(a netip.Addr) uint64 {
+	raw := a.Unmap().As16()
+	return mix(mix(binary.BigEndian.Uint64(raw[:8])) ^ binary.BigEndian.Uint64(raw[8:]))
+}
+
+// Mix is the place after x, for whoever may not stop there.
+func Mix(x uint64) uint64 { return mix(x) }
 
 // mix spreads the bits of a number (splitmix64).
 func mix(x uint64) uint64 {

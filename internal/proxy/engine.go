@@ -114,15 +114,17 @@ type reverseProxy struct {
 	proxy *httputil.ReverseProxy
 }
 
-func newReverseProxy(alive func(uint32) bool, logger *slog.Logger) *reverseProxy {
+func newReverseProxy(alive func(uint32) bool, share func(uint32) uint32, logger *slog.Logger) *reverseProxy {
 	return &reverseProxy{&httputil.ReverseProxy{
 		Rewrite:       rewrite,
-		Transport:     tries{alive},
+		Transport:     tries{alive, share},
 		FlushInterval: -1,
 		BufferPool:    &buffers{},
 		ErrorLog:      slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 		ModifyResponse: func(res *http.Response) error {
-			res.Request.Context().Value(jobKey{}).(job).end.is(res.StatusCode)
+			j := res.Request.Context().Value(jobKey{}).(job)
+			j.end.is(res.StatusCode)
+			j.choose.keep(res.Header, j.hold.num)
 			if res.StatusCode == http.StatusSwitchingProtocols {
 				res.Request.Context().Value(clientKey{}).(*strictConn).settle(true)
 			}
@@ -141,6 +143,7 @@ func newReverseProxy(alive func(uint32) bool, logger *slog.Logger) *reverseProxy
 }
 
 func (e *reverseProxy) forward(w http.ResponseWriter, r *http.Request, j job) {
+	defer j.hold.at(j.choose.loads, 0)
 	e.proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), jobKey{}, j)))
 }
 
@@ -202,6 +205,7 @@ var errNoTarget = errors.New("no target")
 // once, for as long as nothing of the request has left the gateway.
 type tries struct {
 	alive func(target uint32) bool
+	share func(target uint32) uint32
 }
 
 // RoundTrip returns the first answer, or the last error.
@@ -214,11 +218,12 @@ func (t tries) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	failed := error(errNoTarget)
 	for {
-		num, ok := j.wheel.next(func(num uint32) bool { return eligible[num] })
+		num, ok := j.choose.next(j, eligible, t.share)
 		if !ok {
 			return nil, failed
 		}
 		delete(eligible, num)
+		j.hold.at(j.choose.loads, num)
 		attempt := r.Clone(r.Context())
 		attempt.URL.Host = pseudoHost(j.client, num)
 		if body != nil {
@@ -237,11 +242,11 @@ func (t tries) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // eligible are the live targets with weight, or all with weight when none is
-// alive. The client's own instance takes part only when nothing else does:
+// alive and the rule does not insist. The client's own instance takes part only when nothing else does:
 // its packets would arrive from their own address.
 func (t tries) eligible(j job) map[uint32]bool {
 	live, all := map[uint32]bool{}, map[uint32]bool{}
-	for _, num := range j.wheel.nums() {
+	for _, num := range j.choose.wheel.nums() {
 		if _, ok := j.view.targets[num]; !ok {
 			continue
 		}
@@ -250,7 +255,7 @@ func (t tries) eligible(j job) map[uint32]bool {
 			live[num] = true
 		}
 	}
-	if len(live) == 0 {
+	if len(live) == 0 && !j.choose.only {
 		live = all
 	}
 	others := map[uint32]bool{}

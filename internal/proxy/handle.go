@@ -21,7 +21,9 @@ type clientKey struct{}
 // A job is one request on its way: everything that was decided about it.
 type job struct {
 	view   *view
-	wheel  *wheel
+	choose *chooser
+	kept   uint32 // the target of the client's session; 0: none
+	hold   *hold
 	client netip.Addr
 	at     netip.AddrPort // the VIP and port that the client asked
 	body   *clientBody    // nil: none
@@ -91,7 +93,7 @@ func (p *Proxy) route(w http.ResponseWriter, r *http.Request, v *view, at netip.
 		speak(w, match.tally, match.redirect.Code, false)
 		return
 	}
-	if len(match.wheel.seats) == 0 {
+	if len(match.choose.wheel.seats) == 0 {
 		speak(w, match.tally, http.StatusServiceUnavailable, false)
 		return
 	}
@@ -107,7 +109,8 @@ func (p *Proxy) route(w http.ResponseWriter, r *http.Request, v *view, at netip.
 	// Present but empty: net/http would otherwise guess a type that the
 	// target did not send.
 	w.Header()["Content-Type"] = nil
-	p.engine.forward(w, r, job{view: v, wheel: match.wheel, client: client.Addr().Unmap(), at: at, body: body, end: &outcome{tally: match.tally}})
+	p.engine.forward(w, r, job{view: v, choose: match.choose, kept: match.choose.kept(r), hold: &hold{},
+		client: client.Addr().Unmap(), at: at, body: body, end: &outcome{tally: match.tally}})
 }
 
 // answer is the proxy speaking for itself.

@@ -37,8 +37,9 @@ type ListenFunc func(ctx context.Context, at netip.AddrPort) (net.Listener, erro
 type Options struct {
 	Dial   Dialer
 	Listen ListenFunc
-	Alive  func(target uint32) bool // whether a target takes new requests; nil: all do
-	Logger *slog.Logger             // nil: slog.Default
+	Alive  func(target uint32) bool   // whether a target takes new requests; nil: all do
+	Share  func(target uint32) uint32 // of WholeShare that a target takes of what its weight gives it; nil: all of it
+	Logger *slog.Logger               // nil: slog.Default
 	Limits Limits
 }
 
@@ -88,6 +89,7 @@ type Proxy struct {
 	engine  engine
 	current atomic.Pointer[view] // never nil
 	books   books
+	loads   loads
 
 	mu     sync.Mutex // guards the rest: Stage, Commit and Close
 	open   map[netip.AddrPort]*front
@@ -112,13 +114,16 @@ func New(options Options) *Proxy {
 	if options.Alive == nil {
 		options.Alive = func(uint32) bool { return true }
 	}
+	if options.Share == nil {
+		options.Share = func(uint32) uint32 { return WholeShare }
+	}
 	if options.Logger == nil {
 		options.Logger = slog.Default()
 	}
 	p := &Proxy{options: options, limits: options.Limits.withDefaults(), open: map[netip.AddrPort]*front{},
-		books: books{all: map[flow.Requests]*tally{}}}
+		books: books{all: map[flow.Requests]*tally{}}, loads: loads{all: map[uint32]*atomic.Int64{}}}
 	p.base, p.endBase = context.WithCancel(context.Background())
-	p.engine = newReverseProxy(options.Alive, options.Logger)
+	p.engine = newReverseProxy(options.Alive, options.Share, options.Logger)
 	p.current.Store(p.newView(&snapshot.Snapshot{}, nil))
 	return p
 }
@@ -182,6 +187,7 @@ func (p *Proxy) Commit(_ context.Context, r lb.Revision) error {
 	p.staged = nil
 	old := p.current.Swap(next.view)
 	p.books.keep(next.view)
+	p.loads.keep(next.view.targets)
 	for at, l := range next.open {
 		p.serve(at, l)
 	}

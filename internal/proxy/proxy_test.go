@@ -40,13 +40,14 @@ type rig struct {
 	mu    sync.Mutex
 	dials []string // "client target"
 	dead  map[uint32]bool
+	late  map[uint32]uint32 // how much of WholeShare a target does not take yet
 	hooks map[uint32]func(ctx context.Context) (net.Conn, error)
 	marks map[uint32]netip.AddrPort
 }
 
 func newRig(t *testing.T, limits Limits) *rig {
 	t.Helper()
-	r := &rig{t: t, dead: map[uint32]bool{}, hooks: map[uint32]func(context.Context) (net.Conn, error){}, marks: map[uint32]netip.AddrPort{}}
+	r := &rig{t: t, dead: map[uint32]bool{}, late: map[uint32]uint32{}, hooks: map[uint32]func(context.Context) (net.Conn, error){}, marks: map[uint32]netip.AddrPort{}}
 	// Port 0 would not do: the snapshot names the port.
 	probe, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -60,6 +61,7 @@ func newRig(t *testing.T, limits Limits) *rig {
 			return new(net.ListenConfig).Listen(ctx, "tcp", at.String())
 		},
 		Alive:  func(num uint32) bool { r.mu.Lock(); defer r.mu.Unlock(); return !r.dead[num] },
+		Share:  func(num uint32) uint32 { r.mu.Lock(); defer r.mu.Unlock(); return WholeShare - r.late[num] },
 		Logger: slog.New(slog.DiscardHandler),
 		Limits: limits,
 	})

@@ -36,7 +36,7 @@ func (p *Proxy) newView(s *snapshot.Snapshot, previous *view) *view {
 	if previous != nil {
 		for _, r := range previous.routes {
 			for _, location := range r.all {
-				turns[location.id] = location.wheel
+				turns[location.id] = location.choose.wheel
 			}
 		}
 	}
@@ -44,7 +44,7 @@ func (p *Proxy) newView(s *snapshot.Snapshot, previous *view) *view {
 		if !l.Layer7 {
 			continue
 		}
-		r := newRoutes(l.Rules, turns)
+		r := newRoutes(l.Rules, turns, &p.loads)
 		r.count(&p.books, l)
 		for _, vip := range l.VIPs {
 			v.routes[netip.AddrPortFrom(vip, l.Port)] = r
@@ -73,12 +73,12 @@ type domain struct {
 type location struct {
 	id       lb.LocationID
 	url      string
-	wheel    *wheel
+	choose   *chooser
 	tally    *tally
 	redirect *snapshot.Redirect // nil: the rule has targets
 }
 
-func newRoutes(rules []snapshot.Rule, turns map[lb.LocationID]*wheel) *routes {
+func newRoutes(rules []snapshot.Rule, turns map[lb.LocationID]*wheel, loads *loads) *routes {
 	r := &routes{exact: map[string]*domain{}, leading: map[string]*domain{}, trailing: map[string]*domain{}}
 	for _, rule := range rules {
 		table, key := r.exact, strings.ToLower(rule.Domain)
@@ -90,7 +90,7 @@ func newRoutes(rules []snapshot.Rule, turns map[lb.LocationID]*wheel) *routes {
 		if table[key] == nil {
 			table[key] = &domain{}
 		}
-		l := &location{id: rule.ID, url: rule.URL, wheel: newWheel(rule.Targets, turns[rule.ID]), redirect: rule.Redirect}
+		l := &location{id: rule.ID, url: rule.URL, choose: newChooser(rule, turns[rule.ID], loads), redirect: rule.Redirect}
 		table[key].locations = append(table[key].locations, l)
 		r.all = append(r.all, l)
 		if r.fallback == nil || rule.Default {
@@ -204,8 +204,9 @@ func (w *wheel) nums() []uint32 {
 	return nums
 }
 
-// next picks among the eligible; ok is false when none is.
-func (w *wheel) next(eligible func(num uint32) bool) (num uint32, ok bool) {
+// next picks among the eligible by their weights, each reduced to its share;
+// ok is false when none is.
+func (w *wheel) next(eligible func(num uint32) bool, share func(num uint32) uint32) (num uint32, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var best *seat
@@ -215,8 +216,9 @@ func (w *wheel) next(eligible func(num uint32) bool) (num uint32, ok bool) {
 		if !eligible(s.num) {
 			continue
 		}
-		s.credit += s.weight
-		total += s.weight
+		weight := max(1, s.weight*int(share(s.num)))
+		s.credit += weight
+		total += weight
 		if best == nil || s.credit > best.credit {
 			best = s
 		}

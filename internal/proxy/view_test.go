@@ -33,7 +33,7 @@ func TestRouting(t *testing.T) {
 		ruleFor("both", "both.example.com", "/p/"),
 		ruleFor("both-bare", "both.example.com", "/p"),
 		fallback,
-	}, nil)
+	}, nil, &loads{})
 	for _, c := range []struct{ host, path, want, redirect string }{
 		{"www.example.com", "/", "exact", ""},
 		{"WWW.Example.COM:8080", "/", "exact", ""},
@@ -73,12 +73,12 @@ func TestRouting(t *testing.T) {
 }
 
 func TestFirstDomainServesWhenNoneIsDefault(t *testing.T) {
-	r := newRoutes([]snapshot.Rule{ruleFor("first", "a.example.com", "/"), ruleFor("second", "b.example.com", "/")}, nil)
+	r := newRoutes([]snapshot.Rule{ruleFor("first", "a.example.com", "/"), ruleFor("second", "b.example.com", "/")}, nil, &loads{})
 	match, _ := r.domain("else.example.org").location("/")
 	if match == nil || match.id != "first" {
 		t.Fatalf("got %v", match)
 	}
-	if newRoutes(nil, nil).domain("a") != nil {
+	if newRoutes(nil, nil, nil).domain("a") != nil {
 		t.Fatal("a listener without rules has a domain")
 	}
 }
@@ -88,7 +88,7 @@ func TestWheelSpreadsByWeight(t *testing.T) {
 	everyone := func(uint32) bool { return true }
 	var got []uint32
 	for range 8 {
-		num, ok := w.next(everyone)
+		num, ok := w.next(everyone, whole)
 		if !ok {
 			t.Fatal("nobody")
 		}
@@ -97,10 +97,10 @@ func TestWheelSpreadsByWeight(t *testing.T) {
 	if diff := cmp.Diff([]uint32{1, 1, 2, 1, 1, 1, 2, 1}, got); diff != "" {
 		t.Error(diff)
 	}
-	if num, ok := w.next(func(n uint32) bool { return n == 2 }); !ok || num != 2 {
+	if num, ok := w.next(func(n uint32) bool { return n == 2 }, whole); !ok || num != 2 {
 		t.Errorf("only 2 was eligible, got %d %v", num, ok)
 	}
-	if _, ok := w.next(func(uint32) bool { return false }); ok {
+	if _, ok := w.next(func(uint32) bool { return false }, whole); ok {
 		t.Error("nobody was eligible")
 	}
 }
@@ -112,7 +112,7 @@ func TestWheelKeepsItsTurn(t *testing.T) {
 	count := map[uint32]int{}
 	for range 10 {
 		w = newWheel(targets, w)
-		num, _ := w.next(func(uint32) bool { return true })
+		num, _ := w.next(func(uint32) bool { return true }, whole)
 		count[num]++
 	}
 	if count[1] != 5 || count[2] != 5 {
