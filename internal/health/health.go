@@ -66,6 +66,9 @@ type Options struct {
 	// of Kind, one call at a time. It may call States and Alive, nothing else
 	// of the Prober. Nil: nobody is told.
 	Report func(Result)
+	// Slow is told the share of a target that starts slowly, each second while
+	// it grows, in the manner of Report. Nil: nobody is told.
+	Slow func(target, share uint32)
 	// MaxProbes bounds the probes under way at one moment; 0 means 1024.
 	MaxProbes int
 }
@@ -80,6 +83,7 @@ type Prober struct {
 	staged  *plan
 	force   lb.Revision
 	closed  bool
+	endRamp context.CancelFunc // nil: nothing has started slowly yet
 
 	telling sync.Mutex // held while Report runs; before mu
 	mu      sync.Mutex
@@ -90,6 +94,7 @@ type Prober struct {
 type plan struct {
 	revision lb.Revision
 	orders   map[uint32]order
+	slow     map[uint32]time.Duration
 }
 
 // An order is all that the probes of one target depend on. Orders that are
@@ -105,16 +110,22 @@ type order struct {
 
 // A target is an order being carried out. Fields after cancel belong to Prober.mu.
 type target struct {
-	order  order
-	cancel context.CancelFunc // nil while the check is off
-	tally  tally
-	result Result
+	order   order
+	cancel  context.CancelFunc // nil while the check is off
+	tally   tally
+	result  Result
+	slow    time.Duration // how long it takes to get its whole share
+	up      time.Time     // since when it takes traffic; zero: it did so before this process began
+	settled bool          // nothing is known yet of a target that was there before this process began
 }
 
 // New makes a Prober that probes nothing yet. Close ends it.
 func New(options Options) *Prober {
 	if options.Report == nil {
 		options.Report = func(Result) {}
+	}
+	if options.Slow == nil {
+		options.Slow = func(uint32, uint32) {}
 	}
 	if options.MaxProbes == 0 {
 		options.MaxProbes = 1024
@@ -134,7 +145,7 @@ func (p *Prober) Stage(_ context.Context, s *snapshot.Snapshot) error {
 	if p.closed {
 		return errors.New("health: closed")
 	}
-	p.staged = &plan{s.Revision, orders}
+	p.staged = &plan{s.Revision, orders, slowOf(s)}
 	return nil
 }
 
@@ -151,15 +162,20 @@ func (p *Prober) Commit(_ context.Context, r lb.Revision) error {
 		}
 		return fmt.Errorf("health: revision %d is not staged", r)
 	}
-	orders := p.staged.orders
+	orders, slow, first := p.staged.orders, p.staged.slow, p.force == 0
 	p.staged, p.force = nil, r
+	if len(slow) > 0 && p.endRamp == nil {
+		var ctx context.Context
+		ctx, p.endRamp = context.WithCancel(context.Background())
+		p.probes.Go(func() { p.ramp(ctx) })
+	}
 	for _, num := range p.nums() {
 		if _, ok := orders[num]; !ok {
 			p.drop(num)
 		}
 	}
 	for _, num := range slices.Sorted(maps.Keys(orders)) {
-		p.start(orders[num])
+		p.start(orders[num], slow[num], first)
 	}
 	return nil
 }
@@ -171,6 +187,9 @@ func (p *Prober) Close() {
 	p.closed, p.staged = true, nil
 	for _, num := range p.nums() {
 		p.drop(num)
+	}
+	if p.endRamp != nil {
+		p.endRamp()
 	}
 	p.probes.Wait()
 }
@@ -196,19 +215,21 @@ func (p *Prober) Alive(num uint32) bool {
 	return t != nil && (t.result.State == Alive || t.result.State == Close)
 }
 
-// start carries out o unless it is being carried out already.
-func (p *Prober) start(o order) {
+// start carries out o unless it is being carried out already. first says that
+// the target may have been there before this process.
+func (p *Prober) start(o order, slow time.Duration, first bool) {
 	p.telling.Lock()
 	defer p.telling.Unlock()
 	p.mu.Lock()
 	old := p.targets[o.num]
 	if old != nil && old.order == o {
+		old.slow = slow
 		p.mu.Unlock()
 		return
 	}
-	t := &target{order: o, result: Result{Target: o.num, Since: time.Now()}}
+	t := &target{order: o, slow: slow, settled: first, result: Result{Target: o.num, Since: time.Now()}}
 	if old != nil {
-		t.result = old.result
+		t.result, t.up, t.settled, t.tally.falls = old.result, old.up, old.settled, old.tally.falls
 		if old.cancel != nil {
 			old.cancel()
 		}
@@ -218,6 +239,9 @@ func (p *Prober) start(o order) {
 		t.result = Result{Target: o.num, State: Close, Since: time.Now()}
 	case o.check.On && t.result.State == Close:
 		t.result = Result{Target: o.num, Since: time.Now()}
+	}
+	if old == nil {
+		t.starts(Unknown, t.result.State)
 	}
 	var ctx context.Context
 	if o.check.On {

@@ -75,7 +75,7 @@ func (p *Prober) count(t *target, failure *failure) {
 		return // dropped or replaced while the probe was under way
 	}
 	before := t.result
-	state := t.tally.count(before.State, failure == nil, t.order.check)
+	state := t.tally.count(before.State, failure == nil, t.order.check, time.Now())
 	now := Result{Target: before.Target, State: state, Since: before.Since}
 	if state != before.State {
 		now.Since = time.Now()
@@ -87,6 +87,7 @@ func (p *Prober) count(t *target, failure *failure) {
 		}
 	}
 	t.result = now
+	t.starts(before.State, now.State)
 	p.mu.Unlock()
 	if now.State != before.State || now.Kind != before.Kind {
 		p.options.Report(now)
@@ -96,20 +97,25 @@ func (p *Prober) count(t *target, failure *failure) {
 // A tally counts what contradicts a state.
 type tally struct {
 	good, bad int // in a row; one of them is 0
+	falls     falls
 }
 
 // count returns the state after one more probe: HealthNum successes in a row
-// make a target Alive, UnHealthNum failures in a row make it Dead.
-func (t *tally) count(state State, ok bool, check lb.HealthCheck) State {
+// make a target Alive (more when it keeps falling), UnHealthNum failures in a
+// row make it Dead.
+func (t *tally) count(state State, ok bool, check lb.HealthCheck, now time.Time) State {
 	if ok {
 		t.good, t.bad = t.good+1, 0
-		if t.good >= check.HealthNum {
+		if t.good >= check.HealthNum*t.falls.factor(now) {
 			return Alive
 		}
 		return state
 	}
 	t.good, t.bad = 0, t.bad+1
 	if t.bad >= check.UnHealthNum {
+		if state == Alive {
+			t.falls.add(now)
+		}
 		return Dead
 	}
 	return state
