@@ -56,6 +56,7 @@ type nodeFacts struct {
 	health   map[uint32]flow.Health
 	requests map[flow.Requests]flow.Requests // by their keys
 	strips   map[uint32][]turn               // by target, oldest first
+	loads    map[uint32]uint32               // connections by target
 	toldAt   time.Time                       // when counters were told last; zero: never
 	unseen   uint64                          // verdicts that the kernel did not tell, as of then
 }
@@ -147,7 +148,7 @@ func (f *Facts) follow(state *lb.State) {
 		have := f.nodes[id]
 		if have == nil {
 			have = &nodeFacts{counters: map[counterKey]flow.Counter{}, health: map[uint32]flow.Health{},
-				requests: map[flow.Requests]flow.Requests{}, strips: map[uint32][]turn{}}
+				requests: map[flow.Requests]flow.Requests{}, strips: map[uint32][]turn{}, loads: map[uint32]uint32{}}
 			f.nodes[id] = have
 		}
 		have.status.ID, have.status.Role, have.status.Instance, have.status.Address = id, n.Role, n.Instance, n.Address

@@ -177,6 +177,9 @@ func (c *Control) add(s *session, hello *wire.Hello) bool {
 	}
 	c.sessions[s.Name] = s
 	c.facts.follow(c.store.State())
+	if s.Role == lb.RoleGateway {
+		s.putLoads(c.facts.Loads())
+	}
 	c.facts.change(s.Name, func(n *nodeFacts) {
 		n.status.Connected, n.status.Since, n.status.Version = true, c.now(), hello.Version
 		n.status.Committed, n.status.Staged, n.ahead = s.committed, s.committed, s.ahead

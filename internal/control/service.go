@@ -131,6 +131,7 @@ func (c *Control) receive(s *session, stream wire.Control_AttachServer) error {
 				return err
 			}
 			c.facts.report(s.Name, r)
+			c.takeLoads(s.Name, r)
 		}
 	}
 }
@@ -148,6 +149,8 @@ type report struct {
 	reasons     *flow.Reasons
 	tables      *flow.Tables
 	rss         uint64
+	loads       []flow.Load
+	loadsAll    bool
 	warning     string
 	warningSet  bool
 }
@@ -156,7 +159,7 @@ type report struct {
 // certificate, whatever the node wrote into them.
 func decodeReport(id lb.NodeID, f *wire.Facts) (report, error) {
 	r := report{lost: f.EventsLost, countersAll: f.CountersAll, requestsAll: f.RequestsAll, healthAll: f.HealthAll,
-		rss: f.Rss, warning: f.Warning, warningSet: f.WarningSet}
+		loadsAll: f.LoadsAll, rss: f.Rss, warning: f.Warning, warningSet: f.WarningSet}
 	var err error
 	if r.events, err = decodeAll[flow.Event](f.Events); err != nil {
 		return r, fmt.Errorf("events: %w", err)
@@ -183,6 +186,9 @@ func decodeReport(id lb.NodeID, f *wire.Facts) (report, error) {
 			return r, fmt.Errorf("tables: %w", err)
 		}
 		r.tables.Node = id
+	}
+	for _, l := range f.Loads {
+		r.loads = append(r.loads, flow.Load{Target: l.Target, Connections: l.Connections})
 	}
 	for i := range r.events {
 		r.events[i].Node = id

@@ -52,10 +52,11 @@ type session struct {
 	failed    lb.Revision // the newest offered was refused: equals offered; else 0
 	retryAt   time.Time   // when to offer a refused one again
 	retryWait time.Duration
-	late      bool        // it let a round wait in vain and has not caught up
-	least     lb.Revision // what the node came with; it takes nothing older
-	ahead     string      // set before the session is added: why its revision is not followed; "": it is
-	forget    bool        // the sender must assume that the node holds no blob
+	late      bool              // it let a round wait in vain and has not caught up
+	least     lb.Revision       // what the node came with; it takes nothing older
+	ahead     string            // set before the session is added: why its revision is not followed; "": it is
+	loads     map[uint32]uint32 // gateway: connections by target that it has not been told
+	forget    bool              // the sender must assume that the node holds no blob
 
 	has map[string]bool // sender only: blobs that the node holds
 }
@@ -137,7 +138,7 @@ func (c *Control) take(s *session) (message *wire.ServerMessage, ok bool) {
 		return &wire.ServerMessage{Kind: &wire.ServerMessage_Ask{Ask: next}}, true
 	}
 	if len(s.queue) == 0 {
-		return nil, false
+		return s.takePending()
 	}
 	next := s.queue[0]
 	s.queue = append(s.queue[:0], s.queue[1:]...)

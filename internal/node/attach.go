@@ -127,6 +127,9 @@ func (n *Node) obey(ctx context.Context, m *wire.ServerMessage) *wire.Ack {
 		if err == nil && warning == nil {
 			n.reporter.warn("")
 		}
+	case *wire.ServerMessage_Loads:
+		n.obeyLoads(kind.Loads)
+		return nil
 	default:
 		return nil
 	}

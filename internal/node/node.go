@@ -44,20 +44,22 @@ type Kernel interface {
 
 // Options say who a node is and what it works with.
 type Options struct {
-	Name      lb.NodeID              // required
-	Role      lb.NodeRole            // required
-	Server    string                 // host:port of the server's node listener; required
-	DataDir   string                 // keeps the certificate and the last good snapshot; made 0700 when missing; required
-	Address   netip.Addr             // where the tunnel ends; required
-	Others    []netip.Addr           // further addresses of this machine; the server follows those of a host of somebody's own
-	TokenFile string                 // join token; read only to enrol. "": enrolled already
-	Appliers  []Applier              // in the order of staging and committing
-	Kernel    Kernel                 // nil: no facts but health
-	Flows     FlowKernel             // nil: no flows are tracked here
-	Health    <-chan flow.Health     // changes of targets' health; nil: none
-	Requests  func() []flow.Requests // what layer 7 has answered so far; nil: no layer 7 here
-	Version   string                 // of the program, for people
-	Logger    *slog.Logger           // nil: silent
+	Name      lb.NodeID                   // required
+	Role      lb.NodeRole                 // required
+	Server    string                      // host:port of the server's node listener; required
+	DataDir   string                      // keeps the certificate and the last good snapshot; made 0700 when missing; required
+	Address   netip.Addr                  // where the tunnel ends; required
+	Others    []netip.Addr                // further addresses of this machine; the server follows those of a host of somebody's own
+	TokenFile string                      // join token; read only to enrol. "": enrolled already
+	Appliers  []Applier                   // in the order of staging and committing
+	Kernel    Kernel                      // nil: no facts but health
+	Flows     FlowKernel                  // nil: no flows are tracked here
+	Health    <-chan flow.Health          // changes of targets' health; nil: none
+	Requests  func() []flow.Requests      // what layer 7 has answered so far; nil: no layer 7 here
+	Loads     func() ([]flow.Load, error) // hosts: connections of the targets whose connections are counted; nil: none are
+	SetLoads  func([]flow.Load) error     // gateways: is told what hosts count; nil: nobody is
+	Version   string                      // of the program, for people
+	Logger    *slog.Logger                // nil: silent
 }
 
 // A Node is one running agent. Make it with New.
@@ -93,7 +95,7 @@ func New(o Options) (*Node, error) {
 		engine:   newEngine(o.Name, o.Role, o.Appliers, &keeper{dir: o.DataDir}, log),
 		reporter: newReporter(o.Name, o.Kernel, log),
 	}
-	n.reporter.requests, n.reporter.tables = o.Requests, newGauge(o.Flows, o.Role, log)
+	n.reporter.requests, n.reporter.tables, n.reporter.loads = o.Requests, newGauge(o.Flows, o.Role, log), o.Loads
 	return n, nil
 }
 

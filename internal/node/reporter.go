@@ -30,8 +30,9 @@ const (
 type reporter struct {
 	node     lb.NodeID
 	kernel   Kernel
-	requests func() []flow.Requests // nil: no layer 7 here
-	tables   *gauge                 // nil: nobody watches flow tables
+	requests func() []flow.Requests      // nil: no layer 7 here
+	tables   *gauge                      // nil: nobody watches flow tables
+	loads    func() ([]flow.Load, error) // nil: none are counted here
 	log      *slog.Logger
 	wake     chan struct{} // room for one: health has changed
 
@@ -47,6 +48,7 @@ type reporter struct {
 
 	told         map[flow.Counter]flow.Counter   // report only: by what is not a number in it
 	toldRequests map[flow.Requests]flow.Requests // report only: by their keys
+	toldLoads    map[uint32]uint32               // report only
 }
 
 func newReporter(id lb.NodeID, k Kernel, log *slog.Logger) *reporter {
@@ -130,7 +132,7 @@ func (r *reporter) report(ctx context.Context, send func(*wire.Facts) error) {
 	r.mu.Lock()
 	r.healthAll, r.warningNew = true, true
 	r.mu.Unlock()
-	r.told, r.toldRequests = nil, nil
+	r.told, r.toldRequests, r.toldLoads = nil, nil, nil
 	events, facts := time.NewTicker(eventsEvery), time.NewTicker(factsEvery)
 	defer events.Stop()
 	defer facts.Stop()
@@ -172,6 +174,7 @@ func (r *reporter) message(slow bool) (f *wire.Facts, more bool) {
 		if t, ok := r.tables.read(); ok {
 			f.Tables = r.encode(t)
 		}
+		r.readLoads(f)
 	}
 	r.mu.Lock()
 	n := min(len(r.events), eventBatch)

@@ -125,6 +125,32 @@ func TestReporterRequests(t *testing.T) {
 	}
 }
 
+// Loads are told like counters.
+func TestReporterLoads(t *testing.T) {
+	r := testReporter(nil)
+	counted := []flow.Load{{Target: 2, Connections: 1}, {Target: 1}}
+	var fault error
+	r.loads = func() ([]flow.Load, error) { return counted, fault }
+	for _, step := range []struct {
+		name string
+		edit func()
+		n    int
+		all  bool
+	}{
+		{"at first", func() {}, 2, true},
+		{"nothing moved", func() {}, 0, false},
+		{"one moved", func() { counted[0].Connections++ }, 1, false},
+		{"a fault", func() { fault = errors.New("no table") }, 0, false},
+		{"one vanished", func() { fault, counted = nil, counted[:1] }, 1, true},
+	} {
+		step.edit()
+		f, _ := r.message(true)
+		if len(f.Loads) != step.n || f.LoadsAll != step.all {
+			t.Errorf("%s: %d told, all %v", step.name, len(f.Loads), f.LoadsAll)
+		}
+	}
+}
+
 // Health is told once, again in full on a new stream, and forgotten with its
 // target.
 func TestReporterHealth(t *testing.T) {

@@ -206,6 +206,7 @@ type ServerMessage struct {
 	//	*ServerMessage_Stage
 	//	*ServerMessage_Commit
 	//	*ServerMessage_Ask
+	//	*ServerMessage_Loads
 	Kind          isServerMessage_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -275,6 +276,15 @@ func (x *ServerMessage) GetAsk() *Ask {
 	return nil
 }
 
+func (x *ServerMessage) GetLoads() *Loads {
+	if x != nil {
+		if x, ok := x.Kind.(*ServerMessage_Loads); ok {
+			return x.Loads
+		}
+	}
+	return nil
+}
+
 type isServerMessage_Kind interface {
 	isServerMessage_Kind()
 }
@@ -291,11 +301,115 @@ type ServerMessage_Ask struct {
 	Ask *Ask `protobuf:"bytes,3,opt,name=ask,proto3,oneof"` // since protocol 3
 }
 
+type ServerMessage_Loads struct {
+	Loads *Loads `protobuf:"bytes,4,opt,name=loads,proto3,oneof"` // since protocol 3
+}
+
 func (*ServerMessage_Stage) isServerMessage_Kind() {}
 
 func (*ServerMessage_Commit) isServerMessage_Kind() {}
 
 func (*ServerMessage_Ask) isServerMessage_Kind() {}
+
+func (*ServerMessage_Loads) isServerMessage_Kind() {}
+
+// Loads says how many connections targets have, as their hosts count them.
+// Targets that are not named have as many as before.
+type Loads struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Loads         []*Load                `protobuf:"bytes,1,rep,name=loads,proto3" json:"loads,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Loads) Reset() {
+	*x = Loads{}
+	mi := &file_wire_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Loads) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Loads) ProtoMessage() {}
+
+func (x *Loads) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Loads.ProtoReflect.Descriptor instead.
+func (*Loads) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Loads) GetLoads() []*Load {
+	if x != nil {
+		return x.Loads
+	}
+	return nil
+}
+
+type Load struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Target        uint32                 `protobuf:"varint,1,opt,name=target,proto3" json:"target,omitempty"`
+	Connections   uint32                 `protobuf:"varint,2,opt,name=connections,proto3" json:"connections,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Load) Reset() {
+	*x = Load{}
+	mi := &file_wire_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Load) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Load) ProtoMessage() {}
+
+func (x *Load) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Load.ProtoReflect.Descriptor instead.
+func (*Load) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Load) GetTarget() uint32 {
+	if x != nil {
+		return x.Target
+	}
+	return 0
+}
+
+func (x *Load) GetConnections() uint32 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
 
 // Stage makes a snapshot ready without putting it in force.
 type Stage struct {
@@ -309,7 +423,7 @@ type Stage struct {
 
 func (x *Stage) Reset() {
 	*x = Stage{}
-	mi := &file_wire_proto_msgTypes[3]
+	mi := &file_wire_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -321,7 +435,7 @@ func (x *Stage) String() string {
 func (*Stage) ProtoMessage() {}
 
 func (x *Stage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[3]
+	mi := &file_wire_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -334,7 +448,7 @@ func (x *Stage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stage.ProtoReflect.Descriptor instead.
 func (*Stage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{3}
+	return file_wire_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Stage) GetRevision() uint32 {
@@ -368,7 +482,7 @@ type Blob struct {
 
 func (x *Blob) Reset() {
 	*x = Blob{}
-	mi := &file_wire_proto_msgTypes[4]
+	mi := &file_wire_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -380,7 +494,7 @@ func (x *Blob) String() string {
 func (*Blob) ProtoMessage() {}
 
 func (x *Blob) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[4]
+	mi := &file_wire_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -393,7 +507,7 @@ func (x *Blob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Blob.ProtoReflect.Descriptor instead.
 func (*Blob) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{4}
+	return file_wire_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Blob) GetHash() string {
@@ -420,7 +534,7 @@ type Commit struct {
 
 func (x *Commit) Reset() {
 	*x = Commit{}
-	mi := &file_wire_proto_msgTypes[5]
+	mi := &file_wire_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -432,7 +546,7 @@ func (x *Commit) String() string {
 func (*Commit) ProtoMessage() {}
 
 func (x *Commit) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[5]
+	mi := &file_wire_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -445,7 +559,7 @@ func (x *Commit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Commit.ProtoReflect.Descriptor instead.
 func (*Commit) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{5}
+	return file_wire_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Commit) GetRevision() uint32 {
@@ -467,7 +581,7 @@ type Ask struct {
 
 func (x *Ask) Reset() {
 	*x = Ask{}
-	mi := &file_wire_proto_msgTypes[6]
+	mi := &file_wire_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -479,7 +593,7 @@ func (x *Ask) String() string {
 func (*Ask) ProtoMessage() {}
 
 func (x *Ask) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[6]
+	mi := &file_wire_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -492,7 +606,7 @@ func (x *Ask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ask.ProtoReflect.Descriptor instead.
 func (*Ask) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{6}
+	return file_wire_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Ask) GetNumber() uint64 {
@@ -524,7 +638,7 @@ type NodeMessage struct {
 
 func (x *NodeMessage) Reset() {
 	*x = NodeMessage{}
-	mi := &file_wire_proto_msgTypes[7]
+	mi := &file_wire_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -536,7 +650,7 @@ func (x *NodeMessage) String() string {
 func (*NodeMessage) ProtoMessage() {}
 
 func (x *NodeMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[7]
+	mi := &file_wire_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -549,7 +663,7 @@ func (x *NodeMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeMessage.ProtoReflect.Descriptor instead.
 func (*NodeMessage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{7}
+	return file_wire_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *NodeMessage) GetKind() isNodeMessage_Kind {
@@ -635,7 +749,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -647,7 +761,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -660,7 +774,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{8}
+	return file_wire_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Answer) GetNumber() uint64 {
@@ -701,7 +815,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -713,7 +827,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -726,7 +840,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{9}
+	return file_wire_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Hello) GetProtocol() uint32 {
@@ -798,7 +912,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -810,7 +924,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -823,7 +937,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{10}
+	return file_wire_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Ack) GetRevision() uint32 {
@@ -863,13 +977,15 @@ type Facts struct {
 	Requests      [][]byte               `protobuf:"bytes,11,rep,name=requests,proto3" json:"requests,omitempty"`                           // flow.Requests, JSON
 	RequestsAll   bool                   `protobuf:"varint,12,opt,name=requests_all,json=requestsAll,proto3" json:"requests_all,omitempty"` // requests replaces all that were told before
 	Tables        []byte                 `protobuf:"bytes,13,opt,name=tables,proto3" json:"tables,omitempty"`                               // flow.Tables, JSON
+	Loads         []*Load                `protobuf:"bytes,14,rep,name=loads,proto3" json:"loads,omitempty"`                                 // hosts: connections of targets whose connections are counted
+	LoadsAll      bool                   `protobuf:"varint,15,opt,name=loads_all,json=loadsAll,proto3" json:"loads_all,omitempty"`          // loads replaces all that were told before
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Facts) Reset() {
 	*x = Facts{}
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -881,7 +997,7 @@ func (x *Facts) String() string {
 func (*Facts) ProtoMessage() {}
 
 func (x *Facts) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -894,7 +1010,7 @@ func (x *Facts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts.ProtoReflect.Descriptor instead.
 func (*Facts) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{11}
+	return file_wire_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Facts) GetEvents() [][]byte {
@@ -988,6 +1104,20 @@ func (x *Facts) GetTables() []byte {
 	return nil
 }
 
+func (x *Facts) GetLoads() []*Load {
+	if x != nil {
+		return x.Loads
+	}
+	return nil
+}
+
+func (x *Facts) GetLoadsAll() bool {
+	if x != nil {
+		return x.LoadsAll
+	}
+	return false
+}
+
 var File_wire_proto protoreflect.FileDescriptor
 
 const file_wire_proto_rawDesc = "" +
@@ -1002,12 +1132,18 @@ const file_wire_proto_rawDesc = "" +
 	"\x06others\x18\x05 \x03(\tR\x06others\"M\n" +
 	"\vEnrollReply\x12 \n" +
 	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12\x1c\n" +
-	"\tauthority\x18\x02 \x01(\fR\tauthority\"\xa1\x01\n" +
+	"\tauthority\x18\x02 \x01(\fR\tauthority\"\xd0\x01\n" +
 	"\rServerMessage\x12-\n" +
 	"\x05stage\x18\x01 \x01(\v2\x15.sallyport.wire.StageH\x00R\x05stage\x120\n" +
 	"\x06commit\x18\x02 \x01(\v2\x16.sallyport.wire.CommitH\x00R\x06commit\x12'\n" +
-	"\x03ask\x18\x03 \x01(\v2\x13.sallyport.wire.AskH\x00R\x03askB\x06\n" +
-	"\x04kind\"k\n" +
+	"\x03ask\x18\x03 \x01(\v2\x13.sallyport.wire.AskH\x00R\x03ask\x12-\n" +
+	"\x05loads\x18\x04 \x01(\v2\x15.sallyport.wire.LoadsH\x00R\x05loadsB\x06\n" +
+	"\x04kind\"3\n" +
+	"\x05Loads\x12*\n" +
+	"\x05loads\x18\x01 \x03(\v2\x14.sallyport.wire.LoadR\x05loads\"@\n" +
+	"\x04Load\x12\x16\n" +
+	"\x06target\x18\x01 \x01(\rR\x06target\x12 \n" +
+	"\vconnections\x18\x02 \x01(\rR\vconnections\"k\n" +
 	"\x05Stage\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\rR\brevision\x12\x1a\n" +
 	"\bmanifest\x18\x02 \x01(\fR\bmanifest\x12*\n" +
@@ -1042,7 +1178,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x03Ack\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\rR\brevision\x12+\n" +
 	"\x05phase\x18\x02 \x01(\x0e2\x15.sallyport.wire.PhaseR\x05phase\x12\x14\n" +
-	"\x05error\x18\x03 \x01(\tR\x05error\"\xf4\x02\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\"\xbd\x03\n" +
 	"\x05Facts\x12\x16\n" +
 	"\x06events\x18\x01 \x03(\fR\x06events\x12\x1f\n" +
 	"\vevents_lost\x18\x02 \x01(\x04R\n" +
@@ -1060,7 +1196,9 @@ const file_wire_proto_rawDesc = "" +
 	"warningSet\x12\x1a\n" +
 	"\brequests\x18\v \x03(\fR\brequests\x12!\n" +
 	"\frequests_all\x18\f \x01(\bR\vrequestsAll\x12\x16\n" +
-	"\x06tables\x18\r \x01(\fR\x06tables*>\n" +
+	"\x06tables\x18\r \x01(\fR\x06tables\x12*\n" +
+	"\x05loads\x18\x0e \x03(\v2\x14.sallyport.wire.LoadR\x05loads\x12\x1b\n" +
+	"\tloads_all\x18\x0f \x01(\bR\bloadsAll*>\n" +
 	"\x05Phase\x12\x0e\n" +
 	"\n" +
 	"PHASE_NONE\x10\x00\x12\x10\n" +
@@ -1083,41 +1221,46 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_wire_proto_goTypes = []any{
 	(Phase)(0),            // 0: sallyport.wire.Phase
 	(*EnrollRequest)(nil), // 1: sallyport.wire.EnrollRequest
 	(*EnrollReply)(nil),   // 2: sallyport.wire.EnrollReply
 	(*ServerMessage)(nil), // 3: sallyport.wire.ServerMessage
-	(*Stage)(nil),         // 4: sallyport.wire.Stage
-	(*Blob)(nil),          // 5: sallyport.wire.Blob
-	(*Commit)(nil),        // 6: sallyport.wire.Commit
-	(*Ask)(nil),           // 7: sallyport.wire.Ask
-	(*NodeMessage)(nil),   // 8: sallyport.wire.NodeMessage
-	(*Answer)(nil),        // 9: sallyport.wire.Answer
-	(*Hello)(nil),         // 10: sallyport.wire.Hello
-	(*Ack)(nil),           // 11: sallyport.wire.Ack
-	(*Facts)(nil),         // 12: sallyport.wire.Facts
+	(*Loads)(nil),         // 4: sallyport.wire.Loads
+	(*Load)(nil),          // 5: sallyport.wire.Load
+	(*Stage)(nil),         // 6: sallyport.wire.Stage
+	(*Blob)(nil),          // 7: sallyport.wire.Blob
+	(*Commit)(nil),        // 8: sallyport.wire.Commit
+	(*Ask)(nil),           // 9: sallyport.wire.Ask
+	(*NodeMessage)(nil),   // 10: sallyport.wire.NodeMessage
+	(*Answer)(nil),        // 11: sallyport.wire.Answer
+	(*Hello)(nil),         // 12: sallyport.wire.Hello
+	(*Ack)(nil),           // 13: sallyport.wire.Ack
+	(*Facts)(nil),         // 14: sallyport.wire.Facts
 }
 var file_wire_proto_depIdxs = []int32{
-	4,  // 0: sallyport.wire.ServerMessage.stage:type_name -> sallyport.wire.Stage
-	6,  // 1: sallyport.wire.ServerMessage.commit:type_name -> sallyport.wire.Commit
-	7,  // 2: sallyport.wire.ServerMessage.ask:type_name -> sallyport.wire.Ask
-	5,  // 3: sallyport.wire.Stage.blobs:type_name -> sallyport.wire.Blob
-	10, // 4: sallyport.wire.NodeMessage.hello:type_name -> sallyport.wire.Hello
-	11, // 5: sallyport.wire.NodeMessage.ack:type_name -> sallyport.wire.Ack
-	12, // 6: sallyport.wire.NodeMessage.facts:type_name -> sallyport.wire.Facts
-	9,  // 7: sallyport.wire.NodeMessage.answer:type_name -> sallyport.wire.Answer
-	0,  // 8: sallyport.wire.Ack.phase:type_name -> sallyport.wire.Phase
-	1,  // 9: sallyport.wire.Control.Enroll:input_type -> sallyport.wire.EnrollRequest
-	8,  // 10: sallyport.wire.Control.Attach:input_type -> sallyport.wire.NodeMessage
-	2,  // 11: sallyport.wire.Control.Enroll:output_type -> sallyport.wire.EnrollReply
-	3,  // 12: sallyport.wire.Control.Attach:output_type -> sallyport.wire.ServerMessage
-	11, // [11:13] is the sub-list for method output_type
-	9,  // [9:11] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	6,  // 0: sallyport.wire.ServerMessage.stage:type_name -> sallyport.wire.Stage
+	8,  // 1: sallyport.wire.ServerMessage.commit:type_name -> sallyport.wire.Commit
+	9,  // 2: sallyport.wire.ServerMessage.ask:type_name -> sallyport.wire.Ask
+	4,  // 3: sallyport.wire.ServerMessage.loads:type_name -> sallyport.wire.Loads
+	5,  // 4: sallyport.wire.Loads.loads:type_name -> sallyport.wire.Load
+	7,  // 5: sallyport.wire.Stage.blobs:type_name -> sallyport.wire.Blob
+	12, // 6: sallyport.wire.NodeMessage.hello:type_name -> sallyport.wire.Hello
+	13, // 7: sallyport.wire.NodeMessage.ack:type_name -> sallyport.wire.Ack
+	14, // 8: sallyport.wire.NodeMessage.facts:type_name -> sallyport.wire.Facts
+	11, // 9: sallyport.wire.NodeMessage.answer:type_name -> sallyport.wire.Answer
+	0,  // 10: sallyport.wire.Ack.phase:type_name -> sallyport.wire.Phase
+	5,  // 11: sallyport.wire.Facts.loads:type_name -> sallyport.wire.Load
+	1,  // 12: sallyport.wire.Control.Enroll:input_type -> sallyport.wire.EnrollRequest
+	10, // 13: sallyport.wire.Control.Attach:input_type -> sallyport.wire.NodeMessage
+	2,  // 14: sallyport.wire.Control.Enroll:output_type -> sallyport.wire.EnrollReply
+	3,  // 15: sallyport.wire.Control.Attach:output_type -> sallyport.wire.ServerMessage
+	14, // [14:16] is the sub-list for method output_type
+	12, // [12:14] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -1129,8 +1272,9 @@ func file_wire_proto_init() {
 		(*ServerMessage_Stage)(nil),
 		(*ServerMessage_Commit)(nil),
 		(*ServerMessage_Ask)(nil),
+		(*ServerMessage_Loads)(nil),
 	}
-	file_wire_proto_msgTypes[7].OneofWrappers = []any{
+	file_wire_proto_msgTypes[9].OneofWrappers = []any{
 		(*NodeMessage_Hello)(nil),
 		(*NodeMessage_Ack)(nil),
 		(*NodeMessage_Facts)(nil),
@@ -1142,7 +1286,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
