@@ -155,7 +155,7 @@ func (v *visit) exposed(id string) ([]string, error) {
 	seen := map[string]bool{}
 	add := func(l listener, targets []target) {
 		for _, t := range targets {
-			text := fmt.Sprintf("%s (%s), port %d, by listener %s:%d", t.InstanceId, t.InstanceName, t.Port, l.Protocol, l.Port)
+			text := fmt.Sprintf("%s (%s), port %d, by listener %s", t.InstanceId, t.InstanceName, t.Port, l.Title())
 			if !seen[text] {
 				seen[text], all = true, append(all, text)
 			}

@@ -53,7 +53,7 @@ func (f form) check(http bool) (m, error) {
 	if f.V("HealthSwitch") != "1" {
 		return m{"HealthSwitch": 0}, nil
 	}
-	c := m{"HealthSwitch": 1, "CheckType": "TCP"}
+	c := m{"HealthSwitch": 1} // at layer 4 its type is the protocol's, or stays
 	for _, name := range []string{"IntervalTime", "TimeOut", "HealthNum", "UnHealthNum", "SourceIpType"} {
 		n, err := f.number(name)
 		if err != nil {
@@ -106,6 +106,11 @@ func (v *visit) createListener(balancer string, f form) (id string, err error) {
 		return "", err
 	}
 	in := m{"LoadBalancerId": balancer, "Protocol": f.V("Protocol"), "Ports": []int64{port}, "ListenerNames": []string{f.V("ListenerName")}}
+	if f.V("EndPort") != "" {
+		if in["EndPort"], err = f.number("EndPort"); err != nil {
+			return "", err
+		}
+	}
 	if !http {
 		in["HealthCheck"] = check
 	}
@@ -168,7 +173,7 @@ func (v *visit) deleteListener() error {
 	if err != nil {
 		return err
 	}
-	q := confirmation{Heading: fmt.Sprintf("Delete listener %s:%d", d.L.Protocol, d.L.Port), Danger: true, Button: "Delete",
+	q := confirmation{Heading: "Delete listener " + d.L.Title(), Danger: true, Button: "Delete",
 		Back: Root + "clb/" + d.B.LoadBalancerId + "/listeners", Text: "Clients get no answer on this port any more. Its rules and bindings go with it."}
 	if v.posted() {
 		err := v.do(clbVersion, "DeleteListener", m{"LoadBalancerId": d.B.LoadBalancerId, "ListenerId": d.L.ListenerId}, nil)
@@ -246,7 +251,7 @@ func (v *visit) editCheck() error {
 			d.F = d.F.changed("it is now " + have.said())
 			return v.show(d.F.status(), "check-edit", "clb", "Health check", d)
 		}
-		check, err := d.F.check(d.Http && have.CheckType != "TCP")
+		check, err := d.F.check(d.Http)
 		if err == nil {
 			in := m{"LoadBalancerId": d.B.LoadBalancerId, "ListenerId": d.L.ListenerId, "HealthCheck": check}
 			action := "ModifyListener"

@@ -208,7 +208,7 @@ func (w *ways) listenerBox(n listenerNode, y int) box {
 		b.Said = b.Title
 	} else {
 		l := n.all[0]
-		b.Title, b.Text, b.Href = fmt.Sprintf("%s:%d", l.Protocol, l.Port), listenerText(l), Root+listenersPath(w.data.B.LoadBalancerId, l.ListenerId)
+		b.Title, b.Text, b.Href = l.Title(), listenerText(l), Root+listenersPath(w.data.B.LoadBalancerId, l.ListenerId)
 		b.Said = "Listener " + b.Title + " " + l.ListenerName
 	}
 	b.Said += ", targets " + healthWord(n.health())

@@ -332,7 +332,7 @@ func (b binding) sees(dir string, r policyRule) []string {
 	if !probes || !p.IsSingleIP() {
 		all = append(all, "client")
 	}
-	if probes && (r.Protocol == "" || slices.Contains([]string{"TCP", "ALL"}, strings.ToUpper(r.Protocol))) {
+	if probes && (r.Protocol == "" || slices.Contains([]string{"TCP", "UDP", "ICMP", "ALL"}, strings.ToUpper(r.Protocol))) {
 		all = append(all, "VIP probe")
 	}
 	return all

@@ -2,7 +2,10 @@
 
 package console
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // The shapes of the API's answers, as far as pages read them. Their fields
 // have the API's names.
@@ -84,11 +87,19 @@ type check struct {
 
 type listener struct {
 	ListenerId, ListenerName, Protocol string
-	Port                               int
+	Port, EndPort                      int
 	HealthCheck                        *check
 	Rules                              []location
 	Targets                            []target `json:"-"` // layer 4
 	More                               int      `json:"-"` // targets that a page leaves out
+}
+
+// Title is protocol and port, or ports.
+func (l listener) Title() string {
+	if l.EndPort != 0 {
+		return fmt.Sprintf("%s:%d-%d", l.Protocol, l.Port, l.EndPort)
+	}
+	return fmt.Sprintf("%s:%d", l.Protocol, l.Port)
 }
 
 // Layer7 reports whether targets stand behind rules.

@@ -156,5 +156,11 @@ func Stand(ctx context.Context, role Role, name, log string) error {
 		return err
 	}
 	web := &Web{Instance: name, Log: f, Now: time.Now}
-	return errors.Join(web.Serve(ctx, WebPorts()), f.Close())
+	both, stop := context.WithCancel(ctx)
+	defer stop()
+	echo := make(chan error, 1)
+	go func() { defer stop(); echo <- web.ServeDatagrams(both, DatagramPorts()) }()
+	err = web.Serve(both, WebPorts())
+	stop()
+	return errors.Join(err, <-echo, f.Close())
 }

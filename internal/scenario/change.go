@@ -117,22 +117,29 @@ func (w *world) bind(ctx context.Context, args []string) error {
 
 // listen makes a listener with its targets; HTTP gets one rule for every URL.
 func (w *world) listen(ctx context.Context, args []string) error {
-	port, err := strconv.ParseUint(args[1], 10, 16)
 	check := map[string]any{"HealthSwitch": 1, "TimeOut": 2, "IntervalTime": 2, "HealthNum": 2, "UnHealthNum": 2}
+	proto, portText, args := args[0], args[1], args[2:]
 	if w.vip.Is6() {
 		check["IntervalTime"] = lb.LeastInterval6
 	}
-	if len(args) > 5 && args[2] == "source-ip-type" && (args[3] == "0" || args[3] == "1") {
-		check["SourceIpType"] = int(args[3][0] - '0')
-		args = slices.Delete(slices.Clone(args), 2, 4)
+	for len(args) > 3 && !strings.HasSuffix(args[0], ">") {
+		if err := checkOption(check, args[0], args[1]); err != nil {
+			return err
+		}
+		args = args[2:]
 	}
-	if err != nil || args[2] != "->" && args[2] != "=>" || args[0] != "tcp" && args[0] != "http" {
+	ports, _, err := lb.ParsePorts("", portText)
+	if err != nil || len(ports) != 1 || args[0] != "->" && args[0] != "=>" || !slices.Contains([]string{"tcp", "udp", "http"}, proto) {
 		return fmt.Errorf("write %s", verbs["listen"].usage)
 	}
-	l := listener{layer7: args[0] == "http"}
-	in := map[string]any{"LoadBalancerId": w.balancer, "Ports": []uint64{port}, "Protocol": strings.ToUpper(args[0])}
+	at := door{ports[0].First, proto == "udp"}
+	l := listener{last: ports[0].Last, layer7: proto == "http"}
+	in := map[string]any{"LoadBalancerId": w.balancer, "Ports": []uint16{at.port}, "Protocol": strings.ToUpper(proto)}
+	if l.last != at.port {
+		in["EndPort"] = l.last
+	}
 	if !l.layer7 {
-		in["HealthCheck"], in["TargetType"] = check, targetType(args[2])
+		in["HealthCheck"], in["TargetType"] = check, targetType(args[0])
 	}
 	var made struct{ ListenerIds []string }
 	if err := w.task(ctx, "CreateListener", in, &made); err != nil {
@@ -140,7 +147,7 @@ func (w *world) listen(ctx context.Context, args []string) error {
 	}
 	l.id = made.ListenerIds[0]
 	if l.layer7 {
-		rule := map[string]any{"Domain": "www.example.com", "Url": "/", "HealthCheck": check, "TargetType": targetType(args[2])}
+		rule := map[string]any{"Domain": "www.example.com", "Url": "/", "HealthCheck": check, "TargetType": targetType(args[0])}
 		in := map[string]any{"LoadBalancerId": w.balancer, "ListenerId": l.id, "Rules": []any{rule}}
 		var made struct{ LocationIds []string }
 		if err := w.task(ctx, "CreateRule", in, &made); err != nil {
@@ -148,12 +155,12 @@ func (w *world) listen(ctx context.Context, args []string) error {
 		}
 		l.location = made.LocationIds[0]
 	}
-	if args[2] == "=>" {
-		w.listeners[uint16(port)] = l
-		return w.associate(ctx, uint16(port), args[3:])
+	w.listeners[at] = l
+	if args[0] == "=>" {
+		return w.associate(ctx, at, args[1:])
 	}
 	var targets []map[string]any
-	for _, arg := range args[3:] {
+	for _, arg := range args[1:] {
 		name, port, err := target(arg)
 		if err != nil {
 			return err
@@ -164,8 +171,28 @@ func (w *world) listen(ctx context.Context, args []string) error {
 	if l.layer7 {
 		in["LocationId"] = l.location
 	}
-	w.listeners[uint16(port)] = l
 	return w.task(ctx, "RegisterTargets", in, nil)
+}
+
+// checkOption reads "source-ip-type 1" or "check TYPE": a type of check, for
+// CUSTOM with what is sent and expected, as in custom:SEND:RECEIVE.
+func checkOption(check map[string]any, name, value string) error {
+	words := strings.Split(value, ":")
+	switch {
+	case name == "source-ip-type" && (value == "0" || value == "1"):
+		check["SourceIpType"] = int(value[0] - '0')
+		return nil
+	case name == "check" && len(words) <= 3:
+		check["CheckType"] = strings.ToUpper(words[0])
+		if check["CheckType"] == "HTTP" {
+			check["HttpVersion"], check["HttpCheckDomain"] = "HTTP/1.1", ""
+		}
+		if len(words) == 3 {
+			check["ContextType"], check["SendContext"], check["RecvContext"] = "TEXT", words[1], words[2]
+		}
+		return nil
+	}
+	return fmt.Errorf("write %s", verbs["listen"].usage)
 }
 
 func (w *world) switchOn(ctx context.Context, args []string) error {

@@ -66,6 +66,7 @@ type Send struct {
 	To       netip.Addr
 	Port     uint16 // 0 for ICMP
 	ICMP     bool
+	UDP      bool
 	Balancer string // the load balancer's id when To is its VIP or EIP, else ""
 	Listener string // the listener's id, when there is one on Port
 	Target   Host   // whom To belongs to when it is an instance

@@ -55,7 +55,7 @@ func (w *world) makeBalancer(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	w.private, w.listeners, w.warm = kind == "private", map[uint16]listener{}, map[string]bool{}
+	w.private, w.listeners, w.warm = kind == "private", map[door]listener{}, map[string]bool{}
 	b, err := w.describe(ctx)
 	if err == nil {
 		w.vip, err = netip.ParseAddr(b.LoadBalancerVips[0])

@@ -168,6 +168,9 @@ func (a attempt) send(ctx context.Context, pid int) (Result, error) {
 	if a.ICMP {
 		return a.ping(ctx, pid)
 	}
+	if a.UDP {
+		return a.datagram(ctx, pid)
+	}
 	var conn net.Conn
 	err := inNamespace(pid, func() (err error) {
 		dialer := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(a.From.Address, a.port))}

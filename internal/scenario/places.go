@@ -37,7 +37,7 @@ func (w *world) groupMembers(args []string) ([]groupMember, error) {
 
 // associate makes a target group of the members and lets the listener on port,
 // or its rule, have its targets from there.
-func (w *world) associate(ctx context.Context, port uint16, args []string) error {
+func (w *world) associate(ctx context.Context, at door, args []string) error {
 	list, err := w.groupMembers(args)
 	if err != nil {
 		return err
@@ -46,9 +46,9 @@ func (w *world) associate(ctx context.Context, port uint16, args []string) error
 	if err := w.task(ctx, "CreateTargetGroup", map[string]any{"TargetGroupInstances": list}, &made); err != nil {
 		return err
 	}
-	l := w.listeners[port]
+	l := w.listeners[at]
 	l.group = made.TargetGroupId
-	w.listeners[port] = l
+	w.listeners[at] = l
 	one := map[string]any{"LoadBalancerId": w.balancer, "ListenerId": l.id, "TargetGroupId": l.group, "LocationId": l.location}
 	return w.task(ctx, "AssociateTargetGroups", map[string]any{"Associations": []any{one}}, nil)
 }
@@ -99,10 +99,24 @@ func (w *world) members(ctx context.Context, args []string) error {
 
 func (w *world) listenerOn(port string) (listener, error) {
 	n, err := strconv.ParseUint(port, 10, 16)
-	if l, ok := w.listeners[uint16(n)]; ok && err == nil {
-		return l, nil
+	if err == nil {
+		for _, udp := range []bool{false, true} {
+			if l, ok := w.listenerAt(uint16(n), udp); ok {
+				return l, nil
+			}
+		}
 	}
 	return listener{}, fmt.Errorf("no listener on %s", port)
+}
+
+// listenerAt is the listener that takes what is sent to a port.
+func (w *world) listenerAt(port uint16, udp bool) (listener, bool) {
+	for at, l := range w.listeners {
+		if at.udp == udp && at.port <= port && port <= l.last {
+			return l, true
+		}
+	}
+	return listener{}, false
 }
 
 // redirect lets the HTTP listener on one port send clients to another's.

@@ -128,6 +128,8 @@ func (r *Ref) judge(state *lb.State, s Send) (Result, error) {
 	p := lb.Packet{Proto: lb.TCP, Src: s.From.Address, Dst: s.To, DstPort: s.Port}
 	if s.ICMP {
 		p.Proto = echoOf(s.To)
+	} else if s.UDP {
+		p.Proto = lb.UDP
 	}
 	var left []string
 	if s.From.Instance != "" {
@@ -149,7 +151,7 @@ func (r *Ref) judge(state *lb.State, s Send) (Result, error) {
 // through judges a packet to a VIP: gate 1 on the listener's port, gate 2 on
 // the service port of every target the flow may be given to.
 func through(state *lb.State, b *lb.LoadBalancer, p lb.Packet) (Result, error) {
-	listener := listenerOf(state, b.ID, p.DstPort)
+	listener := listenerOf(state, b.ID, p)
 	if listener == nil {
 		return Result{Verdicts: []string{"drop clb " + policy.NoListener.String()}}, nil
 	}
@@ -170,7 +172,9 @@ func through(state *lb.State, b *lb.LoadBalancer, p lb.Packet) (Result, error) {
 		return Result{Verdicts: []string{"drop clb " + policy.Hairpin.String()}}, nil
 	}
 	for _, t := range others {
-		p.DstPort = t.Port
+		if listener.EndPort == 0 {
+			p.DstPort = t.Port
+		}
 		gate2 := atInstance(state, b, t.Instance, policy.In, p)
 		all = append(all, Result{Served: gate2.Action == lb.Accept, Verdicts: []string{VerdictText(gate1, policy.In), VerdictText(gate2, policy.In)}})
 	}
@@ -197,36 +201,41 @@ func atInstance(state *lb.State, b *lb.LoadBalancer, id lb.InstanceID, dir polic
 func (r *Ref) Health(_ context.Context, h Health) (Health, error) {
 	state := r.store.State()
 	b := state.Balancers.Get(lb.BalancerID(h.Balancer))
-	probe := lb.Packet{Proto: lb.TCP, Src: b.VIPs[0], DstPort: h.Port}
+	check, proto := checkOf(state, h)
+	probes := []lb.Packet{{Proto: proto, Src: b.VIPs[0], DstPort: h.Port}}
+	if check.Type == lb.CheckPing {
+		probes = append(probes, lb.Packet{Proto: echoOf(b.VIPs[0]), Src: b.VIPs[0]})
+	}
 	h.State, h.Kind = "alive", ""
-	if !b.ProbesNeedRule(checkOf(state, h)) {
+	if !b.ProbesNeedRule(check) {
 		return h, nil
 	}
-	if atInstance(state, b, lb.InstanceID(h.Instance.ID), policy.In, probe).Action == lb.Accept {
-		h.State, h.Kind = "alive", ""
-	} else {
-		h.State, h.Kind = "dead", "gate"
+	for _, probe := range probes {
+		if atInstance(state, b, lb.InstanceID(h.Instance.ID), policy.In, probe).Action != lb.Accept {
+			h.State, h.Kind = "dead", "gate"
+		}
 	}
 	return h, nil
 }
 
-// checkOf is the check of a target: its listener's, or its rule's.
-func checkOf(state *lb.State, h Health) lb.HealthCheck {
+// checkOf is the check of a target: its listener's, or its rule's, and
+// the protocol of its packets.
+func checkOf(state *lb.State, h Health) (lb.HealthCheck, lb.Proto) {
 	is := func(t lb.Target) bool { return string(t.Instance) == h.Instance.ID && t.Port == h.Port }
 	for _, l := range state.Listeners.All() {
 		if string(l.Balancer) != h.Balancer {
 			continue
 		}
 		if slices.ContainsFunc(l.Targets, is) {
-			return l.Check
+			return l.Check, l.Protocol.Transport()
 		}
 		for _, r := range l.Rules {
 			if slices.ContainsFunc(r.Targets, is) {
-				return r.Check
+				return r.Check, lb.TCP
 			}
 		}
 	}
-	return lb.HealthCheck{}
+	return lb.HealthCheck{}, lb.TCP
 }
 
 // Logged is for engines with real servers.
@@ -234,9 +243,9 @@ func (r *Ref) Logged(context.Context, Instance, uint16, netip.Addr) (bool, error
 	return false, errors.New("the ref engine has no logs; write [lab]")
 }
 
-func listenerOf(state *lb.State, b lb.BalancerID, port uint16) *lb.Listener {
+func listenerOf(state *lb.State, b lb.BalancerID, p lb.Packet) *lb.Listener {
 	for _, l := range state.Listeners.All() {
-		if l.Balancer == b && l.Port == port && !l.Stopped {
+		if l.Balancer == b && l.On(p) && !l.Stopped {
 			return l
 		}
 	}

@@ -229,13 +229,13 @@ func (w *world) send(l Line) (Send, error) {
 	where, proto, _ := strings.Cut(l.Args[2], "/")
 	name, portText, hasPort := strings.Cut(where, ":")
 	to, known := w.address(name)
-	if l.Args[1] != "->" || !known || hasPort != (proto == "tcp") || proto != "tcp" && proto != "icmp" {
+	if l.Args[1] != "->" || !known || hasPort != (proto != "icmp") || proto != "tcp" && proto != "udp" && proto != "icmp" {
 		return Send{}, fmt.Errorf("write %s", verbs["send"].usage)
 	}
 	if from, err = w.sameFamily(from, to); err != nil {
 		return Send{}, err
 	}
-	s := Send{Line: l, From: from, To: to, ICMP: proto == "icmp"}
+	s := Send{Line: l, From: from, To: to, ICMP: proto == "icmp", UDP: proto == "udp"}
 	if hasPort {
 		port, err := strconv.ParseUint(portText, 10, 16)
 		if err != nil {
@@ -244,7 +244,7 @@ func (w *world) send(l Line) (Send, error) {
 		s.Port = uint16(port)
 	}
 	if name == "vip" || name == "eip" {
-		l := w.listeners[s.Port]
+		l, _ := w.listenerAt(s.Port, s.UDP)
 		s.Balancer, s.Listener, s.Layer7 = w.balancer, l.id, l.layer7
 		s.Warm = w.warm[warmKey(s)]
 		if i, ok := w.instances[from.Name]; ok && w.private && name == "vip" && !to.Is6() {

@@ -26,11 +26,18 @@ type world struct {
 	names     map[string]string // id → name
 	instances map[string]Instance
 	home      map[string][]string // instance id → groups it had before
-	listeners map[uint16]listener
+	listeners map[door]listener
 	warm      map[string]bool // "client listener-port" pairs that were served at layer 7
 }
 
+// A door is where a listener is: the first of its ports, of TCP or of UDP.
+type door struct {
+	port uint16
+	udp  bool
+}
+
 type listener struct {
+	last         uint16 // of its ports
 	id, location string
 	group        string // the target group's id; "": targets are bound one by one
 	layer7       bool
@@ -40,7 +47,7 @@ type listener struct {
 func newWorld(ctx context.Context, e Engine, s *Script, without *Decisive) (*world, error) {
 	w := &world{
 		engine: e, script: s, without: without, groups: map[string]string{}, templates: map[string]template{}, names: map[string]string{},
-		instances: map[string]Instance{}, home: map[string][]string{}, listeners: map[uint16]listener{}, warm: map[string]bool{},
+		instances: map[string]Instance{}, home: map[string][]string{}, listeners: map[door]listener{}, warm: map[string]bool{},
 	}
 	for _, name := range s.Hosts() {
 		i, err := e.Instance(ctx, name, strings.HasPrefix(name, "web-"))
