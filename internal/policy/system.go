@@ -37,7 +37,7 @@ const (
 func SystemRules() []Standing {
 	return []Standing{
 		{SystemControl, GateCVM, 0, lb.Accept, "the connection between the instance's agent and its server"},
-		{SystemResolve, GateCVM, 0, lb.Accept, "address resolution (ARP)"},
+		{SystemResolve, GateCVM, 0, lb.Accept, "address resolution (ARP, neighbour discovery)"},
 		{SystemLease, GateCVM, 0, lb.Accept, "renewing the machine's own address (DHCP client)"},
 		{SystemTunnel, GateCVM, In, lb.Accept, "the tunnel from a known gateway with its key; what is inside is judged by all that follows"},
 		{SystemOwn, GateCVM, In, lb.Drop, "from a VIP or from 100.64.0.0/16 and 100.127.0.0/16 without having come through the tunnel"},

@@ -5,6 +5,7 @@
  * natively, and takes plain packets that it can finish by itself. */
 #include "gateway.h"
 #include "arp.h"
+#include "nd.h"
 #include "return.h"
 
 volatile const __u32 mark_mask;
@@ -79,6 +80,10 @@ INLINE int from_client(struct __sk_buff *skb, const int family)
 	int seen = see(skb, &p, &v, family);
 	if (seen <= 0)
 		return seen ? drop(skb, &p, &v, REASON_MALFORMED) : TCX_NEXT;
+	if (family == 6 && p.proto == IPPROTO_ICMPV6 && p.icmp_type == ND_NEIGHBOUR_SOLICIT && answer_nd(skb, v.revision)) {
+		count_reason(REASON_SYSTEM_RULE);
+		return bpf_redirect(skb->ifindex, 0);
+	}
 	switch (receive(&p, skb->len, &v, &hop, 0, family)) {
 	case OUTCOME_DROP:
 		return drop(skb, &p, &v, v.reason);

@@ -5,6 +5,7 @@
 #include "host.h"
 #include "icmp.h"
 #include "judge.h"
+#include "nd.h"
 #include "rows.h"
 #include "tell.h"
 
@@ -428,9 +429,11 @@ INLINE int reply(struct __sk_buff *skb, struct packet *p, struct track *k, struc
 }
 
 /* system_rule says that a rule of the machine's own lets the packet pass. */
-INLINE int system_rule(const struct packet *p, int in, const int family)
+INLINE int system_rule(struct __sk_buff *skb, const struct packet *p, int in, const int family)
 {
-	return is_control(p, in, family) || (family == 4 && is_dhcp(p, in));
+	if (is_control(p, in, family))
+		return 1;
+	return family == 4 ? is_dhcp(p, in) : is_nd(skb, p, in) || is_dhcp6(p, in);
 }
 
 /* arriving judges what did not come through the tunnel. */
@@ -441,7 +444,7 @@ INLINE int arriving(struct __sk_buff *skb, const int family)
 	struct verdict v = { .direction = DIRECTION_IN };
 	if (see(skb, &p, &v, current_revisions(), family))
 		return give_up(skb, &p, &v, REASON_MALFORMED);
-	if (system_rule(&p, 1, family)) {
+	if (system_rule(skb, &p, 1, family)) {
 		count_reason(REASON_SYSTEM_RULE);
 		return TCX_NEXT;
 	}
@@ -460,7 +463,7 @@ INLINE int leaving(struct __sk_buff *skb, const int family)
 	struct verdict v = { .direction = DIRECTION_OUT };
 	if (see(skb, &p, &v, current_revisions(), family))
 		return give_up(skb, &p, &v, REASON_MALFORMED);
-	if (system_rule(&p, 0, family)) {
+	if (system_rule(skb, &p, 0, family)) {
 		count_reason(REASON_SYSTEM_RULE);
 		return TCX_NEXT;
 	}

@@ -148,12 +148,10 @@ INLINE int parse_ip6(struct __sk_buff *skb, struct packet *p)
 	return -1;
 }
 
-/* parse_packet reads the packet of a family at offset l3. A fragment is parsed up to
- * its addresses only. */
-INLINE enum parsed parse_packet(struct __sk_buff *skb, __u32 l3, struct packet *p, const int family)
+/* parse_slowly reads the packet of a family at offset l3, whatever stands
+ * between its headers. A fragment is parsed up to its addresses only. */
+INLINE enum parsed parse_slowly(struct __sk_buff *skb, __u32 l3, struct packet *p, const int family)
 {
-	if (parse_plain((void *)(long)skb->data, (void *)(long)skb->data_end, skb->len, l3, p, family) == PARSED)
-		return PARSED;
 	__builtin_memset(p, 0, sizeof(*p));
 	p->l3 = l3;
 	p->family = family;
@@ -189,6 +187,23 @@ INLINE enum parsed parse_packet(struct __sk_buff *skb, __u32 l3, struct packet *
 			p->dst_port = c[4] << 8 | c[5];
 	}
 	return PARSED;
+}
+
+/* Functions of their own, so that the verifier walks the rare packets' headers
+ * once; a copy, so that the common packet's fields stay in registers. */
+__attribute__((noinline)) int parse_slowly4(struct __sk_buff *skb, __u32 l3, struct packet *p) { return p ? parse_slowly(skb, l3, p, 4) : BROKEN; }
+__attribute__((noinline)) int parse_slowly6(struct __sk_buff *skb, __u32 l3, struct packet *p) { return p ? parse_slowly(skb, l3, p, 6) : BROKEN; }
+
+/* parse_packet reads the packet of a family at offset l3. */
+INLINE enum parsed parse_packet(struct __sk_buff *skb, __u32 l3, struct packet *p, const int family)
+{
+	struct packet rare = {};
+	if (parse_plain((void *)(long)skb->data, (void *)(long)skb->data_end, skb->len, l3, p, family) == PARSED)
+		return PARSED;
+	int how = family == 4 ? parse_slowly4(skb, l3, &rare) : parse_slowly6(skb, l3, &rare);
+	*p = rare;
+	p->family = family;
+	return how;
 }
 
 /* unread makes a packet of which nothing is known but its family. */

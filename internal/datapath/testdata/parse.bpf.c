@@ -30,7 +30,6 @@ MAPPED(parse_frames, struct parse_frame, FRAMES);
 MAPPED(parse_results, struct parse_result, FRAMES);
 volatile __u32 parse_next;
 
-static long (*const bpf_skb_change_tail)(struct __sk_buff *, __u32 len, __u64 flags) = (void *)38;
 static long (*const bpf_skb_pull_data)(struct __sk_buff *, __u32 len) = (void *)39;
 
 SEC("tcx/ingress")
