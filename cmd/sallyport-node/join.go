@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,7 +48,7 @@ func newJoinCommand() *cobra.Command {
 	flags.StringVar(&f.server, "server", "", "the server's address for nodes, HOST:PORT (default: the token's)")
 	flags.StringVar(&f.data, "data", dataDir, "folder for identity, config and the last good snapshot")
 	flags.StringVar(&f.device, "device", "", "interface that faces the network (default: the one that leads to the server)")
-	flags.StringVar(&f.address, "address", "", "IPv4 address where the tunnel ends (default: the interface's, followed when it changes)")
+	flags.StringVar(&f.address, "address", "", "address where the tunnel ends (default: the interface's that leads to the server, followed when it changes)")
 	flags.StringVar(&f.pin, "pin", "", "folder in a bpffs to pin programs and maps in (default "+pinRoot+"/NAME)")
 	flags.StringVar(&f.metrics, "metrics", "127.0.0.1:7782", "address for /metrics and /healthz; empty: none")
 	flags.StringVar(&f.attach, "attach", "", "hooks that a gateway uses: tc, xdp, or auto for what `doctor` says")
@@ -132,8 +133,8 @@ func (f *joinFlags) place(server netip.Addr) (place, error) {
 		return p, err
 	}
 	said, err := netip.ParseAddr(f.address)
-	if err != nil || !said.Is4() {
-		return p, usageError{fmt.Errorf("--address %q is not an IPv4 address", f.address)}
+	if err != nil || said.Zone() != "" {
+		return p, usageError{fmt.Errorf("--address %q is not an address", f.address)}
 	}
 	if p.prefer(said); p.address != said {
 		return p, fmt.Errorf("--address %v is not an address of %s", said, p.device)
@@ -152,10 +153,11 @@ func resolve(ctx context.Context, server string) (netip.AddrPort, error) {
 	if err != nil {
 		return netip.AddrPort{}, usageError{fmt.Errorf("--server %q is not HOST:PORT", server)}
 	}
-	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip4", host)
+	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if err != nil || len(found) == 0 {
-		return netip.AddrPort{}, fmt.Errorf("the server %s has no IPv4 address: %w", host, err)
+		return netip.AddrPort{}, fmt.Errorf("the server %s has no address: %w", host, err)
 	}
+	slices.SortStableFunc(found, func(a, b netip.Addr) int { return a.Unmap().BitLen() - b.Unmap().BitLen() }) // IPv4 first
 	return netip.AddrPortFrom(found[0].Unmap(), uint16(n)), nil
 }
 

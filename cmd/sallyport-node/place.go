@@ -44,22 +44,25 @@ func wayTo(server netip.Addr) (place, error) {
 	return p, err
 }
 
-// standing is what an interface has for addresses, its first one chosen.
+// standing is what an interface has for addresses, of both families; its first
+// one is chosen, an IPv4 one if there is any.
 func standing(device string) (place, error) {
 	link, err := netlink.LinkByName(device)
 	if err != nil {
 		return place{}, fmt.Errorf("interface %s: %w", device, err)
 	}
-	all, err := netlink.AddrList(link, netlink.FAMILY_V4)
+	all, err := netlink.AddrList(link, netlink.FAMILY_ALL)
 	if err != nil {
 		return place{}, fmt.Errorf("addresses of %s: %w", device, err)
 	}
 	p := place{device: device}
+	slices.SortStableFunc(all, func(a, b netlink.Addr) int { return len(b.IP.To4()) - len(a.IP.To4()) }) // IPv4 first
 	for _, a := range all {
 		addr, ok := netip.AddrFromSlice(a.IP)
-		if addr = addr.Unmap(); !ok || !addr.Is4() || a.Scope != int(netlink.SCOPE_UNIVERSE) && a.Scope != int(netlink.SCOPE_LINK) || addr.IsLinkLocalUnicast() {
+		if addr = addr.Unmap(); !ok || a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0 || a.Scope != int(netlink.SCOPE_UNIVERSE) && a.Scope != int(netlink.SCOPE_LINK) || addr.IsLinkLocalUnicast() {
 			continue
 		}
+		// The flag means "temporary" for IPv6: an address of a few hours.
 		if !p.address.IsValid() && a.Flags&unix.IFA_F_SECONDARY == 0 {
 			p.address = addr
 		} else {
@@ -68,7 +71,7 @@ func standing(device string) (place, error) {
 	}
 	slices.SortFunc(p.others, netip.Addr.Compare)
 	if !p.address.IsValid() {
-		return place{}, fmt.Errorf("interface %s has no IPv4 address: the tunnel needs one", device)
+		return place{}, fmt.Errorf("interface %s has no address: the tunnel needs one", device)
 	}
 	return p, nil
 }

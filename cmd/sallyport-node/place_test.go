@@ -103,6 +103,18 @@ func TestPlace(t *testing.T) {
 	} else if q.prefer(p.others[0]); q.equal(p) || q.address != p.others[0] || q.others[0] != p.address {
 		t.Errorf("preferring another address: %+v", q)
 	}
+	// IPv6 addresses are the machine's as well; what is not to be had yet is not.
+	six := place{device: p.device, address: p.address, others: append(append([]netip.Addr{}, p.others...), netip.MustParseAddr("2001:db8::11"))}
+	if _, err := os.Stat("/proc/sys/net/ipv6"); err == nil {
+		address("2001:db8::11/64", func(link netlink.Link, a *netlink.Addr) error {
+			a.Flags = unix.IFA_F_NODAD
+			return netlink.AddrAdd(link, a)
+		})
+		if q, err := standing("eth0"); err != nil || !q.equal(six) {
+			t.Errorf("with IPv6: %+v, %v", q, err)
+		}
+		address("2001:db8::11/64", netlink.AddrDel)
+	}
 	if found, err := find(t.Context(), "eth0", "", dir); err != nil || !found.equal(p) {
 		t.Errorf("found %+v, %v", found, err)
 	}

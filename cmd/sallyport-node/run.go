@@ -65,7 +65,7 @@ func newRunCommand() *cobra.Command {
 	flags.StringVar(&f.server, "server", "", "the server's address for nodes, ADDRESS:PORT")
 	flags.StringVar(&f.data, "data", dataDir, "folder for the certificate and the last good snapshot, and for what `join` wrote down")
 	flags.StringVar(&f.device, "device", "", "interface that faces the network")
-	flags.StringVar(&f.address, "address", "", "this machine's IPv4 address where the tunnel ends")
+	flags.StringVar(&f.address, "address", "", "this machine's address where the tunnel ends")
 	flags.StringVar(&f.tokenFile, "token-file", "", "file with the join token; needed on the first start only")
 	flags.StringVar(&f.pin, "pin", "", "folder in a bpffs to pin programs and maps in (default "+pinRoot+"/NAME)")
 	flags.StringVar(&f.metrics, "metrics", "127.0.0.1:7782", "address for /metrics and /healthz; empty: none")
@@ -125,14 +125,14 @@ func (f *runFlags) checked() (settings, error) {
 		return settings{}, fmt.Errorf("--role %q is neither gateway nor host", f.role)
 	}
 	address, err := netip.ParseAddr(f.address)
-	if (err != nil || !address.Is4()) && !(f.joined && f.address == "") {
-		return settings{}, fmt.Errorf("--address %q is not an IPv4 address", f.address)
+	if (err != nil || address.Zone() != "") && !(f.joined && f.address == "") {
+		return settings{}, fmt.Errorf("--address %q is not an address", f.address)
 	}
 	server, err := netip.ParseAddrPort(f.server)
-	if err != nil || !server.Addr().Is4() {
+	if err != nil || server.Addr().Zone() != "" {
 		// A name would have to be resolved through the very gate that the
 		// control stream's system rule opens.
-		return settings{}, fmt.Errorf("--server %q is not an IPv4 address with a port", f.server)
+		return settings{}, fmt.Errorf("--server %q is not an address with a port", f.server)
 	}
 	s := settings{device: f.device, pin: f.pin, control: server, metrics: f.metrics,
 		node: node.Options{Name: lb.NodeID(f.name), Role: role, Server: f.server, DataDir: f.data, Address: address,

@@ -120,6 +120,7 @@ type hostsAnswer struct {
 type hostInstance struct {
 	InstanceId, InstanceName      string
 	PrivateAddress, PublicAddress string
+	IPv6Address                   string
 	State                         string
 	Joined                        bool
 }
@@ -140,6 +141,16 @@ func (h hostsAnswer) has(id string) bool {
 
 func (h hostsAnswer) off(id string) bool {
 	return slices.ContainsFunc(h.Instances, func(i hostInstance) bool { return i.InstanceId == id && i.off() })
+}
+
+// ipv6 is the IPv6 address of an instance; zero: it has none.
+func (h hostsAnswer) ipv6(id string) netip.Addr {
+	at := slices.IndexFunc(h.Instances, func(i hostInstance) bool { return i.InstanceId == id })
+	if at < 0 {
+		return netip.Addr{}
+	}
+	a, _ := netip.ParseAddr(h.Instances[at].IPv6Address)
+	return a
 }
 
 func (u *upper) describeHosts(ctx context.Context, after uint64, wait int) (hostsAnswer, error) {
@@ -183,6 +194,9 @@ func (u *upper) reconcile(ctx context.Context, want hostsAnswer) {
 			continue
 		}
 		if want.has(h.InstanceID) {
+			if err := u.lab.SetIPv6(h.InstanceID, want.ipv6(h.InstanceID)); err != nil {
+				u.say("the IPv6 address of %s: %v", h.InstanceID, err)
+			}
 			continue
 		}
 		if err := u.lab.RemoveInstance(h.InstanceID); err != nil {
@@ -210,7 +224,8 @@ func (u *upper) addInstance(ctx context.Context, i hostInstance) error {
 			return err
 		}
 	}
-	if err := u.lab.AddInstance(i.InstanceId, i.InstanceName, private, public); err != nil {
+	six, _ := netip.ParseAddr(i.IPv6Address) // "": none
+	if err := u.lab.AddInstance(i.InstanceId, i.InstanceName, private, public, six); err != nil {
 		return err
 	}
 	return u.startNode(ctx, i.InstanceId, "host", i.InstanceId)

@@ -32,6 +32,7 @@ type upOptions struct {
 	region    string
 	attach    string // "": the agent decides
 	flows     uint32 // 0: the agents decide
+	underlay  string // ipv4 or ipv6
 	readyFile string
 	transport transport
 	kinds     kinds
@@ -58,6 +59,9 @@ func newUpCommand() *cobra.Command {
 			if n := o.flows; n != 0 && (n < 1<<10 || n > 1<<24 || n&(n-1) != 0) {
 				return usageError{fmt.Errorf("--flows %d is not a power of two from 1024 to 16777216", n)}
 			}
+			if o.underlay != "ipv4" && o.underlay != "ipv6" {
+				return usageError{fmt.Errorf("--underlay %q is neither ipv4 nor ipv6", o.underlay)}
+			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 			defer stop()
 			// A reader of our output that goes away must not take the lab with it.
@@ -71,6 +75,7 @@ func newUpCommand() *cobra.Command {
 	cmd.Flags().StringVar(&o.region, "region", "local", "name of the region; its zone is NAME-1")
 	cmd.Flags().StringVar(&o.attach, "attach", "", "hooks that the gateway uses, tc or xdp (default: what its device is best at)")
 	cmd.Flags().Uint32Var(&o.flows, "flows", 0, "room in each node's flow table, a power of two from 1024 to 16777216 (default 65536 on the gateway, 32768 on a host)")
+	cmd.Flags().StringVar(&o.underlay, "underlay", "ipv4", "family of the network that tunnels and control streams use, ipv4 or ipv6")
 	o.transport.ownFlags(cmd)
 	o.kinds.flags(cmd)
 	cmd.Flags().StringVar(&o.readyFile, "ready-file", "", "file to write, last of all, when everything is ready")
@@ -141,7 +146,7 @@ func up(ctx context.Context, o upOptions, out, errs io.Writer) (err error) {
 	}
 	options := lab.Options{
 		DataDir: o.data, API: o.transport.endpoint(listener.Addr().String()), Region: o.region,
-		Executable: programs.sallyport, Node: programs.node, ServerArgs: append(o.transport.args(), o.kinds.args()...), Attach: o.attach, Flows: o.flows, Say: u.say,
+		Executable: programs.sallyport, Node: programs.node, ServerArgs: append(o.transport.args(), o.kinds.args()...), Attach: o.attach, Flows: o.flows, IPv6Underlay: o.underlay == "ipv6", Say: u.say,
 	}
 	if options.DataDir == "" {
 		options.Temporary = true

@@ -117,7 +117,7 @@ func newBed(b *testing.B) *bed {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = l.Close() })
-	if err := l.AddInstance(instanceID, "web", f.instance, netip.Addr{}); err != nil {
+	if err := l.AddInstance(instanceID, "web", f.instance, netip.Addr{}, netip.Addr{}); err != nil {
 		b.Fatal(err)
 	}
 	var rules []policy.Rule

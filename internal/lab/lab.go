@@ -36,7 +36,8 @@ type Host struct {
 	Instance  string       // the instance's id; "" on other hosts
 	Title     string       // the name the instance's owner gave it; "" on other hosts
 	Underlay  netip.Addr   // where tunnel and control stream end; zero on clients
-	Addresses []netip.Addr // what others reach it by, preferred source first; the underlay address is not among an instance's
+	Addresses []netip.Addr // what others reach it by in IPv4, preferred source first; the underlay address is not among an instance's
+	IPv6      netip.Addr   // the same in IPv6; zero: it has none
 }
 
 // Where the lab keeps what others find it by. All of it is gone with the lab.
@@ -81,17 +82,20 @@ func PublicPool() netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, 64}), 26)
 }
 
+// serverAddress is the server's in the lab's own network.
+func serverAddress() netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, 253}) }
+
 // FixedHosts are the hosts every lab starts with: the server, the gateway and
 // three clients in two networks.
 func FixedHosts() []Host {
-	server := netip.AddrFrom4([4]byte{192, 0, 2, 253})
+	server := serverAddress()
 	gateway := netip.AddrFrom4([4]byte{192, 0, 2, 129})
 	client := func(name string, a [4]byte) Host {
-		return Host{Name: name, Role: RoleClient, Addresses: []netip.Addr{netip.AddrFrom4(a)}}
+		return Host{Name: name, Role: RoleClient, Addresses: []netip.Addr{netip.AddrFrom4(a)}, IPv6: clientIPv6(name)}
 	}
 	return []Host{
-		{Name: DefaultServer, Role: RoleServer, Underlay: server, Addresses: []netip.Addr{server}},
-		{Name: DefaultGateway, Role: RoleGateway, Underlay: gateway, Addresses: []netip.Addr{gateway}},
+		{Name: DefaultServer, Role: RoleServer, Underlay: server, Addresses: []netip.Addr{server}, IPv6: underlayIPv6(server)},
+		{Name: DefaultGateway, Role: RoleGateway, Underlay: gateway, Addresses: []netip.Addr{gateway}, IPv6: underlayIPv6(gateway)},
 		client("client-1", [4]byte{203, 0, 113, 10}),
 		client("client-2", [4]byte{198, 51, 100, 20}),
 		client("client-3", [4]byte{203, 0, 113, 30}),

@@ -63,7 +63,7 @@ func victim(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := l.AddInstance("ins-aaaaaaaa", "web-1", private(1), netip.Addr{}); err != nil {
+	if err := l.AddInstance("ins-aaaaaaaa", "web-1", private(1), netip.Addr{}, netip.Addr{}); err != nil {
 		return err
 	}
 	fmt.Println("ready")
@@ -204,10 +204,10 @@ func TestTopology(t *testing.T) {
 	if diff := cmp.Diff(before.Routes, during.Routes); diff != "" {
 		t.Errorf("routes in the machine's own namespace changed:\n%s", diff)
 	}
-	if err := l.AddInstance("ins-aaaaaaaa", "web-1", private(1), public(1)); err != nil {
+	if err := l.AddInstance("ins-aaaaaaaa", "web-1", private(1), public(1), six(1)); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.AddInstance("ins-bbbbbbbb", "web-2", private(2), netip.Addr{}); err != nil {
+	if err := l.AddInstance("ins-bbbbbbbb", "web-2", private(2), netip.Addr{}, netip.Addr{}); err != nil {
 		t.Fatal(err)
 	}
 
@@ -219,6 +219,12 @@ func TestTopology(t *testing.T) {
 		{"ins-aaaaaaaa", "http://192.0.2.131:80/", "ins-bbbbbbbb", "192.0.2.65", "192.0.2.131"}, // elsewhere with the public one
 		{"ins-bbbbbbbb", "http://192.0.2.65:80/", "ins-aaaaaaaa", "10.0.1.2", "192.0.2.65"},     // has none: with the private one
 		{"gateway-1", "http://192.0.2.131:80/", "ins-bbbbbbbb", "192.0.2.129", "192.0.2.131"},   // the underlay
+		{"client-1", "http://[2001:db8:200::1]:8080/", "ins-aaaaaaaa", "2001:db8:113::10", "2001:db8:200::1"},
+		{"client-2", "http://[2001:db8:200::1]:22/", "ins-aaaaaaaa", "2001:db8:51:100::20", "2001:db8:200::1"},
+		{"gateway-1", "http://[2001:db8:200::1]/", "ins-aaaaaaaa", "2001:db8:0:2::129", "2001:db8:200::1"},
+	}
+	if !hasIPv6() {
+		rows = slices.DeleteFunc(rows, func(r struct{ from, url, instance, peer, local string }) bool { return strings.Contains(r.url, "[") })
 	}
 	for _, r := range rows {
 		s := mustAsk(t, r.from, r.url)
@@ -226,8 +232,8 @@ func TestTopology(t *testing.T) {
 			t.Errorf("%s asks %s: instance %s saw %v at %v, want %s %s %s", r.from, r.url, s.Instance, s.Peer, s.Local, r.instance, r.peer, r.local)
 		}
 	}
-	for _, vip := range []string{"192.0.2.1", "10.0.1.77", "198.18.0.9"} { // public, private, of the basic network
-		if _, err := ask(t, "client-1", "http://"+vip+"/"); err == nil {
+	for _, vip := range []string{"192.0.2.1", "10.0.1.77", "198.18.0.9", "2001:db8:200::99"} { // public, private, of the basic network, IPv6
+		if _, err := ask(t, "client-1", "http://"+netip.AddrPortFrom(netip.MustParseAddr(vip), 80).String()+"/"); err == nil {
 			t.Errorf("the VIP %s answered without any gateway program", vip)
 		}
 		if got := fabricHost(t, vip); got != DefaultGateway {
@@ -241,6 +247,7 @@ func TestTopology(t *testing.T) {
 	t.Run("restart", func(t *testing.T) { restarted(t, l) })
 	t.Run("remove and bring back", func(t *testing.T) { removed(t, l) })
 	t.Run("forward", forwarded)
+	t.Run("an IPv6 address comes and goes", func(t *testing.T) { readdressed(t, l) })
 
 	if err := l.Close(); err != nil {
 		t.Error(err)
@@ -252,11 +259,37 @@ func TestTopology(t *testing.T) {
 
 	again := openLab(t, lock, dir)
 	defer again.Close()
-	if err := again.AddInstance("ins-bbbbbbbb", "web-2", private(2), netip.Addr{}); err != nil {
+	if err := again.AddInstance("ins-bbbbbbbb", "web-2", private(2), netip.Addr{}, netip.Addr{}); err != nil {
 		t.Fatal(err)
 	}
 	if s := mustAsk(t, "gateway-1", "http://192.0.2.131:80/"); s.Instance != "ins-bbbbbbbb" {
 		t.Errorf("the same data gave ins-bbbbbbbb another underlay address: %v answers at its old one", s.Instance)
+	}
+}
+
+func six(n byte) netip.Addr { return netip.MustParseAddr(fmt.Sprintf("2001:db8:200::%d", n)) }
+
+// readdressed gives a running instance another IPv6 address, and takes it away.
+func readdressed(t *testing.T, l *Lab) {
+	if !hasIPv6() {
+		t.Skip("skipped: the kernel has no IPv6")
+	}
+	for _, a := range []netip.Addr{six(7), six(8)} {
+		if err := l.SetIPv6("ins-cccccccc", a); err != nil {
+			t.Fatal(err)
+		}
+		if s := mustAsk(t, "client-1", "http://"+netip.AddrPortFrom(a, 80).String()+"/"); s.Local != a || s.Instance != "ins-cccccccc" {
+			t.Errorf("at %v: %+v", a, s)
+		}
+	}
+	if h, err := recordedHost("ins-cccccccc"); err != nil || !slices.Equal(h.IPv6, []netip.Addr{six(8)}) {
+		t.Errorf("recorded: %+v, %v", h, err)
+	}
+	if err := l.SetIPv6("ins-cccccccc", netip.Addr{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := fabricHost(t, six(8).String()); got != DefaultGateway {
+		t.Errorf("an address that is gone leads to %s", got)
 	}
 }
 
@@ -304,7 +337,7 @@ func settings(t *testing.T) {
 		{"client-1", "/proc/sys/net/ipv4/ip_forward", "0"},
 		{"gateway-1", "/proc/sys/net/ipv4/conf/eth0/rp_filter", "0"},
 		{"ins-aaaaaaaa", "/proc/sys/net/ipv4/conf/eth0/send_redirects", "0"},
-		{"ins-aaaaaaaa", "/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1"},
+		{"ins-aaaaaaaa", "/proc/sys/net/ipv6/conf/eth0/accept_dad", "0"},
 	}
 	for _, r := range rows {
 		err := inside(Namespace(r.host), func() error {
@@ -379,7 +412,7 @@ func removed(t *testing.T, l *Lab) {
 		t.Errorf("a host that is gone: %v", err)
 	}
 	// Address and name are free again at once.
-	if err := l.AddInstance("ins-cccccccc", "web-3", private(1), public(1)); err != nil {
+	if err := l.AddInstance("ins-cccccccc", "web-3", private(1), public(1), netip.Addr{}); err != nil {
 		t.Fatal(err)
 	}
 	if s := mustAsk(t, "gateway-1", "http://192.0.2.130:80/"); s.Instance != "ins-cccccccc" {

@@ -20,16 +20,17 @@ const agentSuffix = ".agent"
 
 // Options say what a lab is made of.
 type Options struct {
-	DataDir    string                           // kept between labs: addresses, logs, what server and nodes keep
-	Temporary  bool                             // DataDir goes with the lab
-	API        string                           // base URL, for records
-	Region     string                           // for records
-	Executable string                           // sallyport
-	Node       string                           // sallyport-node; "" in labs without nodes
-	ServerArgs []string                         // more flags for `sallyport server`
-	Flows      uint32                           // room in each node's flow table; 0: the agent's choice
-	Attach     string                           // which hooks the gateway uses: tc or xdp; "": the agent's choice
-	Say        func(format string, args ...any) // told what a person should know; nil: nobody
+	DataDir      string                           // kept between labs: addresses, logs, what server and nodes keep
+	Temporary    bool                             // DataDir goes with the lab
+	API          string                           // base URL, for records
+	Region       string                           // for records
+	Executable   string                           // sallyport
+	Node         string                           // sallyport-node; "" in labs without nodes
+	ServerArgs   []string                         // more flags for `sallyport server`
+	IPv6Underlay bool                             // tunnels and control streams go by IPv6
+	Flows        uint32                           // room in each node's flow table; 0: the agent's choice
+	Attach       string                           // which hooks the gateway uses: tc or xdp; "": the agent's choice
+	Say          func(format string, args ...any) // told what a person should know; nil: nobody
 }
 
 // A Lab is a running lab. It must be closed.
@@ -83,6 +84,9 @@ func (l *Lab) build() error {
 		return err
 	}
 	for _, h := range FixedHosts() {
+		if l.o.IPv6Underlay && h.Underlay.IsValid() {
+			h.Underlay = underlayIPv6(h.Underlay)
+		}
 		if err := l.add(h); err != nil {
 			return err
 		}
@@ -114,14 +118,18 @@ func (l *Lab) add(h Host) error {
 }
 
 // AddInstance makes the host of an instance with its web server; its node is
-// started apart (StartNode). public is zero if it has none. The same instance
-// gets the same underlay address in every lab of this DataDir.
-func (l *Lab) AddInstance(id, title string, private, public netip.Addr) error {
+// started apart (StartNode). public and six, its IPv6 address, are zero if it
+// has none. The same instance gets the same underlay address in every lab of
+// this DataDir.
+func (l *Lab) AddInstance(id, title string, private, public, six netip.Addr) error {
 	under, err := l.allocate(id)
 	if err != nil {
 		return err
 	}
-	h := Host{Name: id, Role: RoleInstance, Instance: id, Title: title, Underlay: under, Addresses: []netip.Addr{private}}
+	if l.o.IPv6Underlay {
+		under = underlayIPv6(under)
+	}
+	h := Host{Name: id, Role: RoleInstance, Instance: id, Title: title, Underlay: under, Addresses: []netip.Addr{private}, IPv6: six}
 	if public.IsValid() {
 		h.Addresses = []netip.Addr{public, private}
 	}
@@ -136,7 +144,7 @@ func (l *Lab) StartServer(api *os.File, listen string) error {
 		Name: DefaultServer, Host: DefaultServer, Path: l.o.Executable, Files: []*os.File{api},
 		Args: append([]string{
 			"server", "--data", filepath.Join(l.o.DataDir, "server"), "--listen", listen, "--listen-fd", "3",
-			"--node-listen", "0.0.0.0:7781", "--region", l.o.Region,
+			"--node-listen", netip.AddrPortFrom(unspecified(l.serverUnderlay()), nodePort).String(), "--region", l.o.Region,
 		}, l.o.ServerArgs...),
 	})
 }
@@ -164,7 +172,7 @@ func (l *Lab) StartNode(host, token string) error {
 		role, log = "host", host+agentSuffix
 	}
 	args := []string{
-		"run", "--name", host, "--role", role, "--server", FixedHosts()[0].Underlay.String() + ":7781", "--data", dir,
+		"run", "--name", host, "--role", role, "--server", netip.AddrPortFrom(l.serverUnderlay(), nodePort).String(), "--data", dir,
 		"--device", "eth0", "--address", h.Underlay.String(), "--token-file", l.tokenFile(host), "--pin", PinDir(host),
 	}
 	if l.o.Flows != 0 {
@@ -183,6 +191,25 @@ func (l *Lab) StartNode(host, token string) error {
 		go l.openBehindGate(h)
 	}
 	return nil
+}
+
+// nodePort is where the server listens for nodes.
+const nodePort = 7781
+
+// serverUnderlay is where agents find the server.
+func (l *Lab) serverUnderlay() netip.Addr {
+	if l.o.IPv6Underlay {
+		return underlayIPv6(serverAddress())
+	}
+	return serverAddress()
+}
+
+// unspecified is "every address" of the same family.
+func unspecified(a netip.Addr) netip.Addr {
+	if a.Is6() {
+		return netip.IPv6Unspecified()
+	}
+	return netip.IPv4Unspecified()
 }
 
 // startPass puts a program that passes everything onto the fabric's end of a
@@ -229,7 +256,7 @@ func (l *Lab) Record() Record {
 	}
 	for _, h := range l.hosts {
 		r.Hosts = append(r.Hosts, HostRecord{
-			Name: h.Name, Role: h.Role, InstanceID: h.Instance, PID: face[h.Name], Addresses: h.Addresses, Title: h.Title,
+			Name: h.Name, Role: h.Role, InstanceID: h.Instance, PID: face[h.Name], Addresses: h.Addresses, IPv6: sixOf(h), Title: h.Title,
 		})
 	}
 	return r

@@ -4,6 +4,7 @@ package lab
 
 import (
 	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -41,22 +42,35 @@ var gatePins = []string{"link_host_in", "link_host_out"}
 // of the lab reach its addresses. A host whose agent never attaches a gate
 // stays unreachable; the wait ends with the host.
 func (l *Lab) openBehindGate(h Host) {
-	standing := func() bool {
-		return !slices.ContainsFunc(gatePins, func(name string) bool {
-			_, err := os.Stat(filepath.Join(PinDir(h.Name), name))
-			return err != nil
-		})
-	}
 	for l.has(h) {
-		if !standing() {
+		if !gateStands(h.Name) {
 			time.Sleep(2 * time.Millisecond)
 			continue
 		}
+		h.IPv6 = l.ipv6Of(h) // it may have got one meanwhile
 		if err := openWay(h); err != nil && l.has(h) {
 			l.o.Say("open the way to %s: %v", h.Name, err)
 		}
 		return
 	}
+}
+
+// gateStands reports whether the agent of a host has attached its gate.
+func gateStands(host string) bool {
+	return !slices.ContainsFunc(gatePins, func(name string) bool {
+		_, err := os.Stat(filepath.Join(PinDir(host), name))
+		return err != nil
+	})
+}
+
+// ipv6Of is the IPv6 address that the host has by now.
+func (l *Lab) ipv6Of(h Host) netip.Addr {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if at := slices.IndexFunc(l.hosts, func(o Host) bool { return o.Name == h.Name }); at >= 0 {
+		return l.hosts[at].IPv6
+	}
+	return netip.Addr{}
 }
 
 // has reports whether this very host is still part of the lab.

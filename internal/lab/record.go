@@ -37,8 +37,9 @@ type HostRecord struct {
 	Name       string       `json:"name"`
 	Role       Role         `json:"role"`
 	InstanceID string       `json:"instanceId"`
-	PID        int          `json:"pid"` // of a process that lives in the host's namespace; 0 while it restarts
-	Addresses  []netip.Addr `json:"addresses"`
+	PID        int          `json:"pid"`       // of a process that lives in the host's namespace; 0 while it restarts
+	Addresses  []netip.Addr `json:"addresses"` // IPv4
+	IPv6       []netip.Addr `json:"ipv6,omitempty"`
 	Title      string       `json:"-"`
 }
 

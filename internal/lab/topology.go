@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -90,6 +91,9 @@ func linkHost(h Host, routed []netip.Addr) error {
 	if err := netlink.LinkSetUp(link); err != nil {
 		return err
 	}
+	if err := linkIPv6(h, link); err != nil {
+		return err
+	}
 	if err := routeTo(h, link, routed); err != nil {
 		return err
 	}
@@ -101,7 +105,7 @@ func linkHost(h Host, routed []netip.Addr) error {
 	// the ranges of instances: the gateway gets whatever no host has.
 	return netlink.RouteAdd(&netlink.Route{
 		LinkIndex: link.Attrs().Index, Dst: wholeNet(netip.PrefixFrom(netip.IPv4Unspecified(), 0)),
-		Gw: h.Underlay.AsSlice(), Flags: int(netlink.FLAG_ONLINK),
+		Gw: h.Addresses[0].AsSlice(), Flags: int(netlink.FLAG_ONLINK),
 	})
 }
 
@@ -129,7 +133,7 @@ func openWay(h Host) error {
 		if err != nil {
 			return err
 		}
-		return routeTo(h, link, h.Addresses)
+		return routeTo(h, link, h.reached())
 	})
 }
 
@@ -147,11 +151,17 @@ func addressHost(h Host) error {
 		return err
 	}
 	for _, a := range h.all() {
+		if a.Is6() {
+			continue // see addressIPv6
+		}
 		if err := netlink.AddrAdd(eth, &netlink.Addr{IPNet: hostNet(a)}); err != nil {
 			return fmt.Errorf("address %v: %w", a, err)
 		}
 	}
 	if err := netlink.LinkSetUp(eth); err != nil {
+		return err
+	}
+	if err := addressIPv6(h, eth); err != nil {
 		return err
 	}
 	via := func(dst *net.IPNet, src netip.Addr) error {
@@ -175,16 +185,27 @@ func addressHost(h Host) error {
 			}
 		}
 	}
+	if h.Underlay.Is6() {
+		return nil
+	}
 	// The agent speaks with the server as the machine, not as the guest.
-	return via(hostNet(FixedHosts()[0].Underlay), h.Underlay)
+	return via(hostNet(serverAddress()), h.Underlay)
 }
 
 // all are the addresses on the host's eth0, each once.
 func (h Host) all() []netip.Addr {
 	if h.Role == RoleInstance {
-		return append([]netip.Addr{h.Underlay}, h.Addresses...)
+		return append([]netip.Addr{h.Underlay}, h.reached()...)
 	}
-	return h.Addresses
+	return h.reached()
+}
+
+// reached are the addresses by which others reach the host, of both families.
+func (h Host) reached() []netip.Addr {
+	if !h.IPv6.IsValid() || !hasIPv6() {
+		return h.Addresses
+	}
+	return append(slices.Clone(h.Addresses), h.IPv6)
 }
 
 // settle gives a new namespace the same settings on every machine: what a
@@ -208,11 +229,9 @@ func settle(router bool) error {
 			return fmt.Errorf("set %s: %w", s.name, err)
 		}
 	}
-	// Not on every kernel, and nothing depends on them. IPv6 stays on lo, where
-	// nodes may want local routes, and off every link made from now on.
+	// Not on every kernel, and nothing depends on it.
 	_ = sysctl("net.ipv4.tcp_congestion_control", "cubic")
-	_ = sysctl("net.ipv6.conf.default.disable_ipv6", "1")
-	return nil
+	return settleIPv6(router)
 }
 
 func loUp() (netlink.Link, error) {

@@ -57,7 +57,7 @@ func (w *Web) Serve(ctx context.Context, ports []uint16) error {
 	defer func() { _ = server.Close() }()
 	failed := make(chan error, len(ports))
 	for _, port := range ports {
-		l, err := net.Listen("tcp4", ":"+strconv.Itoa(int(port)))
+		l, err := net.Listen("tcp", ":"+strconv.Itoa(int(port)))
 		if err != nil {
 			return err
 		}

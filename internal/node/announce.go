@@ -27,8 +27,8 @@ const (
 )
 
 // An Announcer is an Applier that tells the gateway's own segment about VIPs
-// that have come to it (gratuitous ARP), so that who knew them elsewhere looks
-// no longer there. Answering is the business of the gateway's program, which
+// that have come to it (gratuitous ARP, unsolicited neighbour advertisements),
+// so that who knew them elsewhere looks no longer there. Answering is the business of the gateway's program, which
 // goes on without this process. Close ends it.
 type Announcer struct {
 	device  *net.Interface
@@ -77,7 +77,7 @@ func (a *Announcer) Commit(context.Context, lb.Revision) error {
 	known := make(map[netip.Addr]bool, len(a.staged))
 	for _, vip := range a.staged {
 		known[vip] = true
-		if !a.known[vip] && vip.Is4() {
+		if !a.known[vip] {
 			fresh = append(fresh, vip)
 		}
 	}
@@ -98,12 +98,14 @@ func (a *Announcer) Commit(context.Context, lb.Revision) error {
 
 // announce sends one announcement for each VIP that is still here; a.mu is held.
 func (a *Announcer) announce(vips []netip.Addr) {
-	to := &unix.SockaddrLinklayer{Ifindex: a.device.Index, Halen: 6, Addr: [8]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}}
 	for _, vip := range vips {
 		if a.closed || !a.known[vip] {
 			continue
 		}
-		if err := unix.Sendto(a.socket, announcement(a.device.HardwareAddr, vip), 0, to); err != nil {
+		frame := announcement(a.device.HardwareAddr, vip)
+		to := &unix.SockaddrLinklayer{Ifindex: a.device.Index, Halen: 6}
+		copy(to.Addr[:], frame[:6])
+		if err := unix.Sendto(a.socket, frame, 0, to); err != nil {
 			a.log.Warn("VIP not announced", "vip", vip, "error", err)
 		}
 	}
@@ -111,6 +113,9 @@ func (a *Announcer) announce(vips []netip.Addr) {
 
 // announcement is the frame that says: vip is at mac.
 func announcement(mac net.HardwareAddr, vip netip.Addr) []byte {
+	if vip.Is6() {
+		return advertisement(mac, vip)
+	}
 	const etherARP, ethernet, etherIPv4, lengths, request = 0x0806, 1, 0x0800, 6<<8 | 4, 1
 	f := bytes.Repeat([]byte{0xff}, 6)
 	f = append(f, mac...)
