@@ -165,7 +165,7 @@ func (t *trip) through(b *bench, program string, frame []byte, mark uint32) ([]b
 func (t *trip) host(a netip.Addr) (place, *bench) {
 	for id, h := range t.hosts {
 		i := t.State().Instances.Get(id)
-		if h.opts.Address == a || i != nil && (i.Private == a || i.Public == a) {
+		if h.opts.Address == a || i != nil && slices.Contains(i.Addresses(), a) {
 			return place(id), h
 		}
 	}
@@ -175,7 +175,7 @@ func (t *trip) host(a netip.Addr) (place, *bench) {
 // travel takes a frame on the wire to where it ends up.
 func (t *trip) travel(frame []byte) (place, []byte, error) {
 	for range 4 {
-		to := netip.AddrFrom4([4]byte(frame[30:34]))
+		to := destination(frame)
 		if at, h := t.host(to); h != nil {
 			out, answer, _, err := t.through(h, "host_in", frame, 0)
 			if err != nil || answer != actNext {
@@ -381,6 +381,9 @@ func (k *kernel) Health(_ context.Context, h scenario.Health) (scenario.Health, 
 
 // tcpFrame is a TCP segment with right checksums; a SYN has an MSS option.
 func tcpFrame(src, dst netip.AddrPort, flags byte) []byte {
+	if src.Addr().Is6() {
+		return tcpFrame6(src, dst, flags)
+	}
 	f := frameOf(lb.Packet{Proto: lb.TCP, Src: src.Addr(), Dst: dst.Addr(), SrcPort: src.Port(), DstPort: dst.Port()}, flags)
 	if flags&tcpSyn != 0 {
 		f = append(f, 2, 4, 0x05, 0xb4)
@@ -394,6 +397,9 @@ func tcpFrame(src, dst netip.AddrPort, flags byte) []byte {
 
 // echoFrame is an echo request, or a reply to one.
 func echoFrame(src, dst netip.AddrPort, reply bool) []byte {
+	if src.Addr().Is6() {
+		return echoFrame6(src, dst, reply)
+	}
 	f := frameOf(lb.Packet{Proto: lb.ICMP, Src: src.Addr(), Dst: dst.Addr()}, 0)
 	if reply {
 		f[34] = 0
@@ -421,6 +427,9 @@ func pseudo(f []byte) uint32 {
 // endsOf reads a frame that has arrived. Its checksums have to be right, and a
 // SYN must not ask for more than fits into the tunnel.
 func endsOf(f []byte) (src, dst netip.AddrPort, err error) {
+	if binary.BigEndian.Uint16(f[12:]) == etherIPv6 {
+		return endsOf6(f)
+	}
 	r, ok := readIPv4(f[14:])
 	switch {
 	case !ok || r.payload != 20:

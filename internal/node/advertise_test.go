@@ -53,7 +53,7 @@ func TestAnnouncerIPv6(t *testing.T) {
 	if err := netlink.NeighSet(&netlink.Neigh{LinkIndex: far.Attrs().Index, Family: netlink.FAMILY_V6, State: unix.NUD_STALE, IP: vip.AsSlice(), HardwareAddr: elsewhere}); err != nil {
 		t.Fatal(err)
 	}
-	a, err := NewAnnouncer("eth0", slog.New(slog.DiscardHandler))
+	a, err := NewAnnouncer("eth0", "", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

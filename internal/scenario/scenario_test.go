@@ -24,11 +24,7 @@ func scripts(t *testing.T) []*Script {
 func TestRef(t *testing.T) {
 	var count Count
 	defer func() { t.Logf("ref: %v", count) }()
-	six, err := ParseAll(os.DirFS("testdata/ipv6"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range append(scripts(t), six...) {
+	for _, s := range scripts(t) {
 		count.Add(s, "ref")
 		t.Run(strings.TrimSuffix(s.Name, ".txtar"), func(t *testing.T) {
 			ref := NewRef(s.Server...)
