@@ -139,3 +139,16 @@ func cidrField(a netip.Addr) string {
 	}
 	return "CidrBlock"
 }
+
+// An echo is how ping looks in a family.
+type echo struct {
+	network        string
+	request, reply byte
+}
+
+func echoIn(to netip.Addr) echo {
+	if to.Is6() {
+		return echo{"ip6:ipv6-icmp", 128, 129}
+	}
+	return echo{"ip4:icmp", 8, 0}
+}

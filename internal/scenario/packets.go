@@ -225,9 +225,10 @@ func (a attempt) ask(ctx context.Context, conn net.Conn) (Result, error) {
 
 // ping sends one echo request, with the attempt's port as its identifier.
 func (a attempt) ping(ctx context.Context, pid int) (Result, error) {
+	echo := echoIn(a.To)
 	var conn net.PacketConn
 	err := inNamespace(pid, func() (err error) {
-		conn, err = net.ListenPacket("ip4:icmp", a.From.Address.String())
+		conn, err = net.ListenPacket(echo.network, a.From.Address.String())
 		return err
 	})
 	if err != nil {
@@ -238,9 +239,11 @@ func (a attempt) ping(ctx context.Context, pid int) (Result, error) {
 	if err := conn.SetDeadline(deadline); err != nil {
 		return Result{}, err
 	}
-	request := []byte{8, 0, 0, 0, 0, 0, 0, 1}
+	request := []byte{echo.request, 0, 0, 0, 0, 0, 0, 1}
 	binary.BigEndian.PutUint16(request[4:], a.port)
-	binary.BigEndian.PutUint16(request[2:], checksum(request))
+	if !a.To.Is6() { // there the kernel does it
+		binary.BigEndian.PutUint16(request[2:], checksum(request))
+	}
 	if _, err := conn.WriteTo(request, &net.IPAddr{IP: a.To.AsSlice()}); err != nil {
 		return Result{}, err
 	}
@@ -252,7 +255,7 @@ func (a attempt) ping(ctx context.Context, pid int) (Result, error) {
 		if err != nil {
 			return Result{}, err
 		}
-		mine := n >= 8 && answer[0] == 0 && binary.BigEndian.Uint16(answer[4:]) == a.port
+		mine := n >= 8 && answer[0] == echo.reply && binary.BigEndian.Uint16(answer[4:]) == a.port
 		if mine && peer.String() == a.To.String() {
 			return Result{Served: true, Detail: "echo"}, nil
 		}
