@@ -68,12 +68,12 @@ func auditActions() []Action {
 }
 
 type describeAuditIn struct {
-	After       *int64   `tc:""` // lines after this number, the oldest first
-	Before      *int64   `tc:""` // lines before this number, the newest first; the newest of all when neither is given
+	After       *int64   `tc:"range=0-"` // lines after this number, the oldest first
+	Before      *int64   `tc:"range=0-"` // lines before this number, the newest first; the newest of all when neither is given
 	Limit       *int64   `tc:"range=1-100"`
-	WaitSeconds int64    `tc:""` // with After: wait for a line when there is none yet
-	StartTime   string   `tc:""` // "2026-11-23 08:00:00" in UTC, inclusive
-	EndTime     string   `tc:""` // exclusive
+	WaitSeconds int64    `tc:"range=0-60"` // with After: wait for a line when there is none yet
+	StartTime   string   `tc:""`           // "2026-11-23 08:00:00" in UTC, inclusive
+	EndTime     string   `tc:""`           // exclusive
 	Filters     []Filter `tc:""`
 }
 
@@ -151,10 +151,6 @@ func auditQueryOf(c *Call, in *describeAuditIn) (q auditQuery, err error) {
 	switch {
 	case in.After != nil && in.Before != nil:
 		return q, refuse(lb.Coexist, "Before", "it is given together with After", "give one of them")
-	case in.After != nil && *in.After < 0:
-		return q, refuse(lb.Range, "After", strconv.FormatInt(*in.After, 10)+" is negative", "begin at 0")
-	case in.Before != nil && *in.Before < 0:
-		return q, refuse(lb.Range, "Before", strconv.FormatInt(*in.Before, 10)+" is negative", "leave it out to begin at the newest")
 	case in.After != nil:
 		q.forward, q.at = true, uint64(*in.After)
 	case in.Before != nil:

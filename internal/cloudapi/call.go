@@ -167,14 +167,14 @@ func sortedKeys[K ~string, V any](m map[K]V) []K {
 
 // Paging is Offset and Limit as integers: clb, cvm and tag.
 type Paging struct {
-	Offset *int64 `tc:""`
-	Limit  *int64 `tc:""`
+	Offset *int64 `tc:"range=0-"`
+	Limit  *int64 `tc:"range=1-100"`
 }
 
 // TextPaging is Offset and Limit as strings: most of vpc.
 type TextPaging struct {
-	Offset *string `tc:""`
-	Limit  *string `tc:""`
+	Offset *string `tc:"range=0-"`
+	Limit  *string `tc:"range=1-100"`
 }
 
 // Defaults and bounds of paging.
@@ -183,8 +183,8 @@ const (
 	maxLimit     = 100
 )
 
-// page cuts the asked page out of items. Faults are Range.
-func page[T any](items []T, p Paging) ([]T, error) {
+// page cuts the asked page out of items.
+func page[T any](items []T, p Paging) []T {
 	offset, limit := int64(0), int64(defaultLimit)
 	if p.Offset != nil {
 		offset = *p.Offset
@@ -192,34 +192,23 @@ func page[T any](items []T, p Paging) ([]T, error) {
 	if p.Limit != nil {
 		limit = *p.Limit
 	}
-	if offset < 0 {
-		return nil, refuse(lb.Range, "Offset", strconv.FormatInt(offset, 10)+" is negative", "begin at 0")
-	}
-	if limit < 1 || limit > maxLimit {
-		return nil, refuse(lb.Range, "Limit", strconv.FormatInt(limit, 10)+" is outside 1-100", "ask for several pages")
-	}
 	from := min(offset, int64(len(items)))
-	return items[from:min(from+limit, int64(len(items)))], nil
+	return items[from:min(from+limit, int64(len(items)))]
 }
 
-// numbers turns text paging into numbers. Faults are Malformed.
-func (t TextPaging) numbers() (Paging, error) {
-	var p Paging
-	for _, f := range []struct {
-		name string
-		text *string
-		to   **int64
-	}{{"Offset", t.Offset, &p.Offset}, {"Limit", t.Limit, &p.Limit}} {
-		if f.text == nil || *f.text == "" {
-			continue
+// numbers turns text paging into numbers; what is none was refused before.
+func (t TextPaging) numbers() Paging {
+	number := func(text *string) *int64 {
+		if text == nil {
+			return nil
 		}
-		n, err := strconv.ParseInt(*f.text, 10, 64)
+		n, err := strconv.ParseInt(*text, 10, 64)
 		if err != nil {
-			return p, refuse(lb.Malformed, f.name, strconv.Quote(clip(*f.text, 40))+" is not a number", "write a number in digits")
+			return nil // ""
 		}
-		*f.to = &n
+		return &n
 	}
-	return p, nil
+	return Paging{Offset: number(t.Offset), Limit: number(t.Limit)}
 }
 
 // A Filter keeps items one of whose values equals one of Values.

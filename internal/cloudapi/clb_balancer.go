@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 	"unicode"
-	"unicode/utf8"
 
 	"github.com/sallyport/sallyport/internal/lb"
 	"github.com/sallyport/sallyport/internal/store"
@@ -22,17 +21,17 @@ type internetAccessible struct {
 type createLoadBalancerIn struct {
 	LoadBalancerType         string              `tc:"required,only=OPEN|INTERNAL"`
 	Forward                  *int64              `tc:"only=1"`
-	LoadBalancerName         string              `tc:""`
+	LoadBalancerName         string              `tc:"len=80"`
 	VpcId                    string              `tc:""`
 	SubnetId                 string              `tc:""`
 	EipAddressId             string              `tc:""`
 	AddressIPVersion         string              `tc:"only=IPV4|ipv4|IPv6FullChain|IPV6FullChain|ipv6fullchain"`
-	Number                   *int64              `tc:""`
+	Number                   *int64              `tc:"range=1-20"`
 	MasterZoneId             string              `tc:""`
 	ZoneId                   string              `tc:""`
 	Vip                      string              `tc:""`
 	Tags                     []clbTag            `tc:""`
-	ClientToken              string              `tc:""`
+	ClientToken              string              `tc:"len=64,code=InvalidParameter.ClientTokenLimitExceeded"`
 	LoadBalancerPassToTarget *bool               `tc:""`
 	ProjectId                *int64              `tc:"echo"`
 	InternetAccessible       *internetAccessible `tc:"echo"`
@@ -83,15 +82,9 @@ func (c *Call) checkCreate(in *createLoadBalancerIn) (number int64, err error) {
 			return 0, refuse(lb.Invalid, zone.field, fmt.Sprintf("there is no zone %q", clip(zone.name, 40)), "the region's zone is "+c.Zone())
 		}
 	}
-	if len(in.ClientToken) > 64 {
-		return 0, errorf("InvalidParameter.ClientTokenLimitExceeded", "ClientToken: longer than 64 characters; shorten it")
-	}
 	number = 1
 	if in.Number != nil {
 		number = *in.Number
-	}
-	if number < 1 || number > maxBalancersPerCall {
-		return 0, refuse(lb.Range, "Number", fmt.Sprintf("%d is outside 1-%d", number, maxBalancersPerCall), "call several times")
 	}
 	if in.Vip != "" && number > 1 {
 		return 0, refuse(lb.Coexist, "Vip", "one VIP cannot serve several load balancers", "leave out Number or Vip")
@@ -105,9 +98,6 @@ func (c *Call) checkCreate(in *createLoadBalancerIn) (number int64, err error) {
 // checkBalancerName refuses names that the published rule does not allow; ""
 // is no name.
 func checkBalancerName(name string) error {
-	if utf8.RuneCountInString(name) > 80 {
-		return refuse(lb.TooLong, "LoadBalancerName", "longer than 80 characters", "shorten it")
-	}
 	for _, r := range name {
 		if !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '-' && r != '_' {
 			return refuse(lb.Invalid, "LoadBalancerName", fmt.Sprintf("%q cannot be in a name", r), "use letters, digits, - and _")
@@ -217,7 +207,7 @@ func tagsOf(list []clbTag) (lb.Tags, error) {
 
 type modifyLoadBalancerAttributesIn struct {
 	LoadBalancerId           string              `tc:"required"`
-	LoadBalancerName         *string             `tc:""`
+	LoadBalancerName         *string             `tc:"len=80"`
 	LoadBalancerPassToTarget *bool               `tc:""`
 	DeleteProtect            *bool               `tc:""`
 	InternetChargeInfo       *internetAccessible `tc:"echo"`
@@ -271,7 +261,7 @@ func withEcho(echo map[string]string, name, text string) map[string]string {
 }
 
 type deleteLoadBalancerIn struct {
-	LoadBalancerIds []string `tc:"required"`
+	LoadBalancerIds []string `tc:"required,count=1-20"`
 	ForceDelete     bool     `tc:""`
 }
 
@@ -279,9 +269,6 @@ type deleteLoadBalancerIn struct {
 const riskyTargets = 20
 
 func deleteLoadBalancer(c *Call, in *deleteLoadBalancerIn) (*done, error) {
-	if len(in.LoadBalancerIds) == 0 || len(in.LoadBalancerIds) > maxBalancersPerCall {
-		return nil, refuse(lb.TooLong, "LoadBalancerIds", fmt.Sprintf("%d ids", len(in.LoadBalancerIds)), "give 1 to 20")
-	}
 	return nil, c.Update(func(tx *store.Tx) error {
 		st := tx.State()
 		for i, id := range in.LoadBalancerIds {

@@ -40,7 +40,7 @@ type batchTargetIn struct {
 
 type batchTargetsIn struct {
 	LoadBalancerId string          `tc:"required"`
-	Targets        []batchTargetIn `tc:"required"`
+	Targets        []batchTargetIn `tc:"required,count=1-500"`
 }
 
 // batchTargetsOut names the listeners where nothing was changed, and why.
@@ -60,9 +60,6 @@ func (p *batchPlace) field(i int) string { return fmt.Sprintf("Targets.%d.", p.i
 
 // places groups a batch by listener and rule, in order of first naming.
 func (in *batchTargetsIn) places() ([]batchPlace, error) {
-	if n := len(in.Targets); n == 0 || n > maxBatch {
-		return nil, refuse(lb.TooLong, "Targets", fmt.Sprintf("%d targets", n), fmt.Sprintf("give 1 to %d", maxBatch))
-	}
 	var all []batchPlace
 	at := map[[2]string]int{}
 	seen := map[batchTargetIn]bool{}
@@ -177,7 +174,7 @@ func batchDeregisterTargets(c *Call, in *batchTargetsIn) (*batchTargetsOut, erro
 
 type weightRuleIn struct {
 	ListenerId string     `tc:"required"`
-	Targets    []targetIn `tc:"required"`
+	Targets    []targetIn `tc:"required,count=1-50"`
 	LocationId string     `tc:""`
 	Domain     string     `tc:""`
 	Url        string     `tc:""`
@@ -186,21 +183,15 @@ type weightRuleIn struct {
 
 type batchModifyTargetWeightIn struct {
 	LoadBalancerId string         `tc:"required"`
-	ModifyList     []weightRuleIn `tc:"required"`
+	ModifyList     []weightRuleIn `tc:"required,count=1-100"`
 }
 
 // batchModifyTargetWeight is modifyTargetWeight for several listeners and
 // rules in one transaction: all of them or none.
 func batchModifyTargetWeight(c *Call, in *batchModifyTargetWeightIn) (*done, error) {
-	if n := len(in.ModifyList); n == 0 || n > maxBatchPlaces {
-		return nil, refuse(lb.TooLong, "ModifyList", fmt.Sprintf("%d entries", n), fmt.Sprintf("give 1 to %d", maxBatchPlaces))
-	}
 	total := 0
 	for i, m := range in.ModifyList {
 		field := fmt.Sprintf("ModifyList.%d.", i)
-		if n := len(m.Targets); n > maxBatchTargets {
-			return nil, refuse(lb.TooLong, field+"Targets", fmt.Sprintf("%d targets", n), fmt.Sprintf("give 1 to %d", maxBatchTargets))
-		}
 		if err := checkTargets(field+"Targets", m.Targets); err != nil {
 			return nil, err
 		}

@@ -70,8 +70,8 @@ func TestBatchRefusals(t *testing.T) {
 		wide = append(wide, fmt.Sprintf(`{"InstanceId":"ins-a","Port":%d}`, i+1))
 	}
 	for _, tc := range []struct{ action, params, code, text string }{
-		{"BatchRegisterTargets", `"Targets":[]`, "InvalidParameterValue.Length", "Targets: 0 targets; give 1 to 500"},
-		{"BatchRegisterTargets", `"Targets":[` + strings.TrimSuffix(many, ",") + `]`, "InvalidParameterValue.Length", "501 targets"},
+		{"BatchRegisterTargets", `"Targets":[]`, "InvalidParameterValue.Length", "Targets: 0 items; give 1-500"},
+		{"BatchRegisterTargets", `"Targets":[` + strings.TrimSuffix(many, ",") + `]`, "InvalidParameterValue.Length", "501 items"},
 		{"BatchRegisterTargets", `"Targets":[{"ListenerId":"$tcp","InstanceId":"ins-a"}]`, "MissingParameter", "Targets.0.Port"},
 		{"BatchRegisterTargets", `"Targets":[{"ListenerId":"$tcp","Port":1}]`, "MissingParameter", "Targets.0.InstanceId"},
 		{"BatchRegisterTargets", `"Targets":[{"InstanceId":"ins-a","Port":1}]`, "MissingParameter", "Targets.0.ListenerId"},
@@ -86,10 +86,10 @@ func TestBatchRefusals(t *testing.T) {
 		{"BatchRegisterTargets", `"Targets":[{"ListenerId":"$http","InstanceId":"ins-a","Port":1}]`, "MissingParameter", "LocationId"},
 		{"BatchDeregisterTargets", `"Targets":[]`, "InvalidParameterValue.Length", "Targets"},
 		{"BatchDeregisterTargets", `"Targets":[{"ListenerId":"lbl-none","InstanceId":"ins-a","Port":1}]`, "InvalidParameter.ListenerIdNotFound", "lbl-none"},
-		{"BatchModifyTargetWeight", `"ModifyList":[]`, "InvalidParameterValue.Length", "ModifyList: 0 entries; give 1 to 100"},
-		{"BatchModifyTargetWeight", `"ModifyList":[` + strings.TrimSuffix(strings.Repeat(entry, 101), ",") + `]`, "InvalidParameterValue.Length", "101 entries"},
-		{"BatchModifyTargetWeight", `"ModifyList":[{"ListenerId":"$tcp","Targets":[]}]`, "MissingParameter", "ModifyList.0.Targets"},
-		{"BatchModifyTargetWeight", `"ModifyList":[{"ListenerId":"$tcp","Targets":[` + strings.Join(wide, ",") + `]}]`, "InvalidParameterValue.Length", "ModifyList.0.Targets: 51 targets; give 1 to 50"},
+		{"BatchModifyTargetWeight", `"ModifyList":[]`, "InvalidParameterValue.Length", "ModifyList: 0 items; give 1-100"},
+		{"BatchModifyTargetWeight", `"ModifyList":[` + strings.TrimSuffix(strings.Repeat(entry, 101), ",") + `]`, "InvalidParameterValue.Length", "101 items"},
+		{"BatchModifyTargetWeight", `"ModifyList":[{"ListenerId":"$tcp","Targets":[]}]`, "InvalidParameterValue.Length", "ModifyList.0.Targets"},
+		{"BatchModifyTargetWeight", `"ModifyList":[{"ListenerId":"$tcp","Targets":[` + strings.Join(wide, ",") + `]}]`, "InvalidParameterValue.Length", "ModifyList.0.Targets: 51 items; give 1-50"},
 		{"BatchModifyTargetWeight", `"ModifyList":[{"ListenerId":"$tcp","Weight":-1,"Targets":[{"InstanceId":"ins-a","Port":1}]}]`, "InvalidParameterValue.Range", "ModifyList.0.Weight"},
 		{"BatchModifyTargetWeight", `"ModifyList":[{"ListenerId":"$tcp","Targets":[{"InstanceId":"ins-a","Port":1}]}]`, "InvalidParameter", "not bound here; DescribeTargets"},
 		{"BatchModifyTargetWeight", `"ModifyList":[{"ListenerId":"lbl-none","Targets":[{"InstanceId":"ins-a","Port":1}]}]`, "InvalidParameter.ListenerIdNotFound", "lbl-none"},

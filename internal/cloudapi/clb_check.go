@@ -7,20 +7,20 @@ import "github.com/sallyport/sallyport/internal/lb"
 // healthCheckIn is a health check as clients write it. Fields that are not
 // given keep their value, or take the default when the check is new.
 type healthCheckIn struct {
-	HealthSwitch    *int64   `tc:""`
-	TimeOut         *int64   `tc:""`
-	IntervalTime    *int64   `tc:""`
-	HealthNum       *int64   `tc:""`
-	UnHealthNum     *int64   `tc:""`
-	HttpCode        *int64   `tc:""`
-	HttpCheckPath   *string  `tc:""`
-	HttpCheckDomain *string  `tc:""`
-	HttpCheckMethod *string  `tc:""`
-	HttpVersion     *string  `tc:""`
-	CheckPort       *int64   `tc:""`
-	CheckType       *string  `tc:""`
-	SourceIpType    *int64   `tc:""`
-	ContextType     *string  `tc:""`
+	HealthSwitch    *int64   `tc:"range=0-1"`
+	TimeOut         *int64   `tc:"range=2-60"`
+	IntervalTime    *int64   `tc:"range=2-300"`
+	HealthNum       *int64   `tc:"range=2-10"`
+	UnHealthNum     *int64   `tc:"range=2-10"`
+	HttpCode        *int64   `tc:"range=0-31"`
+	HttpCheckPath   *string  `tc:"len=200"`
+	HttpCheckDomain *string  `tc:"len=80"`
+	HttpCheckMethod *string  `tc:"enum=HEAD|GET"`
+	HttpVersion     *string  `tc:"enum=HTTP/1.0|HTTP/1.1"`
+	CheckPort       *int64   `tc:"range=-1-65535"`
+	CheckType       *string  `tc:"only=TCP|HTTP|PING|CUSTOM,enum=TCP|HTTP|PING|CUSTOM|HTTPS|GRPC"`
+	SourceIpType    *int64   `tc:"range=0-1"`
+	ContextType     *string  `tc:"enum=TEXT|HEX"`
 	SendContext     *string  `tc:""`
 	RecvContext     *string  `tc:""`
 	_               struct{} `unserved:"ExtendedCode"`
@@ -42,9 +42,6 @@ func (in *healthCheckIn) apply(h *lb.HealthCheck, p lb.ListenerProtocol) error {
 		}
 	}
 	if in.HealthSwitch != nil {
-		if n := *in.HealthSwitch; n != 0 && n != 1 {
-			return refuse(lb.Range, "HealthCheck.HealthSwitch", "neither 0 nor 1", "1 is on, 0 is off")
-		}
 		next.On = *in.HealthSwitch == 1
 	}
 	setInt(&next.TimeOut, in.TimeOut)

@@ -19,7 +19,7 @@ func cloneActions() []Action {
 
 type cloneLoadBalancerIn struct {
 	LoadBalancerId     string              `tc:"required"`
-	LoadBalancerName   string              `tc:""`
+	LoadBalancerName   string              `tc:"len=80"`
 	MasterZoneId       string              `tc:""`
 	ZoneId             string              `tc:""`
 	Vip                string              `tc:""`

@@ -14,7 +14,7 @@ import (
 )
 
 type describeLoadBalancersIn struct {
-	LoadBalancerIds   []string `tc:""`
+	LoadBalancerIds   []string `tc:"count=0-20"`
 	LoadBalancerType  string   `tc:""`
 	Forward           *int64   `tc:"only=1|0|-1"` // -1: both
 	LoadBalancerName  string   `tc:""`
@@ -74,9 +74,6 @@ type zoneOut struct {
 }
 
 func describeLoadBalancers(c *Call, in *describeLoadBalancersIn) (*describeLoadBalancersOut, error) {
-	if len(in.LoadBalancerIds) > maxBalancersPerCall {
-		return nil, refuse(lb.TooLong, "LoadBalancerIds", fmt.Sprintf("%d ids", len(in.LoadBalancerIds)), "give at most 20")
-	}
 	for i, name := range in.AdditionalFields {
 		if name != "TargetCount" {
 			return nil, refuse(lb.Invalid, fmt.Sprintf("AdditionalFields.%d", i), fmt.Sprintf("%q is not a field to add", clip(name, 40)), "use TargetCount")
@@ -103,10 +100,7 @@ func describeLoadBalancers(c *Call, in *describeLoadBalancersIn) (*describeLoadB
 		return nil, err
 	}
 	in.sort(all)
-	cut, err := page(all, in.Paging)
-	if err != nil {
-		return nil, err
-	}
+	cut := page(all, in.Paging)
 	out := &describeLoadBalancersOut{TotalCount: len(all)}
 	for _, b := range cut {
 		shown := c.showBalancer(b, listeners[b.ID])

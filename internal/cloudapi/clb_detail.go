@@ -77,8 +77,8 @@ func describeLoadBalancersDetail(c *Call, in *describeLoadBalancersDetailIn) (*d
 	for _, b := range all {
 		table.balancer(b)
 	}
-	cut, err := page(table.rows, in.Paging)
-	return &describeLoadBalancersDetailOut{TotalCount: len(table.rows), LoadBalancerDetailSet: cut}, err
+	cut := page(table.rows, in.Paging)
+	return &describeLoadBalancersDetailOut{TotalCount: len(table.rows), LoadBalancerDetailSet: cut}, nil
 }
 
 func (c *Call) filterDetail(st *lb.State, all []*lb.LoadBalancer, filters []Filter) ([]*lb.LoadBalancer, error) {

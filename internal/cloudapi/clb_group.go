@@ -58,15 +58,12 @@ func (c *Call) bind(st *lb.State, b *lb.LoadBalancer, id, field string) error {
 type setSecurityGroupForLoadbalancersIn struct {
 	SecurityGroup   string   `tc:"required"`
 	OperationType   string   `tc:"required,enum=ADD|DEL"`
-	LoadBalancerIds []string `tc:"required"`
+	LoadBalancerIds []string `tc:"required,count=1-20"`
 }
 
 // setSecurityGroupForLoadbalancers binds or unbinds one group at several load
 // balancers. Binding a bound group and unbinding an unbound one change nothing.
 func setSecurityGroupForLoadbalancers(c *Call, in *setSecurityGroupForLoadbalancersIn) (*done, error) {
-	if n := len(in.LoadBalancerIds); n == 0 || n > maxBalancersPerCall {
-		return nil, refuse(lb.TooLong, "LoadBalancerIds", fmt.Sprintf("%d ids", n), "give 1 to 20")
-	}
 	return nil, c.Update(func(tx *store.Tx) error {
 		for i, id := range in.LoadBalancerIds {
 			b, err := changeBalancer(tx.State(), id)

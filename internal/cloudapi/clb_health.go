@@ -14,7 +14,7 @@ import (
 )
 
 type describeTargetHealthIn struct {
-	LoadBalancerIds []string `tc:"required"`
+	LoadBalancerIds []string `tc:"required,count=1-30"`
 	ListenerIds     []string `tc:""`
 	LocationIds     []string `tc:""`
 }
@@ -61,9 +61,6 @@ type healthReason struct {
 }
 
 func describeTargetHealth(c *Call, in *describeTargetHealthIn) (*describeTargetHealthOut, error) {
-	if n := len(in.LoadBalancerIds); n == 0 || n > 30 {
-		return nil, refuse(lb.TooLong, "LoadBalancerIds", fmt.Sprintf("%d ids", n), "give 1 to 30")
-	}
 	h := c.newHealth()
 	out := &describeTargetHealthOut{}
 	for i, id := range in.LoadBalancerIds {

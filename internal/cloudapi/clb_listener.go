@@ -12,15 +12,15 @@ import (
 
 type createListenerIn struct {
 	LoadBalancerId string         `tc:"required"`
-	Ports          []int64        `tc:"required"`
-	Protocol       string         `tc:"required"`
-	ListenerNames  []string       `tc:""`
+	Ports          []int64        `tc:"required,range=1-65535"`
+	Protocol       string         `tc:"required,only=TCP|UDP|HTTP,enum=TCP|UDP|HTTP|HTTPS|TCP_SSL|QUIC"`
+	ListenerNames  []string       `tc:"len=80"`
 	HealthCheck    *healthCheckIn `tc:""`
 	choiceIn
 	TargetType   string   `tc:"only=NODE|TARGETGROUP|TARGETGROUP-V2"`
 	SessionType  string   `tc:"only=NORMAL"`
-	EndPort      *int64   `tc:""`
-	FullEndPorts []int64  `tc:""`
+	EndPort      *int64   `tc:"range=0-65535"`
+	FullEndPorts []int64  `tc:"range=0-65535"`
 	_            struct{} `unserved:"Certificate SniSwitch KeepaliveEnable DeregisterTargetRst MultiCertInfo MaxConn MaxCps IdleConnectTimeout ProxyProtocol SnatEnable H2cSwitch SslCloseSwitch DataCompressMode RescheduleTargetZeroWeight RescheduleUnhealthy RescheduleExpandTarget RescheduleStartTime RescheduleInterval"`
 }
 
@@ -110,9 +110,6 @@ func errLayer7Check() error {
 }
 
 func (c *Call) addListener(tx *store.Tx, l *lb.Listener) error {
-	if err := checkListenerName(l.Name); err != nil {
-		return err
-	}
 	others := listenersIn(tx, l.Balancer)
 	if len(others) >= c.Quotas.ListenersPerLB {
 		return refuse(lb.LimitExceeded, "Ports", fmt.Sprintf("a load balancer has at most %s", count(c.Quotas.ListenersPerLB, "listener")), "delete one")
@@ -127,17 +124,10 @@ func (c *Call) addListener(tx *store.Tx, l *lb.Listener) error {
 	return nil
 }
 
-func checkListenerName(name string) error {
-	if len([]rune(name)) > 80 {
-		return refuse(lb.TooLong, "ListenerName", "longer than 80 characters", "shorten it")
-	}
-	return nil
-}
-
 type modifyListenerIn struct {
 	LoadBalancerId string         `tc:"required"`
 	ListenerId     string         `tc:"required"`
-	ListenerName   *string        `tc:""`
+	ListenerName   *string        `tc:"len=80"`
 	HealthCheck    *healthCheckIn `tc:""`
 	choiceIn
 	TargetType  string   `tc:"only=NODE|TARGETGROUP|TARGETGROUP-V2"`
@@ -153,9 +143,6 @@ func modifyListener(c *Call, in *modifyListenerIn) (*done, error) {
 		}
 		if in.ListenerName != nil {
 			l.Name = *in.ListenerName
-			if err := checkListenerName(l.Name); err != nil {
-				return err
-			}
 		}
 		if in.HealthCheck != nil && l.Protocol.Layer7() {
 			return errLayer7Check()
@@ -229,7 +216,7 @@ type listenerChoice struct {
 	LoadBalancerId string   `tc:"required"`
 	ListenerIds    []string `tc:""`
 	Protocol       string   `tc:""`
-	Port           *int64   `tc:""`
+	Port           *int64   `tc:"range=0-65535"`
 }
 
 // choose lists the listeners chosen, in order of creation. An unknown listener

@@ -4,7 +4,6 @@ package cloudapi
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 
 	"github.com/sallyport/sallyport/internal/lb"
@@ -127,8 +126,8 @@ func describeResources(c *Call, in *describeResourcesIn) (*describeResourcesOut,
 	if err != nil {
 		return nil, err
 	}
-	cut, err := page(all, in.Paging)
-	return &describeResourcesOut{TotalCount: len(all), ZoneResourceSet: cut}, err
+	cut := page(all, in.Paging)
+	return &describeResourcesOut{TotalCount: len(all), ZoneResourceSet: cut}, nil
 }
 
 type backendIn struct {
@@ -137,7 +136,7 @@ type backendIn struct {
 }
 
 type describeLBListenersIn struct {
-	Backends []backendIn `tc:"required"`
+	Backends []backendIn `tc:"required,count=1-20"`
 }
 
 type describeLBListenersOut struct {
@@ -175,9 +174,6 @@ const maxBackends = 20
 // describeLBListeners finds the listeners and rules behind which instances
 // stand, by the private addresses of those.
 func describeLBListeners(c *Call, in *describeLBListenersIn) (*describeLBListenersOut, error) {
-	if n := len(in.Backends); n == 0 || n > maxBackends {
-		return nil, refuse(lb.TooLong, "Backends", fmt.Sprintf("%d backends", n), fmt.Sprintf("give 1 to %d", maxBackends))
-	}
 	st := c.State()
 	wanted := func(b *lb.LoadBalancer, targets []lb.Target) []boundTarget {
 		var all []boundTarget

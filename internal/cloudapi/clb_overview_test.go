@@ -111,7 +111,7 @@ func TestDescribeLBListeners(t *testing.T) {
 	if s.must("DescribeLBListeners", `{"Backends":[{"VpcId":"vpc-2","PrivateIp":"10.200.0.2"}]}`, &got); len(got.LoadBalancers) != 0 {
 		t.Errorf("another network's address: %+v", got)
 	}
-	s.refused("DescribeLBListeners", `{"Backends":[]}`, "InvalidParameterValue.Length", "Backends: 0 backends; give 1 to 20")
+	s.refused("DescribeLBListeners", `{"Backends":[]}`, "InvalidParameterValue.Length", "Backends: 0 items; give 1-20")
 	s.refused("DescribeLBListeners", `{"Backends":[{"VpcId":"vpc-1"}]}`, "MissingParameter", "Backends.0.PrivateIp")
 }
 

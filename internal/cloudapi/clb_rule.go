@@ -11,8 +11,8 @@ import (
 )
 
 type ruleIn struct {
-	Domain      string         `tc:"required"`
-	Url         string         `tc:"required"`
+	Domain      string         `tc:"required,len=80"`
+	Url         string         `tc:"required,len=200"`
 	HealthCheck *healthCheckIn `tc:""`
 	choiceIn
 	CookieName    *string  `tc:"len=80"`
@@ -162,7 +162,7 @@ type modifyRuleIn struct {
 	LoadBalancerId string         `tc:"required"`
 	ListenerId     string         `tc:"required"`
 	LocationId     string         `tc:"required"`
-	Url            string         `tc:""`
+	Url            string         `tc:"len=200"`
 	HealthCheck    *healthCheckIn `tc:""`
 	choiceIn
 	CookieName  *string  `tc:"len=80"`
@@ -269,7 +269,7 @@ type modifyDomainIn struct {
 	LoadBalancerId string `tc:"required"`
 	ListenerId     string `tc:"required"`
 	Domain         string `tc:"required"`
-	NewDomain      string `tc:"required"`
+	NewDomain      string `tc:"required,len=80"`
 }
 
 func modifyDomain(c *Call, in *modifyDomainIn) (*done, error) {
@@ -281,7 +281,7 @@ type modifyDomainAttributesIn struct {
 	LoadBalancerId         string   `tc:"required"`
 	ListenerId             string   `tc:"required"`
 	Domain                 string   `tc:"required"`
-	NewDomain              string   `tc:""`
+	NewDomain              string   `tc:"len=80"`
 	DefaultServer          *bool    `tc:""`
 	NewDefaultServerDomain string   `tc:""`
 	_                      struct{} `unserved:"Certificate Http2 Quic NewDomains MultiCertInfo"`

@@ -22,16 +22,13 @@ type slaIn struct {
 }
 
 type modifyLoadBalancerSlaIn struct {
-	LoadBalancerSla []slaIn  `tc:"required"`
+	LoadBalancerSla []slaIn  `tc:"required,count=1-20"`
 	_               struct{} `unserved:"Force"`
 }
 
 // modifyLoadBalancerSla leaves load balancers what they are: of the shared
 // kind. Others cannot be had, which the schema says.
 func modifyLoadBalancerSla(c *Call, in *modifyLoadBalancerSlaIn) (*done, error) {
-	if n := len(in.LoadBalancerSla); n == 0 || n > maxBalancersPerCall {
-		return nil, refuse(lb.TooLong, "LoadBalancerSla", fmt.Sprintf("%d load balancers", n), fmt.Sprintf("give 1 to %d", maxBalancersPerCall))
-	}
 	return nil, c.Update(func(tx *store.Tx) error {
 		for i, sla := range in.LoadBalancerSla {
 			if err := c.unchanged(tx, fmt.Sprintf("LoadBalancerSla.%d.", i), sla.LoadBalancerId); err != nil {

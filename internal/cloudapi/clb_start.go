@@ -3,7 +3,6 @@
 package cloudapi
 
 import (
-	"fmt"
 	"slices"
 	"strconv"
 
@@ -64,16 +63,13 @@ func attributeFlags(listeners []*lb.Listener, b *lb.LoadBalancer) []string {
 }
 
 type modifyLoadBalancersProjectIn struct {
-	LoadBalancerIds []string `tc:"required"`
+	LoadBalancerIds []string `tc:"required,count=1-20"`
 	ProjectId       int64    `tc:"required,range=0-9007199254740991"`
 }
 
 // modifyLoadBalancersProject moves load balancers to a project. A project is a
 // number that reads return and filters find.
 func modifyLoadBalancersProject(c *Call, in *modifyLoadBalancersProjectIn) (*done, error) {
-	if n := len(in.LoadBalancerIds); n == 0 || n > maxBalancersPerCall {
-		return nil, refuse(lb.TooLong, "LoadBalancerIds", fmt.Sprintf("%d ids", n), "give 1 to 20")
-	}
 	return nil, c.Update(func(tx *store.Tx) error {
 		for _, id := range in.LoadBalancerIds {
 			b, err := changeBalancer(tx.State(), id)

@@ -12,8 +12,8 @@ import (
 
 type targetIn struct {
 	InstanceId string   `tc:"required"`
-	Port       int64    `tc:"required"`
-	Weight     *int64   `tc:""`
+	Port       int64    `tc:"required,range=1-65535"`
+	Weight     *int64   `tc:"range=0-100"`
 	Type       string   `tc:"only=CVM"`
 	_          struct{} `unserved:"EniIp Tag"`
 }
@@ -183,7 +183,7 @@ func unbindTargets(targets *[]lb.Target, given []targetIn) error {
 
 type modifyTargetWeightIn struct {
 	targetsIn
-	Weight *int64 `tc:""`
+	Weight *int64 `tc:"range=0-100"`
 }
 
 // modifyTargetWeight gives every target its own Weight, or else the call's, or
@@ -217,7 +217,7 @@ func weigh(targets []lb.Target, given []targetIn, all *int64) error {
 
 type modifyTargetPortIn struct {
 	targetsIn
-	NewPort int64 `tc:"required"`
+	NewPort int64 `tc:"required,range=1-65535"`
 }
 
 // modifyTargetPort moves targets to another port of their instance. A moved

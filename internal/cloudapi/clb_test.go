@@ -210,7 +210,7 @@ func TestDescribeLoadBalancers(t *testing.T) {
 	s.refused("DescribeLoadBalancers", `{"Filters":[{"Name":"colour","Values":["red"]}]}`, "InvalidParameterValue.InvalidFilter", "colour")
 	s.refused("DescribeLoadBalancers", `{"OrderBy":"Colour"}`, "InvalidParameterValue", "OrderBy")
 	s.refused("DescribeLoadBalancers", `{"Limit":101}`, "InvalidParameterValue.Range", "Limit")
-	s.refused("DescribeLoadBalancers", `{"LoadBalancerIds":[`+strings.Repeat(`"x",`, 20)+`"x"]}`, "InvalidParameterValue.Length", "21 ids")
+	s.refused("DescribeLoadBalancers", `{"LoadBalancerIds":[`+strings.Repeat(`"x",`, 20)+`"x"]}`, "InvalidParameterValue.Length", "21 items")
 }
 
 func TestBindGroups(t *testing.T) {
@@ -242,7 +242,7 @@ func TestBindGroups(t *testing.T) {
 		{"SetSecurityGroupForLoadbalancers", `{"SecurityGroup":"sg-none","OperationType":"ADD","LoadBalancerIds":["$lb"]}`, "InvalidParameterValue", "sg-none"},
 		{"SetSecurityGroupForLoadbalancers", `{"SecurityGroup":"sg-none","OperationType":"DEL","LoadBalancerIds":["$lb"]}`, "InvalidParameterValue", "sg-none"},
 		{"SetSecurityGroupForLoadbalancers", `{"SecurityGroup":"sg-0","OperationType":"SWAP","LoadBalancerIds":["$lb"]}`, "InvalidParameterValue", "SWAP"},
-		{"SetSecurityGroupForLoadbalancers", `{"SecurityGroup":"sg-0","OperationType":"ADD","LoadBalancerIds":[]}`, "InvalidParameterValue.Length", "0 ids"},
+		{"SetSecurityGroupForLoadbalancers", `{"SecurityGroup":"sg-0","OperationType":"ADD","LoadBalancerIds":[]}`, "InvalidParameterValue.Length", "0 items"},
 		{"SetSecurityGroupForLoadbalancers", `{"SecurityGroup":"sg-0","OperationType":"ADD","LoadBalancerIds":["$lb","lb-none"]}`, "InvalidParameter.LBIdNotFound", "lb-none"},
 	} {
 		s.refused(tc.action, s.q(tc.params), tc.code, tc.text)
@@ -274,7 +274,7 @@ func TestModifyAndDeleteLoadBalancer(t *testing.T) {
 	}
 	s.must("RegisterTargets", s.q(`{"LoadBalancerId":"$lb","ListenerId":"$tcp","Targets":[`+strings.Join(targets, ",")+`]}`), nil)
 	s.refused("DeleteLoadBalancer", s.q(`{"LoadBalancerIds":["$lb"]}`), "FailedOperation.TargetNumCheckRisk", "20 targets")
-	s.refused("DeleteLoadBalancer", `{"LoadBalancerIds":[]}`, "InvalidParameterValue.Length", "0 ids")
+	s.refused("DeleteLoadBalancer", `{"LoadBalancerIds":[]}`, "InvalidParameterValue.Length", "0 items")
 	s.refused("DeleteLoadBalancer", `{"LoadBalancerIds":["lb-none"]}`, "InvalidParameter.LBIdNotFound", "lb-none")
 	s.must("DeleteLoadBalancer", s.q(`{"LoadBalancerIds":["$lb"],"ForceDelete":true}`), nil)
 	if st := s.Store.State(); st.Balancers.Len() != 0 || st.Listeners.Len() != 0 {
@@ -574,7 +574,7 @@ func TestTargetHealth(t *testing.T) {
 		t.Errorf("layer 4: %+v", r)
 	}
 	s.refused("DescribeTargetHealth", `{"LoadBalancerIds":["lb-none"]}`, "InvalidParameter.LBIdNotFound", "lb-none")
-	s.refused("DescribeTargetHealth", `{"LoadBalancerIds":[]}`, "InvalidParameterValue.Length", "0 ids")
+	s.refused("DescribeTargetHealth", `{"LoadBalancerIds":[]}`, "InvalidParameterValue.Length", "0 items")
 }
 
 func TestStamp(t *testing.T) {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/sallyport/sallyport/internal/lb"
 	"github.com/sallyport/sallyport/internal/store"
@@ -35,18 +34,18 @@ func targetGroupActions() []Action {
 // its own for the same things.
 type groupCheckIn struct {
 	HealthSwitch    *bool    `tc:"required"`
-	Protocol        *string  `tc:""`
-	Port            *int64   `tc:""`
-	Timeout         *int64   `tc:""`
-	GapTime         *int64   `tc:""`
-	GoodLimit       *int64   `tc:""`
-	BadLimit        *int64   `tc:""`
-	HttpCode        *int64   `tc:""`
-	HttpCheckDomain *string  `tc:""`
-	HttpCheckPath   *string  `tc:""`
-	HttpCheckMethod *string  `tc:""`
-	HttpVersion     *string  `tc:""`
-	ContextType     *string  `tc:""`
+	Protocol        *string  `tc:"only=TCP|HTTP|PING|CUSTOM,enum=TCP|HTTP|PING|CUSTOM|HTTPS|GRPC"`
+	Port            *int64   `tc:"range=-1-65535"`
+	Timeout         *int64   `tc:"range=2-60"`
+	GapTime         *int64   `tc:"range=2-300"`
+	GoodLimit       *int64   `tc:"range=2-10"`
+	BadLimit        *int64   `tc:"range=2-10"`
+	HttpCode        *int64   `tc:"range=0-31"`
+	HttpCheckDomain *string  `tc:"len=80"`
+	HttpCheckPath   *string  `tc:"len=200"`
+	HttpCheckMethod *string  `tc:"enum=HEAD|GET"`
+	HttpVersion     *string  `tc:"enum=HTTP/1.0|HTTP/1.1"`
+	ContextType     *string  `tc:"enum=TEXT|HEX"`
 	SendContext     *string  `tc:""`
 	RecvContext     *string  `tc:""`
 	_               struct{} `unserved:"JumboFrame ExtendedCode"`
@@ -88,10 +87,10 @@ func ownNames(text string) string {
 }
 
 type createTargetGroupIn struct {
-	TargetGroupName      string        `tc:""`
+	TargetGroupName      string        `tc:"len=80"`
 	VpcId                string        `tc:""`
 	Port                 int64         `tc:"range=0-65535"`
-	TargetGroupInstances []memberIn    `tc:""`
+	TargetGroupInstances []memberIn    `tc:"count=0-50"`
 	Type                 string        `tc:"only=v1|v2"`
 	Protocol             string        `tc:"only=TCP|UDP|HTTP"`
 	HealthCheck          *groupCheckIn `tc:""`
@@ -178,8 +177,6 @@ func checkGroupName(name string) error {
 	switch {
 	case name == "":
 		return refuse(lb.Invalid, "TargetGroupName", "a name has 1 to 80 characters", "leave it out to keep the name")
-	case utf8.RuneCountInString(name) > 80:
-		return refuse(lb.TooLong, "TargetGroupName", "longer than 80 characters", "shorten it")
 	}
 	return nil
 }
@@ -195,7 +192,7 @@ func noAlgorithm(g *lb.TargetGroup, given string) error {
 
 type modifyTargetGroupAttributeIn struct {
 	TargetGroupId     string        `tc:"required"`
-	TargetGroupName   *string       `tc:""`
+	TargetGroupName   *string       `tc:"len=80"`
 	Port              *int64        `tc:"range=1-65535"`
 	ScheduleAlgorithm string        `tc:"only=WRR"`
 	HealthCheck       *groupCheckIn `tc:""`
@@ -228,14 +225,11 @@ func modifyTargetGroupAttribute(c *Call, in *modifyTargetGroupAttributeIn) (*don
 }
 
 type deleteTargetGroupsIn struct {
-	TargetGroupIds []string `tc:"required"`
+	TargetGroupIds []string `tc:"required,count=1-20"`
 }
 
 // deleteTargetGroups deletes groups that nothing is associated with.
 func deleteTargetGroups(c *Call, in *deleteTargetGroupsIn) (*done, error) {
-	if n := len(in.TargetGroupIds); n == 0 || n > maxBalancersPerCall {
-		return nil, refuse(lb.TooLong, "TargetGroupIds", fmt.Sprintf("%d ids", n), "give 1 to 20")
-	}
 	return nil, c.Update(func(tx *store.Tx) error {
 		for _, id := range in.TargetGroupIds {
 			g, err := findTargetGroup(tx.State(), "TargetGroupIds", id)

@@ -20,7 +20,7 @@ type associationIn struct {
 }
 
 type associationsIn struct {
-	Associations []associationIn `tc:"required"`
+	Associations []associationIn `tc:"required,count=1-20"`
 }
 
 // A groupPlace is what can be associated with a target group: a layer-4
@@ -77,9 +77,6 @@ const maxAssociations = 20
 
 // each runs fn on every association in one transaction.
 func (in *associationsIn) each(c *Call, fn func(tx *store.Tx, p groupPlace, g *lb.TargetGroup, field string) error) error {
-	if n := len(in.Associations); n == 0 || n > maxAssociations {
-		return refuse(lb.TooLong, "Associations", fmt.Sprintf("%d associations", n), fmt.Sprintf("give 1 to %d", maxAssociations))
-	}
 	return c.Update(func(tx *store.Tx) error {
 		for i := range in.Associations {
 			field := fmt.Sprintf("Associations.%d.", i)

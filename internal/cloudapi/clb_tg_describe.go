@@ -189,6 +189,6 @@ func describeTargetGroupInstances(c *Call, in *describeTargetGroupInstancesIn) (
 	if err != nil {
 		return nil, err
 	}
-	cut, err := page(all, in.Paging)
-	return &describeTargetGroupInstancesOut{TotalCount: len(all), RealCount: len(all), TargetGroupInstanceSet: slices.Clone(cut)}, err
+	cut := page(all, in.Paging)
+	return &describeTargetGroupInstancesOut{TotalCount: len(all), RealCount: len(all), TargetGroupInstanceSet: slices.Clone(cut)}, nil
 }

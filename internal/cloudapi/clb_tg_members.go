@@ -23,13 +23,10 @@ type memberIn struct {
 
 type membersIn struct {
 	TargetGroupId        string     `tc:"required"`
-	TargetGroupInstances []memberIn `tc:"required"`
+	TargetGroupInstances []memberIn `tc:"required,count=1-50"`
 }
 
 func checkMemberList(list []memberIn) error {
-	if n := len(list); n == 0 || n > maxMembersPerCall {
-		return refuse(lb.TooLong, "TargetGroupInstances", fmt.Sprintf("%d members", n), fmt.Sprintf("give 1 to %d", maxMembersPerCall))
-	}
 	return nil
 }
 

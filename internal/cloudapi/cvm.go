@@ -106,8 +106,8 @@ func editInstances(c *Call, ids []string, fn func(tx *store.Tx, i *lb.Instance) 
 }
 
 type associateIn struct {
-	SecurityGroupIds []string `tc:"required"`
-	InstanceIds      []string `tc:"required"`
+	SecurityGroupIds []string `tc:"required,count=1-100"`
+	InstanceIds      []string `tc:"required,count=1-100"`
 }
 
 // one is the call's only group.
@@ -168,7 +168,7 @@ func disassociateSecurityGroups(c *Call, in *associateIn) (*done, error) {
 }
 
 type terminateInstancesIn struct {
-	InstanceIds    []string `tc:"required"`
+	InstanceIds    []string `tc:"required,count=1-100"`
 	ReleaseAddress *bool    `tc:""` // an instance's public address is its own: always released
 	_              struct{} `unserved:"ReleasePrepaidDataDisks"`
 }

@@ -11,7 +11,7 @@ import (
 )
 
 type startInstancesIn struct {
-	InstanceIds []string `tc:"required"`
+	InstanceIds []string `tc:"required,count=1-100"`
 }
 
 // startInstances switches instances on. Each is STARTING until its node has
@@ -21,7 +21,7 @@ func startInstances(c *Call, in *startInstancesIn) (*done, error) {
 }
 
 type stopInstancesIn struct {
-	InstanceIds []string `tc:"required"`
+	InstanceIds []string `tc:"required,count=1-100"`
 	ForceStop   *bool    `tc:""` // all ways end alike here: politely first, then not
 	StopType    string   `tc:"enum=SOFT|HARD|SOFT_FIRST"`
 	StoppedMode string   `tc:"enum=KEEP_CHARGING|STOP_CHARGING"`
@@ -40,7 +40,7 @@ func stopInstances(c *Call, in *stopInstancesIn) (*done, error) {
 }
 
 type rebootInstancesIn struct {
-	InstanceIds []string `tc:"required"`
+	InstanceIds []string `tc:"required,count=1-100"`
 	ForceReboot *bool    `tc:""` // as with StopInstances
 	StopType    string   `tc:"enum=SOFT|HARD|SOFT_FIRST"`
 }
@@ -117,7 +117,7 @@ func describeInstancesStatus(c *Call, in *instancesStatusIn) (*instancesStatusOu
 
 type instancesAttributesIn struct {
 	Attributes  []string `tc:"required"` // UserData
-	InstanceIds []string `tc:"required"`
+	InstanceIds []string `tc:"required,count=1-100"`
 }
 
 type instancesAttributesOut struct{ InstanceSet []instanceAttributeOut }
@@ -150,14 +150,11 @@ func describeInstancesAttributes(c *Call, in *instancesAttributesIn) (*instances
 }
 
 type modifyProjectIn struct {
-	InstanceIds []string `tc:"required"`
-	ProjectId   int64    `tc:"required"`
+	InstanceIds []string `tc:"required,count=1-100"`
+	ProjectId   int64    `tc:"required,range=0-"`
 }
 
 func modifyInstancesProject(c *Call, in *modifyProjectIn) (*done, error) {
-	if in.ProjectId < 0 {
-		return nil, refuse(lb.Range, "ProjectId", "it is negative", "0 is the default project")
-	}
 	return &done{}, editInstances(c, in.InstanceIds, func(tx *store.Tx, i *lb.Instance) error {
 		i.Echo = withEcho(i.Echo, "Placement.ProjectId", fmt.Sprint(in.ProjectId))
 		tx.PutInstance(i)

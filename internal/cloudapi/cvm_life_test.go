@@ -70,7 +70,7 @@ func TestInstanceLife(t *testing.T) {
 		b.refused(action, fmt.Sprintf(`{"InstanceIds":[%q]}`, own.ID), "InvalidInstance.NotSupported", "a machine of its own")
 		b.refused(action, `{"InstanceIds":["ins-00000000"]}`, "InvalidInstanceId.NotFound", "ins-00000000")
 		b.refused(action, `{"InstanceIds":["web"]}`, "InvalidInstanceId.Malformed", "web")
-		b.refused(action, `{"InstanceIds":[]}`, "InvalidParameterValue.LimitExceeded", "InstanceIds")
+		b.refused(action, `{"InstanceIds":[]}`, "MissingParameter", "InstanceIds")
 	}
 	b.must("StopInstances", fmt.Sprintf(`{"InstanceIds":[%q],"StopType":"HARD","StoppedMode":"KEEP_CHARGING"}`, i.ID), nil)
 	b.refusals([]refusal{
@@ -117,7 +117,7 @@ func TestInstanceAttributes(t *testing.T) {
 		{"DescribeInstancesAttributes", `{"Attributes":["UserData"],"InstanceIds":["ins-00000000"]}`, "InvalidInstanceId.NotFound", "ins-00000000"},
 		{"DescribeInstancesAttributes", `{"Attributes":["Colour"],` + ids + `}`, "InvalidParameterValue", "Colour"},
 		{"DescribeInstancesAttributes", `{"Attributes":["UserData"],"InstanceIds":["x"]}`, "InvalidInstanceId.Malformed", "x"},
-		{"DescribeInstancesAttributes", `{"Attributes":["UserData"],"InstanceIds":[]}`, "InvalidParameterValue.LimitExceeded", "InstanceIds"},
+		{"DescribeInstancesAttributes", `{"Attributes":["UserData"],"InstanceIds":[]}`, "MissingParameter", "InstanceIds"},
 	})
 	b.must("TerminateInstances", `{`+ids+`}`, nil)
 }

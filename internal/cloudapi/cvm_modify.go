@@ -12,8 +12,8 @@ import (
 )
 
 type modifyInstancesIn struct {
-	InstanceIds           []string `tc:"required"`
-	InstanceName          *string  `tc:""`
+	InstanceIds           []string `tc:"required,count=1-100"`
+	InstanceName          *string  `tc:"len=128,code=InvalidInstanceName.TooLong"`
 	SecurityGroups        []string `tc:""`
 	UserData              *string  `tc:"echo"`
 	HostName              *string  `tc:"echo"`

@@ -101,8 +101,8 @@ func describeImages(c *Call, in *describeImagesIn) (*describeImagesOut, error) {
 	if err != nil {
 		return nil, err
 	}
-	shown, err := page(images, in.Paging)
-	return &describeImagesOut{len(images), shown}, err
+	shown := page(images, in.Paging)
+	return &describeImagesOut{len(images), shown}, nil
 }
 
 type filtersIn struct {
@@ -191,8 +191,5 @@ func describeKeyPairs(c *Call, in *describeKeyPairsIn) (*describeKeyPairsOut, er
 	none := func(struct{}) []string { return nil }
 	all, err := filter(c, []struct{}{}, in.Filters, map[string]func(struct{}) []string{
 		"project-id": none, "key-name": none, "tag-key": none, "tag-value": none}, nil)
-	if err == nil {
-		all, err = page(all, in.Paging)
-	}
-	return &describeKeyPairsOut{0, all}, err
+	return &describeKeyPairsOut{0, page(all, in.Paging)}, err
 }

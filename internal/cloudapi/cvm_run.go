@@ -18,7 +18,7 @@ const maxInstancesPerCall = 100
 
 type placementIn struct {
 	Zone      string   `tc:""`
-	ProjectId *int64   `tc:""`
+	ProjectId *int64   `tc:"range=0-"`
 	_         struct{} `unserved:"HostIds HostId HostIps DedicatedClusterId RackId PartitionId DedicatedResourcePackTenancy DedicatedResourcePackIds"`
 }
 
@@ -80,17 +80,17 @@ type runInstancesIn struct {
 	DataDisks             []diskIn             `tc:"echo"`
 	VirtualPrivateCloud   privateCloudIn       `tc:""`
 	InternetAccessible    internetIn           `tc:""`
-	InstanceCount         *int64               `tc:""`
-	InstanceName          string               `tc:""`
+	InstanceCount         *int64               `tc:"range=1-100"`
+	InstanceName          string               `tc:"len=128,code=InvalidInstanceName.TooLong"`
 	LoginSettings         loginIn              `tc:""`
 	SecurityGroupIds      []string             `tc:""`
 	EnhancedService       *enhancedIn          `tc:"echo"`
-	ClientToken           string               `tc:""`
+	ClientToken           string               `tc:"len=64,code=InvalidClientToken.TooLong"`
 	HostName              *string              `tc:"echo"`
 	TagSpecification      []tagSpecificationIn `tc:""`
 	UserData              *string              `tc:"echo"`
-	DisableApiTermination *bool                `tc:"echo"` // not without effect: it protects
-	MinCount              *int64               `tc:""`     // all are made, or none
+	DisableApiTermination *bool                `tc:"echo"`        // not without effect: it protects
+	MinCount              *int64               `tc:"range=1-100"` // all are made, or none
 	DryRun                bool                 `tc:""`
 	_                     struct{}             `unserved:"ActionTimer DisasterRecoverGroupIds InstanceMarketOptions Metadata CpuTopology CamRoleName HpcClusterId LaunchTemplate DedicatedClusterId ChcIds PartitionNumber EnableJumboFrame NetworkInterfaces"`
 }
@@ -137,14 +137,8 @@ func (in *runInstancesIn) count() int {
 func (in *runInstancesIn) check(c *Call) (lb.Tags, error) {
 	net := in.VirtualPrivateCloud
 	switch {
-	case in.InstanceCount != nil && (*in.InstanceCount < 1 || *in.InstanceCount > maxInstancesPerCall):
-		return nil, refuse(lb.Range, "InstanceCount", fmt.Sprintf("%d is outside 1-%d", *in.InstanceCount, maxInstancesPerCall), "call several times")
 	case in.Placement.Zone != "" && in.Placement.Zone != c.Zone():
 		return nil, errorf("InvalidZone.MismatchRegion", "Placement.Zone: %q is not a zone of this region; the only one is %s", clip(in.Placement.Zone, 40), c.Zone())
-	case in.Placement.ProjectId != nil && *in.Placement.ProjectId < 0:
-		return nil, refuse(lb.Range, "Placement.ProjectId", "it is negative", "0 is the default project")
-	case len(in.ClientToken) > 64:
-		return nil, errorf("InvalidClientToken.TooLong", "ClientToken: longer than 64 characters; shorten it")
 	case (net.VpcId == "") != (net.SubnetId == ""):
 		return nil, refuse(lb.Missing, "VirtualPrivateCloud", "only one of VpcId and SubnetId is given", "give both, or none for the default network")
 	case len(net.PrivateIpAddresses) > 0 && len(net.PrivateIpAddresses) != in.count():

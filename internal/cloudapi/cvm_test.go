@@ -194,7 +194,7 @@ func TestAssociateAndDisassociateSecurityGroups(t *testing.T) {
 	b.refused("AssociateSecurityGroups", call("sg-00000000", x), "InvalidSecurityGroupId.NotFound", "SecurityGroupIds.0")
 	b.refused("AssociateSecurityGroups", call("x", x), "InvalidSgId.Malformed", "SecurityGroupIds.0")
 	b.refused("AssociateSecurityGroups", call(one, x, "ins-00000000"), "InvalidInstanceId.NotFound", "InstanceIds.1")
-	b.refused("AssociateSecurityGroups", strings.Replace(call(one, "x"), `["x"]`, `[]`, 1), "InvalidParameterValue.LimitExceeded", "InstanceIds")
+	b.refused("AssociateSecurityGroups", strings.Replace(call(one, "x"), `["x"]`, `[]`, 1), "MissingParameter", "InstanceIds")
 	b.refused("AssociateSecurityGroups", `{"SecurityGroupIds":["`+one+`","`+two+`"],"InstanceIds":["`+x+`"]}`, "InvalidParameterValue.LimitExceeded", "exactly one")
 	b.refused("RunInstances", `{"SecurityGroupIds":["`+one+`"]}`, "LimitExceeded.CvmsVifsPerSecGroupLimitExceeded", one)
 

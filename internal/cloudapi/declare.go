@@ -35,7 +35,7 @@ type configuration struct {
 
 type vpcDoc struct {
 	Id              string   `tc:""`
-	VpcName         string   `tc:"required"`
+	VpcName         string   `tc:"required,len=60"`
 	CidrBlock       string   `tc:"required"`
 	Ipv6CidrBlock   string   `tc:""`
 	AssistantCidrs  []string `tc:""`
@@ -48,7 +48,7 @@ type vpcDoc struct {
 
 type subnetDoc struct {
 	Id              string `tc:""`
-	SubnetName      string `tc:"required"`
+	SubnetName      string `tc:"required,len=60"`
 	Vpc             string `tc:"required"`
 	CidrBlock       string `tc:"required"`
 	Ipv6CidrBlock   string `tc:""`
@@ -60,8 +60,8 @@ type subnetDoc struct {
 
 type groupDoc struct {
 	Id               string      `tc:""`
-	GroupName        string      `tc:"required"`
-	GroupDescription string      `tc:""`
+	GroupName        string      `tc:"required,len=60"`
+	GroupDescription string      `tc:"len=100"`
 	ProjectId        string      `tc:""`
 	IsDefault        bool        `tc:""`
 	Ingress          []policyDoc `tc:""`
@@ -70,15 +70,15 @@ type groupDoc struct {
 }
 
 type policyDoc struct {
-	Action            string `tc:"required"`
-	Protocol          string `tc:""`
+	Action            string `tc:"required,enum=ACCEPT|DROP,anycase"`
+	Protocol          string `tc:"enum=TCP|UDP|ICMP|ICMPv6|GRE|ALL,anycase"`
 	Port              string `tc:""`
 	CidrBlock         string `tc:""`
 	Ipv6CidrBlock     string `tc:""`
 	SecurityGroup     string `tc:""`
 	AddressTemplate   string `tc:""` // a list or a group of lists
 	ServiceTemplate   string `tc:""` // instead of Protocol and Port
-	PolicyDescription string `tc:""`
+	PolicyDescription string `tc:"len=100"`
 }
 
 type instanceDoc struct {
@@ -100,7 +100,7 @@ type instanceDoc struct {
 	ImageId                 *string     `tc:"" kept:"echo"`
 	InstanceChargeType      *string     `tc:"" kept:"echo"`
 	InstanceChargePrepaid   *prepaidIn  `tc:"" kept:"echo"`
-	ProjectId               *int64      `tc:"" kept:"echo=Placement.ProjectId"`
+	ProjectId               *int64      `tc:"range=0-" kept:"echo=Placement.ProjectId"`
 	SystemDisk              *diskIn     `tc:"" kept:"echo"`
 	DataDisks               []diskIn    `tc:"" kept:"echo"`
 	InternetChargeType      *string     `tc:"" kept:"echo=InternetAccessible.InternetChargeType"`
@@ -113,7 +113,7 @@ type instanceDoc struct {
 
 type balancerDoc struct {
 	Id                       string              `tc:""`
-	LoadBalancerName         string              `tc:"required"`
+	LoadBalancerName         string              `tc:"required,len=80"`
 	LoadBalancerType         string              `tc:"only=OPEN|INTERNAL"`
 	AddressIPVersion         string              `tc:"only=IPV4|ipv4|IPv6FullChain|IPV6FullChain|ipv6fullchain"` // "": IPV4
 	Classic                  bool                `tc:""`
@@ -136,10 +136,10 @@ type balancerDoc struct {
 
 type listenerDoc struct {
 	Id                string         `tc:""`
-	Protocol          string         `tc:"required"`
-	Port              int64          `tc:"required"`
-	EndPort           int64          `tc:""`
-	ListenerName      string         `tc:""`
+	Protocol          string         `tc:"required,only=TCP|UDP|HTTP,enum=TCP|UDP|HTTP|HTTPS|TCP_SSL|QUIC"`
+	Port              int64          `tc:"required,range=1-65535"`
+	EndPort           int64          `tc:"range=0-65535"`
+	ListenerName      string         `tc:"len=80"`
 	HealthCheck       *healthCheckIn `tc:""`
 	Scheduler         string         `tc:"enum=WRR|LEAST_CONN|IP_HASH"`
 	SessionExpireTime int64          `tc:"range=0-86400"`
@@ -154,8 +154,8 @@ type listenerDoc struct {
 
 type ruleDoc struct {
 	Id                string         `tc:""`
-	Domain            string         `tc:"required"`
-	Url               string         `tc:"required"`
+	Domain            string         `tc:"required,len=80"`
+	Url               string         `tc:"required,len=200"`
 	DefaultServer     bool           `tc:""`
 	HealthCheck       *healthCheckIn `tc:""`
 	Scheduler         string         `tc:"enum=WRR|LEAST_CONN|IP_HASH"`
@@ -171,7 +171,7 @@ type ruleDoc struct {
 
 // A redirectDoc names the rule of the same load balancer that clients are sent to.
 type redirectDoc struct {
-	Port        int64  `tc:"required"`
+	Port        int64  `tc:"required,range=1-65535"`
 	Domain      string `tc:"required"`
 	Url         string `tc:"required"`
 	RewriteCode int64  `tc:"enum=301|302|307"` // 0: 302
@@ -180,8 +180,8 @@ type redirectDoc struct {
 
 type targetDoc struct {
 	Instance string `tc:"required"`
-	Port     int64  `tc:"required"`
-	Weight   *int64 `tc:""`
+	Port     int64  `tc:"required,range=1-65535"`
+	Weight   *int64 `tc:"range=0-100"`
 }
 
 // keptAs is the name under which a document's field is stored without effect;

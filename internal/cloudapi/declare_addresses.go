@@ -11,7 +11,7 @@ import (
 
 type addressDoc struct {
 	Id                      string  `tc:""`
-	AddressName             string  `tc:""`
+	AddressName             string  `tc:"len=20"`
 	AddressIp               string  `tc:""`
 	InternetServiceProvider *string `tc:"" kept:"echo"`
 	InternetChargeType      *string `tc:"" kept:"echo"`

@@ -11,7 +11,7 @@ import (
 
 type targetGroupDoc struct {
 	Id              string        `tc:""`
-	TargetGroupName string        `tc:"required"`
+	TargetGroupName string        `tc:"required,len=80"`
 	Vpc             string        `tc:""`
 	Type            string        `tc:"only=v1|v2"`
 	Protocol        string        `tc:"only=TCP|UDP|HTTP"`

@@ -15,7 +15,7 @@ import (
 type templateDoc struct {
 	Id        string              `tc:""`
 	Kind      string              `tc:"required,enum=AddressTemplate|AddressTemplateGroup|ServiceTemplate|ServiceTemplateGroup"`
-	Name      string              `tc:"required"`
+	Name      string              `tc:"required,len=60"`
 	Members   []templateMemberDoc `tc:""` // of a list
 	Templates []string            `tc:""` // of a group: lists
 	Tags      []Tag               `tc:""`
@@ -23,7 +23,7 @@ type templateDoc struct {
 
 type templateMemberDoc struct {
 	Member      string `tc:"required"` // an address, or a service such as tcp:80,443
-	Description string `tc:""`
+	Description string `tc:"len=100"`
 }
 
 func templateSort(k templateKind) sort[lb.TemplateID, lb.Template] {

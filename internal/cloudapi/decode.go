@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/url"
 	"reflect"
 	"slices"
@@ -139,7 +140,7 @@ func (d *decoder) object(o *object, tree map[string]any, into reflect.Value, at 
 	}
 	for _, f := range o.fields {
 		if f.required && tree[f.name] == nil {
-			return errorf("MissingParameter", "parameter %s is missing; give %s", at+f.name, article(f.value.kind))
+			return errorf("MissingParameter", "parameter %s is missing; give %s", at+f.name, f.want())
 		}
 	}
 	return nil
@@ -150,9 +151,9 @@ func (d *decoder) field(f *field, raw any, into reflect.Value, at string) error 
 	if err := d.value(f.value, raw, dst, at+f.name); err != nil {
 		return err
 	}
-	if err := f.check(reflect.Indirect(dst), raw, at); err != nil {
+	if err := f.check(d.service, reflect.Indirect(dst), raw, at); err != nil {
 		if e := (*lb.Error)(nil); errors.As(err, &e) {
-			return &Error{Code: d.service.code(e.Kind), Message: e.Error()}
+			return &Error{Code: f.codeOf(d.service, e.Kind), Message: e.Error()}
 		}
 		return err
 	}
@@ -172,7 +173,7 @@ func (d *decoder) field(f *field, raw any, into reflect.Value, at string) error 
 // check holds a value against the flags of its field. Values that ask for
 // nothing pass, except at a range: 0 is a number like any other. Of a text only
 // the empty one does: "0" and "false" are words there.
-func (f *field) check(v reflect.Value, raw any, at string) error {
+func (f *field) check(s Service, v reflect.Value, raw any, at string) error {
 	name := at + f.name
 	blank := blank(raw)
 	if f.value.kind == kindString {
@@ -180,16 +181,60 @@ func (f *field) check(v reflect.Value, raw any, at string) error {
 	}
 	text := func() string { return clip(fmt.Sprint(v.Interface()), 40) }
 	switch {
-	case f.only != nil && !blank && !slices.Contains(f.only, fmt.Sprint(v.Interface())):
+	case f.enum != nil && f.required && raw == "":
+		return errorf("MissingParameter", "%s: it is empty; give one of %s", name, strings.Join(f.served(), ", "))
+	case f.enum != nil && (f.required || !blank) && !f.among(f.enum, v):
+		return refuse(lb.Invalid, name, fmt.Sprintf("%q means nothing here", text()), "it is one of "+strings.Join(f.served(), ", "))
+	case f.only != nil && !blank && !f.among(f.only, v):
 		return errorf("UnsupportedOperation", "%s: %q is not served; served: %s", name, text(), strings.Join(choices(f.only), ", "))
-	case f.enum != nil && (f.required || !blank) && !slices.Contains(f.enum, fmt.Sprint(v.Interface())):
-		return refuse(lb.Invalid, name, fmt.Sprintf("%q means nothing here", text()), "it is one of "+strings.Join(f.enum, ", "))
-	case f.length > 0 && utf8.RuneCountInString(v.String()) > f.length:
-		return refuse(lb.TooLong, name, fmt.Sprintf("%d characters are too many", utf8.RuneCountInString(v.String())), fmt.Sprintf("at most %d are allowed", f.length))
+	case f.length > 0:
+		return f.checkLength(v, name)
+	case f.count != nil && (f.required || !blank) && (int64(v.Len()) < f.count.least || int64(v.Len()) > f.count.most):
+		return errorf(s.countCode(int64(v.Len()) > f.count.most), "%s: %s; give %v", name, count(v.Len(), "item"), f.count)
 	case f.items > 0 && v.Len() > f.items:
 		return refuse(lb.LimitExceeded, name, fmt.Sprintf("%d items are too many", v.Len()), fmt.Sprintf("give at most %d per call", f.items))
 	case f.bounds != nil:
 		return f.bounds.check(v, name)
+	}
+	return nil
+}
+
+// want says what a field takes.
+func (f *field) want() string {
+	if served := f.served(); len(served) > 1 && f.value.kind == kindString {
+		return "one of " + strings.Join(choices(served), ", ")
+	}
+	return article(f.value.kind)
+}
+
+// among reports whether one of the values is v.
+func (f *field) among(values []string, v reflect.Value) bool {
+	text := fmt.Sprint(v.Interface())
+	return slices.ContainsFunc(values, func(one string) bool {
+		return one == text || f.anycase && strings.EqualFold(one, strings.TrimSpace(text))
+	})
+}
+
+// served are the values that are taken: those of only where there is one.
+func (f *field) served() []string {
+	if f.only != nil {
+		return f.only
+	}
+	return f.enum
+}
+
+// checkLength holds a text, or each of a list, against the most characters.
+func (f *field) checkLength(v reflect.Value, name string) error {
+	if v.Kind() == reflect.Slice {
+		for i := range v.Len() {
+			if err := f.checkLength(v.Index(i), name+"."+strconv.Itoa(i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if n := utf8.RuneCountInString(v.String()); n > f.length {
+		return refuse(lb.TooLong, name, fmt.Sprintf("%d characters are too many", n), fmt.Sprintf("at most %d are allowed", f.length))
 	}
 	return nil
 }
@@ -203,7 +248,21 @@ func (b *bounds) check(v reflect.Value, name string) error {
 		}
 		return nil
 	}
+	if v.Kind() == reflect.String {
+		text := v.String()
+		if text == "" {
+			return nil
+		}
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return refuse(lb.Malformed, name, strconv.Quote(clip(text, 40))+" is not a number", "write a number in digits")
+		}
+		v = reflect.ValueOf(n)
+	}
 	if n := v.Int(); n < b.least || n > b.most {
+		if b.most == math.MaxInt64 {
+			return refuse(lb.Range, name, fmt.Sprintf("%d is less than %d", n, b.least), fmt.Sprintf("give %v", b))
+		}
 		return refuse(lb.Range, name, fmt.Sprintf("%d is outside %v", n, b), "give a number within it")
 	}
 	return nil

@@ -91,6 +91,19 @@ func (s Service) code(k lb.Kind) string {
 	return "InvalidParameterValue"
 }
 
+// countCode is the published code of a list with too many items, or too few.
+func (s Service) countCode(over bool) string {
+	switch {
+	case s.Name == serviceCLB.Name:
+		return s.code(lb.TooLong)
+	case !over:
+		return "MissingParameter"
+	case s.Name == serviceCVM.Name:
+		return "InvalidParameterValue.LimitExceeded"
+	}
+	return s.code(lb.LimitExceeded)
+}
+
 func codeCLB(k lb.Kind) string {
 	switch k {
 	case lb.Malformed:

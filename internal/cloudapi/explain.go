@@ -21,8 +21,8 @@ type explainPathIn struct {
 	Source         string `tc:"required"`
 	LoadBalancerId string `tc:""`
 	InstanceId     string `tc:""` // instead of LoadBalancerId: straight to the instance
-	Port           int64  `tc:""`
-	Protocol       string `tc:""` // TCP when it is not given
+	Port           int64  `tc:"range=0-65535"`
+	Protocol       string `tc:"enum=TCP|UDP|ICMP|ICMPv6|GRE,anycase"` // TCP when it is not given
 }
 
 type explainPathOut struct {

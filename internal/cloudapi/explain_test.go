@@ -81,7 +81,7 @@ func TestExplainPathRefuses(t *testing.T) {
 		{`{"LoadBalancerId":"$lb","Source":"banana","Port":80}`, "InvalidParameterValue", "is not an address"},
 		{`{"LoadBalancerId":"$lb","Source":"203.0.113.10","Port":0}`, "InvalidParameterValue", "outside 1-65535"},
 		{`{"LoadBalancerId":"$lb","Source":"203.0.113.10","Port":80,"Protocol":"ICMP"}`, "InvalidParameterValue", "has no ports"},
-		{`{"LoadBalancerId":"$lb","Source":"203.0.113.10","Port":80,"Protocol":"ALL"}`, "InvalidParameterValue", "one protocol"},
+		{`{"LoadBalancerId":"$lb","Source":"203.0.113.10","Port":80,"Protocol":"ALL"}`, "InvalidParameterValue", "it is one of TCP, UDP, ICMP, ICMPv6, GRE"},
 		{`{"Source":"203.0.113.10","Port":80}`, "InvalidParameterCombination", "exactly one"},
 		{`{"LoadBalancerId":"lb-none0000","Source":"203.0.113.10","Port":80}`, "InvalidParameter.LBIdNotFound", "no load balancer"},
 		{`{"LoadBalancerId":"$lb","Source":"2001:db8::1","Port":80}`, "InvalidParameterValue", "no VIP of the family"},

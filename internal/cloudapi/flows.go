@@ -33,7 +33,7 @@ type describeFlowsIn struct {
 	ListenerId     string `tc:""`
 	InstanceId     string `tc:""`
 	State          string `tc:"enum=half-open|open|closing|refused"`
-	Limit          *int64 `tc:""` // 100 unless given
+	Limit          *int64 `tc:"range=1-1000"` // 100 unless given
 }
 
 type describeFlowsOut struct {
@@ -93,9 +93,6 @@ func (in *describeFlowsIn) query() (flow.Query, error) {
 	}
 	if in.Limit != nil {
 		q.Limit = int(*in.Limit)
-	}
-	if q.Limit < 1 || q.Limit > flow.MaxFlows {
-		return q, refuse(lb.Range, "Limit", fmt.Sprintf("%d is outside 1-%d", q.Limit, flow.MaxFlows), "narrow the question down by other parameters")
 	}
 	var err error
 	if in.Protocol != "" {

@@ -382,27 +382,24 @@ func TestPage(t *testing.T) {
 	for _, tc := range []struct {
 		offset, limit *int64
 		want          int
-		code          lb.Kind
 	}{
-		{nil, nil, 20, 0}, {ptr(int64(120)), nil, 10, 0}, {ptr(int64(500)), nil, 0, 0}, {nil, ptr(int64(100)), 100, 0},
-		{nil, ptr(int64(101)), 0, lb.Range}, {nil, ptr(int64(0)), 0, lb.Range}, {ptr(int64(-1)), nil, 0, lb.Range},
+		{nil, nil, 20}, {ptr(int64(120)), nil, 10}, {ptr(int64(500)), nil, 0}, {nil, ptr(int64(100)), 100},
 	} {
-		got, err := page(items, Paging{tc.offset, tc.limit})
-		kind := lb.Kind(0)
-		if e, ok := err.(*lb.Error); ok {
-			kind = e.Kind
-		}
-		if len(got) != tc.want || kind != tc.code {
-			t.Errorf("%v %v: %d items, %v", tc.offset, tc.limit, len(got), err)
+		if got := page(items, Paging{tc.offset, tc.limit}); len(got) != tc.want {
+			t.Errorf("%v %v: %d items", tc.offset, tc.limit, len(got))
 		}
 	}
-	p, err := TextPaging{Offset: ptr("5"), Limit: ptr("")}.numbers()
-	if err != nil || *p.Offset != 5 || p.Limit != nil {
-		t.Errorf("text paging: %+v, %v", p, err)
+	if p := (TextPaging{Offset: ptr("5"), Limit: ptr("")}).numbers(); *p.Offset != 5 || p.Limit != nil {
+		t.Errorf("text paging: %+v", p)
 	}
-	if _, err := (TextPaging{Limit: ptr("ten")}).numbers(); err == nil {
-		t.Error("the Limit ten is accepted")
-	}
+	b := newBench(t)
+	b.refusals([]refusal{
+		{"DescribeLoadBalancers", `{"Limit":101}`, "InvalidParameterValue.Range", "Limit: 101 is outside 1-100"},
+		{"DescribeLoadBalancers", `{"Limit":0}`, "InvalidParameterValue.Range", "Limit: 0 is outside 1-100"},
+		{"DescribeLoadBalancers", `{"Offset":-1}`, "InvalidParameterValue.Range", "Offset: -1 is less than 0"},
+		{"DescribeSecurityGroups", `{"Limit":"ten"}`, "InvalidParameterValue.Malformed", `Limit: "ten" is not a number`},
+		{"DescribeSecurityGroups", `{"Limit":"101"}`, "InvalidParameterValue.Range", "Limit: 101 is outside 1-100"},
+	})
 }
 
 func TestClientErrors(t *testing.T) {

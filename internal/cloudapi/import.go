@@ -30,7 +30,7 @@ const (
 
 type importLoadBalancerIn struct {
 	LoadBalancerType string   `tc:"required,enum=OPEN|INTERNAL"`
-	LoadBalancerName string   `tc:""`
+	LoadBalancerName string   `tc:"len=80"`
 	Forward          *int64   `tc:"range=0-1"`      // 0: classic; 1, the default: as they are sold today
 	Network          string   `tc:"enum=VPC|BASIC"` // VPC when it is not given
 	VpcId            string   `tc:""`

@@ -220,10 +220,7 @@ func describeAccessKeys(c *Call, in *describeKeysIn) (*describeKeysOut, error) {
 		return nil, err
 	}
 	slices.SortFunc(found, func(a, b *lb.AccessKey) int { return older(a.Created, b.Created, a.ID, b.ID) })
-	shown, err := page(found, in.Paging)
-	if err != nil {
-		return nil, err
-	}
+	shown := page(found, in.Paging)
 	out := &describeKeysOut{TotalCount: len(found)}
 	for _, k := range shown {
 		o := keyOut{SecretId: string(k.ID), Name: k.Name, Role: string(k.Role), Status: keyStatus(k), Projects: k.Projects,

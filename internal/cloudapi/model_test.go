@@ -196,6 +196,9 @@ func (m *model) insert(id, dir string, rules []writtenRule, index *int64, versio
 
 func (m *model) replace(id, dir string, rule writtenRule, index int64, version string) []string {
 	codes := slices.Clone(rule.codes)
+	if index < 0 {
+		codes = append(codes, "InvalidParameterValue.Range")
+	}
 	g := m.groups[id]
 	if g == nil {
 		return append(codes, codeGone)

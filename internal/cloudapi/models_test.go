@@ -88,7 +88,7 @@ func (m models) schemaFaults(o *object, kind, at string) []string {
 			faults = append(faults, path+" is not declared")
 			continue
 		}
-		if f.required && d.optional {
+		if f.required && d.optional && !f.needed { // the models share the structure
 			faults = append(faults, path+" is required here and declared optional")
 		}
 		if !f.required && !d.optional {

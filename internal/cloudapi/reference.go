@@ -24,7 +24,7 @@ func Find(name string) (a Action, ok bool) {
 // "WRR|IP_HASH", "1-100, at most 20 items".
 func (f *field) rules() string {
 	var parts []string
-	if values := choices(slices.Concat(f.only, f.enum)); len(values) > 0 {
+	if values := choices(f.served()); len(values) > 0 {
 		parts = append(parts, strings.Join(values, "|"))
 	}
 	if f.bounds != nil {
@@ -32,6 +32,9 @@ func (f *field) rules() string {
 	}
 	if f.length > 0 {
 		parts = append(parts, fmt.Sprintf("at most %d characters", f.length))
+	}
+	if f.count != nil {
+		parts = append(parts, f.count.String()+" items")
 	}
 	if f.items > 0 {
 		parts = append(parts, fmt.Sprintf("at most %d items", f.items))

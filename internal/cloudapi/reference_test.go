@@ -43,8 +43,8 @@ Fields (* must be given, ~ is stored and returned without effect):
   * Items[].Name    string
   * Items[].Values[]  string
     Place           object
-    Place.Offset    integer
-    Place.Limit     integer
+    Place.Offset    integer  0 or more
+    Place.Limit     integer  1-100
     Choice          string   X|Y
 
 Known, but answered with UnsupportedOperation unless empty:

@@ -65,6 +65,6 @@ func TestRefusalsOfQuotas(t *testing.T) {
 	}
 	b.refusals([]refusal{
 		{"ReplaceSecurityGroupPolicy", replace("80-", ""), "InvalidParameterValue.Malformed", "Ingress.0.Port"},
-		{"ReplaceSecurityGroupPolicy", replace("80", strings.Repeat("d", 101)), "InvalidParameterValue.TooLong", "Ingress.0.PolicyDescription: longer than 100"},
+		{"ReplaceSecurityGroupPolicy", replace("80", strings.Repeat("d", 101)), "InvalidParameterValue.TooLong", "Ingress.0.PolicyDescription: 101 characters"},
 	})
 }

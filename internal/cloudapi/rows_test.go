@@ -114,6 +114,9 @@ func unhelpful(a *Action, err error, e *Error) string {
 	if refused := (*lb.Error)(nil); errors.As(err, &refused) && refused.Hint == "" {
 		return "no repair: give lb.Refuse a hint"
 	}
+	if fault := unsaidBound(err); fault != "" {
+		return fault
+	}
 	named := strings.HasPrefix(e.Code, "LimitExceeded") || objectID.MatchString(e.Message)
 	a.fields.eachField("", func(_ string, f *field) { named = named || strings.Contains(e.Message, f.name) })
 	switch {
@@ -123,6 +126,37 @@ func unhelpful(a *Action, err error, e *Error) string {
 		return `no repair: write "FIELD: FAULT; REPAIR"`
 	}
 	return ""
+}
+
+// indexes are those of lists in a field's name.
+var indexes = regexp.MustCompile(`\.\d+`)
+
+// unsaidBound finds a range or a length that a handler holds by hand. Such a
+// bound is a flag of the field (range, len, items, count), so that the help and
+// the reference say it; listed here is what depends on more than the field.
+func unsaidBound(err error) string {
+	e := (*lb.Error)(nil)
+	if !errors.As(err, &e) || e.Kind != lb.Range && e.Kind != lb.TooLong {
+		return ""
+	}
+	field := indexes.ReplaceAllString(e.Field, "")
+	for _, known := range []struct{ field, why string }{
+		{"PolicyIndex", "depends on how many rules there are"},
+		{"Port", "a text of ranges; in ExplainPath depends on Protocol"},
+		{"CidrBlock", "a text: where its network lies and its mask"},
+		{"CidrBlocks", "texts: where their networks lie and their masks"},
+		{"IntervalTime", "depends on the load balancer's family"},
+		{"Step", "a multiple of what is kept"},
+		{"SessionExpireTime", "0 or above a least, by layer"},
+		{"Points", "depends on Step"},
+		{"UserData", "the bytes before encoding"},
+		{"MinCount", "depends on InstanceCount"},
+	} {
+		if strings.HasSuffix(field, known.field) {
+			return ""
+		}
+	}
+	return fmt.Sprintf("%s is bounded by hand: give its field a flag, or say in unsaidBound what the bound depends on", field)
 }
 
 func TestMain(m *testing.M) {

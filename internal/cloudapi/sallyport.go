@@ -34,7 +34,7 @@ func sallyportActions() []Action {
 		action(serviceSallyport, "DescribeEffectiveRules", describeEffectiveRules).fails("InvalidInstanceId.NotFound", "InvalidParameter.LBIdNotFound", "InvalidParameterCombination"),
 		action(serviceSallyport, "ExplainPath", explainPath).fails("InvalidInstanceId.NotFound", "InvalidParameter.LBIdNotFound", "InvalidParameterCombination", "InvalidParameterValue"),
 		action(serviceSallyport, "SearchSecurityGroups", searchSecurityGroups),
-		action(serviceSallyport, "SetSecurityGroupPolicies", setSecurityGroupPolicies).fails("InvalidParameterCombination", "InvalidParameterValue", "ResourceNotFound", "UnsupportedOperation", "UnsupportedOperation.VersionMismatch"),
+		action(serviceSallyport, "SetSecurityGroupPolicies", setSecurityGroupPolicies).needs("Policies.0.Action").fails("InvalidParameterCombination", "InvalidParameterValue", "ResourceNotFound", "UnsupportedOperation", "UnsupportedOperation.VersionMismatch"),
 	}
 }
 
@@ -209,9 +209,9 @@ func (c *Call) waiting(seconds int64) (context.Context, context.CancelFunc, erro
 }
 
 type describeVerdictsIn struct {
-	After       int64    `tc:""` // 0: the oldest held; -1: only new ones
-	Limit       *int64   `tc:""`
-	WaitSeconds int64    `tc:""`
+	After       int64    `tc:"range=-1-"` // 0: the oldest held; -1: only new ones
+	Limit       *int64   `tc:"range=1-1000"`
+	WaitSeconds int64    `tc:"range=0-60"`
 	Filters     []Filter `tc:""`
 }
 
@@ -240,10 +240,6 @@ func describeVerdicts(c *Call, in *describeVerdictsIn) (*describeVerdictsOut, er
 		limit = *in.Limit
 	}
 	switch {
-	case limit < 1 || limit > maxVerdicts:
-		return nil, refuse(lb.Range, "Limit", fmt.Sprintf("%d is outside 1-%d", limit, maxVerdicts), "ask several times")
-	case in.After < -1:
-		return nil, refuse(lb.Range, "After", "neither a cursor nor -1", "0 is the oldest verdict held, -1 waits for new ones")
 	case c.Facts == nil:
 		return nil, errorf("UnsupportedOperation", "After: this server has no nodes to hear verdicts from; start it with nodes")
 	}
@@ -426,8 +422,8 @@ func precise(t time.Time) string {
 }
 
 type describeHostsIn struct {
-	AfterRevision int64 `tc:""`
-	WaitSeconds   int64 `tc:""`
+	AfterRevision int64 `tc:"range=0-"`
+	WaitSeconds   int64 `tc:"range=0-60"`
 }
 
 type describeHostsOut struct {

@@ -4,6 +4,7 @@ package cloudapi
 
 import (
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"strconv"
@@ -33,9 +34,12 @@ var (
 //	Name *string `tc:"echo"`            stored and returned, without effect
 //	Name string  `tc:"only=WRR|..."`    other values answer UnsupportedOperation
 //	Name string  `tc:"enum=ADD|DEL"`    other values mean nothing: the service's code of lb.Invalid
-//	Name int64   `tc:"range=1-100"`     other numbers: the service's code of lb.Range
+//	Name string  `tc:"anycase,enum=A"`  with enum: in any case, and with blanks around it
+//	Name int64   `tc:"range=1-100"`     other numbers: the service's code of lb.Range; "0-" has no end. Of a text: it is one in digits
 //	Name string  `tc:"len=60"`          longer texts (in characters): the service's code of lb.TooLong
 //	Name []T     `tc:"items=20"`        more items: the service's code of lb.LimitExceeded
+//	Name []T     `tc:"count=1-20"`      another number of items: what the service publishes for that (see countCode)
+//	Name string  `tc:"len=64,code=X"`   X is published for what this field's flags refuse
 //	_ struct{}   `unserved:"A B C"`     known names; anything but an empty value answers UnsupportedOperation
 //
 // Fields may be string, int64, bool, pointers to those (nil: not given),
@@ -109,17 +113,60 @@ type object struct {
 	unserved []string
 }
 
+// needs makes fields required that other actions with the same structures can
+// do without, by their paths as in eachField.
+func (a Action) needs(paths ...string) Action {
+	a.fields = a.fields.copied()
+	found := 0
+	a.fields.eachField("", func(path string, f *field) {
+		if slices.Contains(paths, path) {
+			f.required, f.needed = true, true
+			found++
+		}
+	})
+	if found != len(paths) {
+		panic(fmt.Sprintf("%s has not all of the fields %v", a.Name, paths))
+	}
+	return a
+}
+
+func (o *object) copied() *object {
+	c := &object{byName: map[string]*field{}, unserved: o.unserved}
+	for _, f := range o.fields {
+		own := *f
+		own.value = f.value.copied()
+		c.fields = append(c.fields, &own)
+		c.byName[own.name] = &own
+	}
+	return c
+}
+
+func (v *value) copied() *value {
+	if v == nil {
+		return nil
+	}
+	c := &value{kind: v.kind, elem: v.elem.copied()}
+	if v.obj != nil {
+		c.obj = v.obj.copied()
+	}
+	return c
+}
+
 // A field is the schema of one parameter.
 type field struct {
 	name     string
 	index    []int // for reflect.Value.FieldByIndex
 	required bool
+	needed   bool // required by this action alone, see needs
 	echo     bool
 	only     []string // values served of those that the vendor has
 	enum     []string // values there are
 	bounds   *bounds  // of a number; nil: any
+	anycase  bool     // with enum
 	length   int      // most characters of a text; 0: any
 	items    int      // most items of a list; 0: any
+	code     string   // of what the flags refuse; "": the service's
+	count    *bounds  // of how many items there are; nil: any
 	value    *value
 }
 
@@ -162,7 +209,22 @@ func (o *object) add(t reflect.Type, at []int) {
 // bounds are the least and the greatest number allowed.
 type bounds struct{ least, most int64 }
 
-func (b bounds) String() string { return fmt.Sprintf("%d-%d", b.least, b.most) }
+func (b bounds) String() string {
+	if b.most == math.MaxInt64 {
+		return fmt.Sprintf("%d or more", b.least)
+	}
+	return fmt.Sprintf("%d-%d", b.least, b.most)
+}
+
+// parseBounds reads "1-100", or "0-" for bounds without an end.
+func parseBounds(field, text string) *bounds {
+	b := &bounds{most: math.MaxInt64}
+	n, err := fmt.Sscanf(text, "%d-%d", &b.least, &b.most)
+	if open := n == 1 && strings.HasSuffix(text, "-"); !open && err != nil || b.least > b.most {
+		panic("bounds " + text + " of field " + field + ": want two numbers, as in 1-100")
+	}
+	return b
+}
 
 func (f *field) flags(tag string) {
 	for flag := range strings.SplitSeq(tag, ",") {
@@ -173,10 +235,13 @@ func (f *field) flags(tag string) {
 		case "enum":
 			f.enum = strings.Split(arg, "|")
 		case "range":
-			f.bounds = &bounds{}
-			if _, err := fmt.Sscanf(arg, "%d-%d", &f.bounds.least, &f.bounds.most); err != nil || f.bounds.least > f.bounds.most {
-				panic("range " + arg + " of field " + f.name + ": want two numbers, as in 1-100")
-			}
+			f.bounds = parseBounds(f.name, arg)
+		case "count":
+			f.count = parseBounds(f.name, arg)
+		case "code":
+			f.code = arg
+		case "anycase":
+			f.anycase = true
 		case "len":
 			f.length = positive(f.name, arg)
 		case "items":

@@ -27,9 +27,16 @@ func (a *Action) schemaCodes() []string {
 		if f.only != nil {
 			codes["UnsupportedOperation"] = true
 		}
+		if f.count != nil {
+			codes[a.countCode(true)] = true
+			codes[a.countCode(f.count.least == 0)] = true
+		}
+		if f.bounds != nil && f.leaf() == kindString {
+			codes[a.code(lb.Malformed)] = true
+		}
 		for kind, set := range map[lb.Kind]bool{lb.Invalid: f.enum != nil, lb.Range: f.bounds != nil, lb.TooLong: f.length > 0, lb.LimitExceeded: f.items > 0} {
 			if set {
-				codes[a.code(kind)] = true
+				codes[f.codeOf(a.Service, kind)] = true
 			}
 		}
 	})
@@ -39,6 +46,23 @@ func (a *Action) schemaCodes() []string {
 		}
 	})
 	return sortedKeys(codes)
+}
+
+// codeOf is the code of what the field's flags refuse.
+func (f *field) codeOf(s Service, k lb.Kind) string {
+	if f.code != "" {
+		return f.code
+	}
+	return s.code(k)
+}
+
+// leaf is the kind of the field's value, or of the items of a list.
+func (f *field) leaf() kind {
+	v := f.value
+	for v.kind == kindList {
+		v = v.elem
+	}
+	return v.kind
 }
 
 // eachField calls fn with every field below o and its path, such as

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -72,14 +73,31 @@ func boundFaults(a *Action, path string, f *field) []fault {
 		leaf = leaf.elem
 	}
 	if f.bounds != nil {
-		add(a.code(lb.Range), one(f.bounds.least-1))
-		add(a.code(lb.Range), one(f.bounds.most+1))
+		number := func(n int64) any {
+			if leaf.kind == kindString {
+				return fmt.Sprint(n)
+			}
+			return n
+		}
+		add(f.codeOf(a.Service, lb.Range), one(number(f.bounds.least-1)))
+		if f.bounds.most != math.MaxInt64 {
+			add(f.codeOf(a.Service, lb.Range), one(number(f.bounds.most+1)))
+		}
+		if leaf.kind == kindString {
+			add(f.codeOf(a.Service, lb.Malformed), one("some"))
+		}
 	}
 	if f.length > 0 {
-		add(a.code(lb.TooLong), strings.Repeat("x", f.length+1))
+		add(f.codeOf(a.Service, lb.TooLong), one(strings.Repeat("x", f.length+1)))
+	}
+	if f.count != nil {
+		add(a.countCode(true), repeated(f.sample(), int(f.count.most)+1))
+		if f.required {
+			add(a.countCode(false), []any{})
+		}
 	}
 	if f.items > 0 {
-		add(a.code(lb.LimitExceeded), repeated(f.sample(), f.items+1))
+		add(f.codeOf(a.Service, lb.LimitExceeded), repeated(f.sample(), f.items+1))
 	}
 	var none any = "no-such-choice"
 	if leaf.kind == kindInt {
@@ -90,11 +108,18 @@ func boundFaults(a *Action, path string, f *field) []fault {
 		words = append(words, "0", "false")
 	}
 	for _, word := range words {
-		if f.only != nil && leaf.kind != kindBool && !slices.Contains(f.only, fmt.Sprint(word)) {
+		if f.only != nil && f.enum == nil && leaf.kind != kindBool && !slices.Contains(f.only, fmt.Sprint(word)) {
 			add("UnsupportedOperation", one(word))
 		}
+		if f.only != nil && f.enum != nil {
+			for _, known := range f.enum {
+				if !slices.Contains(f.only, known) {
+					add("UnsupportedOperation", one(known))
+				}
+			}
+		}
 		if f.enum != nil && !slices.Contains(f.enum, fmt.Sprint(word)) {
-			add(a.code(lb.Invalid), one(word))
+			add(f.codeOf(a.Service, lb.Invalid), one(word))
 		}
 	}
 	return faults

@@ -53,9 +53,9 @@ type describeSeriesIn struct {
 	InstanceId      string   `tc:""`
 	SecurityGroupId string   `tc:""`
 	GroupBy         []string `tc:""`
-	Step            *int64   `tc:""` // seconds, a multiple of 5; 60
-	Points          *int64   `tc:""` // at most an hour with Step; 60
-	Limit           *int64   `tc:""` // series told apart, the greatest first; 20
+	Step            *int64   `tc:"range=5-3600"` // seconds, a multiple of 5; 60
+	Points          *int64   `tc:"range=1-720"`  // at most an hour with Step; 60
+	Limit           *int64   `tc:"range=1-100"`  // series told apart, the greatest first; 20
 }
 
 // describeSeriesOut holds counts over time, oldest first; each value covers
@@ -159,8 +159,6 @@ func (in *describeSeriesIn) window() (seriesWindow, error) {
 		return seriesWindow{}, refuse(lb.Range, "Step", fmt.Sprintf("%d is no multiple of %d from %d to %d", step, unit, unit, most), "use 60")
 	case points < 1 || points > most/step:
 		return seriesWindow{}, refuse(lb.Range, "Points", fmt.Sprintf("%d is outside 1-%d", points, most/step), "an hour is kept: Step times Points is at most 3600")
-	case limit < 1 || limit > maxSeriesOut:
-		return seriesWindow{}, refuse(lb.Range, "Limit", fmt.Sprintf("%d is outside 1-%d", limit, maxSeriesOut), "Others adds up what is beyond it")
 	}
 	return seriesWindow{time.Duration(step) * time.Second, int(points), int(limit)}, nil
 }

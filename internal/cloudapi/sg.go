@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"unicode/utf8"
 
 	"github.com/sallyport/sallyport/internal/lb"
 	"github.com/sallyport/sallyport/internal/store"
@@ -16,7 +15,7 @@ import (
 func sgActions() []Action {
 	return slices.Concat([]Action{
 		action(serviceVPC, "CreateSecurityGroup", createSecurityGroup).fails("InvalidParameterValue", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Malformed", "InvalidParameterValue.TooLong", "LimitExceeded"),
-		action(serviceVPC, "CreateSecurityGroupWithPolicies", createSecurityGroupWithPolicies).fails("InvalidParameter.Coexist", "InvalidParameterValue", "InvalidParameterValue.LimitExceeded", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "InvalidParameterValue.TooLong", "ResourceNotFound"),
+		action(serviceVPC, "CreateSecurityGroupWithPolicies", createSecurityGroupWithPolicies).needs("SecurityGroupPolicySet.Ingress.0.Action", "SecurityGroupPolicySet.Egress.0.Action").fails("InvalidParameter.Coexist", "InvalidParameterValue", "InvalidParameterValue.LimitExceeded", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "InvalidParameterValue.TooLong", "ResourceNotFound"),
 		action(serviceVPC, "CreateDefaultSecurityGroup", createDefaultSecurityGroup).fails("InvalidParameterValue.Malformed"),
 		action(serviceVPC, "DescribeSecurityGroups", describeSecurityGroups).fails("InvalidParameter.Coexist", "InvalidParameter.FilterInvalidKey", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "ResourceNotFound"),
 		action(serviceVPC, "ModifySecurityGroupAttribute", modifySecurityGroupAttribute).fails("InvalidParameterValue", "ResourceNotFound"),
@@ -47,8 +46,8 @@ func groupOut(g *lb.SecurityGroup) securityGroupOut {
 }
 
 type createGroupIn struct {
-	GroupName        string `tc:"required"`
-	GroupDescription string `tc:"required"`
+	GroupName        string `tc:"required,len=60"`
+	GroupDescription string `tc:"required,len=100"`
 	ProjectId        string `tc:""`
 	Tags             []Tag  `tc:""`
 }
@@ -97,7 +96,7 @@ func createSecurityGroupWithPolicies(c *Call, in *createGroupWithPoliciesIn) (*c
 
 func newGroup(c *Call, in *createGroupIn, fill func(g *lb.SecurityGroup) error) (*createGroupOut, error) {
 	g := &lb.SecurityGroup{Name: in.GroupName, Desc: in.GroupDescription}
-	if err := groupTexts(&in.GroupName, &in.GroupDescription); err != nil {
+	if err := groupName(&in.GroupName); err != nil {
 		return nil, err
 	}
 	var err error
@@ -219,13 +218,13 @@ func describeSecurityGroups(c *Call, in *describeGroupsIn) (*describeGroupsOut, 
 
 type modifyGroupIn struct {
 	SecurityGroupId  string  `tc:"required"`
-	GroupName        *string `tc:""`
-	GroupDescription *string `tc:""`
+	GroupName        *string `tc:"len=60"`
+	GroupDescription *string `tc:"len=100"`
 }
 
 // modifySecurityGroupAttribute renames or describes a group anew.
 func modifySecurityGroupAttribute(c *Call, in *modifyGroupIn) (*done, error) {
-	if err := groupTexts(in.GroupName, in.GroupDescription); err != nil {
+	if err := groupName(in.GroupName); err != nil {
 		return nil, err
 	}
 	return &done{}, c.Update(func(tx *store.Tx) error {
@@ -280,19 +279,10 @@ func deleteSecurityGroup(c *Call, in *deleteGroupIn) (*done, error) {
 	})
 }
 
-// groupTexts checks a group's name and description where they are given.
-func groupTexts(name, desc *string) error {
+// groupName refuses an empty name where one is given.
+func groupName(name *string) error {
 	if name != nil && *name == "" {
 		return refuse(lb.Invalid, "GroupName", "the name is empty", "give one of 1 to 60 characters")
-	}
-	for _, f := range []struct {
-		field string
-		text  *string
-		max   int
-	}{{"GroupName", name, 60}, {"GroupDescription", desc, 100}} {
-		if f.text != nil && utf8.RuneCountInString(*f.text) > f.max {
-			return refuse(lb.TooLong, f.field, fmt.Sprintf("longer than %d characters", f.max), "shorten it")
-		}
 	}
 	return nil
 }

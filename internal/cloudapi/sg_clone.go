@@ -12,8 +12,8 @@ import (
 
 type cloneGroupIn struct {
 	SecurityGroupId  string  `tc:"required"`
-	GroupName        *string `tc:""` // the source's when it is not given
-	GroupDescription *string `tc:""` // so too
+	GroupName        *string `tc:"len=60"`  // the source's when it is not given
+	GroupDescription *string `tc:"len=100"` // so too
 	ProjectId        string  `tc:""`
 	RemoteRegion     string  `tc:""` // the source's region: there is one
 	Tags             []Tag   `tc:""`
@@ -27,7 +27,7 @@ func cloneSecurityGroup(c *Call, in *cloneGroupIn) (*createGroupOut, error) {
 	if in.RemoteRegion != "" && in.RemoteRegion != c.Region {
 		return nil, errorf("UnsupportedRegion", "RemoteRegion: %q is not this region; the only one is %s", clip(in.RemoteRegion, 40), c.Region)
 	}
-	if err := groupTexts(in.GroupName, in.GroupDescription); err != nil {
+	if err := groupName(in.GroupName); err != nil {
 		return nil, err
 	}
 	project, err := projectID(in.ProjectId)

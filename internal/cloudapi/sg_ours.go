@@ -110,10 +110,7 @@ func searchSecurityGroups(c *Call, in *searchGroupsIn) (*searchGroupsOut, error)
 		}
 	}
 	slices.SortFunc(found, func(a, b *lb.SecurityGroup) int { return older(a.Created, b.Created, a.ID, b.ID) })
-	shown, err := page(found, in.Paging)
-	if err != nil {
-		return nil, err
-	}
+	shown := page(found, in.Paging)
 	out := &searchGroupsOut{TotalCount: len(found)}
 	cvm, clb, named := uses(st)
 	for _, g := range shown {

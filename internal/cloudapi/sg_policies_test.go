@@ -45,7 +45,7 @@ func TestRuleFaults(t *testing.T) {
 	var foreign createGroupOut
 	b.must("CreateSecurityGroup", `{"GroupName":"x","GroupDescription":"","ProjectId":"9"}`, &foreign)
 	for _, tc := range []struct{ rule, code, text string }{
-		{`{}`, "MissingParameter", "Ingress.0.Action: no action"},
+		{`{}`, "MissingParameter", "Ingress.0.Action"},
 		{`{"Action":"ALLOW"}`, "InvalidParameterValue", `Ingress.0.Action: "ALLOW"`},
 		{`{"Action":"DROP","Protocol":"SCTP"}`, "InvalidParameterValue", `Ingress.0.Protocol: "SCTP"`},
 		{`{"Action":"DROP","Protocol":"icmp","Port":"80","CidrBlock":"10.0.0.0/8"}`, "InvalidParameterValue", "Ingress.0.Port: ICMP has no ports"},
@@ -154,7 +154,7 @@ func TestCreateSecurityGroupPolicies(t *testing.T) {
 		{`"Ingress":[` + at("0", "8") + `,` + at("1", "9") + `]`, "InvalidParameterValue", "Ingress.1.PolicyIndex"},
 		{`"Ingress":[` + at("0", "8") + `,` + tcp("9") + `]`, "InvalidParameterValue", "Ingress.1.PolicyIndex"},
 		{`"Ingress":[` + at("7", "9") + `]`, "InvalidParameterValue.Range", "has 6 rules"},
-		{`"Ingress":[` + at("-1", "9") + `]`, "InvalidParameterValue.Range", "negative"},
+		{`"Ingress":[` + at("-1", "9") + `]`, "InvalidParameterValue.Range", "-1 is less than 0"},
 		{`"Version":"4","Ingress":[` + tcp("9") + `]`, "UnsupportedOperation.VersionMismatch", "at version 5, not 4"},
 		{`"Version":"x","Ingress":[` + tcp("9") + `]`, "InvalidParameterValue.Malformed", "Version"},
 		{`"Ingress":[` + tcp("9", "3") + `]`, "UnsupportedOperation.DuplicatePolicy", "index 0 and 7"},

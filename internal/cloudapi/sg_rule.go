@@ -17,18 +17,18 @@ import (
 // A policyIn is a rule as clients write it. Empty texts and objects are the
 // same as absent ones, because clients send them for what their user left out.
 type policyIn struct {
-	PolicyIndex       *int64              `tc:""`
-	Action            string              `tc:""`
-	Protocol          string              `tc:""`
+	PolicyIndex       *int64              `tc:"range=0-"`
+	Action            string              `tc:"enum=ACCEPT|DROP,anycase"`
+	Protocol          string              `tc:"enum=TCP|UDP|ICMP|ICMPv6|GRE|ALL,anycase"`
 	Port              string              `tc:""`
 	CidrBlock         string              `tc:""`
 	Ipv6CidrBlock     string              `tc:""`
 	SecurityGroupId   string              `tc:""`
-	PolicyDescription string              `tc:""`
+	PolicyDescription string              `tc:"len=100"`
 	AddressTemplate   addressTemplateSpec `tc:""`
 	ServiceTemplate   serviceTemplateSpec `tc:""`
-	Priority          *int64              `tc:""` // another word for PolicyIndex
-	ModifyTime        string              `tc:""` // of a rule that is named: it must not have changed since
+	Priority          *int64              `tc:"range=0-"` // another word for PolicyIndex
+	ModifyTime        string              `tc:""`         // of a rule that is named: it must not have changed since
 }
 
 type addressTemplateSpec struct {

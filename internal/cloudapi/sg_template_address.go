@@ -50,7 +50,7 @@ func (in *addressesIn) members() ([]givenMember, bool, error) {
 }
 
 type createAddressTemplateIn struct {
-	AddressTemplateName string `tc:"required"`
+	AddressTemplateName string `tc:"required,len=60"`
 	addressesIn
 	Tags []Tag `tc:""`
 }
@@ -136,7 +136,7 @@ func holdsAddress(m lb.TemplateMember, text string) bool {
 
 type modifyAddressTemplateIn struct {
 	AddressTemplateId   string  `tc:"required"`
-	AddressTemplateName *string `tc:""`
+	AddressTemplateName *string `tc:"len=60"`
 	addressesIn
 }
 
@@ -172,7 +172,7 @@ func deleteAddressTemplate(c *Call, in *deleteAddressTemplateIn) (*done, error) 
 }
 
 type createAddressTemplateGroupIn struct {
-	AddressTemplateGroupName string   `tc:"required"`
+	AddressTemplateGroupName string   `tc:"required,len=60"`
 	AddressTemplateIds       []string `tc:"required"`
 	Tags                     []Tag    `tc:""`
 }
@@ -243,7 +243,7 @@ func describeAddressTemplateGroups(c *Call, in *describeAddressTemplateGroupsIn)
 
 type modifyAddressTemplateGroupIn struct {
 	AddressTemplateGroupId   string   `tc:"required"`
-	AddressTemplateGroupName *string  `tc:""`
+	AddressTemplateGroupName *string  `tc:"len=60"`
 	AddressTemplateIds       []string `tc:""`
 }
 

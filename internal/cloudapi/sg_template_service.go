@@ -49,7 +49,7 @@ func (in *servicesIn) members() ([]givenMember, bool, error) {
 }
 
 type createServiceTemplateIn struct {
-	ServiceTemplateName string `tc:"required"`
+	ServiceTemplateName string `tc:"required,len=60"`
 	servicesIn
 	Tags []Tag `tc:""`
 }
@@ -128,7 +128,7 @@ func describeServiceTemplates(c *Call, in *describeServiceTemplatesIn) (*describ
 
 type modifyServiceTemplateIn struct {
 	ServiceTemplateId   string  `tc:"required"`
-	ServiceTemplateName *string `tc:""`
+	ServiceTemplateName *string `tc:"len=60"`
 	servicesIn
 }
 
@@ -164,7 +164,7 @@ func deleteServiceTemplate(c *Call, in *deleteServiceTemplateIn) (*done, error) 
 }
 
 type createServiceTemplateGroupIn struct {
-	ServiceTemplateGroupName string   `tc:"required"`
+	ServiceTemplateGroupName string   `tc:"required,len=60"`
 	ServiceTemplateIds       []string `tc:"required"`
 	Tags                     []Tag    `tc:""`
 }
@@ -233,7 +233,7 @@ func describeServiceTemplateGroups(c *Call, in *describeServiceTemplateGroupsIn)
 
 type modifyServiceTemplateGroupIn struct {
 	ServiceTemplateGroupId   string   `tc:"required"`
-	ServiceTemplateGroupName *string  `tc:""`
+	ServiceTemplateGroupName *string  `tc:"len=60"`
 	ServiceTemplateIds       []string `tc:""`
 }
 

@@ -76,7 +76,8 @@ type describeTagsIn struct {
 	ResourceIds    []string `tc:"required"`
 	ResourceRegion string   `tc:"required"`
 	_              struct{} `unserved:"Category"`
-	Paging
+	Offset         *int64   `tc:"range=0-"`
+	Limit          *int64   `tc:"range=1-400"`
 }
 
 type tagResourceOut struct {
@@ -92,9 +93,6 @@ type describeTagsOut struct {
 	Limit      int64
 	Tags       []tagResourceOut
 }
-
-// maxTags is the longest page of tags.
-const maxTags = 400
 
 // describeResourceTags lists the tags of resources, in the order of the ids
 // given. Resources that do not exist have none.
@@ -112,9 +110,6 @@ func describeResourceTags(c *Call, in *describeTagsIn) (*describeTagsOut, error)
 	}
 	if in.Limit != nil {
 		out.Limit = *in.Limit
-	}
-	if out.Offset < 0 || out.Limit < 1 || out.Limit > maxTags {
-		return nil, refuse(lb.Range, "Limit", fmt.Sprintf("offset %d, limit %d is no page", out.Offset, out.Limit), "Offset begins at 0, Limit is 1-400")
 	}
 	st := c.State()
 	var all []tagResourceOut

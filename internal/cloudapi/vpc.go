@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/sallyport/sallyport/internal/lb"
 	"github.com/sallyport/sallyport/internal/store"
@@ -59,7 +58,7 @@ type vpcEcho struct {
 }
 
 type createVpcIn struct {
-	VpcName   string `tc:"required"`
+	VpcName   string `tc:"required,len=60"`
 	CidrBlock string `tc:"required"`
 	vpcEcho
 	Tags []Tag    `tc:""`
@@ -129,8 +128,6 @@ func networkName(field, text string) error {
 	switch {
 	case text == "":
 		return refuse(lb.Invalid, field, "the name is empty", "give one of 1 to 60 characters")
-	case utf8.RuneCountInString(text) > 60:
-		return refuse(lb.TooLong, field, "longer than 60 characters", "shorten it")
 	}
 	return nil
 }
@@ -188,7 +185,7 @@ func describeVpcs(c *Call, in *describeVpcsIn) (*describeVpcsOut, error) {
 
 type modifyVpcIn struct {
 	VpcId   string  `tc:"required"`
-	VpcName *string `tc:""`
+	VpcName *string `tc:"len=60"`
 	vpcEcho
 	_ struct{} `unserved:"EnableRouteVpcPublish EnableCdcPublish EnableRouteVpcPublishIpv6"`
 }

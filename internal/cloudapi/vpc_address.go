@@ -111,8 +111,8 @@ func describeUsedIPAddress(c *Call, in *usedIPAddressIn) (*usedIPAddressOut, err
 		return nil, err
 	}
 	out := &usedIPAddressOut{TotalCount: len(found)}
-	out.IpAddressStates, err = page(found, in.Paging)
-	return out, err
+	out.IpAddressStates = page(found, in.Paging)
+	return out, nil
 }
 
 // addressesWithin reads addresses, each of which lies in one of the ranges.

@@ -249,6 +249,6 @@ func describeAssistantCidr(c *Call, in *describeAssistantIn) (*describeAssistant
 		found = append(found, assistantsOut(st, v)...)
 	}
 	out := &describeAssistantOut{TotalCount: len(found)}
-	out.AssistantCidrSet, err = page(found, in.Paging)
-	return out, err
+	out.AssistantCidrSet = page(found, in.Paging)
+	return out, nil
 }

@@ -52,14 +52,14 @@ func (c *Call) addressTask(tx *store.Tx) string {
 func addressTaskKey(id string) string { return "vpc-" + id }
 
 type allocateAddressesIn struct {
-	AddressCount            *int64   `tc:""`
+	AddressCount            *int64   `tc:"range=1-20"`
 	InternetServiceProvider *string  `tc:"echo"`
 	InternetChargeType      *string  `tc:"echo"`
 	InternetMaxBandwidthOut *int64   `tc:"echo"`
 	AddressType             string   `tc:"only=EIP"`
 	Tags                    []Tag    `tc:""`
-	AddressName             string   `tc:""`
-	ClientToken             string   `tc:""`
+	AddressName             string   `tc:"len=20"`
+	ClientToken             string   `tc:"len=64"`
 	_                       struct{} `unserved:"IPChargeType AddressChargePrepaid AnycastZone VipCluster ApplicableForCLB BandwidthPackageId DedicatedClusterId IsDedicatedAddressPool Egress AntiDDoSPackageId"`
 }
 
@@ -80,14 +80,8 @@ func allocateAddresses(c *Call, in *allocateAddressesIn) (*allocateAddressesOut,
 	if in.AddressCount != nil {
 		number = *in.AddressCount
 	}
-	if number < 1 || number > maxAddressesPerCall {
-		return nil, refuse(lb.Range, "AddressCount", fmt.Sprintf("%d is outside 1-%d", number, maxAddressesPerCall), "call several times")
-	}
 	if err := addressName(in.AddressName); err != nil {
 		return nil, err
-	}
-	if len(in.ClientToken) > 64 {
-		return nil, refuse(lb.TooLong, "ClientToken", "longer than 64 characters", "shorten it")
 	}
 	tags, err := tagsIn("Tags", in.Tags)
 	if err != nil {
@@ -280,7 +274,7 @@ func (c *Call) editAddresses(ids []string, out *taskOut, edit func(tx *store.Tx,
 
 type modifyAddressAttributeIn struct {
 	AddressId   string   `tc:"required"`
-	AddressName *string  `tc:""`
+	AddressName *string  `tc:"len=20"`
 	_           struct{} `unserved:"EipDirectConnection"`
 }
 

@@ -88,10 +88,7 @@ func describeAddresses(c *Call, in *describeAddressesIn) (*describeAddressesOut,
 		return nil, err
 	}
 	slices.SortFunc(all, func(a, b *lb.Address) int { return cmp.Or(a.Created.Compare(b.Created), a.IP.Compare(b.IP)) })
-	cut, err := page(all, in.Paging)
-	if err != nil {
-		return nil, err
-	}
+	cut := page(all, in.Paging)
 	out := &describeAddressesOut{TotalCount: len(all), AddressSet: []eipOut{}}
 	for _, a := range cut {
 		out.AddressSet = append(out.AddressSet, showAddress(st, a))

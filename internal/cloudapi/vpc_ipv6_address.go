@@ -233,6 +233,6 @@ func describeVpcIpv6Addresses(c *Call, in *describeVpcIpv6In) (*vpcIpv6sOut, err
 		found = append(found, one)
 	}
 	out := &vpcIpv6sOut{TotalCount: len(found)}
-	out.Ipv6AddressSet, err = page(found, in.Paging)
-	return out, err
+	out.Ipv6AddressSet = page(found, in.Paging)
+	return out, nil
 }

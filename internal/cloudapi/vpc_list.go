@@ -75,12 +75,9 @@ func listObjects[K ~string, V any](c *Call, q query[K, V]) ([]*V, int, error) {
 	}
 	paging := q.paging
 	if q.text != (TextPaging{}) {
-		if paging, err = q.text.numbers(); err != nil {
-			return nil, 0, err
-		}
+		paging = q.text.numbers()
 	}
-	shown, err := page(items, paging)
-	return shown, len(items), err
+	return page(items, paging), len(items), nil
 }
 
 // older orders by time of creation, then id.

@@ -61,7 +61,7 @@ func mainTable(id lb.VPCID) string { return "rtb-" + strings.TrimPrefix(string(i
 
 type createSubnetIn struct {
 	VpcId      string   `tc:"required"`
-	SubnetName string   `tc:"required"`
+	SubnetName string   `tc:"required,len=60"`
 	CidrBlock  string   `tc:"required"`
 	Zone       string   `tc:"required"`
 	Tags       []Tag    `tc:""`
@@ -168,7 +168,7 @@ func describeSubnets(c *Call, in *describeSubnetsIn) (*describeSubnetsOut, error
 
 type modifySubnetIn struct {
 	SubnetId        string  `tc:"required"`
-	SubnetName      *string `tc:""`
+	SubnetName      *string `tc:"len=60"`
 	EnableBroadcast string  `tc:"echo"`
 }
 
