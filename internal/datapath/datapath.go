@@ -110,7 +110,7 @@ type Datapath struct {
 	arena     *arena
 	targets   *table[uint32, GatewayTargetRow, GatewayTarget]
 	listeners *table[GatewayListenerKey, GatewayListenerRow, GatewayListener] // nil on a host
-	instances *table[GatewayAddr, HostInstanceRow, HostInstance]        // nil on a gateway
+	instances *table[GatewayAddr, HostInstanceRow, HostInstance]              // nil on a gateway
 	counters  *counters
 	names     *names
 	peers     *peerTable
@@ -119,8 +119,8 @@ type Datapath struct {
 	dead      map[uint32]bool
 	pending   *pending
 	partners  map[GatewayAddr]peer // of the revision in force; nil until this process has committed one
-	last      *snapshot.Snapshot         // staged last by this process
-	grace     chan struct{}              // closed when every program that runs began after the last commit
+	last      *snapshot.Snapshot   // staged last by this process
+	grace     chan struct{}        // closed when every program that runs began after the last commit
 	settling  *time.Timer
 	hops      *neighbours
 	closing   chan struct{} // closed by Close
@@ -273,12 +273,12 @@ func (d *Datapath) setVariables(spec *ebpf.CollectionSpec, set sizes, key uint64
 	values := map[string]any{
 		"own_address":  rawAddr(d.opts.own(4)),
 		"own_address6": rawAddr(d.opts.own(6)),
-		"tunnel_port": d.opts.Port,
-		"inner_mss":   uint16(dev.MTU - d.opts.overhead() - 40),
-		"arena_mask":  set.arena - 1,
-		"flow_mask":   set.buckets - 1,
-		"hash_key":    key,
-		"event_rate":  d.opts.Events,
+		"tunnel_port":  d.opts.Port,
+		"inner_mss":    uint16(dev.MTU - d.opts.overhead() - 40),
+		"arena_mask":   set.arena - 1,
+		"flow_mask":    set.buckets - 1,
+		"hash_key":     key,
+		"event_rate":   d.opts.Events,
 	}
 	if d.opts.Role == lb.RoleGateway {
 		values["proxied"] = flagOf(d.opts.Proxied)

@@ -157,7 +157,7 @@ func plant(t *testing.T, name, before, after string) {
 func (p *parseProgram) campaign(t *testing.T, dice *rand.Rand, total int) (n int, count map[string]int, difference string) {
 	t.Helper()
 	good := goodFrames()
-	names := slices.DeleteFunc(slices.Sorted(maps.Keys(good)), func(name string) bool { return name == "ARP" || name == "IPv6" })
+	names := slices.DeleteFunc(slices.Sorted(maps.Keys(good)), func(name string) bool { return name == "ARP" })
 	count = map[string]int{}
 	carrier := make([]byte, 256)
 	carrier[12], carrier[14] = 8, 0x45
@@ -165,7 +165,7 @@ func (p *parseProgram) campaign(t *testing.T, dice *rand.Rand, total int) (n int
 		batch := min(len(p.frames), total-n)
 		for i := range batch {
 			f := mutate(dice, good[names[dice.IntN(len(names))]])
-			for len(f) < 34 || len(f) > len(p.frames[0].data) || binary.BigEndian.Uint16(f[12:]) == etherIPv6 {
+			for len(f) < 34 || len(f) > len(p.frames[0].data) {
 				f = mutate(dice, good[names[dice.IntN(len(names))]])
 			}
 			p.frames[i].length = uint32(len(f))
@@ -190,7 +190,8 @@ func (p *parseProgram) campaign(t *testing.T, dice *rand.Rand, total int) (n int
 
 // compare holds what the program read against the reference.
 func (r *parseResult) compare(f []byte, count map[string]int) error {
-	want, ok := readIPv4(f[14:])
+	ether := binary.BigEndian.Uint16(f[12:])
+	want, ok := readIP(ether, f[14:])
 	const parsed, notPlain, broken = 0, 1, 2
 	switch {
 	case r.outcome != parsed && r.outcome != broken:
@@ -209,7 +210,11 @@ func (r *parseResult) compare(f []byte, count map[string]int) error {
 		count["plain"]++
 	}
 	l4 := f[14+want.payload:]
-	got := reading{src: netip.AddrFrom4([4]byte(r.src[:4])), dst: netip.AddrFrom4([4]byte(r.dst[:4])), proto: lb.Proto(r.proto), fragment: r.fragment != 0, payload: int(r.l4) - 14}
+	src, dst, icmp := netip.AddrFrom4([4]byte(r.src[:4])), netip.AddrFrom4([4]byte(r.dst[:4])), lb.ICMP
+	if ether == etherIPv6 {
+		src, dst, icmp = netip.AddrFrom16(r.src), netip.AddrFrom16(r.dst), lb.ICMPv6
+	}
+	got := reading{src: src, dst: dst, proto: lb.Proto(r.proto), fragment: r.fragment != 0, payload: int(r.l4) - 14}
 	if want.proto.HasPorts() && !want.fragment {
 		got.dstPort = r.dstPort
 		if source := binary.BigEndian.Uint16(l4); r.srcPort != source {
@@ -222,7 +227,7 @@ func (r *parseResult) compare(f []byte, count map[string]int) error {
 	if want.proto == lb.TCP && !want.fragment && (r.flags != l4[13] || r.header != uint16(l4[12]>>4)*4) {
 		return fmt.Errorf("flags %#x and header of %d, want %#x and %d", r.flags, r.header, l4[13], l4[12]>>4*4)
 	}
-	if want.proto == lb.ICMP && !want.fragment && r.kind != l4[0] {
+	if want.proto == icmp && !want.fragment && r.kind != l4[0] {
 		return fmt.Errorf("ICMP type %d, want %d", r.kind, l4[0])
 	}
 	return nil

@@ -27,22 +27,30 @@ import (
 	"github.com/sallyport/sallyport/internal/snapshot"
 )
 
-// frameOf is an Ethernet frame of an IPv4 packet, checksums left 0. ICMP is an
-// echo request.
+// frameOf is an Ethernet frame of a packet, checksums left 0. ICMP is an echo
+// request.
 func frameOf(p lb.Packet, flags byte) []byte {
 	size := map[lb.Proto]int{lb.TCP: 20, lb.UDP: 8}[p.Proto]
 	if size == 0 {
 		size = 8
 	}
-	f := make([]byte, 14+20+size)
-	f[12] = 8
+	header := headerOf(p.Src)
+	f := make([]byte, 14+header+size)
 	ip := f[14:]
-	ip[0], ip[8], ip[9] = 0x45, 64, byte(p.Proto)
-	binary.BigEndian.PutUint16(ip[2:], uint16(20+size))
-	s, d := p.Src.As4(), p.Dst.As4()
-	copy(ip[12:], s[:])
-	copy(ip[16:], d[:])
-	switch l4 := ip[20:]; p.Proto {
+	if p.Src.Is4() {
+		f[12] = 8
+		ip[0], ip[8], ip[9] = 0x45, 64, byte(p.Proto)
+		binary.BigEndian.PutUint16(ip[2:], uint16(header+size))
+		copy(ip[12:], p.Src.AsSlice())
+		copy(ip[16:], p.Dst.AsSlice())
+	} else {
+		f[12], f[13] = 0x86, 0xdd
+		ip[0], ip[6], ip[7] = 0x60, byte(p.Proto), 64
+		binary.BigEndian.PutUint16(ip[4:], uint16(size))
+		copy(ip[8:], p.Src.AsSlice())
+		copy(ip[24:], p.Dst.AsSlice())
+	}
+	switch l4 := ip[header:]; p.Proto {
 	case lb.TCP:
 		l4[12], l4[13] = 0x50, flags
 		fallthrough
@@ -54,8 +62,18 @@ func frameOf(p lb.Packet, flags byte) []byte {
 		}
 	case lb.ICMP:
 		l4[0] = 8
+	case lb.ICMPv6:
+		l4[0] = 128
 	}
 	return f
+}
+
+// headerOf is the length of an IP header without options of the address's family.
+func headerOf(a netip.Addr) int {
+	if a.Is4() {
+		return 20
+	}
+	return 40
 }
 
 // A bench runs one program of a datapath on frames and reads what it told.
