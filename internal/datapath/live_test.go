@@ -149,7 +149,7 @@ func (w *world) open(ns string, o Options) *Datapath {
 // serve answers every connection to addr in ns with its peer's address.
 func (w *world) serve(ns, addr string) {
 	w.t.Helper()
-	l, err := inside(w, ns, func() (net.Listener, error) { return net.Listen("tcp4", addr) })
+	l, err := inside(w, ns, func() (net.Listener, error) { return net.Listen("tcp", addr) })
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -197,7 +197,7 @@ func (w *world) ask(ns, addr string, wait time.Duration) (string, error) {
 }
 
 func (w *world) dial(ns, addr string, wait time.Duration) (net.Conn, error) {
-	return inside(w, ns, func() (net.Conn, error) { return net.DialTimeout("tcp4", addr, wait) })
+	return inside(w, ns, func() (net.Conn, error) { return net.DialTimeout("tcp", addr, wait) })
 }
 
 func accept(cidr string, port uint16) policy.Rule {
@@ -351,7 +351,12 @@ func runs(t *testing.T, d *Datapath, program string) uint64 {
 // bulk moves 20 MB each way through the tunnel at MTU 1500.
 func (w *world) bulk(ns string) {
 	w.t.Helper()
-	c, err := w.dial(ns, vip+":80", time.Second)
+	w.bulkFrom(ns, vip+":80")
+}
+
+func (w *world) bulkFrom(ns, front string) {
+	w.t.Helper()
+	c, err := w.dial(ns, front, time.Second)
 	if err != nil {
 		w.t.Fatal(err)
 	}
