@@ -61,6 +61,7 @@ const (
 	targetPass        = 1
 	targetViaGateway  = 2
 	targetProbeExempt = 4
+	targetProbePing   = 8
 	targetReturn      = 16
 	instanceObserved  = 1
 )
@@ -110,6 +111,9 @@ func encodeTarget(t *snapshot.Target) GatewayTarget {
 	if last := len(t.VIPs) - 1; last > 0 && t.VIPs[last].Is4() == t.Service.Addr().Is4() {
 		row.Eip = rawAddr(t.VIPs[last])
 	}
+	if t.VPortEnd != 0 {
+		row.Span = t.VPortEnd - t.VPort
+	}
 	row.Public = row.Service
 	if t.Public.IsValid() {
 		row.Public = rawAddr(t.Public)
@@ -120,7 +124,7 @@ func encodeTarget(t *snapshot.Target) GatewayTarget {
 	for _, f := range []struct {
 		on  bool
 		bit uint8
-	}{{t.PassToTarget, targetPass}, {t.ViaGateway, targetViaGateway}, {t.ProbeExempt, targetProbeExempt}, {t.ReturnVia, targetReturn}} {
+	}{{t.PassToTarget, targetPass}, {t.ViaGateway, targetViaGateway}, {t.ProbeExempt, targetProbeExempt}, {t.ProbePing, targetProbePing}, {t.ReturnVia, targetReturn}} {
 		if f.on {
 			row.Flags |= f.bit
 		}

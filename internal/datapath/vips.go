@@ -5,6 +5,8 @@ package datapath
 import (
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 	"sync/atomic"
 
 	"github.com/sallyport/sallyport/internal/lb"
@@ -61,9 +63,31 @@ func (d *Datapath) encodeVIPs(s *snapshot.Snapshot, e *encoded) error {
 		if row.Policy, row.Implicit, err = d.placeGate1(s, f.Gate1, f.Balancer, e); err != nil {
 			return fmt.Errorf("VIP %v: %w", f.Addr, err)
 		}
+		if ranges := rangeWords(s.Listeners, f.Addr); ranges != nil {
+			if row.Ranges, err = d.arena.put(ranges); err != nil {
+				return fmt.Errorf("VIP %v: %w", f.Addr, err)
+			}
+		}
 		e.vips[rawAddr(f.Addr)] = row
 	}
 	return nil
+}
+
+// rangeWords are the listeners of several ports at an address as bpf/ports.h
+// reads them; nil when there is none.
+func rangeWords(listeners []snapshot.Listener, at netip.Addr) []uint64 {
+	words := []uint64{0}
+	for _, l := range listeners {
+		if l.EndPort != 0 && slices.Contains(l.VIPs, at) {
+			words = append(words, uint64(l.Proto)<<48|uint64(l.Port)<<32|uint64(l.EndPort))
+		}
+	}
+	if len(words) == 1 {
+		return nil
+	}
+	words[0] = uint64(len(words) - 1)
+	slices.Sort(words[1:])
+	return words
 }
 
 // placeGate1 places the policy of gate 1 and gives its offset and the counter

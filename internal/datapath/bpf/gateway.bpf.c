@@ -6,6 +6,7 @@
 #include "gateway.h"
 #include "arp.h"
 #include "nd.h"
+#include "probes.h"
 #include "return.h"
 
 volatile const __u32 mark_mask;
@@ -102,8 +103,8 @@ __attribute__((noinline)) int from_client4(struct __sk_buff *skb) { return from_
 __attribute__((noinline)) int from_client6(struct __sk_buff *skb) { return from_client(skb, 6); }
 
 /* from_host takes a reply that its host sent back through the gateway, out of
- * its tunnel: to a client, or to the gateway's own sockets. The latter comes from
- * a port that we dial there, and never begins a connection. */
+ * its tunnel: to a client, or to the gateway's own sockets, and then it answers
+ * what they asked. */
 INLINE int from_host(struct __sk_buff *skb, __u32 target, __u32 host, const int family)
 {
 	struct packet p;
@@ -118,8 +119,7 @@ INLINE int from_host(struct __sk_buff *skb, __u32 target, __u32 host, const int 
 	struct target *t = find_target(v.target, v.revision);
 	if (t && from && answers_as_vip(t, &p, &from->key, family))
 		return send_on(skb);
-	if (!t || !is_key(&t->service, &p.src, family) || p.proto != t->proto || opens(&p) ||
-	    (p.src_port != t->service_port && p.src_port != t->probe_port))
+	if (!t || !is_key(&t->service, &p.src, family) || !asked_for(skb, t, &p, family))
 		return drop(skb, &p, &v, REASON_UNKNOWN_TARGET);
 	count_reason(REASON_ESTABLISHED);
 	skb->mark = mark_local;
@@ -236,7 +236,7 @@ INLINE int early(struct xdp_md *ctx)
 	struct revisions *r = current_revisions();
 	__u64 length = end - data;
 	struct ethhdr *eth = data;
-	if (!r || (void *)(eth + 1) > end || eth->proto != htons(ETH_P_IP) || parse_plain(data, end, length, ETH_HLEN, &p, 4) != PARSED || p.proto != IPPROTO_TCP)
+	if (!r || (void *)(eth + 1) > end || eth->proto != htons(ETH_P_IP) || parse_plain(data, end, length, ETH_HLEN, &p, 4) != PARSED)
 		return XDP_PASS;
 	v.now = now_ns();
 	v.revision = READ_ONCE(r->revision);

@@ -6,6 +6,7 @@
 #include "choose.h"
 #include "judge.h"
 #include "packet.h"
+#include "ports.h"
 #include "rows.h"
 #include "slot.h"
 #include "tell.h"
@@ -27,16 +28,29 @@ struct found {
 	__u32 seen;
 };
 
-INLINE struct listener *find_listener(const struct packet *p, __u32 revision, const int family)
+/* listener_on gives the listener whose first port is the one given. */
+INLINE struct listener *listener_on(const struct packet *p, __u16 port, __u32 revision, const int family)
 {
-	__u64 hash = place_addr(&p->dst, (__u32)p->proto << 16 | p->dst_port, family);
+	__u64 hash = place_addr(&p->dst, (__u32)p->proto << 16 | port, family);
 	__u32 i = row_of(listener_index, hash) - 1;
 	struct listener_row *row = bpf_map_lookup_elem(&listeners, &i);
-	if (!row || !is_key(&row->key.addr, &p->dst, family) || row->key.port != p->dst_port || row->key.proto != p->proto)
+	if (!row || !is_key(&row->key.addr, &p->dst, family) || row->key.port != port || row->key.proto != p->proto)
 		return 0;
 	int n = newest(row, revision);
 	struct listener *l = n < 0 ? 0 : n ? &row->v[1] : &row->v[0];
 	return l && l->present ? l : 0;
+}
+
+/* find_listener gives the listener of the very port, else the one that has it
+ * among several. */
+INLINE struct listener *find_listener(const struct packet *p, __u32 revision, const int family)
+{
+	struct listener *l = listener_on(p, p->dst_port, revision, family);
+	if (l || port_of(p) == 0)
+		return l;
+	struct vip *v = vip_at(&p->dst, revision, family);
+	__u32 first = v && v->ranges ? range_of(v->ranges, (__u32)p->proto << 16 | p->dst_port) : 0;
+	return first ? listener_on(p, first, revision, family) : 0;
 }
 
 INLINE __u64 flow_hash(const struct packet *p, __u32 listener, const int family)
@@ -249,7 +263,7 @@ INLINE enum outcome strange(const struct packet *p, const struct listener *l, st
 		return because(v, REASON_SPOOFED);
 	if (p->fragment)
 		return because(v, REASON_FRAGMENT);
-	if (p->proto != IPPROTO_TCP)
+	if (p->proto != IPPROTO_TCP && p->proto != IPPROTO_UDP)
 		return because(v, REASON_UNSUPPORTED);
 	return l ? OUTCOME_TUNNEL : because(v, REASON_NO_LISTENER);
 }

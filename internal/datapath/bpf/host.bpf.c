@@ -6,6 +6,7 @@
 #include "icmp.h"
 #include "judge.h"
 #include "nd.h"
+#include "ports.h"
 #include "rows.h"
 #include "tell.h"
 
@@ -130,14 +131,14 @@ INLINE int pass(struct __sk_buff *skb, const struct packet *p, struct track *k, 
 
 /* repair takes a changed address out of the checksums: the transport's at
  * offset sum, and IPv4's own. */
-INLINE int repair(struct __sk_buff *skb, const struct packet *p, __u32 sum, const struct addr *was, const struct addr *now, const int family)
+INLINE int repair(struct __sk_buff *skb, const struct packet *p, __u32 sum, const struct addr *was, const struct addr *now, __u32 flags, const int family)
 {
 	if (family == 4)
-		return bpf_l4_csum_replace(skb, sum, was->w[0], now->w[0], BPF_F_PSEUDO_HDR | 4) ||
+		return bpf_l4_csum_replace(skb, sum, was->w[0], now->w[0], flags | BPF_F_PSEUDO_HDR | 4) ||
 		       bpf_l3_csum_replace(skb, p->l3 + offsetof(struct iphdr, check), was->w[0], now->w[0], 4);
 	__s64 difference = bpf_csum_diff(was->w, sizeof(was->w), now->w, sizeof(now->w), 0);
-	return bpf_l4_csum_replace(skb, sum, 0, difference, BPF_F_PSEUDO_HDR | BPF_F_IPV6) &&
-	       bpf_l4_csum_replace(skb, sum, 0, difference, BPF_F_PSEUDO_HDR);
+	return bpf_l4_csum_replace(skb, sum, 0, difference, flags | BPF_F_PSEUDO_HDR | BPF_F_IPV6) &&
+	       bpf_l4_csum_replace(skb, sum, 0, difference, flags | BPF_F_PSEUDO_HDR);
 }
 
 /* rewrite changes the packet's source or destination, address and port, from
@@ -145,12 +146,12 @@ INLINE int repair(struct __sk_buff *skb, const struct packet *p, __u32 sum, cons
 INLINE int rewrite(struct __sk_buff *skb, const struct packet *p, int source, const struct addr *was, __u16 from, const struct addr *addr, __u16 to, const int family)
 {
 	__be16 was_port = htons(from), now_port = htons(to);
-	__u32 sum = p->l4 + (p->proto == IPPROTO_TCP ? 16 : 6);
+	__u32 sum = p->l4 + (p->proto == IPPROTO_TCP ? 16 : 6), flags = p->proto == IPPROTO_TCP ? 0 : BPF_F_MARK_MANGLED_0;
 	__u32 at = p->l3 + (family == 4 ? (source ? offsetof(struct iphdr, saddr) : offsetof(struct iphdr, daddr)) :
 					  (source ? offsetof(struct ipv6hdr, saddr) : offsetof(struct ipv6hdr, daddr)));
 	if (is_same(was, addr, family) && was_port == now_port)
 		return 0;
-	if (repair(skb, p, sum, was, addr, family) || bpf_l4_csum_replace(skb, sum, was_port, now_port, 2))
+	if (repair(skb, p, sum, was, addr, flags, family) || bpf_l4_csum_replace(skb, sum, was_port, now_port, flags | 2))
 		return -1;
 	if (bpf_skb_store_bytes(skb, at, addr, family == 4 ? 4 : 16, 0))
 		return -1;
@@ -173,12 +174,36 @@ INLINE __u32 stamped_revision(const struct revisions *r, __u32 stamp, struct ver
  * is one: from a probe address of ours, for the port that is probed. */
 INLINE int exempt(const struct target *t, const struct addr *from, __u16 port, const int family)
 {
-	if (!(t->flags & TARGET_PROBE_EXEMPT) || port != t->probe_port)
+	/* Products for conditions: each branch doubles what the verifier has to walk. A ping has no port. */
+	if (!(t->flags & TARGET_PROBE_EXEMPT) || (__u64)(port ^ t->probe_port) * (port | (~t->flags & TARGET_PROBE_PING)))
 		return 0;
 	if (family == 4 && t->probe_source.w[0] == htonl(0x64400000))
 		return (from->w[0] & htonl(0xffff0000)) == htonl(0x64400000);
 	return is_key(&t->probe_source, from, family);
 }
+
+enum { DIALLED_NOTHING = 0, DIALLED_VIP = 1, DIALLED_SERVICE = 2 };
+
+/* dialled says what of the target a tunnelled packet is for: a VIP of its own
+ * with one of the listener's ports, or the service address itself, with a port
+ * that the gateway dials there or a ping where it probes by those. */
+INLINE __u32 dialled(const struct target *t, const struct packet *p, const int family)
+{
+	if (!t || !p)
+		return DIALLED_NOTHING;
+	if (t->flags & TARGET_PROBE_PING && p->proto == icmp_of(family) && p->icmp_type == echo_of(family))
+		return is_key(&t->service, &p->dst, family) ? DIALLED_SERVICE : DIALLED_NOTHING;
+	if (p->proto != t->proto)
+		return DIALLED_NOTHING;
+	if (is_key(&t->service, &p->dst, family))
+		return p->dst_port == t->service_port || p->dst_port == t->probe_port ? DIALLED_SERVICE : DIALLED_NOTHING;
+	if (t->flags & TARGET_VIA_GATEWAY || !(is_key(&t->vip, &p->dst, family) || is_key(&t->eip, &p->dst, family)))
+		return DIALLED_NOTHING;
+	return within(p->dst_port, t->vport, t->span) ? DIALLED_VIP : DIALLED_NOTHING;
+}
+
+__attribute__((noinline)) __u32 dialled4(const struct target *t, const struct packet *p) { return dialled(t, p, 4); }
+__attribute__((noinline)) __u32 dialled6(const struct target *t, const struct packet *p) { return dialled(t, p, 6); }
 
 /* from_gateway takes what a gateway sent, out of its tunnel: a client's packet
  * for a VIP, or one from the gateway's own proxy or prober for the service
@@ -197,21 +222,21 @@ INLINE int from_gateway(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 
 	v.target = target;
 	struct target *t = find_target(v.target, v.revision);
 	struct instance *i = t ? find_instance(&t->service, v.revision, family) : 0;
-	if (!i || p.proto != t->proto)
+	if (!t || !i)
 		return drop(skb, &p, &v, REASON_UNKNOWN_TARGET);
-	int dialled_vip = (is_key(&t->vip, &p.dst, family) || is_key(&t->eip, &p.dst, family)) && p.dst_port == t->vport && !(t->flags & TARGET_VIA_GATEWAY);
-	int dialled_service = is_key(&t->service, &p.dst, family) && (p.dst_port == t->service_port || p.dst_port == t->probe_port);
-	if (!dialled_vip && !dialled_service)
+	__u32 dialled = family == 4 ? dialled4(t, &p) : dialled6(t, &p);
+	if (!i || !dialled)
 		return drop(skb, &p, &v, REASON_UNKNOWN_TARGET);
+	int dialled_vip = dialled == DIALLED_VIP, dialled_service = !dialled_vip;
 	__u32 now = units(v.now);
-	struct track k = { .t = { .remote_port = p.src_port, .local_port = dialled_vip ? t->service_port : p.dst_port, .proto = p.proto } };
+	struct track k = { .t = { .remote_port = p.src_port, .local_port = dialled_vip ? t->service_port + (p.dst_port - t->vport) : p.dst_port, .proto = p.proto } };
 	set_addr(&k.t.remote, &p.src, family);
 	set_addr(&k.t.local, &t->service, family);
 	struct known want = { .opener = DIRECTION_IN, .revision = v.revision, .target = v.target, .gateway = sender->num, .gateway_row = gateway,
 			      .flags = FLOW_TUNNELLED | (dialled_vip ? 0 : FLOW_VIA_GATEWAY) };
 	if (dialled_vip) {
 		set_addr(&want.vip, &p.dst, family);
-		want.vport = t->vport;
+		want.vport = p.dst_port;
 		if (t->flags & TARGET_RETURN) {
 			want.flags |= FLOW_RETURN;
 			lower_mss(skb, &p, family);

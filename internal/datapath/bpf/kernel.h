@@ -128,6 +128,8 @@ struct bpf_sock {
 	__u32 priority;
 	__be32 src_ip4;
 	__be32 src_ip6[4];
+	__u32 src_port; /* in host byte order */
+	__be16 dst_port;
 };
 
 struct bpf_sock_tuple {
@@ -165,6 +167,7 @@ static __s64 (*const bpf_csum_diff)(const __be32 *from, __u32 from_size, const _
 static long (*const bpf_skb_change_tail)(struct __sk_buff *, __u32 len, __u64 flags) = (void *)38;
 static long (*const bpf_xdp_adjust_head)(struct xdp_md *, int delta) = (void *)44;
 static long (*const bpf_skb_adjust_room)(struct __sk_buff *, __s32 len_diff, __u32 mode, __u64 flags) = (void *)50;
+static struct bpf_sock *(*const bpf_sk_lookup_udp)(void *ctx, struct bpf_sock_tuple *, __u32 tuple_size, __u64 netns, __u64 flags) = (void *)85;
 static long (*const bpf_sk_release)(void *sock) = (void *)86;
 static struct bpf_sock *(*const bpf_skc_lookup_tcp)(void *ctx, struct bpf_sock_tuple *, __u32 tuple_size, __u64 netns, __u64 flags) = (void *)99;
 static __u64 (*const bpf_jiffies64)(void) = (void *)118;
@@ -175,6 +178,7 @@ static __u64 (*const bpf_ktime_get_coarse_ns)(void) = (void *)160;
 
 enum {
 	BPF_F_PSEUDO_HDR = 1 << 4,
+	BPF_F_MARK_MANGLED_0 = 1 << 5, /* a UDP checksum of 0 is none, and stays none */
 	BPF_F_IPV6 = 1 << 7, /* kernels that do not know it refuse it and have no need of it */
 	BPF_ADJ_ROOM_MAC = 1,
 	BPF_F_ADJ_ROOM_FIXED_GSO = 1 << 0,

@@ -3,6 +3,7 @@
  * rewrite answers as they would for the direct way, and tunnel them here. The
  * target's row says all that has to be known of them; there is no state. */
 #pragma once
+#include "ports.h"
 #include "rows.h"
 #include "tell.h"
 #include "tunnel.h"
@@ -12,7 +13,7 @@
  * stands in its row. Such a port never dials, so it never begins anything. */
 INLINE int answers_as_vip(const struct target *t, const struct packet *p, const struct addr *host, const int family)
 {
-	return t->flags & TARGET_RETURN && is_same(&t->host, host, 6) && p->proto == t->proto && p->src_port == t->vport &&
+	return t->flags & TARGET_RETURN && is_same(&t->host, host, 6) && p->proto == t->proto && within(p->src_port, t->vport, t->span) &&
 	       (is_key(&t->vip, &p->src, family) || is_key(&t->eip, &p->src, family)) && !begins(p);
 }
 
