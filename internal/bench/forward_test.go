@@ -125,6 +125,7 @@ func newBed(b *testing.B) *bed {
 		rules = append(rules, policy.Rule{ID: lb.RuleID(fmt.Sprintf("pol-%d", i)), Pos: i + 1, Action: lb.Accept, Proto: lb.TCP,
 			Peers: []netip.Prefix{netip.MustParsePrefix(fmt.Sprintf("203.0.113.%d/32", i+1))}})
 	}
+	rules = append(rules, policy.Rule{ID: "pol-udp", Pos: 11, Action: lb.Accept, Proto: lb.UDP, Peers: []netip.Prefix{netip.MustParsePrefix(client + "/32")}})
 	if f.compiled, err = policy.Compile([]policy.Group{{ID: "sg-bench", Rules: rules}}); err != nil {
 		b.Fatal(err)
 	}
@@ -221,7 +222,7 @@ func ways() []way {
 		{plain, "", func(f *bed) (string, func()) { return f.instance.String(), f.through() }},
 		{dnat, "nft", func(f *bed) (string, func()) {
 			off := f.through()
-			elements := ""
+			elements := fmt.Sprintf("%s . udp . %d : goto svc, ", peerVIP, echoPort)
 			for _, port := range tcpPorts {
 				elements += fmt.Sprintf("%s . tcp . %d : goto svc, ", peerVIP, port)
 			}
@@ -298,12 +299,15 @@ func (f *bed) snapshots() (gw, host *snapshot.Snapshot) {
 	gw = &snapshot.Snapshot{Revision: 1, Node: lab.DefaultGateway, Role: lb.RoleGateway, VIPs: []netip.Addr{addr(ourVIP)},
 		Policies: map[policy.Hash]*policy.Compiled{f.compiled.Hash: f.compiled},
 		Peers:    []snapshot.Peer{{Node: instanceID, Num: 2, Addr: addr(hostAddr), Keys: keys}}}
-	for i, port := range tcpPorts {
-		num := uint32(10 + i)
+	for i, port := range append(slices.Clone(tcpPorts), echoPort) {
+		num, proto := uint32(10+i), lb.TCP
+		if i == len(tcpPorts) {
+			proto = lb.UDP
+		}
 		gw.Targets = append(gw.Targets, snapshot.Target{Num: num, ID: snapshot.TargetID{Balancer: "lb-1", Listener: lb.ListenerID(fmt.Sprintf("lbl-%d", i)), Instance: instanceID, Port: port},
-			Host: addr(hostAddr), Service: netip.AddrPortFrom(f.instance, port), VIPs: gw.VIPs, VPort: port, Proto: lb.TCP})
+			Host: addr(hostAddr), Service: netip.AddrPortFrom(f.instance, port), VIPs: gw.VIPs, VPort: port, Proto: proto})
 		gw.Listeners = append(gw.Listeners, snapshot.Listener{Num: uint32(20 + i), ID: gw.Targets[i].ID.Listener, Balancer: "lb-1", BalancerNum: 1, VIPs: gw.VIPs,
-			Proto: lb.TCP, Port: port, Gate1: f.compiled.Hash, Targets: []snapshot.TargetRef{{Num: num, Weight: 10}}})
+			Proto: proto, Port: port, Gate1: f.compiled.Hash, Targets: []snapshot.TargetRef{{Num: num, Weight: 10}}})
 	}
 	host = &snapshot.Snapshot{Revision: 1, Node: instanceID, Role: lb.RoleHost, VIPs: gw.VIPs, Targets: gw.Targets, Policies: gw.Policies,
 		Instances: []snapshot.Instance{{ID: instanceID, Addrs: []netip.Addr{f.instance}, Ingress: f.compiled.Hash, Egress: f.compiled.Hash}},
@@ -354,6 +358,7 @@ type comparison struct {
 var comparisons = []comparison{
 	{"rr-plain", "request", ours, plain, true}, {"rr-nft", "request", ours, dnat, true}, {"rr-haproxy", "request", ours, haproxy, true},
 	{"crr-plain", "connection", ours, plain, true}, {"crr-nft", "connection", ours, dnat, true}, {"crr-haproxy", "connection", ours, haproxy, true},
+	{"udp-nft", "packet", ours, dnat, true},
 	{"bulk-plain", "download", ours, plain, false}, {"bulk-haproxy", "download", ours, haproxy, false},
 	{"bulk-up-plain", "upload", ours, plain, false}, {"bulk-up-haproxy", "upload", ours, haproxy, false},
 	{"bulk-wire-plain", "upload", cutByUs, cutPlain, false},
@@ -363,9 +368,6 @@ var comparisons = []comparison{
 // BenchmarkForwarding compares what a request, a connection and a megabyte
 // cost in all, by whatever forwards them. Rounds are interleaved.
 func BenchmarkForwarding(b *testing.B) {
-	if Wanted("udp-nft") {
-		Write(b, Row{ID: "udp-nft", Why: "UDP listeners are not served yet"})
-	}
 	wanted := slices.DeleteFunc(slices.Clone(comparisons), func(c comparison) bool { return !Wanted(c.id) })
 	if len(wanted) == 0 {
 		b.Skip("not asked for")

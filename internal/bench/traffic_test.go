@@ -23,6 +23,7 @@ const (
 	sinkPort    = 5003
 	connections = 32
 	message     = 64 // bytes
+	echoers     = 8  // threads that answer datagrams
 )
 
 var tcpPorts = []uint16{echoPort, streamPort, sinkPort}
@@ -80,6 +81,9 @@ func serve(b *testing.B, host string) {
 			}
 		}))
 	}
+	datagrams := serveDatagrams(b, host)
+	waits = append(waits, threads(host, echoers, func() { echoDatagrams(datagrams) }))
+	handlers[datagrams] = nil
 	b.Cleanup(func() {
 		for fd := range handlers {
 			unix.Shutdown(fd, unix.SHUT_RDWR)
@@ -91,6 +95,34 @@ func serve(b *testing.B, host string) {
 			unix.Close(fd)
 		}
 	})
+}
+
+// serveDatagrams is a UDP socket on echoPort in the host's namespace.
+func serveDatagrams(b *testing.B, host string) (fd int) {
+	b.Helper()
+	err := e2e.Inside(host, func() (err error) {
+		if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err != nil {
+			return err
+		}
+		return unix.Bind(fd, &unix.SockaddrInet4{Port: echoPort})
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return fd
+}
+
+func echoDatagrams(fd int) {
+	for buf := make([]byte, message); ; {
+		n, from, err := unix.Recvfrom(fd, buf, 0)
+		if err == unix.EINTR {
+			continue
+		}
+		if n <= 0 || err != nil {
+			return
+		}
+		_ = unix.Sendto(fd, buf[:n], 0, from)
+	}
 }
 
 func patient(fd int) {
@@ -147,8 +179,11 @@ func sink(c int) {
 }
 
 // connect opens a connection from the calling thread's namespace.
-func connect(to netip.AddrPort) (int, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+func connect(to netip.AddrPort) (int, error) { return connected(to, unix.SOCK_STREAM) }
+
+// connected is a socket of that type that is connected from the calling thread's namespace.
+func connected(to netip.AddrPort, kind int) (int, error) {
+	fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, err
 	}
@@ -213,6 +248,20 @@ func jobs() []job {
 					failed.Add(1)
 				} else {
 					units.Add(1)
+				}
+			}
+		}},
+		{"packet", "µs CPU per packet", echoPort, connections, func(to netip.AddrPort, stop *atomic.Bool, units, failed *atomic.Int64) {
+			fd, err := connected(to, unix.SOCK_DGRAM)
+			if err != nil {
+				failed.Add(1)
+				return
+			}
+			defer unix.Close(fd)
+			for buf := make([]byte, message); !stop.Load(); units.Add(2) { // there and back
+				if exchange(fd, buf) != nil {
+					failed.Add(1)
+					return
 				}
 			}
 		}},
