@@ -6,15 +6,16 @@ GO       ?= go
 FUZZTIME ?= 30s
 FRAMES   ?= 10000000
 ROUNDS   ?= 20
-SOAK     ?= 1h
+SOAK     ?= 30m
 UPFLAGS  ?=
 ROWS     ?=
 ANCHORS  ?=
+MUTATE   ?= all
 
 PREFIX   ?= /usr/local
 UNITS    ?= /etc/systemd/system
 
-.PHONY: build install up test generate check-generated bench soak soak-api fuzz clean
+.PHONY: build install up test generate check-generated bench soak soak-stories soak-api mutate fuzz clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/sallyport ./cmd/sallyport-node
@@ -45,8 +46,13 @@ check-generated:
 bench:
 	@GO="$(GO)" ROWS="$(ROWS)" ANCHORS="$(ANCHORS)" .ci/bench
 
-# The stories on real packets, over and over: what leaks or races shows here.
+# A lab under mixed load with rules that turn, targets that come and go, floods,
+# and processes that die, for SOAK; it prints what it saw and measured.
 soak:
+	SALLYPORT_SOAK=$(SOAK) $(GO) test -v -count=1 -run '^TestStories$$/^(the_official_client_builds_the_example|soak)$$' -timeout 0 ./internal/e2e/
+
+# The stories on real packets, over and over: what leaks or races shows here.
+soak-stories:
 	$(GO) test -run '^TestLab$$' -count $(ROUNDS) -timeout 2h ./internal/scenario/
 
 # Random calls of the API beside a simple model of what they mean, then several
@@ -54,6 +60,12 @@ soak:
 soak-api:
 	SALLYPORT_MODEL_TIME=$(SOAK) $(GO) test -v -run '^TestModel$$' -timeout 0 ./internal/cloudapi/
 	SALLYPORT_SOAK_API=$(SOAK) $(GO) test -v -run '^TestLinearizableAcrossKills$$' -timeout 0 ./cmd/sallyport/
+
+# Plants a fault in each branch of the C sources, one at a time, and runs the
+# tests on frames; prints which were seen and which survived. MUTATE=50 takes 50
+# of them by chance, MUTATE_FILE=judge.h one file's.
+mutate:
+	MUTATE=$(MUTATE) $(GO) test -v -count=1 -run '^TestMutants$$' -timeout 0 ./internal/datapath
 
 fuzz:
 	FRAMES=$(FRAMES) $(GO) test -count=1 -run '^TestParserMillions$$' -v ./internal/datapath

@@ -62,6 +62,9 @@ func newFlipper(t *testing.T, attach Attach, objects func() (*ebpf.CollectionSpe
 
 // hear looks for verdicts of a mixture.
 func (f *flipper) hear(e flow.Event) {
+	if e.Proto != lb.TCP { // the kernels look for routers
+		return
+	}
 	refusedAt := policy.GateCLB
 	if e.Revision%2 == 1 {
 		refusedAt = policy.GateCVM

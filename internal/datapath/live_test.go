@@ -138,6 +138,9 @@ func (w *world) open(ns string, o Options) *Datapath {
 		w.dirs[ns] = dir
 	}
 	o.Device, o.PinDir = "eth0", filepath.Join(dir, "pins")
+	if o.objects == nil {
+		o.objects = mutantOf(o.Role)
+	}
 	d, err := inside(w, ns, func() (*Datapath, error) { return Open(o) })
 	if err != nil {
 		w.t.Fatalf("open %s: %+v", ns, err)

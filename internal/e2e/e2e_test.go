@@ -86,6 +86,7 @@ func TestStories(t *testing.T) {
 	t.Run("the server's disk is full", s.fullServer)
 	t.Run("the nodes' disks are full", s.fullNodes)
 	t.Run("the clock jumps", s.clockJump)
+	t.Run("soak", s.soak)
 }
 
 // officialClient builds everything with Tencent's own Go client; then real
