@@ -235,8 +235,9 @@ func newLoad(ctx context.Context) (*load, context.Context) {
 	return &load{served: map[string]int{}, tried: map[string]int{}, cancel: cancel}, ctx
 }
 
-// wholeLoad is how long a load of new connections lasts at least.
-const wholeLoad = 20 * time.Second
+// wholeLoad is how long a load of new connections lasts at least; the soak's
+// lasts longer.
+const wholeLoad = 12 * time.Second
 
 // end stops the load, once it has lasted, and reports it: nothing may have failed.
 func (l *load) end(t *testing.T) {
