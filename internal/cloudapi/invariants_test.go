@@ -35,7 +35,7 @@ func inconsistencies(s *lb.State) []string {
 	ports := map[string]lb.ListenerID{}
 	for id, l := range s.Listeners.All() {
 		c.say(id == l.ID, "listener %s is kept as %s", l.ID, id)
-		key := fmt.Sprint(l.Balancer, l.Port)
+		key := fmt.Sprint(l.Balancer, l.Protocol.Transport(), l.Port)
 		c.say(ports[key] == "", "listeners %s and %s share port %d of %s", id, ports[key], l.Port, l.Balancer)
 		ports[key] = id
 		c.listener(l)

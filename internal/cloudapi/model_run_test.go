@@ -359,10 +359,11 @@ func (w *world) bindLoadBalancer() {
 func (w *world) newListener() {
 	clb, port := w.clb(), w.somePort()
 	var out struct{ ListenerIds []string }
-	codes := w.createListener(clb, port)
-	w.ask("CreateListener", map[string]any{"LoadBalancerId": clb, "Ports": []int64{port}, "Protocol": "TCP"}, codes, &out)
+	udp := rapid.Bool().Draw(w.T, "udp")
+	codes := w.createListener(clb, udp, port)
+	w.ask("CreateListener", map[string]any{"LoadBalancerId": clb, "Ports": []int64{port}, "Protocol": map[bool]string{false: "TCP", true: "UDP"}[udp]}, codes, &out)
 	if len(codes) == 0 {
-		w.listeners[out.ListenerIds[0]] = &modelListener{clb: clb, port: port}
+		w.listeners[out.ListenerIds[0]] = &modelListener{clb: clb, udp: udp, port: port}
 	}
 }
 

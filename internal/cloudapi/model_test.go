@@ -44,6 +44,7 @@ type modelCLB struct {
 
 type modelListener struct {
 	clb     string
+	udp     bool
 	port    int64
 	targets []modelTarget
 }
@@ -350,7 +351,7 @@ func (m *model) setGroupForCLB(id, group, operation string) []string {
 	return nil
 }
 
-func (m *model) createListener(clb string, port int64) (codes []string) {
+func (m *model) createListener(clb string, udp bool, port int64) (codes []string) {
 	if m.clbs[clb] == nil {
 		codes = append(codes, codeGoneCLB)
 	}
@@ -359,7 +360,7 @@ func (m *model) createListener(clb string, port int64) (codes []string) {
 		if l.clb != clb {
 			continue
 		}
-		if n++; l.port == port {
+		if n++; l.udp == udp && l.port == port {
 			codes = append(codes, "InvalidParameter.PortCheckFailed")
 		}
 	}
@@ -422,7 +423,7 @@ func (m *model) register(clb, id string, targets []modelTarget) []string {
 			codes = append(codes, "InvalidParameterValue")
 		}
 		for _, other := range m.listeners { // one service behind one layer-4 listener of a load balancer
-			if other.clb == clb && other.find(t) >= 0 {
+			if other.clb == clb && other.udp == l.udp && other.find(t) >= 0 {
 				codes = append(codes, "InvalidParameterValue.Duplicate")
 			}
 		}
