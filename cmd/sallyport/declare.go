@@ -123,6 +123,7 @@ func newApplyCommand() *cobra.Command {
 	sources := cmd.Flags().StringArrayP("file", "f", nil, "file, directory with *.yaml and *.yml files, or - for standard input; may be given several times")
 	dryRun := cmd.Flags().Bool("dry-run", false, "print what would change, check all of it, and write nothing")
 	prune := cmd.Flags().Bool("prune", false, "delete objects that no file describes")
+	keepFlows := cmd.Flags().Bool("keep-flows", false, "let open flows keep their verdict until they are idle, whatever rules change")
 	asJSON := cmd.Flags().Bool("json", false, "print the API's answer")
 	wait := cmd.Flags().Bool("wait", false, "wait until every node has the change in force")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -133,7 +134,7 @@ func newApplyCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		params, err := config.JSON(*dryRun, *prune)
+		params, err := config.JSON(*dryRun, *prune, *keepFlows)
 		if err != nil {
 			return err
 		}

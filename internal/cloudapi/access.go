@@ -68,7 +68,7 @@ func accesses() map[string]access {
 			DescribeVpcs DescribeSubnets DescribeRouteTables DescribeInstances DescribeResourceTagsByResourceIds
 			DescribeInstancesStatus DescribeInstancesAttributes DescribeImages DescribeZones DescribeRegions
 			DescribeInstanceTypeConfigs DescribeZoneInstanceConfigInfos DescribeKeyPairs
-			DescribeCaller DescribeProbeSources DescribeReturnPaths
+			DescribeCaller DescribeProbeSources DescribeReturnPaths DescribeFlowKeeping
 			DescribeLBListeners DescribeLoadBalancersDetail DescribeLoadBalancerOverview DescribeQuota DescribeResources DescribeRewrite DescribeTargetChoice`},
 		{toRead, false, `DescribeVerdicts DescribeFlows DescribeRuleCounters DescribeHosts DescribeSeries DescribeConfiguration DescribeEffectiveRules ExplainPath CheckAssistantCidr
 			DescribeAddresses DescribeAddressQuota DescribeBandwidthPackages DescribeTaskResult
@@ -83,7 +83,7 @@ func accesses() map[string]access {
 			CreateSecurityGroupPolicies ModifySecurityGroupPolicies ReplaceSecurityGroupPolicy DeleteSecurityGroupPolicies SetSecurityGroupPolicies
 			ReplaceSecurityGroupPolicies CloneSecurityGroup AssociateNetworkInterfaceSecurityGroups DisassociateNetworkInterfaceSecurityGroups
 			RunInstances TerminateInstances StartInstances StopInstances RebootInstances ModifyInstancesProject ModifyInstancesAttribute AssociateSecurityGroups DisassociateSecurityGroups
-			ModifyResourceTags ModifyReturnPath`},
+			ModifyResourceTags ModifyReturnPath ModifyFlowKeeping`},
 		{toWrite, false, `CreateVpc ModifyVpcAttribute DeleteVpc CreateSubnet ModifySubnetAttribute DeleteSubnet
 			AssignIpv6CidrBlock UnassignIpv6CidrBlock AssignIpv6SubnetCidrBlock UnassignIpv6SubnetCidrBlock AssignIpv6Addresses UnassignIpv6Addresses
 			CreateAssistantCidr ModifyAssistantCidr DeleteAssistantCidr ReplaceRouteTableAssociation

@@ -11,6 +11,7 @@ func Actions() []Action {
 		sallyportActions(),
 		importActions(),
 		returnPathActions(),
+		flowKeepingActions(),
 		clbActions(),
 		clbBatchActions(),
 		clbListActions(),

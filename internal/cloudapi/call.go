@@ -27,6 +27,7 @@ type Call struct {
 	Echo      map[string]string // given echo fields: name → JSON text
 	raw       *request
 	ctx       context.Context
+	keepFlows bool     // open flows keep their verdict, whatever this change does to rules
 	recorded  bool     // whether the audit log has a line of this call
 	forbidden error    // why projects forbid what the caller is told is not there; nil: they do not
 	made      []string // load balancers created, for the task's answer
@@ -82,7 +83,11 @@ func (c *Call) Update(fn func(tx *store.Tx) error) error {
 			if err := checkFamilies(tx); err != nil {
 				return err
 			}
-			return c.checkFits(tx, &before)
+			if err := c.checkFits(tx, &before); err != nil {
+				return err
+			}
+			c.noteKept(tx, &before)
+			return nil
 		}); err != nil {
 			return err
 		}

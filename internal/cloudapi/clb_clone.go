@@ -54,7 +54,7 @@ func cloneLoadBalancer(c *Call, in *cloneLoadBalancerIn) (*done, error) {
 		if old.Classic || old.Basic() {
 			return refuse(lb.Unsupported, "LoadBalancerId", fmt.Sprintf("%s is classic or in the basic network, where none can be made", old.ID), "clone one that is in a VPC")
 		}
-		b := &lb.LoadBalancer{ID: makeID(c, "lb-", tx.State().Balancers), Type: old.Type, PassToTarget: old.PassToTarget, ReturnPath: old.ReturnPath,
+		b := &lb.LoadBalancer{ID: makeID(c, "lb-", tx.State().Balancers), Type: old.Type, PassToTarget: old.PassToTarget, Keep: old.Keep, ReturnPath: old.ReturnPath,
 			Groups: slices.Clone(old.Groups), Created: c.Now().UTC(), Tags: tags, Echo: cloneEcho(old.Echo, c.Echo)}
 		if err := c.place(tx, b, string(old.VPC), string(old.Subnet), in.Vip, old.IPv6()); err != nil {
 			return err

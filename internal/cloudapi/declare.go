@@ -94,6 +94,7 @@ type instanceDoc struct {
 	SecurityGroups   []string `tc:"required"`
 	Tags             []Tag    `tc:""`
 	Joined           bool     `tc:""` // a machine of one's own, which has to join first
+	KeepFlows        bool     `tc:""`
 	Observe          bool     `tc:""` // joined, and no group was ever bound to it
 
 	InstanceType            *string     `tc:"" kept:"echo"`
@@ -125,6 +126,7 @@ type balancerDoc struct {
 	Address                  string              `tc:""` // the EIP of a private one
 	SecurityGroups           []string            `tc:""`
 	LoadBalancerPassToTarget bool                `tc:""`
+	KeepFlows                bool                `tc:""`
 	ReturnPath               string              `tc:"enum=direct|gateway"` // direct when it is not given
 	DeleteProtect            bool                `tc:""`
 	ProjectId                *int64              `tc:"" kept:"echo"`

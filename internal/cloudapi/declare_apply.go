@@ -18,6 +18,8 @@ type applyConfigurationIn struct {
 	configuration
 	DryRun bool `tc:""`
 	Prune  bool `tc:""`
+	// Open flows keep their verdict until they are idle, whatever rules change.
+	KeepFlows bool `tc:""`
 }
 
 type applyConfigurationOut struct {
@@ -47,6 +49,7 @@ func applyConfiguration(c *Call, in *applyConfigurationIn) (*applyConfigurationO
 		return nil, refuse(lb.Missing, "Prune", "no object is described, so everything would be deleted", "describe what is to stay; a VPC is enough")
 	}
 	out := &applyConfigurationOut{}
+	c.keepFlows = in.KeepFlows
 	err := c.Update(func(tx *store.Tx) error {
 		a := &applier{c: c, tx: tx, in: &in.configuration, claimed: map[string]string{}, fresh: map[string]bool{}, dry: in.DryRun}
 		for _, step := range []func() error{a.vpcs, a.subnets, a.templates, a.groups, a.policies, a.addresses, a.instances, a.targetGroups, a.balancers} {

@@ -134,6 +134,11 @@ func (a *applier) changeBalancer(path string, id lb.BalancerID, d balancerDoc, c
 			return at(path, "", err)
 		}
 	}
+	if slices.Contains(changed, "KeepFlows") {
+		if _, err := modifyFlowKeeping(a.sub(nil), &modifyFlowKeepingIn{LoadBalancerId: string(id), KeepFlows: d.KeepFlows}); err != nil {
+			return at(path, "", err)
+		}
+	}
 	if slices.Contains(changed, "ReturnPath") {
 		if _, err := modifyReturnPath(a.sub(nil), &modifyReturnPathIn{LoadBalancerId: string(id), ReturnPath: lb.ReturnPath(d.ReturnPath).Name()}); err != nil {
 			return at(path, "", err)

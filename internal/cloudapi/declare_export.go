@@ -154,7 +154,7 @@ func (x *exporter) policy(r lb.PolicyRule) policyDoc {
 
 func (x *exporter) instance(i *lb.Instance) instanceDoc {
 	d := instanceDoc{Id: string(i.ID), InstanceName: i.Name, Vpc: x.vpcRef(i.VPC), PrivateIpAddress: addrText(i.Private),
-		PublicIpAddress: addrText(i.Public), Ipv6Address: addrText(i.IPv6), PublicIpAssigned: i.Public.IsValid(), Joined: i.Joined, Observe: i.Observe, SecurityGroups: x.groupRefs(i.Groups), Tags: tagsOut(i.Tags)}
+		PublicIpAddress: addrText(i.Public), Ipv6Address: addrText(i.IPv6), PublicIpAssigned: i.Public.IsValid(), Joined: i.Joined, Observe: i.Observe, KeepFlows: i.Keep, SecurityGroups: x.groupRefs(i.Groups), Tags: tagsOut(i.Tags)}
 	fillEcho(&d, i.Echo)
 	if d.Subnet = x.subnetRef(i.Subnet); i.Basic() {
 		d.Network = networkBasic
@@ -201,7 +201,7 @@ func plainTags(tags []clbTag) []Tag {
 
 func (x *exporter) balancer(b *lb.LoadBalancer) balancerDoc {
 	d := balancerDoc{Id: string(b.ID), LoadBalancerName: b.Name, LoadBalancerType: string(b.Type), Vpc: x.vpcRef(b.VPC),
-		SecurityGroups: x.groupRefs(b.Groups), LoadBalancerPassToTarget: b.PassToTarget, ReturnPath: string(b.ReturnPath), DeleteProtect: b.Protected,
+		SecurityGroups: x.groupRefs(b.Groups), LoadBalancerPassToTarget: b.PassToTarget, KeepFlows: b.Keep, ReturnPath: string(b.ReturnPath), DeleteProtect: b.Protected,
 		Classic: b.Classic, Subnet: x.subnetRef(b.Subnet), Address: x.eipOf(b), Tags: clbTags(b.Tags)}
 	if b.IPv6() {
 		d.AddressIPVersion = fullChain

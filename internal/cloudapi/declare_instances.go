@@ -131,6 +131,11 @@ func (a *applier) changeInstance(path string, id lb.InstanceID, d instanceDoc, c
 			return at(path, "", err)
 		}
 	}
+	if slices.Contains(changed, "KeepFlows") {
+		if _, err := modifyFlowKeeping(a.sub(nil), &modifyFlowKeepingIn{InstanceId: string(id), KeepFlows: d.KeepFlows}); err != nil {
+			return at(path, "", err)
+		}
+	}
 	if slices.Contains(changed, "Ipv6Address") {
 		if err := a.ipv6Address(path, id, d.Ipv6Address); err != nil {
 			return err

@@ -52,7 +52,7 @@ func load(t *testing.T, files map[string]string) *Configuration {
 // apply answers the steps, one line each.
 func (b *bench) apply(files map[string]string, dryRun, prune bool) []string {
 	b.Helper()
-	params, err := load(b.T, files).JSON(dryRun, prune)
+	params, err := load(b.T, files).JSON(dryRun, prune, false)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func asMap[K ~string, V any]() cmp.Option {
 // unsaid are fields of the state that files do not carry, because they belong to
 // one server's life: numbers, times, versions and the states of machines.
 func unsaid() []string {
-	return []string{"Revision", "Num", "Created", "Updated", "Modified", "Registered", "Version", "State", "Operation", "OperationID", "Others", "Keys", "Nodes", "ID"}
+	return []string{"Revision", "Num", "KeptSince", "Created", "Updated", "Modified", "Registered", "Version", "State", "Operation", "OperationID", "Others", "Keys", "Nodes", "ID"}
 }
 
 // Every field of the state is in the files, or named here as one that is not:
@@ -189,10 +189,10 @@ func TestFilesCarryEveryField(t *testing.T) {
 		reflect.TypeFor[lb.PolicyRule]():    {"Action", "Proto", "Ports", "Peer", "PeerGroup", "PeerTemplate", "Service", "Text", "Description"},
 		reflect.TypeFor[lb.Template]():      {"ID", "Name", "Tags", "Members", "Templates"},
 		reflect.TypeFor[lb.Address]():       {"ID", "Name", "IP", "Balancer", "Tags", "Echo"},
-		reflect.TypeFor[lb.Instance]():      {"ID", "Name", "VPC", "Subnet", "Private", "Public", "IPv6", "Joined", "Observe", "Groups", "Tags", "Echo"},
+		reflect.TypeFor[lb.Instance]():      {"ID", "Name", "VPC", "Subnet", "Private", "Public", "IPv6", "Joined", "Observe", "Keep", "Groups", "Tags", "Echo"},
 		reflect.TypeFor[lb.TargetGroup]():   {"ID", "Name", "VPC", "Type", "Protocol", "Port", "Weight", "Check", "Members", "Tags"},
 		reflect.TypeFor[lb.Member]():        {"Instance", "Port", "Weight"},
-		reflect.TypeFor[lb.LoadBalancer]():  {"ID", "Name", "Type", "Classic", "VPC", "Subnet", "VIPs", "EIP", "Groups", "PassToTarget", "ReturnPath", "Protected", "Tags", "Echo"},
+		reflect.TypeFor[lb.LoadBalancer]():  {"ID", "Name", "Type", "Classic", "VPC", "Subnet", "VIPs", "EIP", "Groups", "PassToTarget", "Keep", "ReturnPath", "Protected", "Tags", "Echo"},
 		reflect.TypeFor[lb.Listener]():      {"ID", "Balancer", "Name", "Protocol", "Port", "EndPort", "Scheduler", "Choice", "Check", "Targets", "Rules", "Stopped", "From", "Group", "Echo"},
 		reflect.TypeFor[lb.Rule]():          {"ID", "Domain", "URL", "Default", "Scheduler", "Choice", "Check", "Targets", "From", "Group", "Rewrite", "Echo"},
 		reflect.TypeFor[lb.Choice]():        {"Session", "Cookie", "HealthyOnly", "SlowStart"},
@@ -314,13 +314,13 @@ func TestApplyRefuses(t *testing.T) {
 			b.T = t
 			c := load(t, map[string]string{"a.yaml": tc.file})
 			for _, dry := range []bool{true, false} {
-				params, err := c.JSON(dry, false)
+				params, err := c.JSON(dry, false, false)
 				if err != nil {
 					t.Fatal(err)
 				}
 				b.refused("ApplyConfiguration", string(params), tc.code, tc.text)
 			}
-			params, _ := c.JSON(false, false)
+			params, _ := c.JSON(false, false, false)
 			err := b.try("ApplyConfiguration", string(params), nil)
 			if got := c.Place(asError(err).Message).String(); got != tc.place {
 				t.Errorf("%v is placed at %q, want %q", err, got, tc.place)
@@ -383,7 +383,7 @@ func FuzzConfiguration(f *testing.F) {
 			}
 			return
 		}
-		params, err := c.JSON(true, false)
+		params, err := c.JSON(true, false, false)
 		if err != nil {
 			t.Fatal(err)
 		}

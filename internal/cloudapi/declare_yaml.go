@@ -90,8 +90,8 @@ func syntaxFault(file string, content []byte, err error) error {
 }
 
 // JSON is the configuration as the parameters of ApplyConfiguration.
-func (c *Configuration) JSON(dryRun, prune bool) (json.RawMessage, error) {
-	body := map[string]any{"DryRun": dryRun, "Prune": prune}
+func (c *Configuration) JSON(dryRun, prune, keepFlows bool) (json.RawMessage, error) {
+	body := map[string]any{"DryRun": dryRun, "Prune": prune, "KeepFlows": keepFlows}
 	for name, list := range c.tree {
 		body[name] = list
 	}

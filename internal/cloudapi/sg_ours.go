@@ -17,6 +17,7 @@ type setPoliciesIn struct {
 	Version         string     `tc:"required"`
 	Direction       string     `tc:"required"` // Ingress or Egress
 	Policies        []policyIn `tc:""`
+	KeepFlows       bool       `tc:""` // open flows keep their verdict until they are idle
 	DryRun          bool       `tc:""` // everything is checked, nothing written
 }
 
@@ -65,6 +66,7 @@ func setPolicies(c *Call, in *setPoliciesIn) (*done, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.keepFlows = in.KeepFlows
 	err = c.Update(func(tx *store.Tx) error {
 		err := c.editRulesIn(tx, in.SecurityGroupId, func(g *lb.SecurityGroup) error {
 			*d.stored(g) = slices.Clone(rules)

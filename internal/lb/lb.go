@@ -163,6 +163,8 @@ type Instance struct {
 	IPv6        netip.Addr   `json:",omitzero"`  // from the subnet's IPv6 range; zero: none
 	Others      []netip.Addr `json:",omitempty"` // further addresses of a machine that joined
 	Joined      bool         `json:",omitempty"` // a machine of somebody's own, which we neither make nor power
+	Keep        bool         `json:",omitempty"` // true: open flows keep their verdict at gate 2 when its rules change
+	KeptSince   Revision     `json:",omitempty"` // first of the newest changes of its rules, all of which were told to keep open flows; 0: the newest was not
 	Observe     bool         `json:",omitempty"` // joined, and no group was ever bound to it: gate 2 refuses nothing
 	Groups      []GroupID    // first has highest priority; never empty
 	State       InstanceState
@@ -194,6 +196,8 @@ type LoadBalancer struct {
 	VIPs         []netip.Addr // IPv4 first
 	EIP          netip.Addr   // public address of a private one; zero: none is bound
 	Groups       []GroupID    // gate 1; first has highest priority; empty: every client is admitted
+	Keep         bool         `json:",omitempty"` // true: open flows keep their verdict at gate 1 when its rules change
+	KeptSince    Revision     `json:",omitempty"` // as Instance's
 	PassToTarget bool         // true: gate 2 is skipped for traffic that comes through this load balancer
 	ReturnPath   ReturnPath   `json:",omitempty"` // of answers to clients of layer-4 listeners
 	Protected    bool         // true: deleting it is refused

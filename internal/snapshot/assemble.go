@@ -122,6 +122,7 @@ func (a *assembly) listener(l *lb.Listener) error {
 		Num: l.Num, ID: l.ID, Balancer: l.Balancer, BalancerNum: balancer.Num, VIPs: balancer.VIPs,
 		Proto: l.Protocol.Transport(), Port: l.Port, EndPort: l.EndPort, Layer7: l.Protocol.Layer7(),
 	}
+	out.Keep = Keeping{balancer.Keep, balancer.KeptSince}
 	if !out.Layer7 {
 		out.Check, out.Scheduler, out.Choice = l.Check, schedulerOf(l.Scheduler), l.Choice
 		refs, err := a.targets(balancer, l, "", l.Check, l.Targets)
@@ -270,7 +271,7 @@ func (a *assembly) instance() error {
 	if len(i.Groups) == 0 {
 		return fmt.Errorf("instance %s has no group: it must have one", i.ID)
 	}
-	out := Instance{ID: i.ID, Observe: i.Observe, Addrs: i.Addresses()}
+	out := Instance{ID: i.ID, Observe: i.Observe, Keep: Keeping{i.Keep, i.KeptSince}, Addrs: i.Addresses()}
 	var err error
 	if out.Ingress, err = a.policy(a.resolver.Resolve(i.Groups, policy.In)); err == nil {
 		out.Egress, err = a.policy(a.resolver.Resolve(i.Groups, policy.Out))

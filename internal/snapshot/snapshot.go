@@ -30,6 +30,13 @@ type Snapshot struct {
 	VIPs      []netip.Addr                     // gateway: every address of a load balancer that it owns; host: every one of the region (anti-spoofing)
 }
 
+// Keeping says whether open flows keep their verdict when the rules that let
+// them in have changed. The zero Keeping judges them again.
+type Keeping struct {
+	Always bool        `json:",omitempty"` // whenever rules change
+	Since  lb.Revision `json:",omitempty"` // the changes from this revision on were told to keep them; 0: the newest was not
+}
+
 // A Front is an address of a load balancer as clients find it, also where no
 // listener is.
 type Front struct {
@@ -60,6 +67,7 @@ type Listener struct {
 	EndPort     uint16      `json:",omitempty"` // last of several ports that begin with Port; 0: one port; layer 4 only
 	Gate1       policy.Hash // "": no group bound, every client is admitted
 	Layer7      bool
+	Keep        Keeping        // of flows that gate 1 let in
 	Targets     []TargetRef    // layer 4
 	Rules       []Rule         // layer 7, in order of creation
 	Check       lb.HealthCheck // layer 4
@@ -142,7 +150,8 @@ type Instance struct {
 	Addrs   []netip.Addr // private first
 	Ingress policy.Hash
 	Egress  policy.Hash
-	Observe bool // gate 2 refuses nothing: nobody has bound a group yet
+	Observe bool    // gate 2 refuses nothing: nobody has bound a group yet
+	Keep    Keeping // of flows that gate 2 let in
 }
 
 // A Peer is the other end of a tunnel. Keys keep strangers out of it; the
