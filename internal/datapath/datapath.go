@@ -127,6 +127,7 @@ type Datapath struct {
 	resolved  chan struct{} // closed when keepResolving has ended
 	memory    [][]byte      // mappings to undo at Close
 	flowTables
+	gates gateStates
 }
 
 // pending is what a staged revision does when it is committed.
@@ -134,6 +135,8 @@ type pending struct {
 	revision lb.Revision
 	peers    map[GatewayAddr]peer
 	targets  map[uint32]bool
+	gates    map[string]gateState
+	quiet    uint32
 }
 
 // Open loads the programs, takes over what an earlier process pinned in

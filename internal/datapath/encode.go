@@ -34,6 +34,7 @@ type placement struct {
 func (d *Datapath) encode(s *snapshot.Snapshot) (*encoded, error) {
 	d.arena.retain(d.live())
 	clear(d.counters.wanted)
+	d.gates.staged = map[string]gateState{}
 	e := &encoded{map[GatewayListenerKey]GatewayListener{}, map[uint32]GatewayTarget{}, map[GatewayAddr]HostInstance{},
 		map[GatewayAddr]peer{}, map[GatewayAddr]GatewayVip{}, map[uint32]policy.RuleRef{}, map[placement]uint32{}}
 	for _, l := range s.Listeners {
@@ -67,7 +68,7 @@ const (
 )
 
 func (d *Datapath) encodeListener(s *snapshot.Snapshot, l *snapshot.Listener, e *encoded) error {
-	row := GatewayListener{Num: l.Num, Balancer: l.BalancerNum}
+	row := GatewayListener{Num: l.Num, Balancer: l.BalancerNum, Judged: d.listenerJudged(s, l)}
 	var err error
 	if row.Policy, row.Implicit, err = d.placeGate1(s, l.Gate1, l.Balancer, e); err != nil {
 		return err
@@ -143,7 +144,7 @@ func firstOf(vips []netip.Addr, is4 bool) (netip.Addr, bool) {
 }
 
 func (d *Datapath) encodeInstance(s *snapshot.Snapshot, n uint32, i *snapshot.Instance, e *encoded) error {
-	row := HostInstance{Num: n}
+	row := HostInstance{Num: n, Judged: d.instanceJudged(s, i)}
 	var err error
 	if row.Ingress, err = d.placePolicy(s, i.Ingress, policy.In, e); err != nil {
 		return err

@@ -132,7 +132,7 @@ type GatewayListener struct {
 	Ring     uint32
 	RingLen  uint32
 	Flags    uint32
-	Pad      uint32
+	Judged   uint32
 }
 
 type GatewayListenerKey struct {
@@ -182,7 +182,7 @@ type GatewayRevisions struct {
 	Revision uint32
 	Staged   uint32
 	Oldest   uint32
-	Pad      uint32
+	Quiet    uint32
 	HashKey  uint64
 }
 

@@ -121,6 +121,8 @@ type HostInstance struct {
 	ImplicitIn  uint32
 	ImplicitOut uint32
 	Flags       uint32
+	Judged      uint32
+	Pad         uint32
 }
 
 type HostInstanceRow struct {
@@ -159,7 +161,7 @@ type HostRevisions struct {
 	Revision uint32
 	Staged   uint32
 	Oldest   uint32
-	Pad      uint32
+	Quiet    uint32
 	HashKey  uint64
 }
 

@@ -130,7 +130,7 @@ func (d *Datapath) Stage(ctx context.Context, s *snapshot.Snapshot) error {
 	}
 	d.names.learn(s, want.rules)
 	d.last = s
-	d.pending = &pending{revision: s.Revision, peers: want.peers, targets: map[uint32]bool{}}
+	d.pending = &pending{revision: s.Revision, gates: d.gates.staged, quiet: d.silent(s), peers: want.peers, targets: map[uint32]bool{}}
 	for num := range want.targets {
 		d.pending.targets[num] = true
 	}
@@ -218,7 +218,8 @@ func (d *Datapath) Commit(_ context.Context, r lb.Revision) error {
 	before := d.revisions.Revision
 	atomic.StoreUint32(&d.revisions.Revision, uint32(r))
 	p := d.pending
-	d.pending, d.partners = nil, p.peers
+	d.pending, d.partners, d.gates.inForce = nil, p.peers, p.gates
+	atomic.StoreUint32(&d.revisions.Quiet, p.quiet)
 	if d.revisions.Oldest > uint32(r) || d.revisions.Oldest == 0 {
 		atomic.StoreUint32(&d.revisions.Oldest, before)
 	}

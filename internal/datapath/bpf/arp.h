@@ -2,7 +2,7 @@
 /* Address resolution on the gateway's own segment: VIPs are no addresses of
  * its interfaces, so the kernel does not answer for them. */
 #pragma once
-#include "index.h"
+#include "rows.h"
 
 enum { ARP_ETHERNET = 1, ARP_REQUEST = 1, ARP_REPLY = 2 };
 
@@ -23,7 +23,8 @@ __attribute__((noinline)) int answer_arp(struct __sk_buff *skb, __u32 revision)
 	struct ethhdr eth;
 	struct arp a;
 	struct addr vip = {};
-	if (!answer_vips || bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)) || bpf_skb_load_bytes(skb, ETH_HLEN, &a, sizeof(a)))
+	struct revisions *r = current_revisions();
+	if (!answer_vips || !r || READ_ONCE(r->quiet) || bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)) || bpf_skb_load_bytes(skb, ETH_HLEN, &a, sizeof(a)))
 		return 0;
 	if (a.hardware != htons(ARP_ETHERNET) || a.protocol != htons(ETH_P_IP) || a.hardware_len != 6 || a.protocol_len != 4 ||
 	    a.operation != htons(ARP_REQUEST))

@@ -205,8 +205,10 @@ INLINE enum outcome admit(const struct packet *p, __u32 length, const struct lis
 	__u32 now = units(v->now), target = 0;
 	int tracked = f->slot && !(f->seen & SEEN_CLOSING && begins(p));
 	int current = tracked && f->revision == v->revision;
+	/* Judged by the very rules of now, or by others that were to let it be. */
+	int held = tracked && !judged && f->revision < v->revision && f->revision >= l->judged;
 	int layer7 = l->flags & LISTENER_LAYER7;
-	if (current) {
+	if (current | held) {
 		v->counter = f->counter;
 		v->reason = REASON_ESTABLISHED;
 	} else if (!judged && !judge_client(p, l, v, family)) {

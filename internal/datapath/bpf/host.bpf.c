@@ -64,6 +64,13 @@ INLINE void begin_anew(struct track *k, __u8 opener)
 	k->was.state = FLOW_FREE;
 }
 
+/* held says that a flow was judged by the very rules of revision, or by others
+ * that were to let it be. */
+INLINE int held(const struct instance *i, const struct known *was, __u32 revision)
+{
+	return (was->revision >= i->judged) & (was->revision < revision) & !(was->flags & FLOW_VOUCHED);
+}
+
 /* judge_peer is gate 2 for one direction. */
 INLINE int judge_peer(const struct instance *i, const struct addr *peer, __u32 key, struct verdict *v, const int family)
 {
@@ -257,7 +264,7 @@ INLINE int from_gateway(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 
 	} else if (dialled_service && exempt(t, &p.src, k.t.local_port, family)) {
 		v.reason = REASON_SYSTEM_RULE;
 		want.flags |= FLOW_VOUCHED;
-	} else if (fresh(&k) || k.was.revision != v.revision || k.was.state == FLOW_REFUSED || k.was.flags & FLOW_VOUCHED ||
+	} else if (fresh(&k) || ((k.was.revision != v.revision) & !held(i, &k.was, v.revision)) || k.was.state == FLOW_REFUSED || k.was.flags & FLOW_VOUCHED ||
 		   (k.was.state == FLOW_CLOSING && begins(&p))) {
 		if (!judge_peer(i, &p.src, (__u32)p.proto << 16 | k.t.local_port, &v, family))
 			return refuse(skb, &p, &k, &v, now, family);
@@ -309,7 +316,7 @@ INLINE int track_direct(struct __sk_buff *skb, struct packet *p, struct instance
 		return give_up(skb, p, v, REASON_FLOW_REFUSED);
 	if (!k->slot && travels == DIRECTION_OUT && !opens(p) && !older)
 		return drop(skb, p, v, REASON_FLOW_REFUSED);
-	if (!k->slot || k->was.revision < v->revision || k->was.state == FLOW_REFUSED || (k->was.state == FLOW_CLOSING && begins(p))) {
+	if (!k->slot || ((k->was.revision < v->revision) & !held(i, &k->was, v->revision)) || k->was.state == FLOW_REFUSED || (k->was.state == FLOW_CLOSING && begins(p))) {
 		/* Judged as the opener's packet would be: its rules, its destination port. */
 		__u16 port = p->proto != IPPROTO_TCP && p->proto != IPPROTO_UDP ? 0 : opener == DIRECTION_IN ? k->t.local_port : k->t.remote_port;
 		v->direction = opener;
@@ -318,6 +325,8 @@ INLINE int track_direct(struct __sk_buff *skb, struct packet *p, struct instance
 		if (!ok)
 			return refuse(skb, p, k, v, now, family);
 		want.counter = v->counter;
+		want.revision = v->revision;
+	} else if (want.revision < v->revision) {
 		want.revision = v->revision;
 	}
 	move_on(k, p, travels, &want);
@@ -426,7 +435,7 @@ INLINE int reply(struct __sk_buff *skb, struct packet *p, struct track *k, struc
 		want.flags &= ~FLOW_VOUCHED;
 		struct instance *i = find_instance(&p->src, v->revision, family);
 		v->direction = DIRECTION_IN;
-		int ok = i && judge_peer(i, &p->dst, (__u32)p->proto << 16 | p->src_port, v, family);
+		int ok = i && (held(i, &k->was, v->revision) || judge_peer(i, &p->dst, (__u32)p->proto << 16 | p->src_port, v, family));
 		v->direction = DIRECTION_OUT;
 		if (!ok)
 			return refuse(skb, p, k, v, now, family);

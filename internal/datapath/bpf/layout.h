@@ -33,7 +33,7 @@ struct revisions {
 	__u32 revision; /* in force */
 	__u32 staged;   /* newest whose rows are complete */
 	__u32 oldest;   /* oldest whose rows are still complete */
-	__u32 pad;
+	__u32 quiet;    /* another gateway answers for the VIPs */
 	__u64 hash_key; /* of the flow table; kept for the next program */
 };
 
@@ -58,7 +58,7 @@ struct listener {
 	__u32 ring;     /* arena offset of the Maglev table */
 	__u32 ring_len; /* entries; 0: no target */
 	__u32 flags;
-	__u32 pad;
+	__u32 judged;   /* flows judged at this revision or later keep their verdict */
 };
 
 struct listener_row {
@@ -126,6 +126,8 @@ struct instance {
 	__u32 implicit_in;
 	__u32 implicit_out;
 	__u32 flags;
+	__u32 judged; /* flows judged at this revision or later keep their verdict */
+	__u32 pad;
 };
 
 /* Nobody has bound a group to the machine yet: gate 2 says what it would
