@@ -8,8 +8,11 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/internal/lb"
 	"github.com/sallyport/sallyport/internal/node"
@@ -37,9 +40,16 @@ func (w *world) echo(ns, addr string) {
 }
 
 // say sends a datagram from a namespace and gives the answer.
-func (w *world) say(ns, to string, wait time.Duration) (string, error) {
+func (w *world) say(ns, to string, wait time.Duration, options ...int) (string, error) {
 	return inside(w, ns, func() (string, error) {
-		conn, err := net.Dial("udp4", to)
+		dialer := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+			var err error
+			for _, option := range options {
+				c.Control(func(fd uintptr) { err = errors.Join(err, unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, option, 1)) })
+			}
+			return err
+		}}
+		conn, err := dialer.Dial("udp4", to)
 		if err != nil {
 			return "", err
 		}
@@ -86,6 +96,10 @@ func TestDatagramsLive(t *testing.T) {
 		if err != nil || said[:15] != "hello from "+clientA[:4] {
 			t.Errorf("port %s: %q, %v", port, said, err)
 		}
+	}
+	// A datagram without a checksum stays one: a made-up one would be wrong.
+	if said, err := w.say("dp-a", vip+":8080", 3*time.Second, unix.SO_NO_CHECK); err != nil {
+		t.Errorf("without a checksum: %q, %v", said, err)
 	}
 	if said, err := w.say("dp-a", vip+":8091", 300*time.Millisecond); err == nil {
 		t.Errorf("a port that the listener has not answered %q", said)
