@@ -5,6 +5,7 @@ package scenario
 import (
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -24,9 +25,6 @@ func TestLab(t *testing.T) {
 	}
 	byServer := map[string][]*Script{} // by the flags that their server needs
 	for _, s := range scripts(t) {
-		if s.IPv6() {
-			continue // until gate 2 lets neighbour discovery through
-		}
 		flags := strings.Join(s.Server, " ")
 		byServer[flags] = append(byServer[flags], s)
 	}
@@ -39,6 +37,11 @@ func TestLab(t *testing.T) {
 		}
 		t.Run(attach, func(t *testing.T) { labStories(t, binaries, stories, "--attach", attach) })
 	}
+	// Tunnels and control streams by IPv6, for flows of both families.
+	t.Run("IPv6 underlay", func(t *testing.T) {
+		some := slices.DeleteFunc(slices.Clone(byServer[""]), func(s *Script) bool { return !s.IPv6() && s.Name != "seed-28-example.txtar" })
+		labStories(t, binaries, some, "--underlay", "ipv6")
+	})
 	for flags, own := range byServer {
 		if flags != "" {
 			t.Run(flags, func(t *testing.T) { labStories(t, binaries, own, own[0].Server...) })
