@@ -180,6 +180,9 @@ func (h *holdings) next(compile compiler, tx *store.Tx) *holdings {
 func (h *holdings) addListener(l *lb.Listener, b *lb.LoadBalancer, sign int) {
 	if b != nil {
 		h.listeners += sign * len(b.Addresses())
+		if l.EndPort != 0 {
+			h.rings += sign * lb.RangeWords * len(b.Addresses())
+		}
 	}
 	n := len(l.Targets)
 	if !l.Protocol.Layer7() {

@@ -229,6 +229,7 @@ func TestHoldingsFollowChanges(t *testing.T) {
 		case 3, 4:
 			l := &lb.Listener{ID: listener(), Balancer: balancer(), Protocol: []lb.ListenerProtocol{lb.ListenTCP, lb.ListenHTTP}[d.IntN(2)]}
 			l.Targets = make([]lb.Target, d.IntN(30))
+			l.EndPort = uint16(d.IntN(2) * 9000)
 			l.Rules = []lb.Rule{{Targets: make([]lb.Target, d.IntN(3))}}
 			tx.PutListener(l)
 		case 5, 6:

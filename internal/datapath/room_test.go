@@ -53,6 +53,14 @@ func TestWordsAreWhatIsPlaced(t *testing.T) {
 			t.Errorf("policy %d takes %d words, Words says %d", i, len(w)+int(blobHeader), c.Words())
 		}
 	}
+	var ranges []snapshot.Listener
+	at := netip.MustParseAddr(vip)
+	for n := range 50 {
+		ranges = append(ranges, snapshot.Listener{VIPs: []netip.Addr{at}, Port: uint16(100 * n), EndPort: uint16(100*n + 5)})
+		if w := len(rangeWords(ranges, at)) + int(blobHeader); w > len(ranges)*lb.RangeWords {
+			t.Errorf("%d listeners of several ports take %d words, RangeWords says %d", len(ranges), w, len(ranges)*lb.RangeWords)
+		}
+	}
 	for n := range 130 {
 		var refs []snapshot.TargetRef
 		for i := range n {

@@ -32,6 +32,10 @@ const (
 	BlobHeader      int = 2 // words that stand before every policy and table
 )
 
+// RangeWords are the arena's words that a listener of several ports takes at
+// each of its addresses, at most: its own, and those of the list it stands in.
+const RangeWords = 2 + BlobHeader
+
 // A NodeRoom is what the nodes have room for of one revision.
 type NodeRoom struct {
 	Listeners int // counted for each address of their load balancer
