@@ -71,6 +71,9 @@ INLINE int see(struct __sk_buff *skb, struct packet *p, struct verdict *v, const
 	return -1;
 }
 
+/* What from_client answers for a packet whose tunnel has to be taken off first. */
+enum { IN_TUNNEL = 256 };
+
 /* from_client judges what came from outside the tunnel. It and the other
  * functions with a 4 and a 6 are walked by the verifier on their own. */
 INLINE int from_client(struct __sk_buff *skb, const int family)
@@ -81,6 +84,8 @@ INLINE int from_client(struct __sk_buff *skb, const int family)
 	int seen = see(skb, &p, &v, family);
 	if (seen <= 0)
 		return seen ? drop(skb, &p, &v, REASON_MALFORMED) : TCX_NEXT;
+	if (is_tunnel(&p, family))
+		return IN_TUNNEL;
 	if (family == 6 && p.proto == IPPROTO_ICMPV6 && p.icmp_type == ND_NEIGHBOUR_SOLICIT && answer_nd(skb, v.revision)) {
 		count_reason(REASON_SYSTEM_RULE);
 		return bpf_redirect(skb->ifindex, 0);
@@ -151,24 +156,21 @@ __attribute__((noinline)) int arrive6(struct __sk_buff *skb, struct arrival *a) 
 SEC("tcx/ingress")
 int gateway(struct __sk_buff *skb)
 {
-	struct arrival a = {};
-	int family = family_of(skb), how = 0;
-	struct revisions *r = current_revisions();
-	if (skb->protocol == htons(ETH_P_ARP) && r && answer_arp(skb, READ_ONCE(r->revision))) {
+	struct arrival a = { .answer = TCX_NEXT };
+	int family = family_of(skb);
+	if (!family) {
+		struct revisions *r = current_revisions();
+		if (skb->protocol != htons(ETH_P_ARP) || !r || !answer_arp(skb, READ_ONCE(r->revision)))
+			return TCX_NEXT;
 		count_reason(REASON_SYSTEM_RULE);
 		return bpf_redirect(skb->ifindex, 0);
 	}
-	if (!family)
-		return TCX_NEXT;
-	if (family == 4 && for_us(skb, 4))
-		how = arrive4(skb, &a);
-	if (family == 6 && for_us(skb, 6))
-		how = arrive6(skb, &a);
-	if (how < 0)
+	int answer = family == 4 ? from_client4(skb) : from_client6(skb);
+	if (answer != IN_TUNNEL)
+		return answer;
+	if ((family == 4 ? arrive4(skb, &a) : arrive6(skb, &a)) <= 0)
 		return a.answer;
-	if (how)
-		return a.family == 4 ? from_host4(skb, a.target, a.sender) : from_host6(skb, a.target, a.sender);
-	return family == 4 ? from_client4(skb) : from_client6(skb);
+	return a.family == 4 ? from_host4(skb, a.target, a.sender) : from_host6(skb, a.target, a.sender);
 }
 
 /* to_host tunnels what the proxy or the prober sends to the target its mark names. */

@@ -197,9 +197,9 @@ __attribute__((noinline)) int parse_slowly6(struct __sk_buff *skb, __u32 l3, str
 /* parse_packet reads the packet of a family at offset l3. */
 INLINE enum parsed parse_packet(struct __sk_buff *skb, __u32 l3, struct packet *p, const int family)
 {
-	struct packet rare = {};
 	if (parse_plain((void *)(long)skb->data, (void *)(long)skb->data_end, skb->len, l3, p, family) == PARSED)
 		return PARSED;
+	struct packet rare = {};
 	int how = family == 4 ? parse_slowly4(skb, l3, &rare) : parse_slowly6(skb, l3, &rare);
 	*p = rare;
 	p->family = family;

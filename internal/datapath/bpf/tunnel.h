@@ -148,7 +148,7 @@ INLINE void fill_link(struct ethhdr *eth, const struct peer *peer, __be16 protoc
  * the neighbour when the node resolved it. */
 INLINE int envelop(struct __sk_buff *skb, const struct hop *hop, __be16 protocol, const int outer)
 {
-	struct frame_header f = {};
+	struct frame_header f;
 	const __u32 size = outer == 4 ? sizeof(f.v4) : sizeof(f.v6);
 	const __u64 flags = outer == 4 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV6;
 	if (outer == 4)

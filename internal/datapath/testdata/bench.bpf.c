@@ -48,7 +48,7 @@ __attribute__((noinline)) int bench_from_client4(struct __sk_buff *skb)
 	struct packet p;
 	struct hop hop = {};
 	struct verdict v = { .direction = DIRECTION_IN };
-	if (see(skb, &p, &v, 4) <= 0)
+	if (see(skb, &p, &v, 4) <= 0 || is_tunnel(&p, 4))
 		return TC_ACT_OK;
 	if (receive(&p, skb->len, &v, &hop, 0, 4) == OUTCOME_DROP)
 		return drop(skb, &p, &v, v.reason);
@@ -60,7 +60,7 @@ __attribute__((noinline)) int bench_from_client4(struct __sk_buff *skb)
 SEC("tcx/ingress")
 int bench_tc(struct __sk_buff *skb)
 {
-	if (aim(skb) || family_of(skb) != 4 || for_us(skb, 4))
+	if (aim(skb) || family_of(skb) != 4)
 		return TC_ACT_OK;
 	return bench_from_client4(skb);
 }
