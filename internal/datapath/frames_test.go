@@ -174,7 +174,7 @@ func expect(program string, frame []byte, own, peer netip.Addr) outcome {
 		return dropped(policy.Spoofed)
 	case program == "gateway" && r.fragment:
 		return dropped(policy.Fragment)
-	case program == "gateway" && r.proto != lb.TCP:
+	case program == "gateway" && !r.proto.HasPorts():
 		return dropped(policy.Unsupported)
 	}
 	return outcome{}
