@@ -45,6 +45,9 @@ func parseJSON(body []byte) (map[string]any, error) {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return map[string]any{}, nil
 	}
+	if err := checkText(body); err != nil {
+		return nil, err
+	}
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.UseNumber()
 	var v any
@@ -58,7 +61,8 @@ func parseJSON(body []byte) (map[string]any, error) {
 	if !ok {
 		return nil, errorf("InvalidParameter", "the body is %s; want a JSON object", describe(v))
 	}
-	return tree, nil
+	dec = json.NewDecoder(bytes.NewReader(body))
+	return tree, checkNames(dec, "")
 }
 
 // flatQuery parses a query whose keys may occur once each.
@@ -282,9 +286,15 @@ func (d *decoder) value(v *value, raw any, dst reflect.Value, at string) error {
 		if !ok {
 			return wrong()
 		}
+		if strings.ContainsRune(s, 0) || !utf8.ValidString(s) {
+			return errorf("InvalidParameter", "%s: the text has a NUL character or is no UTF-8; take out what is no text", at)
+		}
 		dst.SetString(s)
 	case kindInt:
 		n, ok := integer(raw)
+		if huge := !ok && wholeNumber.MatchString(fmt.Sprint(raw)); huge {
+			return errorf("InvalidParameter", "%s: %s is greater than any number here; give one below 2^63", at, clip(fmt.Sprint(raw), 40))
+		}
 		if !ok {
 			return wrong()
 		}
@@ -321,6 +331,13 @@ func (d *decoder) list(v *value, raw any, dst reflect.Value, at string, wrong fu
 	}
 	if d.text && raw == "" {
 		items, ok = nil, true
+	}
+	if m, isMap := raw.(map[string]any); !ok && isMap { // what a command line makes of a list with gaps
+		for _, key := range sortedKeys(m) {
+			if i, err := strconv.Atoi(key); err == nil && i >= len(m) {
+				return errorf("InvalidParameter", "%s.%s: the items of a list are numbered from 0 without gaps", at, clip(key, 40))
+			}
+		}
 	}
 	if !ok {
 		return wrong()

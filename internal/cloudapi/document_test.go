@@ -73,26 +73,31 @@ UnknownParameter, other actions InvalidAction. "A|B" after a field lists the val
 	return b.Bytes()
 }
 
-// vendorActions are the actions that clients may expect here, by service.
-func vendorActions() [][2]string {
+// vendorActions are the actions that clients may expect here, by service, and
+// what is said of those that are not served, or not for everything.
+func vendorActions() (actions [][2]string, why map[string]string) {
 	text, err := os.ReadFile("testdata/vendor-actions.txt")
 	if err != nil {
 		panic(err)
 	}
-	var actions [][2]string
+	why = map[string]string{}
 	for line := range strings.Lines(string(text)) {
-		if service, name, ok := strings.Cut(strings.TrimSpace(line), " "); ok && service != "#" {
+		line, reason, _ := strings.Cut(strings.TrimSpace(line), " — ")
+		if service, name, ok := strings.Cut(line, " "); ok && service != "#" {
+			if reason != "" {
+				why[name] = reason
+			}
 			actions = append(actions, [2]string{service, name})
 		}
 	}
-	return actions
+	return actions, why
 }
 
 // statuses says of each action of the vendor and of ours whether it is served,
 // partly (and what is missing) or not.
 func statuses(b *bytes.Buffer, actions []Action) {
 	b.WriteString("\n## What is served\n\n| action | served | missing |\n|---|---|---|\n")
-	all := vendorActions()
+	all, why := vendorActions()
 	served := map[string]*Action{}
 	for i, a := range actions {
 		served[a.Name] = &actions[i]
@@ -102,9 +107,12 @@ func statuses(b *bytes.Buffer, actions []Action) {
 	}
 	slices.SortFunc(all, func(x, y [2]string) int { return cmp.Or(cmp.Compare(x[0], y[0]), cmp.Compare(x[1], y[1])) })
 	for _, name := range all {
-		status, missing := "no", ""
+		status, missing := "no", why[name[1]]
 		if a := served[name[1]]; a != nil {
 			lacks := a.fields.refusedNames("")
+			if why[name[1]] != "" {
+				lacks = append([]string{why[name[1]]}, lacks...)
+			}
 			a.fields.eachField("", func(path string, f *field) {
 				if f.only != nil {
 					path, _ = shown(path, f)
@@ -122,11 +130,14 @@ func statuses(b *bytes.Buffer, actions []Action) {
 
 // Every action that is ours is listed as the vendor's or belongs to our own service.
 func TestVendorActions(t *testing.T) {
-	all := vendorActions()
+	all, why := vendorActions()
 	if len(all) < 100 || !slices.IsSortedFunc(all, func(x, y [2]string) int { return cmp.Or(cmp.Compare(x[0], y[0]), cmp.Compare(x[1], y[1])) }) {
 		t.Errorf("%d actions, or not in order", len(all))
 	}
 	for _, name := range all {
+		if _, ok := Find(name[1]); !ok && why[name[1]] == "" {
+			t.Errorf("%s is not served; say why behind its name in vendor-actions.txt", name[1])
+		}
 		if a, ok := Find(name[1]); ok && a.Service.Name != name[0] {
 			t.Errorf("%s is served as an action of %s, not of %s", name[1], a.Service.Name, name[0])
 		}

@@ -189,7 +189,7 @@ func TestDecodeRefusals(t *testing.T) {
 		{`{"Name":7}`, "", "InvalidParameter", "Name is the number 7; want a string"},
 		{`{"Name":"n","Count":1.5}`, "", "InvalidParameter", "Count is the number 1.5; want an integer"},
 		{`{"Name":"n","Count":"many"}`, "Name=n&Count=many", "InvalidParameter", `Count is the string "many"; want an integer`},
-		{`{"Name":"n","Count":9223372036854775808}`, "", "InvalidParameter", "want an integer"},
+		{`{"Name":"n","Count":9223372036854775808}`, "", "InvalidParameter", "greater than any number here"},
 		{`{"Name":"n","On":"true"}`, "", "InvalidParameter", `On is the string "true"; want a bool`},
 		{`{"Name":"n","On":1}`, "Name=n&On=yes", "InvalidParameter", "want a bool"},
 		{`{"Name":"n","Item":[]}`, "Name=n&Item=x", "InvalidParameter", "want an object"},

@@ -23,7 +23,7 @@ func TestClientTokens(t *testing.T) {
 		"AssignIpv6SubnetCidrBlock": `{"ClientToken":"t","Ipv6SubnetCidrBlocks":[{"SubnetId":"BARE"}],"VpcId":"VPC"`,
 	}
 	other := map[string]string{"CreateLoadBalancer": `,"Number":2}`, "RunInstances": `,"InstanceCount":2}`, "AllocateAddresses": `,"AddressCount":2}`,
-		"AssignIpv6Addresses": `,"Ipv6Addresses":[]}`, "AssignIpv6SubnetCidrBlock": `,"Ipv6SubnetCidrBlocks":[{"SubnetId":"BARE","Ipv6CidrBlock":"2001:db8:200:9::/64"}]}`}
+		"AssignIpv6Addresses": `,"Ipv6Addresses":[]}`}
 	requestID := regexp.MustCompile(`"RequestId":"[^"]*"`)
 	for _, a := range Actions() {
 		if a.fields.byName["ClientToken"] == nil || a.fields.byName["ClientToken"].echo {
@@ -54,7 +54,11 @@ func TestClientTokens(t *testing.T) {
 			if again := call(first[a.Name] + "}"); again != made || b.State().Revision != revision {
 				t.Errorf("again: %s, was %s; revision %d, was %d", again, made, b.State().Revision, revision)
 			}
-			b.refused(a.Name, first[a.Name]+other[a.Name], "InvalidParameterValue", "ClientToken: it was used within the last 24 hours")
+			changed := first[a.Name] + other[a.Name]
+			if other[a.Name] == "" {
+				changed = strings.Replace(first[a.Name], `"}]`, `","Ipv6CidrBlock":"2001:db8:200:9::/64"}]`, 1) + "}"
+			}
+			b.refused(a.Name, changed, "InvalidParameterValue", "ClientToken: it was used within the last 24 hours")
 			// Somebody who may see one project only is not told of another's.
 			if key := b.addKey(lb.KeyOperator, "7"); a.access.scoped {
 				if raw, err := b.as(key, a.Name, first[a.Name]+"}"); err == nil {

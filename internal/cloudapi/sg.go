@@ -293,6 +293,9 @@ func projectID(text string) (string, error) {
 		return "0", nil
 	}
 	n, err := strconv.ParseUint(text, 10, 63)
+	if err != nil && wholeNumber.MatchString(text) && text[0] != '-' {
+		return "", refuse(lb.Malformed, "ProjectId", clip(text, 40)+" is greater than any project's number", `"0" is the default project`)
+	}
 	if err != nil {
 		return "", refuse(lb.Malformed, "ProjectId", strconv.Quote(clip(text, 40))+" is not a decimal number", `"0" is the default project`)
 	}

@@ -22,7 +22,7 @@ func sgPolicyActions() []Action {
 			like(`{"SecurityGroupId":"sg-1a2b3c4d","SecurityGroupPolicySet":{"Ingress":[{"PolicyIndex":0,"Protocol":"TCP","Port":"443","CidrBlock":"203.0.113.0/24","Action":"ACCEPT"}]}}`),
 		action(serviceVPC, "ReplaceSecurityGroupPolicies", replaceSecurityGroupPolicies).fails("InvalidParameter.Coexist", "InvalidParameterValue", "InvalidParameterValue.Empty", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "InvalidParameterValue.TooLong", "LimitExceeded", "LimitExceeded.SecurityGroupPolicySet", "MissingParameter", "ResourceNotFound", "UnsupportedOperation.ClbPolicyExceedLimit", "UnsupportedOperation.DuplicatePolicy", "UnsupportedOperation.SgNumExceedLimit", "UnsupportedOperation.VersionMismatch").
 			like(`{"SecurityGroupId":"sg-1a2b3c4d","SecurityGroupPolicySet":{"Ingress":[{"PolicyIndex":0,"Protocol":"TCP","Port":"443","CidrBlock":"203.0.113.0/24","Action":"ACCEPT"}]}}`),
-		action(serviceVPC, "DeleteSecurityGroupPolicies", deleteSecurityGroupPolicies).fails("InvalidParameter.Coexist", "InvalidParameterValue.Empty", "InvalidParameterValue.Range", "ResourceNotFound", "UnsupportedOperation.VersionMismatch").
+		action(serviceVPC, "DeleteSecurityGroupPolicies", deleteSecurityGroupPolicies).fails("InvalidParameter.Coexist", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Empty", "InvalidParameterValue.Range", "ResourceNotFound", "UnsupportedOperation.VersionMismatch").
 			like(`{"SecurityGroupId":"sg-1a2b3c4d","SecurityGroupPolicySet":{"Ingress":[{"Protocol":"TCP","Port":"443","CidrBlock":"203.0.113.0/24","Action":"ACCEPT"}]}}`),
 		action(serviceVPC, "DescribeSecurityGroupPolicies", describeSecurityGroupPolicies).fails("InvalidParameter.FilterInvalidKey", "LimitExceeded", "ResourceNotFound"),
 		action(serviceVPC, "DescribeSecurityGroupExpandedPolicies", describeSecurityGroupExpandedPolicies).fails("InvalidParameter.FilterInvalidKey", "LimitExceeded", "ResourceNotFound"),
@@ -296,6 +296,11 @@ func deleteSecurityGroupPolicies(c *Call, in *policiesIn) (*done, error) {
 			if p != (policyIn{}) {
 				return nil, refuse(lb.Coexist, d.at(i)+"PolicyIndex", fmt.Sprintf("index %d is given together with a rule's content", *index), "name rules by index or by content")
 			}
+		}
+		if first := slices.IndexFunc(given, func(q policyIn) bool {
+			return byIndex && q.PolicyIndex != nil && *q.PolicyIndex == *given[i].PolicyIndex
+		}); byIndex && first < i {
+			return nil, refuse(lb.Duplicate, d.at(i)+"PolicyIndex", fmt.Sprintf("rule %d is named twice", *given[i].PolicyIndex), "name each rule once")
 		}
 		if byIndex != (given[0].PolicyIndex != nil) {
 			return nil, refuse(lb.Coexist, d.at(i)+"PolicyIndex", "some rules are named by index and some by content", "name all of them in one way")

@@ -299,7 +299,7 @@ func TestDeleteSecurityGroupPolicies(t *testing.T) {
 	}
 	for _, tc := range []struct{ set, want string }{
 		{`"Ingress":[{"PolicyIndex":0},{"PolicyIndex":2}]`, "2 4 ALL ALL"},
-		{`"Ingress":[{"PolicyIndex":4},{"PolicyIndex":1},{"PolicyIndex":1}]`, "1 3 4 ALL"},
+		{`"Ingress":[{"PolicyIndex":4},{"PolicyIndex":1}]`, "1 3 4 ALL"},
 		{`"Ingress":[{"Action":"accept","Protocol":"TCP","Port":"3","CidrBlock":"0.0.0.0/0","PolicyDescription":""}]`, "1 2 4 ALL ALL"},
 		{`"Ingress":[{"Action":"DROP"}]`, "1 2 3 4"},
 		{`"Ingress":[{"Action":"DROP","CidrBlock":"0.0.0.0/0","PolicyDescription":"rest"}]`, "1 2 3 4 ALL"},
