@@ -240,6 +240,13 @@ func TestMutants(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for _, suite := range suites() { // what fails without a fault says nothing about one
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", suite, "-test.failfast", "-test.timeout", "240s")
+		cmd.Env = append(os.Environ(), mutantDir+"="+plain)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("without a fault: %v\n%s", err, out)
+		}
+	}
 	work := make(chan *mutant)
 	var wg sync.WaitGroup
 	for range 2 {

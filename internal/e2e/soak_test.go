@@ -46,12 +46,14 @@ type soaking struct {
 	ctx context.Context
 
 	mu       sync.Mutex
-	proxyAt  time.Time // when layer 7 was last killed, not ended politely
+	proxyAt  time.Time // when the process with the proxy was last sent a signal
+	polite   bool      // and whether it was asked to end
 	signals  map[string]int
 	turns    int // of rules, acknowledged and seen in force by real packets
 	churned  int // targets that came and went, or changed their weight
 	flooded  atomic.Uint64
 	excused  int // layer-7 requests that met a killed proxy
+	cut      int // and those that met one which ended when asked
 	resident map[string][]float64
 	maps     map[string][]float64
 }
@@ -85,13 +87,17 @@ func (s *stage) soak(t *testing.T) {
 }
 
 // layer7 makes one request through the proxy. Only one that meets the death of
-// the process that the proxy lives in may fail.
+// the process that the proxy lives in may fail; where that was asked to end, the
+// few that were just being accepted.
 func (k *soaking) layer7() {
 	began := time.Now()
 	s, err := once("client-1", k.http(), "/soak")
 	k.mu.Lock()
-	killed := k.proxyAt.After(began.Add(-2*time.Second)) && !k.proxyAt.After(time.Now())
-	if err != nil && killed {
+	killed := k.proxyAt.After(began.Add(-2 * time.Second))
+	switch {
+	case err != nil && killed && k.polite:
+		k.cut++
+	case err != nil && killed:
 		k.excused++
 	}
 	k.mu.Unlock()
@@ -112,6 +118,7 @@ func (k *soaking) insist(ctx context.Context, change func() error) bool {
 		err := change()
 		var refusal *cloudapi.Error
 		switch {
+		case errors.As(err, &refusal) && refusal.Code == "InternalError": // it was ended in the middle
 		case err == nil, !first && errors.As(err, &refusal): // the attempt before did it
 			return true
 		case ctx.Err() == nil && errors.As(err, &refusal):
@@ -190,9 +197,9 @@ func (k *soaking) kill(ctx context.Context) {
 		if n/len(processes)%2 == 1 {
 			signal, name = unix.SIGTERM, "ended"
 		}
-		if strings.HasPrefix(process, lab.DefaultGateway) && signal == unix.SIGKILL {
+		if strings.HasPrefix(process, lab.DefaultGateway) {
 			k.mu.Lock()
-			k.proxyAt = time.Now()
+			k.proxyAt, k.polite = time.Now(), signal == unix.SIGTERM
 			k.mu.Unlock()
 		}
 		if err := k.Signal(ctx, process, signal); err != nil {
@@ -316,8 +323,11 @@ func mapMB(pid int) (sum float64) {
 // report says what was measured and fails on what grew. Processes start anew
 // all the time, so the levels of two stretches of the run are compared.
 func (k *soaking) report(last time.Duration) {
-	k.t.Logf("%v: %d turns of rules seen in force, %d changes of targets, processes %v, %d packets of floods, %d layer-7 requests met a killed proxy",
-		last, k.turns, k.churned, k.signals, k.flooded.Load(), k.excused)
+	k.t.Logf("%v: %d turns of rules seen in force, %d changes of targets, processes %v, %d packets of floods, %d layer-7 requests met a killed proxy and %d one that was asked to end",
+		last, k.turns, k.churned, k.signals, k.flooded.Load(), k.excused, k.cut)
+	if k.cut > 1+k.signals["ended"] {
+		k.t.Errorf("%d layer-7 requests broke off where a process was asked to end", k.cut)
+	}
 	level := func(samples []float64) float64 {
 		sorted := slices.Sorted(slices.Values(samples))
 		return sorted[len(sorted)*3/4]
