@@ -71,6 +71,11 @@ func TestParserMillionsCatchPlantedFaults(t *testing.T) {
 		{"plain: ports swapped", "packet.h", "p->src_port = ntohs(*(__be16 *)t);", "p->src_port = ntohs(*(__be16 *)(t + 2));"},
 		{"total length past the end", "packet.h", " || p->l3 + ntohs(ip.tot_len) > skb->len", ""},
 		{"last fragments taken for whole", "packet.h", "htons(0x3fff)", "htons(0x2000)"},
+		{"IPv6: payload past the end", "packet.h", " || at + left > skb->len", ""},
+		{"IPv6: last fragments taken for whole", "packet.h", "(e[2] | (e[3] & 0xf9))", "(e[3] & 1)"},
+		{"IPv6: a packet on a listed way", "packet.h", "next == NEXTHDR_ROUTING && e[3]", "next == NEXTHDR_ROUTING && e[1] > 200"},
+		{"IPv6: one header more", "packet.h", "EXTENSIONS = 8 }", "EXTENSIONS = 9 }"},
+		{"plain: IPv6 payload past the end", "packet.h", "if (sizeof(*h) + *payload > room)", "if (*payload > 60000)"},
 	} {
 		t.Run(f.name, func(t *testing.T) {
 			_, _, difference := newParseProgram(t, f.old, f.new).campaign(t, rand.New(rand.NewPCG(1, 2)), 1_000_000)
