@@ -105,7 +105,7 @@ func ringOf(targets []snapshot.TargetRef) (ring, roster []uint32) {
 
 func encodeTarget(t *snapshot.Target) GatewayTarget {
 	row := GatewayTarget{Host: rawAddr(t.Host), Service: rawAddr(t.Service.Addr()), ServicePort: t.Service.Port(),
-		Vport: t.VPort, ProbePort: t.ProbePort, Proto: uint8(t.Proto)}
+		Vport: t.VPort, ProbePort: t.ProbePort, Proto: uint8(t.Proto), Share: shareOf(t.ID.Balancer)}
 	if v, ok := firstOf(t.VIPs, t.Service.Addr().Is4()); ok {
 		row.Vip, row.Eip = rawAddr(v), rawAddr(v)
 	}

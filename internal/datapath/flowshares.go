@@ -4,7 +4,9 @@ package datapath
 
 import (
 	"cmp"
+	"hash/fnv"
 	"slices"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/sallyport/sallyport/internal/flow"
@@ -15,6 +17,7 @@ import (
 type flowTables struct {
 	gatewayFlows []GatewayGatewayBucket // nil on a host
 	hostFlows    []HostHostBucket       // nil on a gateway
+	shares       []HostShare            // of both families; nil on a gateway
 }
 
 // slotBytes is the memory of one flow.
@@ -37,12 +40,62 @@ func shares(held map[lb.BalancerID]uint64) []flow.Share {
 	return all[:min(len(all), shareRoom)]
 }
 
+// The programs' shares by number, of each family; bpf/host.h says the same.
+const (
+	shareDirect = 0   // what comes by no load balancer
+	shareProbes = 254 // no limit
+	shareHalf   = 255 // half-open flows of all others, counted once more
+	shareCount  = 256
+)
+
+// shareOf is the share of a load balancer: the same in every process, and now
+// and then two load balancers' together.
+func shareOf(id lb.BalancerID) uint16 {
+	h := fnv.New32a()
+	h.Write([]byte(id))
+	return uint16(1 + h.Sum32()%(shareProbes-1))
+}
+
+// budget corrects the counts of the programs, which miss flows that expired, and
+// sets the limits by them: a load balancer's flows may hold half of what all
+// others leave of a table, and half-open ones a quarter of it. So each that is
+// flooded leaves half of what it found. d.mu is held.
+func (d *Datapath) budget(family int, slots uint64, held [shareCount]uint64) {
+	if d.shares == nil || slots == 0 {
+		return
+	}
+	rows := d.shares[family*shareCount:][:shareCount]
+	var all uint64
+	for i, n := range held {
+		if i != shareHalf {
+			all += n
+		}
+	}
+	for i := range rows {
+		limit := max((slots-min(slots, all-held[i]))/2, 1)
+		switch i {
+		case shareHalf:
+			limit = slots / 4
+		case shareProbes:
+			limit = 0
+		}
+		atomic.StoreUint32(&rows[i].Flows, uint32(held[i]))
+		atomic.StoreUint32(&rows[i].Limit, uint32(limit))
+	}
+}
+
 // takeOverFlows maps the flow table, to look at it.
 func (d *Datapath) takeOverFlows() (err error) {
 	if d.opts.Role == lb.RoleGateway {
 		d.gatewayFlows, err = mapped[GatewayGatewayBucket](d, "gateway_flows_2")
 		return err
 	}
+	if d.shares, err = mapped[HostShare](d, "shares"); err != nil {
+		return err
+	}
 	d.hostFlows, err = mapped[HostHostBucket](d, "host_flows_2")
+	if err == nil {
+		d.budget(0, 2*uint64(len(d.hostFlows)), [shareCount]uint64{}) // until the first count
+	}
 	return err
 }

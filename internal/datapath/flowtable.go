@@ -42,6 +42,7 @@ type raw struct {
 	state                                     flow.State
 	balancer                                  uint32 // 0: none, or looked up by listener or target
 	gateway                                   bool
+	share                                     uint8
 }
 
 // life is how long such a flow is kept without a packet, in units.
@@ -113,7 +114,7 @@ func readHostSlot(b *HostHostBucket, i int) (raw, bool) {
 	if seq == 0 || seq&1 != 0 || atomic.LoadUint32(&s.Seq) != seq || c.State == 0 || int(c.State) >= len(hostStates()) {
 		return raw{}, false
 	}
-	r := raw{revision: c.Revision, target: c.Target, counter: c.Counter, seen: c.Seen, proto: lb.Proto(c.Proto),
+	r := raw{revision: c.Revision, target: c.Target, counter: c.Counter, seen: c.Seen, share: c.Share, proto: lb.Proto(c.Proto),
 		peer: port4(c.Remote, c.RemotePort), local: port4(c.Local, c.LocalPort), opener: policy.Direction(c.Opener), state: hostStates()[c.State]}
 	r.dialled = r.local
 	if c.Vip != 0 {
@@ -207,7 +208,12 @@ func (d *Datapath) Tables() (flow.Tables, error) {
 	out := flow.Tables{Node: d.opts.Node}
 	t := flow.Table{Name: "flows"}
 	held := map[lb.BalancerID]uint64{}
+	var budgets [shareCount]uint64
 	err := d.eachFlow(func(r *raw, _ uint32) {
+		budgets[r.share]++
+		if r.state == flow.Half {
+			budgets[shareHalf]++
+		}
 		if r.gateway && r.state == flow.Closing {
 			return // as good as gone
 		}
@@ -227,6 +233,7 @@ func (d *Datapath) Tables() (flow.Tables, error) {
 	}
 	t.Slots = 2 * uint64(len(d.gatewayFlows)+len(d.hostFlows))
 	t.Bytes = t.Slots * d.slotBytes()
+	d.budget(0, t.Slots, budgets)
 	d.mu.Unlock()
 	t.Shares = shares(held)
 	out.Tables = []flow.Table{t}

@@ -220,7 +220,8 @@ type GatewayTarget struct {
 	Proto       uint8
 	Flags       uint8
 	Span        uint16
-	Pad         [3]uint16
+	Share       uint16
+	Pad         [2]uint16
 }
 
 type GatewayTargetRow struct {

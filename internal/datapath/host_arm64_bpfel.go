@@ -70,7 +70,9 @@ type HostHostBucket struct {
 		Target     uint32
 		Counter    uint32
 		Seen       uint32
-		Pad2       [4]uint32
+		Share      uint8
+		Pad        [3]uint8
+		Pad2       [3]uint32
 	}
 }
 
@@ -97,7 +99,9 @@ type HostHostBucket6 struct {
 			Target     uint32
 			Counter    uint32
 			Seen       uint32
-			Pad2       [4]uint32
+			Share      uint8
+			Pad        [3]uint8
+			Pad2       [3]uint32
 		}
 		Remote [3]uint32
 		Local  [3]uint32
@@ -165,6 +169,12 @@ type HostRevisions struct {
 	HashKey  uint64
 }
 
+type HostShare struct {
+	_     structs.HostLayout
+	Flows uint32
+	Limit uint32
+}
+
 type HostTargetRow struct {
 	_    structs.HostLayout
 	Num  uint32
@@ -205,7 +215,8 @@ type HostTargetRow struct {
 		Proto       uint8
 		Flags       uint8
 		Span        uint16
-		Pad         [3]uint16
+		Share       uint16
+		Pad         [2]uint16
 	}
 }
 
@@ -250,6 +261,7 @@ const (
 	HostMapPeers          = "peers"
 	HostMapReasons        = "reasons"
 	HostMapRevisions      = "revisions"
+	HostMapShares         = "shares"
 	HostMapTargetIndex    = "target_index"
 	HostMapTargets        = "targets"
 	HostMapVipFilter      = "vip_filter"
@@ -339,6 +351,7 @@ type HostMapSpecs struct {
 	Peers         *ebpf.MapSpec `ebpf:"peers"`
 	Reasons       *ebpf.MapSpec `ebpf:"reasons"`
 	Revisions     *ebpf.MapSpec `ebpf:"revisions"`
+	Shares        *ebpf.MapSpec `ebpf:"shares"`
 	TargetIndex   *ebpf.MapSpec `ebpf:"target_index"`
 	Targets       *ebpf.MapSpec `ebpf:"targets"`
 	VipFilter     *ebpf.MapSpec `ebpf:"vip_filter"`
@@ -402,6 +415,7 @@ type HostMaps struct {
 	Peers         *ebpf.Map `ebpf:"peers"`
 	Reasons       *ebpf.Map `ebpf:"reasons"`
 	Revisions     *ebpf.Map `ebpf:"revisions"`
+	Shares        *ebpf.Map `ebpf:"shares"`
 	TargetIndex   *ebpf.Map `ebpf:"target_index"`
 	Targets       *ebpf.Map `ebpf:"targets"`
 	VipFilter     *ebpf.Map `ebpf:"vip_filter"`
@@ -425,6 +439,7 @@ func (m *HostMaps) Close() error {
 		m.Peers,
 		m.Reasons,
 		m.Revisions,
+		m.Shares,
 		m.TargetIndex,
 		m.Targets,
 		m.VipFilter,

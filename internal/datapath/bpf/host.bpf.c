@@ -239,7 +239,7 @@ INLINE int from_gateway(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 
 	struct track k = { .t = { .remote_port = p.src_port, .local_port = dialled_vip ? t->service_port + (p.dst_port - t->vport) : p.dst_port, .proto = p.proto } };
 	set_addr(&k.t.remote, &p.src, family);
 	set_addr(&k.t.local, &t->service, family);
-	struct known want = { .opener = DIRECTION_IN, .revision = v.revision, .target = v.target, .gateway = sender->num, .gateway_row = gateway,
+	struct known want = { .opener = DIRECTION_IN, .revision = v.revision, .target = v.target, .gateway = sender->num, .gateway_row = gateway, .share = t->share,
 			      .flags = FLOW_TUNNELLED | (dialled_vip ? 0 : FLOW_VIA_GATEWAY) };
 	if (dialled_vip) {
 		set_addr(&want.vip, &p.dst, family);
@@ -249,6 +249,9 @@ INLINE int from_gateway(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 
 			lower_mss(skb, &p, family);
 		}
 	}
+	/* Our probes find room when their load balancer's clients have used theirs up. */
+	if (dialled_service & (!(t->flags & TARGET_VIA_GATEWAY) | is_key(&t->probe_source, &p.src, family)))
+		want.share = SHARE_PROBES;
 	if (find(&k, now, family) && (!(k.was.flags & FLOW_TUNNELLED) || !is_same(&k.was.vip, &want.vip, family) || k.was.vport != want.vport)) {
 		if (k.was.state == FLOW_OPEN)
 			return drop(skb, &p, &v, REASON_TUPLE_COLLISION);

@@ -36,7 +36,7 @@ struct known {
 	__u8 opener;
 	__u8 state;
 	__u8 flags;
-	__u8 pad;
+	__u8 share;
 };
 
 /* What the packet says its flow is, and what the table said. */
@@ -120,11 +120,67 @@ INLINE struct host_flow *slot_at(__u32 i, const int family)
 	return b ? &b->slot[i & 1].head : 0;
 }
 
+/* Budgets. Each family's flows are counted apart: what comes by no load balancer
+ * is share 0, each load balancer's is one that the loader chose, our probes' has
+ * no limit, and half-open flows of all shares are counted once more. */
+struct share {
+	__u32 flows;
+	__u32 limit; /* no new flow beyond; 0: none */
+};
+enum { SHARE_PROBES = 254, SHARE_HALF = 255, SHARES = 256 };
+MAPPED(shares, struct share, 512);
+
+enum { OVER_BUDGET = 1, OVER_HALF = 2 };
+
+INLINE int exceeded(__u32 i)
+{
+	struct share *n = bpf_map_lookup_elem(&shares, &i);
+	return n && n->limit && READ_ONCE(n->flows) >= n->limit;
+}
+
+/* crowded says which slots a new flow may not take. */
+__attribute__((noinline)) __u32 crowded(__u32 share, __u32 state, __u32 base)
+{
+	return (exceeded(base + (share & 255)) ? OVER_BUDGET : 0) | (state == FLOW_HALF && exceeded(base + SHARE_HALF) ? OVER_HALF : 0);
+}
+
+INLINE void recount(__u32 i, __u32 by)
+{
+	struct share *n = bpf_map_lookup_elem(&shares, &i);
+	if (n)
+		__sync_fetch_and_add(&n->flows, by);
+}
+
+/* account moves a slot from one share to another. was and now are share + 1, 0
+ * for none, with HALF_OPEN for half-open flows. */
+enum { HALF_OPEN = 1 << 16 };
+__attribute__((noinline)) int account(__u32 was, __u32 now, __u32 base)
+{
+	__u32 from = was & 0x1ff, to = now & 0x1ff;
+	if (from != to) {
+		if (from)
+			recount(base + from - 1, -1);
+		if (to)
+			recount(base + to - 1, 1);
+	}
+	if ((was ^ now) & HALF_OPEN)
+		recount(base + SHARE_HALF, now & HALF_OPEN ? 1 : -1);
+	return 0;
+}
+
+INLINE __u32 shared(__u8 state, __u8 share)
+{
+	return (state == FLOW_FREE ? 0 : share + 1) | (state == FLOW_HALF ? HALF_OPEN : 0);
+}
+
 /* rank says how ready a slot is to be taken: 0 never. A live established flow is never evicted. */
-INLINE int rank(const struct host_flow *s, __u32 now)
+INLINE int rank(const struct host_flow *s, __u32 now, __u32 how)
 {
 	__u32 seq = READ_ONCE(s->seq);
-	if (seq & 1)
+	/* Beyond its budget a flow may stand only where one of its share does, and
+	 * a half-open one beyond theirs where another half-open does. */
+	__u32 foreign = (s->state == FLOW_FREE) | (s->share != (__u8)(how >> 8));
+	if ((seq & 1) | ((how >> 16 & OVER_BUDGET) & foreign) | ((how >> 17 & 1) & (s->state != FLOW_HALF)))
 		return 0;
 	if (!seq || s->state == FLOW_FREE || expired(s, now))
 		return 3;
@@ -146,15 +202,16 @@ INLINE __u32 search_slot(const struct tuple *t, __u32 now, const int family)
 
 /* search_vacancy gives the number plus one of the slot that a new flow may
  * take, 0 when all hold live established ones. */
-INLINE __u32 search_vacancy(const struct tuple *t, __u32 now, const int family)
+INLINE __u32 search_vacancy(const struct tuple *t, __u32 now, __u32 how, const int family)
 {
+	how = (how & 0xffff) | crowded(how >> 8, how >> 16, family == 6 ? SHARES : 0) << 16;
 	__u64 hash = flow_hash(t, family);
 	__u32 best = 0;
 	int top = 0;
 	for (int i = 0; i < CANDIDATES; i++) {
 		__u32 at = candidate(hash, i);
 		struct host_flow *s = slot_at(at, family);
-		int r = s ? rank(s, now) : 0;
+		int r = s ? rank(s, now, how) : 0;
 		if (r > top) {
 			top = r;
 			best = at + 1;
@@ -171,10 +228,10 @@ __attribute__((noinline)) __u32 find_slot4(__be32 remote, __be32 local, __u32 po
 	return search_slot(&t, now, 4);
 }
 
-__attribute__((noinline)) __u32 find_vacancy4(__be32 remote, __be32 local, __u32 ports, __u32 proto, __u32 now)
+__attribute__((noinline)) __u32 find_vacancy4(__be32 remote, __be32 local, __u32 ports, __u32 how, __u32 now)
 {
-	struct tuple t = { .remote.w = { remote }, .local.w = { local }, .remote_port = ports >> 16, .local_port = ports, .proto = proto };
-	return search_vacancy(&t, now, 4);
+	struct tuple t = { .remote.w = { remote }, .local.w = { local }, .remote_port = ports >> 16, .local_port = ports, .proto = how & 0xff };
+	return search_vacancy(&t, now, how, 4);
 }
 
 /* read_flow copies what slot number at says of the flow, and gives 0 when it is
@@ -203,6 +260,7 @@ INLINE int read_flow(struct track *k, __u32 at, const int family)
 	was->opener = s->opener;
 	was->state = s->state;
 	was->flags = s->flags;
+	was->share = s->share;
 	/* Somebody may have taken the slot since: then the flow is not there. */
 	if (!unchanged(&s->seq, seq) || seq & 1 || was->state == FLOW_FREE)
 		return 0;
@@ -218,6 +276,9 @@ INLINE int write_flow(const struct track *k, __u32 at, const struct known *want,
 	struct host_flow6 *wide = (void *)s;
 	if (!s || !claim(&s->seq, k->slot ? k->was.seq : READ_ONCE(s->seq)))
 		return 0;
+	__u32 from = shared(s->state, s->share), to = shared(want->state, want->share);
+	if (from != to)
+		account(from, to, family == 6 ? SHARES : 0);
 	keep_addr(&s->remote, wide->remote, &k->t.remote, family);
 	keep_addr(&s->local, wide->local, &k->t.local, family);
 	keep_addr(&s->vip, wide->vip, &want->vip, family);
@@ -228,6 +289,7 @@ INLINE int write_flow(const struct track *k, __u32 at, const struct known *want,
 	s->opener = want->opener;
 	s->state = want->state;
 	s->flags = want->flags;
+	s->share = want->share;
 	s->vport = want->vport;
 	s->gateway_row = want->gateway_row;
 	s->gateway = want->gateway;
@@ -243,9 +305,16 @@ __attribute__((noinline)) __u32 find_slot6(const struct tuple *t, __u32 now) { r
 
 __attribute__((noinline)) int read6(struct track *k, __u32 at) { return k ? read_flow(k, at, 6) : 0; }
 
-__attribute__((noinline)) int write6(const struct track *k, const struct known *want, __u32 now)
+__attribute__((noinline)) __u32 vacancy6(const struct tuple *t, __u32 how, __u32 now) { return t ? search_vacancy(t, now, how, 6) : 0; }
+
+__attribute__((noinline)) int write6(const struct track *k, __u32 at, const struct known *want, __u32 now)
 {
-	return k && want ? write_flow(k, k->slot ? k->slot : search_vacancy(&k->t, now, 6), want, now, 6) : 0;
+	return k && want ? write_flow(k, at, want, now, 6) : 0;
+}
+
+__attribute__((noinline)) int write4(const struct track *k, __u32 at, const struct known *want, __u32 now)
+{
+	return k && want ? write_flow(k, at, want, now, 4) : 0;
 }
 
 /* find looks the packet's flow up and copies what is known of it. */
@@ -263,8 +332,10 @@ INLINE int find(struct track *k, __u32 now, const int family)
 INLINE int write(struct track *k, const struct known *want, __u32 now, const int family)
 {
 	const struct tuple *t = &k->t;
-	if (family == 6)
-		return write6(k, want, now) || k->slot;
-	__u32 at = k->slot ? k->slot : find_vacancy4(t->remote.w[0], t->local.w[0], ports_of(t), t->proto, now);
-	return write_flow(k, at, want, now, 4) || k->slot;
+	__u32 at = k->slot;
+	if (!at) {
+		__u32 how = t->proto | (__u32)want->share << 8 | (__u32)want->state << 16;
+		at = family == 6 ? vacancy6(t, how, now) : find_vacancy4(t->remote.w[0], t->local.w[0], ports_of(t), how, now);
+	}
+	return (family == 6 ? write6(k, at, want, now) : write4(k, at, want, now)) || k->slot;
 }

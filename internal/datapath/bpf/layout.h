@@ -106,7 +106,8 @@ struct target {
 	__u8 proto;
 	__u8 flags;
 	__u16 span; /* further ports from vport on; the service has as many from service_port on */
-	__u16 pad[3];
+	__u16 share; /* the budget of its load balancer's flows */
+	__u16 pad[2];
 };
 
 struct target_row {
@@ -245,7 +246,9 @@ struct host_flow {
 	__u32 target;
 	__u32 counter;
 	__u32 seen; /* units of 2^30 ns */
-	__u32 pad2[4];
+	__u8 share; /* whose budget it is on */
+	__u8 pad[3];
+	__u32 pad2[3];
 };
 
 struct host_bucket {

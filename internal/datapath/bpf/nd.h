@@ -2,6 +2,7 @@
 /* Neighbour discovery (RFC 4861): what of it passes gate 2 whatever the rules,
  * and answers for VIPs, which are no addresses of the gateway's interfaces. */
 #pragma once
+#include "rows.h"
 #include "index.h"
 #include "packet.h"
 
@@ -80,7 +81,8 @@ _Static_assert(ND_LENGTH == 86 && ND_PAYLOAD == 32, "an advertisement has no pad
 __attribute__((noinline)) int answer_nd(struct __sk_buff *skb, __u32 revision)
 {
 	struct nd n = {};
-	if (!answer_vips || bpf_skb_load_bytes(skb, 0, &n.eth, ND_NEEDED) || n.ip.nexthdr != IPPROTO_ICMPV6 || n.type != ND_NEIGHBOUR_SOLICIT ||
+	struct revisions *r = current_revisions();
+	if (!answer_vips || !r || READ_ONCE(r->quiet) || bpf_skb_load_bytes(skb, 0, &n.eth, ND_NEEDED) || n.ip.nexthdr != IPPROTO_ICMPV6 || n.type != ND_NEIGHBOUR_SOLICIT ||
 	    n.code || n.ip.hop_limit != ND_HOPS || !is_vip(&n.target, revision, 6))
 		return 0;
 	if (bpf_skb_change_tail(skb, ND_LENGTH, 0))
