@@ -41,14 +41,20 @@ type kernel struct {
 }
 
 func newKernel(t *testing.T, early bool, flags ...string) *kernel {
+	return newKernelAt(t, early, netip.MustParseAddr(gwAddr), flags...)
+}
+
+// newKernelAt is newKernel with the gateway's end of the tunnel at an address,
+// whose family the hosts' ends have too.
+func newKernelAt(t *testing.T, early bool, gateway netip.Addr, flags ...string) *kernel {
 	k := &kernel{Ref: scenario.NewRef(flags...), w: newQuiet(t), early: early, hosts: map[lb.InstanceID]*bench{}, compiler: snapshot.NewCompiler(), port: 20000,
-		nodes: map[lb.NodeID]*lb.Node{"gateway-1": {ID: "gateway-1", Num: 1, Role: lb.RoleGateway, Address: netip.MustParseAddr(gwAddr)}}}
+		nodes: map[lb.NodeID]*lb.Node{"gateway-1": {ID: "gateway-1", Num: 1, Role: lb.RoleGateway, Address: gateway}}}
 	t.Cleanup(func() {
 		if err := k.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	k.gateway = k.w.benchOf(lb.RoleGateway, nil)
+	k.gateway = k.w.benchAt(Options{Node: "gateway-1", Role: lb.RoleGateway, Address: gateway})
 	return k
 }
 
@@ -59,6 +65,9 @@ func (k *kernel) enrol(state *lb.State) {
 		if node := lb.NodeID(id); k.nodes[node] == nil {
 			num := uint32(len(k.nodes) + 1)
 			address := netip.AddrFrom4([4]byte{192, 0, 2, 128 + byte(num)})
+			if k.gateway.opts.Address.Is6() {
+				address = netip.MustParseAddr(fmt.Sprintf("2001:db8:0:2::%d", 128+num))
+			}
 			k.nodes[node] = &lb.Node{ID: node, Num: num, Role: lb.RoleHost, Instance: id, Address: address}
 			k.hosts[id] = k.w.benchAt(Options{Node: node, Role: lb.RoleHost, Address: address})
 		}
@@ -503,16 +512,33 @@ func TestScenarios(t *testing.T) {
 	}
 }
 
+// Flows of both families in a tunnel over IPv6.
+func TestScenariosOverIPv6(t *testing.T) {
+	scripts, err := scenario.ParseAll(os.DirFS("../scenario/testdata"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	scripts = slices.DeleteFunc(scripts, func(s *scenario.Script) bool {
+		return !s.IPv6() && s.Name != "seed-28-example.txtar"
+	})
+	play(t, form{name: "tc", six: true}, scripts)
+}
+
 // A form is how the gateway is attached, and which way answers take.
 type form struct {
 	name    string
 	early   bool
 	returns string
+	six     bool // the tunnel runs over IPv6
 }
 
 // play plays stories that need the same server, one after another.
 func play(t *testing.T, f form, scripts []*scenario.Script) {
-	k := newKernel(t, f.early, scripts[0].Server...)
+	gateway := gwAddr
+	if f.six {
+		gateway = "2001:db8:0:2::129"
+	}
+	k := newKernelAt(t, f.early, netip.MustParseAddr(gateway), scripts[0].Server...)
 	var count scenario.Count
 	for _, s := range scripts {
 		t.Run(strings.TrimSuffix(s.Name, ".txtar"), func(t *testing.T) {
