@@ -108,7 +108,7 @@ func (v *visit) newBalancer() error {
 		d.F = v.typed()
 		kind := cmp.Or(d.F.V("LoadBalancerType"), kindPublic)
 		in := m{"LoadBalancerType": kind}
-		for _, field := range []string{"LoadBalancerName", "VpcId", "SubnetId", "Vip", "EipAddressId"} {
+		for _, field := range []string{"LoadBalancerName", "VpcId", "SubnetId", "Vip", "EipAddressId", "AddressIPVersion"} {
 			of(in, field, d.F.V(field))
 		}
 		var out struct{ LoadBalancerIds []string }
