@@ -125,7 +125,11 @@ type Datapath struct {
 	hops      *neighbours
 	closing   chan struct{} // closed by Close
 	resolved  chan struct{} // closed when keepResolving has ended
-	memory    [][]byte      // mappings to undo at Close
+
+	guests      map[string]*guest // by port, of the revision in force
+	guestsMoved chan struct{}     // asks keepGuests to look
+	guarding    chan struct{}     // closed when keepGuests has ended; nil on a gateway
+	memory      [][]byte          // mappings to undo at Close
 	flowTables
 	gates gateStates
 }
@@ -137,6 +141,7 @@ type pending struct {
 	targets  map[uint32]bool
 	gates    map[string]gateState
 	quiet    uint32
+	guests   map[string]*guest
 }
 
 // Open loads the programs, takes over what an earlier process pinned in
@@ -182,6 +187,10 @@ func Open(o Options) (*Datapath, error) {
 		return nil, err
 	}
 	if err := d.attach(); err != nil {
+		d.Close()
+		return nil, err
+	}
+	if err := d.watchGuests(); err != nil {
 		d.Close()
 		return nil, err
 	}
@@ -277,6 +286,7 @@ func (d *Datapath) setVariables(spec *ebpf.CollectionSpec, set sizes, key uint64
 		"own_address":  rawAddr(d.opts.own(4)),
 		"own_address6": rawAddr(d.opts.own(6)),
 		"tunnel_port":  d.opts.Port,
+		"uplink":       uint32(dev.Index),
 		"inner_mss":    uint16(dev.MTU - d.opts.overhead() - 40),
 		"arena_mask":   set.arena - 1,
 		"flow_mask":    set.buckets - 1,
@@ -296,6 +306,7 @@ func (d *Datapath) setVariables(spec *ebpf.CollectionSpec, set sizes, key uint64
 		values["control_port"] = d.opts.Control.Port()
 	}
 	if d.opts.Role == lb.RoleHost {
+		values["mark_judged"] = snapshot.MarkJudged
 		values["observe_first"] = flagOf(d.opts.Observe)
 	}
 	for name, v := range values {
@@ -410,6 +421,9 @@ func (d *Datapath) Close() error {
 	d.mu.Unlock()
 	if d.resolved != nil {
 		<-d.resolved
+	}
+	if d.guarding != nil {
+		<-d.guarding
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -65,6 +65,7 @@ const (
 	targetProbePing   = 8
 	targetReturn      = 16
 	instanceObserved  = 1
+	instanceGuest     = 2
 )
 
 func (d *Datapath) encodeListener(s *snapshot.Snapshot, l *snapshot.Listener, e *encoded) error {
@@ -161,7 +162,9 @@ func (d *Datapath) encodeInstance(s *snapshot.Snapshot, n uint32, i *snapshot.In
 			return err
 		}
 	}
-	if i.Observe {
+	if i.Port != "" {
+		row.Flags |= instanceGuest
+	} else if i.Observe {
 		row.Flags |= instanceObserved
 		// Packets that belong to no address of the machine are told of too.
 		e.instances[GatewayAddr{}] = row

@@ -182,7 +182,7 @@ type GatewayRevisions struct {
 	Revision uint32
 	Staged   uint32
 	Oldest   uint32
-	Quiet    uint32
+	Here     uint32
 	HashKey  uint64
 }
 
@@ -304,6 +304,7 @@ const (
 	GatewayVarOwnMac         = "own_mac"
 	GatewayVarProxied        = "proxied"
 	GatewayVarTunnelPort     = "tunnel_port"
+	GatewayVarUplink         = "uplink"
 )
 
 // LoadGateway returns the embedded CollectionSpec for Gateway.
@@ -402,6 +403,7 @@ type GatewayVariableSpecs struct {
 	OwnMac         *ebpf.VariableSpec `ebpf:"own_mac"`
 	Proxied        *ebpf.VariableSpec `ebpf:"proxied"`
 	TunnelPort     *ebpf.VariableSpec `ebpf:"tunnel_port"`
+	Uplink         *ebpf.VariableSpec `ebpf:"uplink"`
 }
 
 // GatewayObjects contains all objects after they have been loaded into the kernel.
@@ -493,6 +495,7 @@ type GatewayVariables struct {
 	OwnMac         *ebpf.Variable `ebpf:"own_mac"`
 	Proxied        *ebpf.Variable `ebpf:"proxied"`
 	TunnelPort     *ebpf.Variable `ebpf:"tunnel_port"`
+	Uplink         *ebpf.Variable `ebpf:"uplink"`
 }
 
 // GatewayPrograms contains all programs after they have been loaded into the kernel.

@@ -49,6 +49,12 @@ type HostEventBudget struct {
 	Lost   uint64
 }
 
+type HostGuestPort struct {
+	_   structs.HostLayout
+	Mac [6]uint8
+	Pad [2]uint8
+}
+
 type HostHostBucket struct {
 	_    structs.HostLayout
 	Slot [2]struct {
@@ -135,7 +141,10 @@ type HostInstanceRow struct {
 		_ structs.HostLayout
 		W [4]uint32
 	}
-	V [2]HostInstance
+	Port uint32
+	Mac  [6]uint8
+	Pad  [6]uint8
+	V    [2]HostInstance
 }
 
 type HostPeerRow struct {
@@ -165,7 +174,7 @@ type HostRevisions struct {
 	Revision uint32
 	Staged   uint32
 	Oldest   uint32
-	Quiet    uint32
+	Here     uint32
 	HashKey  uint64
 }
 
@@ -253,6 +262,7 @@ const (
 	HostMapCounterNames   = "counter_names"
 	HostMapCounters       = "counters"
 	HostMapEvents         = "events"
+	HostMapGuestPorts     = "guest_ports"
 	HostMapHostFlows62    = "host_flows6_2"
 	HostMapHostFlows2     = "host_flows_2"
 	HostMapInstanceIndex  = "instance_index"
@@ -267,6 +277,8 @@ const (
 	HostMapVipFilter      = "vip_filter"
 	HostMapVipIndex       = "vip_index"
 	HostMapVips           = "vips"
+	HostProgGuestIn       = "guest_in"
+	HostProgGuestOut      = "guest_out"
 	HostProgHostIn        = "host_in"
 	HostProgHostOut       = "host_out"
 	HostVarAnswerVips     = "answer_vips"
@@ -279,12 +291,14 @@ const (
 	HostVarFlowMask       = "flow_mask"
 	HostVarHashKey        = "hash_key"
 	HostVarInnerMss       = "inner_mss"
+	HostVarMarkJudged     = "mark_judged"
 	HostVarNodeGate       = "node_gate"
 	HostVarObserveFirst   = "observe_first"
 	HostVarOwnAddress     = "own_address"
 	HostVarOwnAddress6    = "own_address6"
 	HostVarOwnMac         = "own_mac"
 	HostVarTunnelPort     = "tunnel_port"
+	HostVarUplink         = "uplink"
 )
 
 // LoadHost returns the embedded CollectionSpec for Host.
@@ -329,8 +343,10 @@ type HostSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type HostProgramSpecs struct {
-	HostIn  *ebpf.ProgramSpec `ebpf:"host_in"`
-	HostOut *ebpf.ProgramSpec `ebpf:"host_out"`
+	GuestIn  *ebpf.ProgramSpec `ebpf:"guest_in"`
+	GuestOut *ebpf.ProgramSpec `ebpf:"guest_out"`
+	HostIn   *ebpf.ProgramSpec `ebpf:"host_in"`
+	HostOut  *ebpf.ProgramSpec `ebpf:"host_out"`
 }
 
 // HostMapSpecs contains maps before they are loaded into the kernel.
@@ -343,6 +359,7 @@ type HostMapSpecs struct {
 	CounterNames  *ebpf.MapSpec `ebpf:"counter_names"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
+	GuestPorts    *ebpf.MapSpec `ebpf:"guest_ports"`
 	HostFlows62   *ebpf.MapSpec `ebpf:"host_flows6_2"`
 	HostFlows2    *ebpf.MapSpec `ebpf:"host_flows_2"`
 	InstanceIndex *ebpf.MapSpec `ebpf:"instance_index"`
@@ -373,12 +390,14 @@ type HostVariableSpecs struct {
 	FlowMask       *ebpf.VariableSpec `ebpf:"flow_mask"`
 	HashKey        *ebpf.VariableSpec `ebpf:"hash_key"`
 	InnerMss       *ebpf.VariableSpec `ebpf:"inner_mss"`
+	MarkJudged     *ebpf.VariableSpec `ebpf:"mark_judged"`
 	NodeGate       *ebpf.VariableSpec `ebpf:"node_gate"`
 	ObserveFirst   *ebpf.VariableSpec `ebpf:"observe_first"`
 	OwnAddress     *ebpf.VariableSpec `ebpf:"own_address"`
 	OwnAddress6    *ebpf.VariableSpec `ebpf:"own_address6"`
 	OwnMac         *ebpf.VariableSpec `ebpf:"own_mac"`
 	TunnelPort     *ebpf.VariableSpec `ebpf:"tunnel_port"`
+	Uplink         *ebpf.VariableSpec `ebpf:"uplink"`
 }
 
 // HostObjects contains all objects after they have been loaded into the kernel.
@@ -407,6 +426,7 @@ type HostMaps struct {
 	CounterNames  *ebpf.Map `ebpf:"counter_names"`
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Events        *ebpf.Map `ebpf:"events"`
+	GuestPorts    *ebpf.Map `ebpf:"guest_ports"`
 	HostFlows62   *ebpf.Map `ebpf:"host_flows6_2"`
 	HostFlows2    *ebpf.Map `ebpf:"host_flows_2"`
 	InstanceIndex *ebpf.Map `ebpf:"instance_index"`
@@ -431,6 +451,7 @@ func (m *HostMaps) Close() error {
 		m.CounterNames,
 		m.Counters,
 		m.Events,
+		m.GuestPorts,
 		m.HostFlows62,
 		m.HostFlows2,
 		m.InstanceIndex,
@@ -462,24 +483,30 @@ type HostVariables struct {
 	FlowMask       *ebpf.Variable `ebpf:"flow_mask"`
 	HashKey        *ebpf.Variable `ebpf:"hash_key"`
 	InnerMss       *ebpf.Variable `ebpf:"inner_mss"`
+	MarkJudged     *ebpf.Variable `ebpf:"mark_judged"`
 	NodeGate       *ebpf.Variable `ebpf:"node_gate"`
 	ObserveFirst   *ebpf.Variable `ebpf:"observe_first"`
 	OwnAddress     *ebpf.Variable `ebpf:"own_address"`
 	OwnAddress6    *ebpf.Variable `ebpf:"own_address6"`
 	OwnMac         *ebpf.Variable `ebpf:"own_mac"`
 	TunnelPort     *ebpf.Variable `ebpf:"tunnel_port"`
+	Uplink         *ebpf.Variable `ebpf:"uplink"`
 }
 
 // HostPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to LoadHostObjects or ebpf.CollectionSpec.LoadAndAssign.
 type HostPrograms struct {
-	HostIn  *ebpf.Program `ebpf:"host_in"`
-	HostOut *ebpf.Program `ebpf:"host_out"`
+	GuestIn  *ebpf.Program `ebpf:"guest_in"`
+	GuestOut *ebpf.Program `ebpf:"guest_out"`
+	HostIn   *ebpf.Program `ebpf:"host_in"`
+	HostOut  *ebpf.Program `ebpf:"host_out"`
 }
 
 func (p *HostPrograms) Close() error {
 	return _HostClose(
+		p.GuestIn,
+		p.GuestOut,
 		p.HostIn,
 		p.HostOut,
 	)

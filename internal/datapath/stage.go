@@ -130,7 +130,10 @@ func (d *Datapath) Stage(ctx context.Context, s *snapshot.Snapshot) error {
 	}
 	d.names.learn(s, want.rules)
 	d.last = s
-	d.pending = &pending{revision: s.Revision, gates: d.gates.staged, quiet: d.silent(s), peers: want.peers, targets: map[uint32]bool{}}
+	d.pending = &pending{revision: s.Revision, gates: d.gates.staged, quiet: d.silent(s), peers: want.peers, targets: map[uint32]bool{}, guests: guestsOf(s)}
+	if n := uint32(len(d.pending.guests)); d.opts.Role == lb.RoleHost && n > d.revisions.Here {
+		atomic.StoreUint32(&d.revisions.Here, n) // some packets are judged by what is staged
+	}
 	for num := range want.targets {
 		d.pending.targets[num] = true
 	}
@@ -219,7 +222,9 @@ func (d *Datapath) Commit(_ context.Context, r lb.Revision) error {
 	atomic.StoreUint32(&d.revisions.Revision, uint32(r))
 	p := d.pending
 	d.pending, d.partners, d.gates.inForce = nil, p.peers, p.gates
-	atomic.StoreUint32(&d.revisions.Quiet, p.quiet)
+	if d.opts.Role == lb.RoleGateway {
+		atomic.StoreUint32(&d.revisions.Here, p.quiet)
+	}
 	if d.revisions.Oldest > uint32(r) || d.revisions.Oldest == 0 {
 		atomic.StoreUint32(&d.revisions.Oldest, before)
 	}
@@ -234,6 +239,9 @@ func (d *Datapath) Commit(_ context.Context, r lb.Revision) error {
 			delete(d.dead, num)
 			d.markDead(num)
 		}
+	}
+	if d.opts.Role == lb.RoleHost {
+		d.moveGuests(p.guests)
 	}
 	d.beginGrace() // after the last thing was taken away
 	return nil

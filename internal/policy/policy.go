@@ -72,6 +72,7 @@ const (
 	Observed                     // gate 2 only observes this machine: passed, and the verdict says what would have dropped it
 	Unrelated                    // an ICMP error that quotes no packet of a flow known here
 	TooBig                       // does not fit into the tunnel whole: its sender was told the size that does
+	GuestAway                    // a guest whose port is not there
 	reasonCount
 )
 
@@ -79,7 +80,7 @@ var reasonNames = [reasonCount]string{
 	"none", "no_groups", "rule", "no_match", "pass_to_target", "system_rule", "established", "no_listener", "no_target",
 	"unknown_target", "unknown_gateway", "spoofed", "malformed", "fragment", "table_full",
 	"tuple_collision", "unsupported", "flow_refused", "hairpin_self", "tunnel_failed", "proxy_away", "observed",
-	"unrelated", "too_big",
+	"unrelated", "too_big", "guest_away",
 }
 
 // String is the reason as metrics, scenarios and verdicts write it.

@@ -121,7 +121,7 @@ func TestAssembleHost(t *testing.T) {
 		Revision: 7, Node: "ins-1", Role: lb.RoleHost,
 		Policies:  map[policy.Hash]*policy.Compiled{in.Hash: in, out.Hash: out},
 		Targets:   []Target{gateway.Targets[0], gateway.Targets[2]},
-		Instances: []Instance{{"ins-1", []netip.Addr{addr("10.200.0.5"), addr("192.0.2.65")}, in.Hash, out.Hash, false, Keeping{}}},
+		Instances: []Instance{{ID: "ins-1", Addrs: []netip.Addr{addr("10.200.0.5"), addr("192.0.2.65")}, Ingress: in.Hash, Egress: out.Hash}},
 		Peers:     []Peer{{"gateway-1", 0x102, addr("192.0.2.129"), testKeys(0x102, 12)}},
 		VIPs:      []netip.Addr{addr("192.0.2.1"), addr("192.0.2.2")},
 	}

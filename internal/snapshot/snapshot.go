@@ -152,6 +152,8 @@ type Instance struct {
 	Egress  policy.Hash
 	Observe bool    // gate 2 refuses nothing: nobody has bound a group yet
 	Keep    Keeping // of flows that gate 2 let in
+	Port    string  `json:",omitempty"` // the host's interface behind which a guest is; "": the host itself
+	MAC     string  `json:",omitempty"` // a guest's
 }
 
 // A Peer is the other end of a tunnel. Keys keep strangers out of it; the
@@ -170,7 +172,8 @@ const (
 	MarkMask   uint32 = 0xff000000
 	MarkLocal  uint32 = 0x51000000
 	markTarget uint32 = 0x52000000
-	LocalTable        = 7780 // the routing table that the policy route uses
+	MarkJudged uint32 = 0x53000000 // between the programs of a host: gate 2 has judged it
+	LocalTable        = 7780       // the routing table that the policy route uses
 )
 
 // TargetMark is the SO_MARK that sends a socket's packets through the tunnel

@@ -2,19 +2,8 @@
 /* Address resolution on the gateway's own segment: VIPs are no addresses of
  * its interfaces, so the kernel does not answer for them. */
 #pragma once
+#include "packet.h"
 #include "rows.h"
-
-enum { ARP_ETHERNET = 1, ARP_REQUEST = 1, ARP_REPLY = 2 };
-
-struct arp {
-	__be16 hardware, protocol;
-	__u8 hardware_len, protocol_len;
-	__be16 operation;
-	__u8 sender_mac[6];
-	__u8 sender[4];
-	__u8 target_mac[6];
-	__u8 target[4];
-};
 
 /* answer_arp answers who asks for a VIP, out of the device he asked on. It
  * gives 0 when the frame is not such a question. */
@@ -24,7 +13,7 @@ __attribute__((noinline)) int answer_arp(struct __sk_buff *skb, __u32 revision)
 	struct arp a;
 	struct addr vip = {};
 	struct revisions *r = current_revisions();
-	if (!answer_vips || !r || READ_ONCE(r->quiet) || bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)) || bpf_skb_load_bytes(skb, ETH_HLEN, &a, sizeof(a)))
+	if (!answer_vips || !r || READ_ONCE(r->here) || bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)) || bpf_skb_load_bytes(skb, ETH_HLEN, &a, sizeof(a)))
 		return 0;
 	if (a.hardware != htons(ARP_ETHERNET) || a.protocol != htons(ETH_P_IP) || a.hardware_len != 6 || a.protocol_len != 4 ||
 	    a.operation != htons(ARP_REQUEST))

@@ -21,7 +21,7 @@ INLINE int send(struct __sk_buff *skb, const struct packet *p, const struct hop 
 {
 	if (family == 4 && hop->peer->family == 4 ? envelop(skb, hop, ether_of(4), 4) : encapsulate(skb, hop))
 		return drop(skb, p, v, REASON_TUNNEL_FAILED);
-	return leave(skb, hop->peer);
+	return leave(hop->peer);
 }
 
 /* deliver hands a packet to the proxy. Sockets of others on the gateway that

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* The host: gate 2. `host_in` judges what arrives at an instance, through the
  * tunnel or directly; `host_out` what it sends, and brings replies back the
- * way the flow came. Everything that no line here lets through is dropped. */
+ * way the flow came. Everything that no line here lets through is dropped.
+ * `guest_in` and `guest_out` do the same at the port of a guest. */
 #include "host.h"
 #include "icmp.h"
 #include "judge.h"
@@ -9,6 +10,8 @@
 #include "ports.h"
 #include "rows.h"
 #include "tell.h"
+
+volatile const __u32 mark_judged; /* between this node's programs: judged already */
 
 /* see reads the packet and starts its verdict, at the revision in force. It
  * gives 0 when the packet is read. */
@@ -92,11 +95,14 @@ __attribute__((noinline)) int observing(__u32 revision)
 	return i && i->flags & INSTANCE_OBSERVED;
 }
 
+/* lets_be says the same of the machine that a packet is judged for. */
+INLINE int lets_be(const struct verdict *v) { return !v->strict && observing(v->revision); }
+
 /* give_up ends a packet that no rule had to judge, where the gate is in force.
  * Where it is not, what cannot be named is only counted: all IPv6, say. */
 INLINE int give_up(struct __sk_buff *skb, const struct packet *p, struct verdict *v, __u8 reason)
 {
-	if (!observing(v->revision))
+	if (!lets_be(v))
 		return drop(skb, p, v, reason);
 	v->reason = reason;
 	v->counter = 0;
@@ -306,7 +312,7 @@ INLINE int track_direct(struct __sk_buff *skb, struct packet *p, struct instance
 	__u8 opener = k->slot ? k->was.opener : v->direction;
 	__u8 travels = v->direction;
 	/* A connection older than the gate: whoever has the lower port was dialled. */
-	int older = !k->slot && p->proto == IPPROTO_TCP && !opens(p) && observing(v->revision);
+	int older = !k->slot && p->proto == IPPROTO_TCP && !opens(p) && lets_be(v);
 	if (older)
 		opener = k->t.local_port < k->t.remote_port ? DIRECTION_IN : DIRECTION_OUT;
 	struct known want = {};
@@ -460,9 +466,54 @@ INLINE int reply(struct __sk_buff *skb, struct packet *p, struct track *k, struc
 		hop.peer = peer_of(hop.to);
 		if (encapsulate(skb, &hop))
 			return drop(skb, p, v, REASON_TUNNEL_FAILED);
-		return leave(skb, hop.peer);
+		return leave(hop.peer);
 	}
 	return TCX_NEXT;
+}
+
+/* has_guests says that packets may be for or from somebody behind a port. */
+INLINE int has_guests(const struct revisions *r) { return r && READ_ONCE(r->here); }
+
+/* guest_at gives the row of the guest that has an address, 0 when it is nobody's
+ * or the machine's own. */
+INLINE struct instance_row *guest_at(const struct addr *a, __u32 revision, const int family)
+{
+	struct instance_row *row = find_instance_row(a, family);
+	struct instance *i = row ? instance_at(row, revision) : 0;
+	return i && i->flags & INSTANCE_GUEST ? row : 0;
+}
+
+/* judged_elsewhere says where a packet of an address is judged: 1 at its guest's
+ * port, -1 nowhere since that is not there, 0 here. */
+INLINE int judged_elsewhere(const struct addr *a, __u32 revision, const int family)
+{
+	struct instance_row *row = guest_at(a, revision, family);
+	return !row ? 0 : READ_ONCE(row->port) ? 1 : -1;
+}
+
+/* hand_over sends what came through the tunnel and was judged out of the port of
+ * its guest, and leaves what is for the machine itself to its stack. */
+__attribute__((noinline)) int hand_over(struct __sk_buff *skb, __u32 target, __u32 stamp)
+{
+	struct packet p;
+	struct verdict v = { .gate = GATE_CVM, .direction = DIRECTION_IN, .target = target, .now = now_ns() };
+	struct revisions *r = current_revisions();
+	struct target *t = r ? find_target(target, v.revision = stamped_revision(r, stamp, &v)) : 0;
+	__u32 at = (t ? number_of_instance6(&t->service) : 0) - 1;
+	struct instance_row *row = bpf_map_lookup_elem(&instances, &at);
+	if (!t || !row || !is_same(&row->key, &t->service, 6))
+		return TCX_NEXT;
+	struct instance *i = instance_at(row, v.revision);
+	if (!i || !(i->flags & INSTANCE_GUEST))
+		return TCX_NEXT;
+	__u32 port = READ_ONCE(row->port);
+	unread(&p, 0);
+	if (!port)
+		return drop(skb, &p, &v, REASON_GUEST_AWAY);
+	if (bpf_skb_store_bytes(skb, offsetof(struct ethhdr, dst), row->mac, sizeof(row->mac), 0))
+		return drop(skb, &p, &v, REASON_TUNNEL_FAILED);
+	skb->mark = mark_judged;
+	return bpf_redirect(port, 0);
 }
 
 /* system_rule says that a rule of the machine's own lets the packet pass. */
@@ -479,8 +530,12 @@ INLINE int arriving(struct __sk_buff *skb, const int family)
 	struct packet p;
 	struct track k = {};
 	struct verdict v = { .direction = DIRECTION_IN };
-	if (see(skb, &p, &v, current_revisions(), family))
+	struct revisions *r = current_revisions();
+	int elsewhere;
+	if (see(skb, &p, &v, r, family))
 		return give_up(skb, &p, &v, REASON_MALFORMED);
+	if (has_guests(r) && (elsewhere = judged_elsewhere(&p.dst, v.revision, family)))
+		return elsewhere > 0 ? TCX_NEXT : drop(skb, &p, &v, REASON_GUEST_AWAY);
 	if (system_rule(skb, &p, 1, family)) {
 		count_reason(REASON_SYSTEM_RULE);
 		return TCX_NEXT;
@@ -498,8 +553,12 @@ INLINE int leaving(struct __sk_buff *skb, const int family)
 	struct packet p;
 	struct track k = {};
 	struct verdict v = { .direction = DIRECTION_OUT };
-	if (see(skb, &p, &v, current_revisions(), family))
+	struct revisions *r = current_revisions();
+	int elsewhere;
+	if (see(skb, &p, &v, r, family))
 		return give_up(skb, &p, &v, REASON_MALFORMED);
+	if (has_guests(r) && (elsewhere = judged_elsewhere(&p.src, v.revision, family)))
+		return elsewhere > 0 ? TCX_NEXT : drop(skb, &p, &v, REASON_GUEST_AWAY);
 	if (system_rule(skb, &p, 0, family)) {
 		count_reason(REASON_SYSTEM_RULE);
 		return TCX_NEXT;
@@ -570,18 +629,26 @@ int host_in(struct __sk_buff *skb)
 		how = arrive6(skb, &a);
 	if (how < 0)
 		return a.answer;
-	if (how)
-		return a.family == 4 ? from_gateway4(skb, a.revision, a.target, a.sender) : from_gateway6(skb, a.revision, a.target, a.sender);
+	if (how) {
+		answer = a.family == 4 ? from_gateway4(skb, a.revision, a.target, a.sender) : from_gateway6(skb, a.revision, a.target, a.sender);
+		return answer == TCX_NEXT && has_guests(current_revisions()) ? hand_over(skb, a.target, a.revision) : answer;
+	}
 	return family == 4 ? arriving4(skb) : arriving6(skb);
 }
 
 SEC("tcx/egress")
 int host_out(struct __sk_buff *skb)
 {
+	if (skb->mark == mark_judged) { /* a guest's answer, which its port's program let out */
+		skb->mark = 0;
+		return TCX_NEXT;
+	}
 	int answer, family = unnamed(skb, DIRECTION_OUT, &answer);
 	if (!family)
 		return answer;
 	return family == 4 ? leaving4(skb) : leaving6(skb);
 }
+
+#include "guest.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";

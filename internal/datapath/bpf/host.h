@@ -57,16 +57,35 @@ INLINE void name_flow(const struct packet *p, __u8 direction, struct tuple *t, c
 	t->proto = p->proto;
 }
 
+/* number_of_instance gives the number plus one of an address's row, 0 when it
+ * has none; a function of its own, so that the verifier walks it once. */
+__attribute__((noinline)) __u32 number_of_instance4(__be32 a)
+{
+	struct addr key = { .w = { a } };
+	return row_of(instance_index, place_addr(&key, 0, 4));
+}
+
+__attribute__((noinline)) __u32 number_of_instance6(const struct addr *a) { return a ? row_of(instance_index, place_addr(a, 0, 6)) : 0; }
+
+INLINE struct instance_row *find_instance_row(const struct addr *a, const int family)
+{
+	__u32 i = (family == 4 ? number_of_instance4(a->w[0]) : number_of_instance6(a)) - 1;
+	struct instance_row *row = bpf_map_lookup_elem(&instances, &i);
+	return row && is_key(&row->key, a, family) ? row : 0;
+}
+
+/* instance_at gives what a row says at a revision, 0 when it says nothing. */
+INLINE struct instance *instance_at(struct instance_row *row, __u32 revision)
+{
+	int n = newest(row, revision);
+	struct instance *i = n < 0 ? 0 : n ? &row->v[1] : &row->v[0];
+	return i && i->present ? i : 0;
+}
+
 INLINE struct instance *find_instance(const struct addr *a, __u32 revision, const int family)
 {
-	__u64 hash = place_addr(a, 0, family);
-	__u32 i = row_of(instance_index, hash) - 1;
-	struct instance_row *row = bpf_map_lookup_elem(&instances, &i);
-	if (!row || !is_key(&row->key, a, family))
-		return 0;
-	int n = newest(row, revision);
-	struct instance *inst = n < 0 ? 0 : n ? &row->v[1] : &row->v[0];
-	return inst && inst->present ? inst : 0;
+	struct instance_row *row = find_instance_row(a, family);
+	return row ? instance_at(row, revision) : 0;
 }
 
 /* life says how long a flow of this state is kept without a packet. */

@@ -21,6 +21,7 @@ volatile const __u16 control_port;
 volatile const __u8 own_mac[6];      /* of the device */
 volatile const __u8 answer_vips;     /* the gateway answers ARP for VIPs */
 volatile const __u8 observe_first;   /* before the first snapshot a machine that joined is let be */
+volatile const __u32 uplink;         /* the device that faces the network */
 volatile const __u16 inner_mss;      /* greatest TCP segment of IPv4 that fits inside the tunnel */
 volatile const __u32 arena_mask;     /* words of the arena - 1 */
 volatile const __u32 flow_mask;      /* flow buckets - 1 */
@@ -33,7 +34,7 @@ struct revisions {
 	__u32 revision; /* in force */
 	__u32 staged;   /* newest whose rows are complete */
 	__u32 oldest;   /* oldest whose rows are still complete */
-	__u32 quiet;    /* another gateway answers for the VIPs */
+	__u32 here;     /* gateway: not 0 while another answers for the VIPs; host: how many guests are behind its ports */
 	__u64 hash_key; /* of the flow table; kept for the next program */
 };
 
@@ -134,10 +135,16 @@ struct instance {
 /* Nobody has bound a group to the machine yet: gate 2 says what it would
  * refuse, and refuses nothing. The row of address 0 says it for the packets
  * that belong to no address of the machine. */
-enum { INSTANCE_OBSERVED = 1 };
+enum {
+	INSTANCE_OBSERVED = 1,
+	INSTANCE_GUEST = 2, /* a machine of its own behind a port of this host, where its gate stands */
+};
 
 struct instance_row {
 	struct addr key;
+	__u32 port; /* a guest's; 0: it is not there. A fact, and not versioned */
+	__u8 mac[6]; /* the guest's */
+	__u8 pad[6];
 	struct instance v[2];
 };
 

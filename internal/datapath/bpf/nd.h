@@ -82,7 +82,7 @@ __attribute__((noinline)) int answer_nd(struct __sk_buff *skb, __u32 revision)
 {
 	struct nd n = {};
 	struct revisions *r = current_revisions();
-	if (!answer_vips || !r || READ_ONCE(r->quiet) || bpf_skb_load_bytes(skb, 0, &n.eth, ND_NEEDED) || n.ip.nexthdr != IPPROTO_ICMPV6 || n.type != ND_NEIGHBOUR_SOLICIT ||
+	if (!answer_vips || !r || READ_ONCE(r->here) || bpf_skb_load_bytes(skb, 0, &n.eth, ND_NEEDED) || n.ip.nexthdr != IPPROTO_ICMPV6 || n.type != ND_NEIGHBOUR_SOLICIT ||
 	    n.code || n.ip.hop_limit != ND_HOPS || !is_vip(&n.target, revision, 6))
 		return 0;
 	if (bpf_skb_change_tail(skb, ND_LENGTH, 0))

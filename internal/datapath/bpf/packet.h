@@ -7,6 +7,18 @@ enum { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_ACK = 16 };
 enum { ICMP_ECHOREPLY = 0, ICMP_UNREACHABLE = 3, ICMP_ECHO = 8, ICMP_EXCEEDED = 11, ICMP_PARAMETER = 12 };
 enum { ICMPV6_UNREACHABLE = 1, ICMPV6_TOO_BIG = 2, ICMPV6_EXCEEDED = 3, ICMPV6_PARAMETER = 4, ICMPV6_ECHO = 128, ICMPV6_ECHOREPLY = 129 };
 
+enum { ARP_ETHERNET = 1, ARP_REQUEST = 1, ARP_REPLY = 2 };
+
+struct arp {
+	__be16 hardware, protocol;
+	__u8 hardware_len, protocol_len;
+	__be16 operation;
+	__u8 sender_mac[6];
+	__u8 sender[4];
+	__u8 target_mac[6];
+	__u8 target[4];
+};
+
 struct packet {
 	struct addr src, dst;
 	__u16 src_port, dst_port; /* ICMP echo: the id stands on the asker's side, 0 on the other */

@@ -18,6 +18,7 @@ struct verdict {
 	__u8 action; /* 1 accept, 2 drop */
 	__u8 reason;
 	__u8 observed; /* refused, but the machine is only observed */
+	__u8 strict;   /* the packet is a guest's: only the machine itself is ever observed */
 };
 
 enum { ACCEPT = 1, DROP = 2 };

@@ -194,9 +194,9 @@ INLINE int encapsulate(struct __sk_buff *skb, const struct hop *hop)
 
 /* leave sends an encapsulated packet on: straight to the neighbour when the
  * node resolved it, else by the kernel's own lookup. */
-INLINE int leave(struct __sk_buff *skb, const struct peer *peer)
+INLINE int leave(const struct peer *peer)
 {
-	return peer->ifindex ? bpf_redirect(peer->ifindex, 0) : bpf_redirect_neigh(skb->ifindex, 0, 0, 0);
+	return peer->ifindex ? bpf_redirect(peer->ifindex, 0) : bpf_redirect_neigh(uplink, 0, 0, 0);
 }
 
 /* family_of gives the family of a frame, 0 for what is no IP packet. */

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Guests: instances behind a tap, a veth or a bridge's port of this host. Their
+ * gate stands at that port, out of their reach: what they send comes in there,
+ * what they get goes out. What comes through the tunnel was judged where that
+ * ends and carries a mark. A port whose guest nobody named lets nothing pass. */
+#pragma once
+#include "host.h"
+
+struct guest_port {
+	__u8 mac[6];
+	__u8 pad[2];
+};
+
+HASH(guest_ports, __u32, struct guest_port, 1024); /* by interface */
+
+enum { ND_REDIRECT = 137, DHCP6_SERVER = 547 };
+
+/* is_at says that the guest of an address is behind the port. */
+INLINE int is_at(const struct addr *a, __u32 port, const int family)
+{
+	struct instance_row *row = find_instance_row(a, family);
+	return row && READ_ONCE(row->port) == port;
+}
+
+/* is_from says that a frame carries the MAC address of the port's guest. */
+INLINE int is_from(struct __sk_buff *skb)
+{
+	__u32 port = skb->ifindex;
+	struct guest_port *g = bpf_map_lookup_elem(&guest_ports, &port);
+	struct ethhdr eth;
+	return g && !bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)) && !__builtin_memcmp(eth.src, g->mac, 6);
+}
+
+INLINE int is_nothing(const struct addr *a, const int family) { return !(first_half(a, family) | second_half(a, family)); }
+
+/* nd_target is the address that a solicitation or advertisement is about. */
+INLINE int nd_target(struct __sk_buff *skb, const struct packet *p, struct addr *a) { return bpf_skb_load_bytes(skb, p->l4 + 8, a, sizeof(*a)); }
+
+enum whose { WHOSE_RULES = 0, WHOSE_SYSTEM = 1, WHOSE_SPOOFED = 2 };
+
+/* claims says what a guest's packet says of itself: that it is from the guest,
+ * whose rules judge it then; one that asks for an address or a neighbour, which
+ * a system rule lets pass; or what no guest may say. */
+INLINE enum whose claims(struct __sk_buff *skb, const struct packet *p, const int family)
+{
+	__u32 port = skb->ifindex;
+	struct addr about = {};
+	if (!p || !is_from(skb))
+		return WHOSE_SPOOFED;
+	int own = is_at(&p->src, port, family);
+	if (p->proto == IPPROTO_UDP && !p->fragment) {
+		if (p->src_port == (family == 4 ? DHCP_SERVER : DHCP6_SERVER))
+			return WHOSE_SPOOFED;
+		if (family == 4 && p->src_port == DHCP_CLIENT && p->dst_port == DHCP_SERVER && (own || is_nothing(&p->src, 4)))
+			return WHOSE_SYSTEM;
+	}
+	if (family == 6 && p->proto == IPPROTO_ICMPV6 && (p->icmp_type == ND_ROUTER_ADVERT || p->icmp_type == ND_REDIRECT))
+		return WHOSE_SPOOFED;
+	if (family == 6 && (is_nd(skb, p, 0) || is_dhcp6(p, 0))) {
+		if (!own && !link_local(&p->src) && !is_nothing(&p->src, 6))
+			return WHOSE_SPOOFED;
+		if (p->proto == IPPROTO_ICMPV6 && p->icmp_type == ND_NEIGHBOUR_ADVERT &&
+		    (nd_target(skb, p, &about) || !(link_local(&about) || is_at(&about, port, 6))))
+			return WHOSE_SPOOFED;
+		return WHOSE_SYSTEM;
+	}
+	return own ? WHOSE_RULES : WHOSE_SPOOFED;
+}
+
+/* Off the caller's stack. */
+__attribute__((noinline)) int claims4(struct __sk_buff *skb, const struct packet *p) { return claims(skb, p, 4); }
+__attribute__((noinline)) int claims6(struct __sk_buff *skb, const struct packet *p) { return claims(skb, p, 6); }
+
+/* sent judges what a guest sends. */
+INLINE int sent(struct __sk_buff *skb, const int family)
+{
+	struct packet p;
+	struct track k = {};
+	struct verdict v = { .direction = DIRECTION_OUT, .strict = 1 };
+	if (see(skb, &p, &v, current_revisions(), family))
+		return drop(skb, &p, &v, REASON_MALFORMED);
+	int whose = family == 4 ? claims4(skb, &p) : claims6(skb, &p);
+	if (whose == WHOSE_SPOOFED)
+		return drop(skb, &p, &v, REASON_SPOOFED);
+	if (whose == WHOSE_SYSTEM) {
+		count_reason(REASON_SYSTEM_RULE);
+		return TCX_NEXT;
+	}
+	if (!look_up(&p, &v, &k, family) || !(k.was.flags & FLOW_TUNNELLED) || (opens(&p) && k.was.state == FLOW_CLOSING))
+		return direct(skb, &p, &v, &k, family);
+	int verdict = reply(skb, &p, &k, &v, units(v.now), family);
+	if (verdict != TCX_NEXT)
+		return verdict;
+	/* As from the VIP: this host's own routes may not lead that way. */
+	skb->mark = mark_judged;
+	return bpf_redirect_neigh(uplink, 0, 0, 0);
+}
+
+__attribute__((noinline)) int sent4(struct __sk_buff *skb) { return sent(skb, 4); }
+__attribute__((noinline)) int sent6(struct __sk_buff *skb) { return sent(skb, 6); }
+
+/* offered says that a packet to a guest is about addresses and neighbours. */
+INLINE int offered(struct __sk_buff *skb, const struct packet *p, const int family)
+{
+	if (family == 4)
+		return p->proto == IPPROTO_UDP && !p->fragment && p->src_port == DHCP_SERVER && p->dst_port == DHCP_CLIENT;
+	return is_nd(skb, p, 1) || is_dhcp6(p, 1);
+}
+
+/* received judges what is on its way to a guest. */
+INLINE int received(struct __sk_buff *skb, const int family)
+{
+	struct packet p;
+	struct track k = {};
+	struct verdict v = { .direction = DIRECTION_IN, .strict = 1 };
+	if (see(skb, &p, &v, current_revisions(), family))
+		return drop(skb, &p, &v, REASON_MALFORMED);
+	if (offered(skb, &p, family)) {
+		count_reason(REASON_SYSTEM_RULE);
+		return TCX_NEXT;
+	}
+	if (!is_at(&p.dst, skb->ifindex, family))
+		return drop(skb, &p, &v, REASON_NO_MATCH);
+	look_up(&p, &v, &k, family);
+	return direct(skb, &p, &v, &k, family);
+}
+
+__attribute__((noinline)) int received4(struct __sk_buff *skb) { return received(skb, 4); }
+__attribute__((noinline)) int received6(struct __sk_buff *skb) { return received(skb, 6); }
+
+/* resolves says that an ARP frame from a guest's port says nothing but the
+ * guest's own addresses. */
+INLINE int resolves(struct __sk_buff *skb)
+{
+	struct arp a;
+	struct addr sender = {};
+	__u32 port = skb->ifindex;
+	struct guest_port *g = bpf_map_lookup_elem(&guest_ports, &port);
+	if (!g || !is_from(skb) || bpf_skb_load_bytes(skb, ETH_HLEN, &a, sizeof(a)) || __builtin_memcmp(a.sender_mac, g->mac, 6))
+		return 0;
+	__builtin_memcpy(&sender.w[0], a.sender, 4);
+	return !sender.w[0] || is_at(&sender, port, 4);
+}
+
+/* other ends what is not IP: address resolution passes, as far as it is the
+ * guest's own. */
+__attribute__((noinline)) int other(struct __sk_buff *skb, __u32 direction)
+{
+	struct packet p;
+	struct verdict v = { .gate = GATE_CVM, .direction = direction, .strict = 1, .now = now_ns() };
+	struct revisions *r = current_revisions();
+	unread(&p, 0);
+	if (r)
+		v.revision = READ_ONCE(r->revision);
+	if (skb->protocol != htons(ETH_P_ARP) || skb->vlan_present)
+		return drop(skb, &p, &v, REASON_UNSUPPORTED);
+	if (direction == DIRECTION_OUT && !resolves(skb))
+		return drop(skb, &p, &v, REASON_SPOOFED);
+	count_reason(REASON_SYSTEM_RULE);
+	return TCX_NEXT;
+}
+
+SEC("tcx/ingress")
+int guest_out(struct __sk_buff *skb)
+{
+	int family = skb->vlan_present ? 0 : family_of(skb);
+	skb->mark = 0;
+	return family == 4 ? sent4(skb) : family == 6 ? sent6(skb) : other(skb, DIRECTION_OUT);
+}
+
+SEC("tcx/egress")
+int guest_in(struct __sk_buff *skb)
+{
+	int family = skb->vlan_present ? 0 : family_of(skb);
+	if (skb->mark == mark_judged) {
+		skb->mark = 0;
+		return TCX_NEXT;
+	}
+	return family == 4 ? received4(skb) : family == 6 ? received6(skb) : other(skb, DIRECTION_IN);
+}
