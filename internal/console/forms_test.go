@@ -46,8 +46,8 @@ func TestRefusedFormsKeepWhatWasTyped(t *testing.T) {
 		want  string
 	}{
 		{"sg/new", []string{"GroupName", "", "GroupDescription", "kept remark", "template", "open"}, "e-GroupName", "the name is empty"},
-		{"sg/new", []string{"GroupName", strings.Repeat("long ", 20), "GroupDescription", "kept remark"}, "e-GroupName", "longer than 60"},
-		{"sg/" + w.edge + "/edit", []string{"GroupName", "x", "GroupDescription", "kept remark " + strings.Repeat("y", 100)}, "e-GroupDescription", "longer than 100"},
+		{"sg/new", []string{"GroupName", strings.Repeat("long ", 20), "GroupDescription", "kept remark"}, "e-GroupName", "100 characters are too many; at most 60 are allowed"},
+		{"sg/" + w.edge + "/edit", []string{"GroupName", "x", "GroupDescription", "kept remark " + strings.Repeat("y", 100)}, "e-GroupDescription", "at most 100 are allowed"},
 		{"sg/" + w.edge + "/clone", []string{"GroupName", "", "GroupDescription", "kept remark"}, "e-GroupName", "the name is empty"},
 		{"sg/" + w.edge + "/rules/add?dir=in", []string{"Source", "10.0.0.0/33", "Service", "TCP:9", "Policy", "Allow", "Notes", "kept remark"}, "source-e0", "10.0.0.0/33"},
 		{"sg/" + w.edge + "/rules/add?dir=in", []string{"Source", "10.0.0.0/8", "Service", "TCP:9-", "Policy", "Allow", "Notes", "kept remark"}, "service-e0", "is not a port"},
@@ -59,7 +59,7 @@ func TestRefusedFormsKeepWhatWasTyped(t *testing.T) {
 		{"clb/" + w.balancer + "/listeners/new", []string{"ListenerName", "kept remark", "Protocol", "HTTP", "Port", "99", "Domain", "a b", "Url", "/", "HealthSwitch", ""}, "e-Domain", "a b"},
 		{listener + "/rules/new", []string{"Domain", "kept.example.com", "Url", "no-slash", "HealthSwitch", ""}, "e-Url", "does not begin with /"},
 		{listener + "/targets/add?location=" + w.location, []string{"Port", "90000", "Weight", "10", "id", w.ins1}, "e-Port", "outside 1-65535"},
-		{"cvm/new", []string{"InstanceName", strings.Repeat("kept", 60)}, "e-InstanceName", "longer"},
+		{"cvm/new", []string{"InstanceName", strings.Repeat("kept", 60)}, "e-InstanceName", "at most 128 are allowed"},
 	}
 	for _, tt := range tests {
 		before := d.api.Store.State().Revision
