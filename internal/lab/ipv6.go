@@ -95,9 +95,10 @@ func addressIPv6(h Host, eth netlink.Link) error {
 		if err := addIPv6(eth, h.Underlay); err != nil {
 			return err
 		}
-		// The agent speaks with the server as the machine, not as the guest.
-		if err := netlink.RouteReplace(wayOutIPv6(eth, netip.PrefixFrom(underlayIPv6(serverAddress()), 128), h.Underlay)); err != nil {
-			return fmt.Errorf("route to the server: %w", err)
+		// The agent speaks with the server as the machine, not as the guest, and
+		// tunnels lead to gateways also from a guest without IPv6.
+		if err := netlink.RouteReplace(wayOutIPv6(eth, netip.PrefixFrom(h.Underlay, 64).Masked(), h.Underlay)); err != nil {
+			return fmt.Errorf("route to the underlay: %w", err)
 		}
 	}
 	if !h.IPv6.IsValid() {
