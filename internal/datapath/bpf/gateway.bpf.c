@@ -74,6 +74,8 @@ INLINE int see(struct __sk_buff *skb, struct packet *p, struct verdict *v, const
 /* What from_client answers for a packet whose tunnel has to be taken off first. */
 enum { IN_TUNNEL = 256 };
 
+#include "echo.h"
+
 /* from_client judges what came from outside the tunnel. It and the other
  * functions with a 4 and a 6 are walked by the verifier on their own. */
 INLINE int from_client(struct __sk_buff *skb, const int family)
@@ -90,13 +92,21 @@ INLINE int from_client(struct __sk_buff *skb, const int family)
 		count_reason(REASON_SYSTEM_RULE);
 		return bpf_redirect(skb->ifindex, 0);
 	}
-	switch (receive(&p, skb->len, &v, &hop, 0, family)) {
+	switch (receive(skb, &p, skb->len, &v, &hop, family)) {
 	case OUTCOME_DROP:
 		return drop(skb, &p, &v, v.reason);
 	case OUTCOME_TUNNEL:
 		return send(skb, &p, &hop, &v, family);
 	case OUTCOME_LOCAL:
 		return deliver(skb, &p, &v, family);
+	case OUTCOME_ICMP:
+		if (p.icmp_type == echo_of(family))
+			return THEN_ECHO;
+		return p.error ? THEN_ERROR : drop(skb, &p, &v, REASON_UNSUPPORTED);
+	case OUTCOME_SIZE:
+		skb->cb[0] = v.listener;
+		skb->cb[1] = v.target;
+		return THEN_SIZE;
 	case OUTCOME_STACK:
 	case OUTCOME_LATER:
 		break;
@@ -124,6 +134,13 @@ INLINE int from_host(struct __sk_buff *skb, __u32 target, __u32 host, const int 
 	struct target *t = find_target(v.target, v.revision);
 	if (t && from && answers_as_vip(t, &p, &from->key, family))
 		return send_on(skb);
+	if (t && from && p.proto == icmp_of(family) && about_answer(skb, t, &p, &from->key, family)) {
+		if (t->flags & TARGET_RETURN)
+			return send_on(skb);
+		count_reason(REASON_ESTABLISHED);
+		skb->mark = mark_local;
+		return TCX_NEXT;
+	}
 	if (!t || !is_key(&t->service, &p.src, family) || !asked_for(skb, t, &p, family))
 		return drop(skb, &p, &v, REASON_UNKNOWN_TARGET);
 	count_reason(REASON_ESTABLISHED);
@@ -166,6 +183,12 @@ int gateway(struct __sk_buff *skb)
 		return bpf_redirect(skb->ifindex, 0);
 	}
 	int answer = family == 4 ? from_client4(skb) : from_client6(skb);
+	if (answer == THEN_ECHO)
+		return family == 4 ? echo4(skb) : echo6(skb);
+	if (answer == THEN_ERROR)
+		return family == 4 ? error4(skb) : error6(skb);
+	if (answer == THEN_SIZE)
+		return family == 4 ? refuse_size4(skb, skb->cb[0], skb->cb[1]) : refuse_size6(skb, skb->cb[0], skb->cb[1]);
 	if (answer != IN_TUNNEL)
 		return answer;
 	if ((family == 4 ? arrive4(skb, &a) : arrive6(skb, &a)) <= 0)
@@ -242,7 +265,7 @@ INLINE int early(struct xdp_md *ctx)
 		return XDP_PASS;
 	v.now = now_ns();
 	v.revision = READ_ONCE(r->revision);
-	switch (receive(&p, length, &v, &hop, 1, 4)) {
+	switch (receive(0, &p, length, &v, &hop, 4)) {
 	case OUTCOME_DROP:
 		return drop_early(&p, &v, length);
 	case OUTCOME_TUNNEL:
@@ -253,6 +276,8 @@ INLINE int early(struct xdp_md *ctx)
 		return hop.peer->ifindex == ctx->ingress_ifindex ? XDP_TX : (int)bpf_redirect(hop.peer->ifindex, 0);
 	case OUTCOME_STACK:
 	case OUTCOME_LOCAL:
+	case OUTCOME_ICMP:
+	case OUTCOME_SIZE:
 	case OUTCOME_LATER:
 		break;
 	}

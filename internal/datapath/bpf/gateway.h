@@ -5,6 +5,7 @@
 #include "layout.h"
 #include "choose.h"
 #include "judge.h"
+#include "mtu.h"
 #include "packet.h"
 #include "ports.h"
 #include "rows.h"
@@ -168,18 +169,24 @@ INLINE void forget(struct found *f)
 	publish(&f->slot->seq);
 }
 
-/* judge_client is gate 1. It fills the verdict and says whether to go on. */
-INLINE int judge_client(const struct packet *p, const struct listener *l, struct verdict *v, const int family)
+/* judge_gate1 judges by the policy of a listener or VIP. It fills the verdict
+ * and says whether to go on. */
+INLINE int judge_gate1(const struct packet *p, __u32 policy, __u32 implicit, struct verdict *v, const int family)
 {
-	if (!l->policy) {
+	if (!policy) {
 		v->reason = REASON_NO_GROUPS;
 		v->counter = 0;
 		return 1;
 	}
-	__u64 rule = judge(l->policy, &p->src, (__u32)p->proto << 16 | port_of(p), family);
+	__u64 rule = judge(policy, &p->src, (__u32)p->proto << 16 | port_of(p), family);
 	v->reason = told_as(rule);
-	v->counter = rule ? (__u32)rule : l->implicit;
+	v->counter = rule ? (__u32)rule : implicit;
 	return accepts(rule);
+}
+
+INLINE int judge_client(const struct packet *p, const struct listener *l, struct verdict *v, const int family)
+{
+	return judge_gate1(p, l->policy, l->implicit, v, family);
 }
 
 /* What is to be done with a packet that arrived. */
@@ -188,6 +195,8 @@ enum outcome {
 	OUTCOME_DROP,   /* v->reason says why; not booked yet */
 	OUTCOME_LOCAL,  /* layer 7: deliver to the proxy */
 	OUTCOME_TUNNEL, /* send to the host of v->target */
+	OUTCOME_ICMP,   /* to a VIP: what of it has a meaning is done by echo.h */
+	OUTCOME_SIZE,   /* does not fit into the tunnel: not booked yet */
 	OUTCOME_LATER,  /* accepted, but this hook cannot finish it: nothing was booked */
 };
 
@@ -197,12 +206,35 @@ INLINE enum outcome because(struct verdict *v, __u8 reason)
 	return OUTCOME_DROP;
 }
 
-/* admit judges the packet unless that was done, and chooses its flow's target.
- * early says that the hook before the stack asks: it takes only what it can
- * send straight out, and leaves the rest to the other hook unbooked. */
-INLINE enum outcome admit(const struct packet *p, __u32 length, const struct listener *l, struct verdict *v, struct hop *hop, __u64 hash, struct found *f, int judged, int early, const int family)
+/* find_hop finds the way to the flow's target, which it keeps while that exists. */
+INLINE enum outcome find_hop(const struct listener *l, const struct found *f, int tracked, __u64 hash, const struct addr *client, struct verdict *v, struct hop *hop, const int family)
 {
-	__u32 now = units(v->now), target = 0;
+	struct target_row *row = 0;
+	struct target *t = 0;
+	__u32 target = 0;
+	if (tracked && f->target && (row = find_target_row(target = f->target)))
+		t = target_at(row, v->revision);
+	if (!t && (target = choose(l->ring, l->ring_len, hash, client, v->revision, family)) && (row = find_target_row(target)))
+		t = target_at(row, v->revision);
+	if (!t || !row)
+		return because(v, target ? REASON_UNKNOWN_TARGET : l->ring_len ? REASON_HAIRPIN_SELF : REASON_NO_TARGET);
+	hop->flow = (__u32)(hash >> 32);
+	hop->revision = v->revision;
+	hop->target = target;
+	hop->to = peer_at(row->peer, &t->host);
+	if (!hop->to)
+		return because(v, REASON_UNKNOWN_TARGET);
+	hop->peer = peer_of(hop->to);
+	v->target = target;
+	return OUTCOME_TUNNEL;
+}
+
+/* admit judges the packet unless that was done, and chooses its flow's target.
+ * Without skb it is the hook before the stack that asks: it takes only what it
+ * can send straight out, and leaves the rest to the other hook unbooked. */
+INLINE enum outcome admit(struct __sk_buff *skb, const struct packet *p, __u32 length, const struct listener *l, struct verdict *v, struct hop *hop, __u64 hash, struct found *f, int judged, const int family)
+{
+	__u32 now = units(v->now);
 	int tracked = f->slot && !(f->seen & SEEN_CLOSING && begins(p));
 	int current = tracked && f->revision == v->revision;
 	/* Judged by the very rules of now, or by others that were to let it be. */
@@ -215,28 +247,18 @@ INLINE enum outcome admit(const struct packet *p, __u32 length, const struct lis
 		forget(f);
 		return OUTCOME_DROP;
 	}
-	if (early && layer7)
+	if (!skb && layer7)
 		return OUTCOME_LATER;
 	if (!layer7) {
-		/* A flow keeps its target while that exists. */
-		struct target_row *row = 0;
-		struct target *t = 0;
-		if (tracked && f->target && (row = find_target_row(target = f->target)))
-			t = target_at(row, v->revision);
-		if (!t && (target = choose(l->ring, l->ring_len, hash, &p->src, v->revision, family)) && (row = find_target_row(target)))
-			t = target_at(row, v->revision);
-		if (!t || !row)
-			return because(v, target ? REASON_UNKNOWN_TARGET : l->ring_len ? REASON_HAIRPIN_SELF : REASON_NO_TARGET);
-		hop->flow = (__u32)(hash >> 32);
-		hop->revision = v->revision;
-		hop->target = target;
-		hop->to = peer_at(row->peer, &t->host);
-		if (!hop->to)
-			return because(v, REASON_UNKNOWN_TARGET);
-		hop->peer = peer_of(hop->to);
-		if (early && (!hop->peer->ifindex || hop->peer->family != 4))
+		enum outcome o = find_hop(l, f, tracked, hash, &p->src, v, hop, family);
+		if (o != OUTCOME_TUNNEL)
+			return o;
+		if (!skb && (!hop->peer->ifindex || hop->peer->family != 4 || length - ETH_HLEN > tunnel_room()))
 			return OUTCOME_LATER;
+		if (skb && !fits(skb, p))
+			return OUTCOME_SIZE;
 	}
+	__u32 target = v->target;
 	__u32 seen = now | (f->seen & SEEN_CLOSING);
 	if (p->tcp_flags & (TCP_FIN | TCP_RST))
 		seen |= SEEN_CLOSING;
@@ -247,7 +269,6 @@ INLINE enum outcome admit(const struct packet *p, __u32 length, const struct lis
 		if (place)
 			remember(place, p, l->num, v->revision, target, v->counter, seen, family);
 	}
-	v->target = target;
 	admitted(p, v, length, !tracked);
 	return layer7 ? OUTCOME_LOCAL : OUTCOME_TUNNEL;
 }
@@ -265,13 +286,16 @@ INLINE enum outcome strange(const struct packet *p, const struct listener *l, st
 		return because(v, REASON_SPOOFED);
 	if (p->fragment)
 		return because(v, REASON_FRAGMENT);
+	if (p->proto == icmp_of(family))
+		return OUTCOME_ICMP;
 	if (p->proto != IPPROTO_TCP && p->proto != IPPROTO_UDP)
 		return because(v, REASON_UNSUPPORTED);
 	return l ? OUTCOME_TUNNEL : because(v, REASON_NO_LISTENER);
 }
 
-/* receive says what becomes of a packet from outside the tunnel. */
-INLINE enum outcome receive(const struct packet *p, __u32 length, struct verdict *v, struct hop *hop, int early, const int family)
+/* receive says what becomes of a packet from outside the tunnel; skb is as for
+ * admit. */
+INLINE enum outcome receive(struct __sk_buff *skb, const struct packet *p, __u32 length, struct verdict *v, struct hop *hop, const int family)
 {
 	struct listener *l = p->fragment ? 0 : find_listener(p, v->revision, family);
 	struct found f = {};
@@ -299,5 +323,5 @@ INLINE enum outcome receive(const struct packet *p, __u32 length, struct verdict
 	if (!l)
 		return OUTCOME_STACK;
 	v->listener = l->num;
-	return admit(p, length, l, v, hop, hash, &f, judged, early, family);
+	return admit(skb, p, length, l, v, hop, hash, &f, judged, family);
 }

@@ -71,8 +71,16 @@ INLINE enum whose claims(struct __sk_buff *skb, const struct packet *p, const in
 __attribute__((noinline)) int claims4(struct __sk_buff *skb, const struct packet *p) { return claims(skb, p, 4); }
 __attribute__((noinline)) int claims6(struct __sk_buff *skb, const struct packet *p) { return claims(skb, p, 6); }
 
-/* sent judges what a guest sends. */
-INLINE int sent(struct __sk_buff *skb, const int family)
+/* by_uplink sends what a guest answers as from the VIP: this host's own routes
+ * may not lead that way. */
+__attribute__((noinline)) int by_uplink(struct __sk_buff *skb)
+{
+	skb->mark = mark_judged;
+	return bpf_redirect_neigh(uplink, 0, 0, 0);
+}
+
+/* sent judges what a guest sends; as leaving does, ICMP errors in two steps. */
+INLINE int sent(struct __sk_buff *skb, __u32 unrelated, const int family)
 {
 	struct packet p;
 	struct track k = {};
@@ -86,18 +94,16 @@ INLINE int sent(struct __sk_buff *skb, const int family)
 		count_reason(REASON_SYSTEM_RULE);
 		return TCX_NEXT;
 	}
+	if (p.error && !unrelated)
+		return THEN_ERROR;
 	if (!look_up(&p, &v, &k, family) || !(k.was.flags & FLOW_TUNNELLED) || (opens(&p) && k.was.state == FLOW_CLOSING))
 		return direct(skb, &p, &v, &k, family);
 	int verdict = reply(skb, &p, &k, &v, units(v.now), family);
-	if (verdict != TCX_NEXT)
-		return verdict;
-	/* As from the VIP: this host's own routes may not lead that way. */
-	skb->mark = mark_judged;
-	return bpf_redirect_neigh(uplink, 0, 0, 0);
+	return verdict == TCX_NEXT ? by_uplink(skb) : verdict;
 }
 
-__attribute__((noinline)) int sent4(struct __sk_buff *skb) { return sent(skb, 4); }
-__attribute__((noinline)) int sent6(struct __sk_buff *skb) { return sent(skb, 6); }
+__attribute__((noinline)) int sent4(struct __sk_buff *skb, __u32 unrelated) { return sent(skb, unrelated, 4); }
+__attribute__((noinline)) int sent6(struct __sk_buff *skb, __u32 unrelated) { return sent(skb, unrelated, 6); }
 
 /* offered says that a packet to a guest is about addresses and neighbours. */
 INLINE int offered(struct __sk_buff *skb, const struct packet *p, const int family)
@@ -165,7 +171,15 @@ int guest_out(struct __sk_buff *skb)
 {
 	int family = skb->vlan_present ? 0 : family_of(skb);
 	skb->mark = 0;
-	return family == 4 ? sent4(skb) : family == 6 ? sent6(skb) : other(skb, DIRECTION_OUT);
+	int answer = family == 4 ? sent4(skb, 0) : family == 6 ? sent6(skb, 0) : other(skb, DIRECTION_OUT);
+	if (answer == THEN_ERROR) {
+		answer = family == 4 ? error_out4(skb, 1) : error_out6(skb, 1);
+		if (answer == TCX_NEXT)
+			return by_uplink(skb);
+	}
+	if (answer == NOT_OURS)
+		answer = family == 4 ? sent4(skb, 1) : sent6(skb, 1);
+	return answer;
 }
 
 SEC("tcx/egress")

@@ -218,6 +218,28 @@ INLINE __u32 dialled(const struct target *t, const struct packet *p, const int f
 __attribute__((noinline)) __u32 dialled4(const struct target *t, const struct packet *p) { return dialled(t, p, 4); }
 __attribute__((noinline)) __u32 dialled6(const struct target *t, const struct packet *p) { return dialled(t, p, 6); }
 
+/* vouched says that the flow's target still needs no rule at revision. */
+INLINE int vouched(const struct track *k, __u32 revision, const int family)
+{
+	struct target *t = k->was.flags & FLOW_VOUCHED ? find_target(k->was.target, revision) : 0;
+	return t && (t->flags & TARGET_PASS || (k->was.flags & FLOW_VIA_GATEWAY && exempt(t, &k->t.remote, k->t.local_port, family)));
+}
+
+/* to_gateway sends a packet of the flow's back through the tunnel that it came by. */
+INLINE int to_gateway(struct __sk_buff *skb, const struct packet *p, const struct track *k, struct verdict *v, const int family)
+{
+	struct hop hop = { .to = peer_numbered(k->was.gateway_row, k->was.gateway), .flow = flow_port(p, family),
+			   .revision = v->revision, .target = k->was.target };
+	if (!hop.to)
+		return drop(skb, p, v, REASON_UNKNOWN_GATEWAY);
+	hop.peer = peer_of(hop.to);
+	if (encapsulate(skb, &hop))
+		return drop(skb, p, v, REASON_TUNNEL_FAILED);
+	return leave(hop.peer);
+}
+
+#include "relate.h"
+
 /* from_gateway takes what a gateway sent, out of its tunnel: a client's packet
  * for a VIP, or one from the gateway's own proxy or prober for the service
  * address itself. */
@@ -238,7 +260,9 @@ INLINE int from_gateway(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 
 	if (!t || !i)
 		return drop(skb, &p, &v, REASON_UNKNOWN_TARGET);
 	__u32 dialled = family == 4 ? dialled4(t, &p) : dialled6(t, &p);
-	if (!i || !dialled)
+	if (!dialled && p.error)
+		return THEN_ERROR;
+	if (!dialled)
 		return drop(skb, &p, &v, REASON_UNKNOWN_TARGET);
 	int dialled_vip = dialled == DIALLED_VIP, dialled_service = !dialled_vip;
 	__u32 now = units(v.now);
@@ -396,7 +420,8 @@ INLINE int direct(struct __sk_buff *skb, struct packet *p, struct verdict *v, st
 	if (p->fragment)
 		return give_up(skb, p, v, REASON_FRAGMENT);
 	if (p->proto == icmp_of(family) && p->icmp_type != echo_of(family) && p->icmp_type != echoreply_of(family)) {
-		if (quoted_flow(skb, p, v->direction, k, now, family)) {
+		struct packet q;
+		if (quoted_flow(skb, p, &q, v->direction, k, now, family) && (k->was.flags & (FLOW_TUNNELLED | FLOW_VIA_GATEWAY)) != FLOW_TUNNELLED) {
 			v->reason = REASON_ESTABLISHED;
 			admitted(p, v, skb->len, 0);
 			return TCX_NEXT;
@@ -419,13 +444,6 @@ INLINE int direct(struct __sk_buff *skb, struct packet *p, struct verdict *v, st
 	if (turned || (k->slot && k->was.flags & FLOW_TUNNELLED))
 		begin_anew(k, v->direction);
 	return track_direct(skb, p, i, k, v, now, family);
-}
-
-/* vouched says that the flow's target still needs no rule at revision. */
-INLINE int vouched(const struct track *k, __u32 revision, const int family)
-{
-	struct target *t = k->was.flags & FLOW_VOUCHED ? find_target(k->was.target, revision) : 0;
-	return t && (t->flags & TARGET_PASS || (k->was.flags & FLOW_VIA_GATEWAY && exempt(t, &k->t.remote, k->t.local_port, family)));
 }
 
 /* reply sends a tunnelled flow's answer back: as the VIP straight to the
@@ -458,16 +476,8 @@ INLINE int reply(struct __sk_buff *skb, struct packet *p, struct track *k, struc
 	lower_mss(skb, p, family);
 	if (!(k->was.flags & FLOW_VIA_GATEWAY) && rewrite(skb, p, 1, &p->src, p->src_port, &k->was.vip, k->was.vport, family))
 		return drop(skb, p, v, REASON_TUNNEL_FAILED);
-	if (k->was.flags & (FLOW_VIA_GATEWAY | FLOW_RETURN)) {
-		struct hop hop = { .to = peer_numbered(k->was.gateway_row, k->was.gateway), .flow = flow_port(p, family),
-				   .revision = v->revision, .target = k->was.target };
-		if (!hop.to)
-			return drop(skb, p, v, REASON_UNKNOWN_GATEWAY);
-		hop.peer = peer_of(hop.to);
-		if (encapsulate(skb, &hop))
-			return drop(skb, p, v, REASON_TUNNEL_FAILED);
-		return leave(hop.peer);
-	}
+	if (k->was.flags & (FLOW_VIA_GATEWAY | FLOW_RETURN))
+		return to_gateway(skb, p, k, v, family);
 	return TCX_NEXT;
 }
 
@@ -547,8 +557,9 @@ INLINE int arriving(struct __sk_buff *skb, const int family)
 __attribute__((noinline)) int arriving4(struct __sk_buff *skb) { return arriving(skb, 4); }
 __attribute__((noinline)) int arriving6(struct __sk_buff *skb) { return arriving(skb, 6); }
 
-/* leaving judges what an instance sends. */
-INLINE int leaving(struct __sk_buff *skb, const int family)
+/* leaving judges what an instance sends. ICMP errors it judges as such only when
+ * they are about no flow of the tunnel, which has to be found out before. */
+INLINE int leaving(struct __sk_buff *skb, __u32 unrelated, const int family)
 {
 	struct packet p;
 	struct track k = {};
@@ -566,13 +577,15 @@ INLINE int leaving(struct __sk_buff *skb, const int family)
 	/* What reply put into the tunnel comes by here once more. */
 	if (is_own(&p.src, family) && p.proto == IPPROTO_UDP && p.dst_port == tunnel_port && find_peer(&p.dst, family))
 		return TCX_NEXT;
+	if (p.error && !unrelated)
+		return THEN_ERROR;
 	if (look_up(&p, &v, &k, family) && k.was.flags & FLOW_TUNNELLED && !(opens(&p) && k.was.state == FLOW_CLOSING))
 		return reply(skb, &p, &k, &v, units(v.now), family);
 	return direct(skb, &p, &v, &k, family);
 }
 
-__attribute__((noinline)) int leaving4(struct __sk_buff *skb) { return leaving(skb, 4); }
-__attribute__((noinline)) int leaving6(struct __sk_buff *skb) { return leaving(skb, 6); }
+__attribute__((noinline)) int leaving4(struct __sk_buff *skb, __u32 unrelated) { return leaving(skb, unrelated, 4); }
+__attribute__((noinline)) int leaving6(struct __sk_buff *skb, __u32 unrelated) { return leaving(skb, unrelated, 6); }
 
 /* arrive takes the tunnel off what is for this node's end of it. It gives 1
  * when a is filled, 0 when this is no tunnel after all, and -1 when the packet's
@@ -631,6 +644,8 @@ int host_in(struct __sk_buff *skb)
 		return a.answer;
 	if (how) {
 		answer = a.family == 4 ? from_gateway4(skb, a.revision, a.target, a.sender) : from_gateway6(skb, a.revision, a.target, a.sender);
+		if (answer == THEN_ERROR)
+			answer = a.family == 4 ? error_in4(skb, a.revision, a.target) : error_in6(skb, a.revision, a.target);
 		return answer == TCX_NEXT && has_guests(current_revisions()) ? hand_over(skb, a.target, a.revision) : answer;
 	}
 	return family == 4 ? arriving4(skb) : arriving6(skb);
@@ -646,7 +661,12 @@ int host_out(struct __sk_buff *skb)
 	int answer, family = unnamed(skb, DIRECTION_OUT, &answer);
 	if (!family)
 		return answer;
-	return family == 4 ? leaving4(skb) : leaving6(skb);
+	answer = family == 4 ? leaving4(skb, 0) : leaving6(skb, 0);
+	if (answer == THEN_ERROR)
+		answer = family == 4 ? error_out4(skb, 0) : error_out6(skb, 0);
+	if (answer == NOT_OURS)
+		answer = family == 4 ? leaving4(skb, 1) : leaving6(skb, 1);
+	return answer;
 }
 
 #include "guest.h"

@@ -116,7 +116,18 @@ struct __sk_buff {
 	__u32 tc_classid;
 	__u32 data;
 	__u32 data_end;
+	__u32 napi_id;
+	__u32 socket[13]; /* its addresses and ports: not for these programs */
+	__u32 data_meta;
+	__u64 flow_keys;
+	__u64 tstamp;
+	__u32 wire_len;
+	__u32 gso_segs;
+	__u64 sk;
+	__u32 gso_size;
 };
+
+_Static_assert(offsetof(struct __sk_buff, gso_size) == 176, "the kernel's own layout");
 
 /* A socket, as far as programs may look at it. */
 struct bpf_sock {
@@ -180,6 +191,7 @@ enum {
 	BPF_F_PSEUDO_HDR = 1 << 4,
 	BPF_F_MARK_MANGLED_0 = 1 << 5, /* a UDP checksum of 0 is none, and stays none */
 	BPF_F_IPV6 = 1 << 7, /* kernels that do not know it refuse it and have no need of it */
+	BPF_F_INGRESS = 1 << 0, /* of bpf_redirect */
 	BPF_ADJ_ROOM_MAC = 1,
 	BPF_F_ADJ_ROOM_FIXED_GSO = 1 << 0,
 	BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 = 1 << 1,

@@ -5,6 +5,7 @@
 
 enum { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_ACK = 16 };
 enum { ICMP_ECHOREPLY = 0, ICMP_UNREACHABLE = 3, ICMP_ECHO = 8, ICMP_EXCEEDED = 11, ICMP_PARAMETER = 12 };
+enum { ICMP_FRAGMENTATION_NEEDED = 4 }; /* a code of ICMP_UNREACHABLE */
 enum { ICMPV6_UNREACHABLE = 1, ICMPV6_TOO_BIG = 2, ICMPV6_EXCEEDED = 3, ICMPV6_PARAMETER = 4, ICMPV6_ECHO = 128, ICMPV6_ECHOREPLY = 129 };
 
 enum { ARP_ETHERNET = 1, ARP_REQUEST = 1, ARP_REPLY = 2 };
@@ -29,7 +30,7 @@ struct packet {
 	__u8 tcp_flags;
 	__u8 icmp_type;
 	__u8 fragment; /* any fragment, the first included */
-	__u8 pad;
+	__u8 error;    /* an ICMP error: it quotes another packet */
 };
 
 enum parsed { PARSED = 0, NOT_PLAIN = 1, BROKEN = 2 };
@@ -38,6 +39,14 @@ enum parsed { PARSED = 0, NOT_PLAIN = 1, BROKEN = 2 };
 INLINE __u8 icmp_of(const int family) { return family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6; }
 INLINE __u8 echo_of(const int family) { return family == 4 ? ICMP_ECHO : ICMPV6_ECHO; }
 INLINE __u8 echoreply_of(const int family) { return family == 4 ? ICMP_ECHOREPLY : ICMPV6_ECHOREPLY; }
+
+/* quotes says that ICMP of this type is an error, without a branch for each. */
+INLINE __u8 quotes(__u8 type, const int family)
+{
+	const __u64 errors = family == 4 ? 1ull << ICMP_UNREACHABLE | 1ull << ICMP_EXCEEDED | 1ull << ICMP_PARAMETER :
+					   1ull << ICMPV6_UNREACHABLE | 1ull << ICMPV6_TOO_BIG | 1ull << ICMPV6_EXCEEDED | 1ull << ICMPV6_PARAMETER;
+	return type < 64 ? errors >> type & 1 : 0;
+}
 
 INLINE int is_fragment(const struct iphdr *ip) { return (ip->frag_off & htons(0x3fff)) != 0; }
 
@@ -98,6 +107,7 @@ INLINE enum parsed parse_plain(void *frame, void *end, __u32 length, __u32 l3, s
 	p->family = family;
 	p->icmp_type = 0;
 	p->fragment = 0;
+	p->error = 0;
 	return PARSED;
 }
 
@@ -193,6 +203,7 @@ INLINE enum parsed parse_slowly(struct __sk_buff *skb, __u32 l3, struct packet *
 		if (payload < (int)sizeof(c) || bpf_skb_load_bytes(skb, p->l4, c, sizeof(c)))
 			return BROKEN;
 		p->icmp_type = c[0];
+		p->error = quotes(c[0], family);
 		if (c[0] == echo_of(family))
 			p->src_port = c[4] << 8 | c[5];
 		if (c[0] == echoreply_of(family))

@@ -4,6 +4,7 @@
  * target's row says all that has to be known of them; there is no state. */
 #pragma once
 #include "ports.h"
+#include "quote.h"
 #include "rows.h"
 #include "tell.h"
 #include "tunnel.h"
@@ -15,6 +16,19 @@ INLINE int answers_as_vip(const struct target *t, const struct packet *p, const 
 {
 	return t->flags & TARGET_RETURN && is_same(&t->host, host, 6) && p->proto == t->proto && within(p->src_port, t->vport, t->span) &&
 	       (is_key(&t->vip, &p->src, family) || is_key(&t->eip, &p->src, family)) && !begins(p);
+}
+
+/* about_answer says that a packet out of a host's tunnel is an ICMP error that
+ * the target's host may send on: about what one of its clients has sent, to that. */
+INLINE int about_answer(struct __sk_buff *skb, const struct target *t, const struct packet *p, const struct addr *host, const int family)
+{
+	struct packet q;
+	if (!p->error || !is_same(&t->host, host, 6) || !quoted(skb, p, &q, family) || !is_same(&q.src, &p->dst, family) || q.proto != t->proto)
+		return 0;
+	if (t->flags & TARGET_VIA_GATEWAY)
+		return is_key(&t->service, &q.dst, family) && (q.dst_port == t->service_port || q.dst_port == t->probe_port);
+	return t->flags & TARGET_RETURN && within(q.dst_port, t->vport, t->span) && is_same(&p->src, &q.dst, family) &&
+	       (is_key(&t->vip, &q.dst, family) || is_key(&t->eip, &q.dst, family));
 }
 
 /* send_on sends an answer to its client. The kernel knows the way there. */

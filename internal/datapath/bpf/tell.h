@@ -21,6 +21,15 @@ struct verdict {
 	__u8 strict;   /* the packet is a guest's: only the machine itself is ever observed */
 };
 
+/* What a function for one family leaves to its caller, so that no two great
+ * frames lie on the stack: no answers of a program. */
+enum then {
+	THEN_ECHO = 1 << 16,
+	THEN_ERROR = 2 << 16, /* an ICMP error about a flow */
+	THEN_SIZE = 3 << 16,  /* too big for the tunnel; the packet's cb holds listener and target */
+	NOT_OURS = 4 << 16,
+};
+
 enum { ACCEPT = 1, DROP = 2 };
 
 /* What a rule's word says (see judge.h); 0 is none that matches. */

@@ -127,14 +127,17 @@ INLINE void fill_header6(struct tunnel_header6 *h, __u32 inner, const struct hop
 	fill_tunnel(&h->tunnel, inner, hop, protocol);
 }
 
-/* The frame's new beginning, its addresses aligned. */
+/* The frame's new beginning over each family, its addresses aligned. */
 struct frame_header {
 	__u16 pad;
 	struct ethhdr eth;
-	union {
-		struct tunnel_header v4;
-		struct tunnel_header6 v6;
-	};
+	struct tunnel_header tunnel;
+};
+
+struct frame_header6 {
+	__u16 pad;
+	struct ethhdr eth;
+	struct tunnel_header6 tunnel;
 };
 
 INLINE void fill_link(struct ethhdr *eth, const struct peer *peer, __be16 protocol)
@@ -149,19 +152,21 @@ INLINE void fill_link(struct ethhdr *eth, const struct peer *peer, __be16 protoc
 INLINE int envelop(struct __sk_buff *skb, const struct hop *hop, __be16 protocol, const int outer)
 {
 	struct frame_header f;
-	const __u32 size = outer == 4 ? sizeof(f.v4) : sizeof(f.v6);
+	struct frame_header6 f6;
+	struct ethhdr *eth = outer == 4 ? &f.eth : &f6.eth;
+	const __u32 size = outer == 4 ? sizeof(f.tunnel) : sizeof(f6.tunnel);
 	const __u64 flags = outer == 4 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV6;
 	if (outer == 4)
-		fill_header(&f.v4, skb->len - ETH_HLEN, hop, protocol);
+		fill_header(&f.tunnel, skb->len - ETH_HLEN, hop, protocol);
 	else
-		fill_header6(&f.v6, skb->len - ETH_HLEN, hop, protocol);
+		fill_header6(&f6.tunnel, skb->len - ETH_HLEN, hop, protocol);
 	if (bpf_skb_adjust_room(skb, size, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO | flags | BPF_F_ADJ_ROOM_ENCAP_L4_UDP))
 		return -1;
-	f.eth.proto = ether_of(outer);
+	eth->proto = ether_of(outer);
 	if (!hop->peer->ifindex)
-		return bpf_skb_store_bytes(skb, offsetof(struct ethhdr, proto), &f.eth.proto, 2 + size, 0) ? -1 : 0;
-	fill_link(&f.eth, hop->peer, f.eth.proto);
-	return bpf_skb_store_bytes(skb, 0, &f.eth, sizeof(f.eth) + size, 0) ? -1 : 0;
+		return bpf_skb_store_bytes(skb, offsetof(struct ethhdr, proto), &eth->proto, 2 + size, 0) ? -1 : 0;
+	fill_link(eth, hop->peer, eth->proto);
+	return bpf_skb_store_bytes(skb, 0, eth, sizeof(*eth) + size, 0) ? -1 : 0;
 }
 
 INLINE int envelop_for(struct __sk_buff *skb, __u32 row, __u32 flow, __u32 revision, __u32 target, const int outer)
