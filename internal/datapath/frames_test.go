@@ -174,7 +174,11 @@ func expect(program string, frame []byte, own, peer netip.Addr) outcome {
 		return dropped(policy.Spoofed)
 	case program == "gateway" && r.fragment:
 		return dropped(policy.Fragment)
-	case program == "gateway" && !r.proto.HasPorts():
+	case program == "gateway" && r.proto == lb.ICMP && frame[14+r.payload] == 8:
+		return outcome{}
+	case program == "gateway" && r.proto == lb.ICMP:
+		return dropped(policy.Unsupported, policy.Unrelated, policy.NoGroups, policy.RuleMatched, policy.NoMatch)
+	case program == "gateway" && r.proto != lb.TCP && r.proto != lb.UDP:
 		return dropped(policy.Unsupported)
 	}
 	return outcome{}
