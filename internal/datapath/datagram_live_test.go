@@ -107,12 +107,13 @@ func TestDatagramsLive(t *testing.T) {
 
 	dialer := node.TransparentDialer{}
 	from, to, mark := netip.MustParseAddr(vip), netip.MustParseAddr(service), snapshot.TargetMark(7)
+	checked := uint16(8080)
 	probe := func(wait time.Duration) (pinged, answered error) {
 		ctx, cancel := context.WithTimeout(t.Context(), wait)
 		defer cancel()
 		_, pinged = inside(w, "dp-gw", func() (bool, error) { return true, dialer.Ping(ctx, from, to, mark) })
 		_, answered = inside(w, "dp-gw", func() (bool, error) {
-			conn, err := dialer.Datagram(t.Context(), netip.AddrPortFrom(from, 0), netip.AddrPortFrom(to, 8080), mark)
+			conn, err := dialer.Datagram(t.Context(), netip.AddrPortFrom(from, 0), netip.AddrPortFrom(to, checked), mark)
 			if err != nil {
 				return false, err
 			}
@@ -129,19 +130,30 @@ func TestDatagramsLive(t *testing.T) {
 	if pinged, answered := probe(3 * time.Second); pinged != nil || answered != nil {
 		t.Errorf("healthy: ping %v, datagram %v", pinged, answered)
 	}
+	// A closed port says so, and the word finds the prober's socket.
+	s1, s2 = udpPair(t, 2, compiled(t, "sg-2", open, ping))
+	for _, s := range []*snapshot.Snapshot{s1, s2} {
+		s.Targets[0].ProbePort = 8087
+	}
+	put(t, gw, host, s1, s2)
+	checked = 8087
+	if pinged, answered := probe(3 * time.Second); pinged != nil || !errors.Is(answered, syscall.ECONNREFUSED) {
+		t.Errorf("closed port: ping %v, datagram %v", pinged, answered)
+	}
+	checked = 8080
 	// Gate 2 refuses the ping, and then everything.
-	s1, s2 = udpPair(t, 2, compiled(t, "sg-2", open))
+	s1, s2 = udpPair(t, 3, compiled(t, "sg-2", open))
 	put(t, gw, host, s1, s2)
 	if pinged, answered := probe(300 * time.Millisecond); !timedOut(pinged) || answered != nil {
 		t.Errorf("without the ping's rule: ping %v, datagram %v", pinged, answered)
 	}
-	s1, s2 = udpPair(t, 3, compiled(t, "sg-2"))
+	s1, s2 = udpPair(t, 4, compiled(t, "sg-2"))
 	put(t, gw, host, s1, s2)
 	if pinged, answered := probe(300 * time.Millisecond); !timedOut(pinged) || !timedOut(answered) {
 		t.Errorf("without rules: ping %v, datagram %v", pinged, answered)
 	}
 	// A system rule lets both in, and no client.
-	s1, s2 = udpPair(t, 4, compiled(t, "sg-2"))
+	s1, s2 = udpPair(t, 5, compiled(t, "sg-2"))
 	for _, s := range []*snapshot.Snapshot{s1, s2} {
 		s.Targets[0].ProbeExempt = true
 	}

@@ -134,14 +134,10 @@ INLINE int from_host(struct __sk_buff *skb, __u32 target, __u32 host, const int 
 	struct target *t = find_target(v.target, v.revision);
 	if (t && from && answers_as_vip(t, &p, &from->key, family))
 		return send_on(skb);
-	if (t && from && p.proto == icmp_of(family) && about_answer(skb, t, &p, &from->key, family)) {
-		if (t->flags & TARGET_RETURN)
-			return send_on(skb);
-		count_reason(REASON_ESTABLISHED);
-		skb->mark = mark_local;
-		return TCX_NEXT;
-	}
-	if (!t || !is_key(&t->service, &p.src, family) || !asked_for(skb, t, &p, family))
+	enum whose_error whose = t && from && p.proto == icmp_of(family) ? about_answer(skb, t, &p, &from->key, family) : ERROR_NOBODYS;
+	if (whose == ERROR_CLIENTS)
+		return send_on(skb);
+	if (whose == ERROR_NOBODYS && (!t || !is_key(&t->service, &p.src, family) || !asked_for(skb, t, &p, family)))
 		return drop(skb, &p, &v, REASON_UNKNOWN_TARGET);
 	count_reason(REASON_ESTABLISHED);
 	skb->mark = mark_local;

@@ -18,17 +18,23 @@ INLINE int answers_as_vip(const struct target *t, const struct packet *p, const 
 	       (is_key(&t->vip, &p->src, family) || is_key(&t->eip, &p->src, family)) && !begins(p);
 }
 
-/* about_answer says that a packet out of a host's tunnel is an ICMP error that
- * the target's host may send on: about what one of its clients has sent, to that. */
-INLINE int about_answer(struct __sk_buff *skb, const struct target *t, const struct packet *p, const struct addr *host, const int family)
+enum whose_error { ERROR_NOBODYS = 0, ERROR_GATEWAYS = 1, ERROR_CLIENTS = 2 };
+
+/* about_answer says whose the ICMP error is that came out of a host's tunnel: of
+ * the gateway's own sockets when it is about what they sent to the target, a
+ * closed port of a probe's, say; of one of the target's clients, which its host
+ * may send on, when it is about what that sent to the VIP. */
+INLINE enum whose_error about_answer(struct __sk_buff *skb, const struct target *t, const struct packet *p, const struct addr *host, const int family)
 {
 	struct packet q;
 	if (!p->error || !is_same(&t->host, host, 6) || !quoted(skb, p, &q, family) || !is_same(&q.src, &p->dst, family) || q.proto != t->proto)
-		return 0;
-	if (t->flags & TARGET_VIA_GATEWAY)
-		return is_key(&t->service, &q.dst, family) && (q.dst_port == t->service_port || q.dst_port == t->probe_port);
+		return ERROR_NOBODYS;
+	if (is_key(&t->service, &q.dst, family))
+		return q.dst_port == t->service_port || q.dst_port == t->probe_port ? ERROR_GATEWAYS : ERROR_NOBODYS;
 	return t->flags & TARGET_RETURN && within(q.dst_port, t->vport, t->span) && is_same(&p->src, &q.dst, family) &&
-	       (is_key(&t->vip, &q.dst, family) || is_key(&t->eip, &q.dst, family));
+			       (is_key(&t->vip, &q.dst, family) || is_key(&t->eip, &q.dst, family)) ?
+		       ERROR_CLIENTS :
+		       ERROR_NOBODYS;
 }
 
 /* send_on sends an answer to its client. The kernel knows the way there. */
