@@ -145,7 +145,7 @@ func (r *region) bindInstance(m *machine, ids ...string) {
 // never shut their own agents out, move, and are forgotten.
 func TestOwnMachines(t *testing.T) {
 	r := newRegion(t)
-	for _, part := range []func(){r.machinesJoin, r.onlyObserved, r.bothGates, r.darkAndBack, r.processesAway, r.otherAddresses, r.forgotten} {
+	for _, part := range []func(){r.machinesJoin, r.onlyObserved, r.bothGates, r.guests, r.darkAndBack, r.processesAway, r.otherAddresses, r.forgotten} {
 		if part(); t.Failed() {
 			return
 		}

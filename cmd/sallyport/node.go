@@ -20,7 +20,7 @@ func newNodeCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newNodeTokenCommand(), newNodeLsCommand(), newNodeForgetCommand(), newNodeDrainCommand(), newNodeUndrainCommand())
+	cmd.AddCommand(newNodeTokenCommand(), newNodeLsCommand(), newNodeForgetCommand(), newNodeDrainCommand(), newNodeUndrainCommand(), newGuestCommand())
 	return cmd
 }
 

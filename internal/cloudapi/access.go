@@ -97,7 +97,7 @@ func accesses() map[string]access {
 			RegisterTargetGroupInstances DeregisterTargetGroupInstances ModifyTargetGroupInstancesPort ModifyTargetGroupInstancesWeight
 			ImportInstances ImportLoadBalancer ApplyConfiguration`},
 		{toOversee, false, `DescribeAccessKeys DescribeAuditLog`},
-		{toAdminister, false, `CreateAccessKey RotateAccessKey RevokeAccessKey CreateNodeToken ForgetNode DrainNode UndrainNode`},
+		{toAdminister, false, `CreateAccessKey RotateAccessKey RevokeAccessKey CreateNodeToken ForgetNode AddGuest RemoveGuest DrainNode UndrainNode`},
 	} {
 		for name := range strings.FieldsSeq(part.names) {
 			all[name] = access{part.right, part.scoped}

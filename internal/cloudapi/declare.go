@@ -94,6 +94,9 @@ type instanceDoc struct {
 	SecurityGroups   []string `tc:"required"`
 	Tags             []Tag    `tc:""`
 	Joined           bool     `tc:""` // a machine of one's own, which has to join first
+	Host             string   `tc:""` // a guest's, which AddGuest has to add first
+	Device           string   `tc:""`
+	MacAddress       string   `tc:""`
 	KeepFlows        bool     `tc:""`
 	Observe          bool     `tc:""` // joined, and no group was ever bound to it
 

@@ -154,7 +154,7 @@ func (x *exporter) policy(r lb.PolicyRule) policyDoc {
 
 func (x *exporter) instance(i *lb.Instance) instanceDoc {
 	d := instanceDoc{Id: string(i.ID), InstanceName: i.Name, Vpc: x.vpcRef(i.VPC), PrivateIpAddress: addrText(i.Private),
-		PublicIpAddress: addrText(i.Public), Ipv6Address: addrText(i.IPv6), PublicIpAssigned: i.Public.IsValid(), Joined: i.Joined, Observe: i.Observe, KeepFlows: i.Keep, SecurityGroups: x.groupRefs(i.Groups), Tags: tagsOut(i.Tags)}
+		PublicIpAddress: addrText(i.Public), Ipv6Address: addrText(i.IPv6), PublicIpAssigned: i.Public.IsValid(), Joined: i.Joined, Host: string(i.Host), Device: i.Port, MacAddress: i.MAC, Observe: i.Observe, KeepFlows: i.Keep, SecurityGroups: x.groupRefs(i.Groups), Tags: tagsOut(i.Tags)}
 	fillEcho(&d, i.Echo)
 	if d.Subnet = x.subnetRef(i.Subnet); i.Basic() {
 		d.Network = networkBasic

@@ -45,7 +45,7 @@ func (a *applier) instance(path string, d instanceDoc) error {
 	d.PublicIpAssigned = d.PublicIpAddress != ""
 	keepEcho(&d, have)
 	changed := unlike(have, d, "Id")
-	if err := fixed(path, "an instance", changed, "Network", "Vpc", "Subnet", "PrivateIpAddress", "PublicIpAddress", "PublicIpAssigned", "Joined"); err != nil {
+	if err := fixed(path, "an instance", changed, "Network", "Vpc", "Subnet", "PrivateIpAddress", "PublicIpAddress", "PublicIpAssigned", "Joined", "Host", "Device", "MacAddress"); err != nil {
 		return err
 	}
 	for _, name := range echoNames(d) {
@@ -86,6 +86,9 @@ func (a *applier) instanceRefs(path string, d *instanceDoc) error {
 }
 
 func (a *applier) runInstance(path string, d instanceDoc) (lb.InstanceID, error) {
+	if d.Host != "" {
+		return "", refuse(lb.NotFound, path+"Host", "this is a guest, and no host guards it", "run `sallyport node guest add` first")
+	}
 	if d.Joined {
 		return "", refuse(lb.NotFound, path+"Joined", "this is a machine of your own, and it has not joined", "run the command of `sallyport node token --role host` on it first")
 	}

@@ -189,7 +189,7 @@ func TestFilesCarryEveryField(t *testing.T) {
 		reflect.TypeFor[lb.PolicyRule]():    {"Action", "Proto", "Ports", "Peer", "PeerGroup", "PeerTemplate", "Service", "Text", "Description"},
 		reflect.TypeFor[lb.Template]():      {"ID", "Name", "Tags", "Members", "Templates"},
 		reflect.TypeFor[lb.Address]():       {"ID", "Name", "IP", "Balancer", "Tags", "Echo"},
-		reflect.TypeFor[lb.Instance]():      {"ID", "Name", "VPC", "Subnet", "Private", "Public", "IPv6", "Joined", "Observe", "Keep", "Groups", "Tags", "Echo"},
+		reflect.TypeFor[lb.Instance]():      {"ID", "Name", "VPC", "Subnet", "Private", "Public", "IPv6", "Joined", "Host", "Port", "MAC", "Observe", "Keep", "Groups", "Tags", "Echo"},
 		reflect.TypeFor[lb.TargetGroup]():   {"ID", "Name", "VPC", "Type", "Protocol", "Port", "Weight", "Check", "Members", "Tags"},
 		reflect.TypeFor[lb.Member]():        {"Instance", "Port", "Weight"},
 		reflect.TypeFor[lb.LoadBalancer]():  {"ID", "Name", "Type", "Classic", "VPC", "Subnet", "VIPs", "EIP", "Groups", "PassToTarget", "Keep", "ReturnPath", "Protected", "Tags", "Echo"},

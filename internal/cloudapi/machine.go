@@ -187,7 +187,8 @@ func forgetNode(c *Call, in *forgetNodeIn) (*done, error) {
 
 // removeInstance removes an instance, also from behind its listeners. With a
 // machine of somebody's own goes its node in the same step: it is to keep what
-// it has in force, not to be told of a region without it.
+// it has in force, not to be told of a region without it. With a host go its
+// guests.
 func removeInstance(tx *store.Tx, i *lb.Instance) {
 	for _, id := range tx.State().Listeners.Sorted() {
 		if l, changed := withoutTargets(tx.State().Listeners.Get(id), i.ID); changed {
@@ -195,10 +196,15 @@ func removeInstance(tx *store.Tx, i *lb.Instance) {
 		}
 	}
 	leaveTargetGroups(tx, i.ID)
-	if i.Joined {
+	if i.Joined && i.Host == "" {
 		tx.DeleteNode(lb.NodeID(i.ID))
 	}
 	tx.DeleteInstance(i.ID)
+	for _, id := range tx.State().Instances.Sorted() {
+		if guest := tx.State().Instances.Get(id); guest != nil && guest.Host == lb.NodeID(i.ID) {
+			removeInstance(tx, guest)
+		}
+	}
 }
 
 type describeEffectiveRulesIn struct {

@@ -19,6 +19,9 @@ func (c *Call) checkFits(tx *store.Tx, before *lb.State) error {
 	if err := c.checkCompiles(tx, before); err != nil {
 		return err
 	}
+	if err := c.checkHosts(tx, before); err != nil {
+		return err
+	}
 	return c.checkRoom(tx, before)
 }
 

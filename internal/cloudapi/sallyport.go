@@ -30,6 +30,8 @@ func sallyportActions() []Action {
 		action(serviceSallyport, "DescribeProbeSources", describeProbeSources).fails("ResourceNotFound"),
 		action(serviceSallyport, "DescribeHosts", describeHosts).fails("InvalidParameterValue"),
 		action(serviceSallyport, "CreateNodeToken", createNodeToken).fails("InvalidInstanceName.TooLong", "InvalidParameterCombination", "InvalidParameterValue", "ResourceInUse", "ResourceNotFound", "UnsupportedOperation"),
+		action(serviceSallyport, "AddGuest", addGuest).fails("InvalidInstanceName.TooLong", "InvalidParameterValue", "LimitExceeded", "ResourceInUse", "ResourceNotFound"),
+		action(serviceSallyport, "RemoveGuest", removeGuest).fails("ResourceNotFound"),
 		action(serviceSallyport, "ForgetNode", forgetNode).fails("ResourceNotFound", "UnsupportedOperation"),
 		action(serviceSallyport, "DescribeEffectiveRules", describeEffectiveRules).fails("InvalidInstanceId.NotFound", "InvalidParameter.LBIdNotFound", "InvalidParameterCombination"),
 		action(serviceSallyport, "ExplainPath", explainPath).fails("InvalidInstanceId.NotFound", "InvalidParameter.LBIdNotFound", "InvalidParameterCombination", "InvalidParameterValue"),
@@ -436,6 +438,7 @@ type hostOut struct {
 	IPv6Address                                                    string // "": it has none
 	Joined                                                         bool   // a machine of somebody's own: nobody here makes or powers it
 	Gate                                                           string // "enforce" or "observe"
+	Host, Device, MacAddress                                       string // a guest's: the node that guards its port, that port, and the guest's MAC address; "": no guest
 }
 
 // describeHosts lists the instances that need a host, waiting until the state
@@ -458,7 +461,7 @@ func describeHosts(c *Call, in *describeHostsIn) (*describeHostsOut, error) {
 	for _, id := range st.Instances.Sorted() {
 		i := st.Instances.Get(id)
 		h := hostOut{InstanceId: string(id), InstanceName: i.Name, PrivateAddress: addrText(i.Private),
-			PublicAddress: addrText(i.Public), IPv6Address: addrText(i.OwnIPv6()), State: string(i.State), Joined: i.Joined, Gate: gateOf(st, id)}
+			PublicAddress: addrText(i.Public), IPv6Address: addrText(i.OwnIPv6()), State: string(i.State), Joined: i.Joined, Gate: gateOf(st, id), Host: string(i.Host), Device: i.Port, MacAddress: i.MAC}
 		out.Instances = append(out.Instances, h)
 	}
 	return out, nil

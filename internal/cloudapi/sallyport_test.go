@@ -154,7 +154,7 @@ func TestDescribeHostsWaits(t *testing.T) {
 	b.seed(func(tx *store.Tx) {
 		tx.PutInstance(&lb.Instance{ID: "ins-a", Name: "web", Private: netip.MustParseAddr("10.200.0.2"), Public: netip.MustParseAddr("192.0.2.65"), State: lb.Pending})
 	})
-	if err := json.Unmarshal(<-answer, &got); err != nil || got.Revision != empty+1 || !slices.Equal(got.Instances, []hostOut{{"ins-a", "web", "10.200.0.2", "192.0.2.65", "PENDING", "", false, "enforce"}}) {
+	if err := json.Unmarshal(<-answer, &got); err != nil || got.Revision != empty+1 || !slices.Equal(got.Instances, []hostOut{{InstanceId: "ins-a", InstanceName: "web", PrivateAddress: "10.200.0.2", PublicAddress: "192.0.2.65", State: "PENDING", Gate: "enforce"}}) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	b.refused("DescribeHosts", `{"WaitSeconds":-1}`, "InvalidParameterValue", "WaitSeconds")

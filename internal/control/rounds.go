@@ -273,4 +273,9 @@ func (c *Control) committed(s *session, r lb.Revision, now time.Time) {
 		return
 	}
 	c.advance(s.Instance, inForce)
+	for id, i := range c.store.State().Instances.All() { // its guests
+		if i.Host == s.Name && i.State == lb.Pending && fresh {
+			c.advance(id, inForce)
+		}
+	}
 }

@@ -82,7 +82,7 @@ func (d *Datapath) keepGuests(ns *os.File, ready chan<- error) {
 	defer close(d.guarding)
 	defer ns.Close()
 	runtime.LockOSThread() // and never unlocked: the thread ends with its namespace
-	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+	if err := enter(ns); err != nil {
 		ready <- fmt.Errorf("watch for guests' ports: %w", err)
 		return
 	}
@@ -108,6 +108,19 @@ func (d *Datapath) keepGuests(ns *os.File, ready chan<- error) {
 		}
 		d.guard()
 	}
+}
+
+// enter moves the calling thread into a network namespace, unless it is there: an
+// agent in one of its own has no right to move.
+func enter(ns *os.File) error {
+	want, err := ns.Stat()
+	if err != nil {
+		return err
+	}
+	if is, err := os.Stat("/proc/thread-self/ns/net"); err == nil && os.SameFile(is, want) {
+		return nil
+	}
+	return unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
 }
 
 // guard brings the programs of guests' ports and the rows that name them to

@@ -163,6 +163,9 @@ type Instance struct {
 	IPv6        netip.Addr   `json:",omitzero"`  // from the subnet's IPv6 range; zero: none
 	Others      []netip.Addr `json:",omitempty"` // further addresses of a machine that joined
 	Joined      bool         `json:",omitempty"` // a machine of somebody's own, which we neither make nor power
+	Host        NodeID       `json:",omitempty"` // a guest's: the node that guards its port; "": it has a node of its own
+	Port        string       `json:",omitempty"` // a guest's: the host's interface behind which it is
+	MAC         string       `json:",omitempty"` // a guest's
 	Keep        bool         `json:",omitempty"` // true: open flows keep their verdict at gate 2 when its rules change
 	KeptSince   Revision     `json:",omitempty"` // first of the newest changes of its rules, all of which were told to keep open flows; 0: the newest was not
 	Observe     bool         `json:",omitempty"` // joined, and no group was ever bound to it: gate 2 refuses nothing

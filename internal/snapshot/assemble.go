@@ -43,6 +43,11 @@ func Assemble(state *lb.State, node lb.NodeID, keys func(gateway, host uint32) [
 			a.hosts[n.Instance] = n
 		}
 	}
+	for id, i := range state.Instances.All() {
+		if n := state.Nodes.Get(i.Host); i.Host != "" && n != nil && n.Address.IsValid() {
+			a.hosts[id] = n
+		}
+	}
 	slices.SortFunc(a.gateways, func(x, y *lb.Node) int { return cmp.Compare(x.Num, y.Num) })
 	if err := a.run(); err != nil {
 		return nil, fmt.Errorf("revision %d for %s: %w", state.Revision, node, err)
@@ -83,7 +88,7 @@ func (a *assembly) run() error {
 	case lb.RoleGateway:
 		return nil
 	case lb.RoleHost:
-		return a.instance()
+		return a.instances()
 	}
 	return fmt.Errorf("%q is not a role", a.self.Role)
 }
@@ -98,10 +103,12 @@ func (a *assembly) peers() {
 		}
 		return
 	}
+	seen := map[lb.NodeID]bool{} // a host with guests stands there for each
 	for _, h := range a.hosts {
-		if !a.reaches(h) {
+		if seen[h.ID] || !a.reaches(h) {
 			continue
 		}
+		seen[h.ID] = true
 		a.out.Peers = append(a.out.Peers, Peer{h.ID, h.Num, h.Address, a.keys(a.self.Num, h.Num)})
 	}
 }
@@ -207,7 +214,7 @@ func (a *assembly) targets(balancer *lb.LoadBalancer, l *lb.Listener, location l
 			continue
 		}
 		refs = append(refs, TargetRef{t.Num, t.Weight})
-		if a.self.Role == lb.RoleHost && a.self.Instance != t.Instance {
+		if a.self.Role == lb.RoleHost && !a.runs(instance) {
 			continue
 		}
 		row := Target{
@@ -261,17 +268,39 @@ func ProbeAddress(num uint32) netip.Addr {
 	return netip.AddrFrom4([4]byte{100, 64, byte(num >> 8), byte(num)})
 }
 
-// instance adds the machine whose traffic this host judges. When the instance
-// is gone or has no address yet the host has none, which admits nothing.
-func (a *assembly) instance() error {
-	i := a.state.Instances.Get(a.self.Instance)
-	if i == nil || len(i.Addresses()) == 0 {
+// runs reports whether this host judges an instance: its own, or a guest.
+func (a *assembly) runs(i *lb.Instance) bool {
+	return i.ID == a.self.Instance && i.Host == "" || i.Host == a.self.ID
+}
+
+// instances adds the machines whose traffic this host judges.
+func (a *assembly) instances() error {
+	if own := a.state.Instances.Get(a.self.Instance); own != nil {
+		if err := a.instance(own); err != nil {
+			return err
+		}
+	}
+	for _, i := range a.state.Instances.All() {
+		if i.Host != a.self.ID {
+			continue
+		}
+		if err := a.instance(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// instance adds one of them. When the host's own is gone or has no address yet,
+// the host has none, which admits nothing.
+func (a *assembly) instance(i *lb.Instance) error {
+	if len(i.Addresses()) == 0 {
 		return nil
 	}
 	if len(i.Groups) == 0 {
 		return fmt.Errorf("instance %s has no group: it must have one", i.ID)
 	}
-	out := Instance{ID: i.ID, Observe: i.Observe, Keep: Keeping{i.Keep, i.KeptSince}, Addrs: i.Addresses()}
+	out := Instance{ID: i.ID, Observe: i.Observe, Keep: Keeping{i.Keep, i.KeptSince}, Addrs: i.Addresses(), Port: i.Port, MAC: i.MAC}
 	var err error
 	if out.Ingress, err = a.policy(a.resolver.Resolve(i.Groups, policy.In)); err == nil {
 		out.Egress, err = a.policy(a.resolver.Resolve(i.Groups, policy.Out))
@@ -299,6 +328,7 @@ func (a *assembly) policy(groups []policy.Group) (policy.Hash, error) {
 func (a *assembly) sort() {
 	s := a.out
 	slices.SortFunc(s.Listeners, func(x, y Listener) int { return cmp.Compare(x.Num, y.Num) })
+	slices.SortFunc(s.Instances, func(x, y Instance) int { return cmp.Compare(x.ID, y.ID) })
 	slices.SortFunc(s.Targets, func(x, y Target) int { return cmp.Compare(x.Num, y.Num) })
 	slices.SortFunc(s.Peers, func(x, y Peer) int { return cmp.Compare(x.Node, y.Node) })
 	slices.SortFunc(s.Fronts, func(x, y Front) int { return x.Addr.Compare(y.Addr) })
