@@ -24,7 +24,7 @@ func newDoctorCommand() *cobra.Command {
 				return usageError{errors.New("doctor needs --device, the interface that faces the network")}
 			}
 			bad := 0
-			for _, f := range datapath.Doctor(lb.NodeRole(role), device, pin) {
+			for _, f := range append(datapath.Doctor(lb.NodeRole(role), device, pin), tunnelFinding(device)) {
 				word := "ok "
 				if !f.OK {
 					word, bad = "BAD", bad+1
@@ -43,6 +43,23 @@ func newDoctorCommand() *cobra.Command {
 	cmd.Flags().StringVar(&device, "device", "", "interface that faces the network")
 	cmd.Flags().StringVar(&pin, "pin", pinRoot, "folder in a bpffs to pin programs and maps in")
 	return cmd
+}
+
+// tunnelFinding says over which families tunnels can run on this machine.
+func tunnelFinding(device string) datapath.Finding {
+	p, err := standing(device)
+	if err != nil {
+		return datapath.Finding{What: "tunnel", Text: err.Error() + "; give it one"}
+	}
+	text := fmt.Sprintf("ends at %v", p.address)
+	if second := p.second(); second.IsValid() {
+		return datapath.Finding{What: "tunnel", OK: true, Text: fmt.Sprintf("%s and %v: to nodes of either family", text, second)}
+	}
+	has := "IPv4"
+	if p.address.Is6() {
+		has = "IPv6"
+	}
+	return datapath.Finding{What: "tunnel", OK: true, Text: fmt.Sprintf("%s: only to nodes that have an %s address too", text, has)}
 }
 
 // newPassAllCommand is what the lab runs at the far end of a gateway's link.

@@ -22,6 +22,7 @@ type place struct {
 	device  string
 	address netip.Addr   // where the tunnel ends
 	others  []netip.Addr // the device's further addresses
+	passing []netip.Addr // those of them that are secondary, temporary or deprecated: no tunnel is to end there
 }
 
 // wayTo finds the interface that leads to the server, and its addresses.
@@ -68,6 +69,9 @@ func standing(device string) (place, error) {
 		} else {
 			p.others = append(p.others, addr)
 		}
+		if a.Flags&(unix.IFA_F_SECONDARY|unix.IFA_F_DEPRECATED) != 0 {
+			p.passing = append(p.passing, addr)
+		}
 	}
 	slices.SortFunc(p.others, netip.Addr.Compare)
 	if !p.address.IsValid() {
@@ -82,6 +86,17 @@ func (p *place) prefer(a netip.Addr) {
 		p.others[at], p.address = p.address, a
 		slices.SortFunc(p.others, netip.Addr.Compare)
 	}
+}
+
+// second is where tunnels end over the other family than the address's: the
+// first lasting address that the device has of it, zero if there is none.
+func (p place) second() netip.Addr {
+	for _, a := range p.others {
+		if a.Is4() != p.address.Is4() && !slices.Contains(p.passing, a) {
+			return a
+		}
+	}
+	return netip.Addr{}
 }
 
 func (p place) equal(q place) bool { return p.address == q.address && slices.Equal(p.others, q.others) }
@@ -108,7 +123,8 @@ func find(ctx context.Context, device, address, dir string) (place, error) {
 			if p.prefer(said); p.address != said {
 				p.others, p.address = nil, said // of another device, or not there yet
 			}
-			return place{device, p.address, p.others}, nil
+			p.device = device
+			return p, nil
 		}
 		if err == nil {
 			return p, os.WriteFile(filepath.Join(dir, lastFile), []byte(p.address.String()+"\n"), 0o600)

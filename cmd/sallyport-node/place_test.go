@@ -113,7 +113,24 @@ func TestPlace(t *testing.T) {
 		if q, err := standing("eth0"); err != nil || !q.equal(six) {
 			t.Errorf("with IPv6: %+v, %v", q, err)
 		}
+		passing := func(text string, edit func(netlink.Link, *netlink.Addr) error) {
+			address(text, func(link netlink.Link, a *netlink.Addr) error {
+				a.Flags, a.PreferedLft, a.ValidLft = unix.IFA_F_NODAD, 0, 600 // deprecated from the start
+				return edit(link, a)
+			})
+		}
+		passing("2001:db8::5/64", netlink.AddrAdd)
+		if q, err := standing("eth0"); err != nil || q.second() != netip.MustParseAddr("2001:db8::11") || len(q.others) != 4 {
+			t.Errorf("tunnels over IPv6 end at %v of %+v, %v", q.second(), q, err)
+		}
+		if q, err := find(t.Context(), "eth0", "2001:db8::11", dir); err != nil || q.device != "eth0" || q.second() != netip.MustParseAddr("198.51.100.11") {
+			t.Errorf("with an IPv6 address said: %+v, %v", q, err)
+		}
+		passing("2001:db8::5/64", netlink.AddrDel)
 		address("2001:db8::11/64", netlink.AddrDel)
+	}
+	if p.second().IsValid() {
+		t.Errorf("of IPv4 only, and yet a second %v", p.second())
 	}
 	if found, err := find(t.Context(), "eth0", "", dir); err != nil || !found.equal(p) {
 		t.Errorf("found %+v, %v", found, err)

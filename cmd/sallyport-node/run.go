@@ -102,7 +102,7 @@ func (f *runFlags) settings(ctx context.Context) (settings, error) {
 	if err != nil {
 		return settings{}, err
 	}
-	s.node.Address, s.node.Others = p.address, p.others
+	s.node.Address, s.node.Other, s.node.Others = p.address, p.second(), p.others
 	if f.address == "" {
 		s.place = &p
 	}

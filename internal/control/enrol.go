@@ -120,7 +120,7 @@ func (c *Control) enrol(ctx context.Context, invited invitation, fingerprint str
 		if old := tx.State().Nodes.Get(invited.Name); old != nil {
 			former = old.Certificate
 		}
-		c.record(tx, invited.identity, fingerprint, address)
+		c.record(tx, invited.identity, fingerprint, ends{address: address}) // the other comes with the Hello
 		return nil
 	})
 	if err != nil || former == "" {
@@ -129,8 +129,12 @@ func (c *Control) enrol(ctx context.Context, invited invitation, fingerprint str
 	return c.revoked.add(former)
 }
 
+// ends are where a node's tunnels end: over one family, and over the other or
+// nowhere.
+type ends struct{ address, other netip.Addr }
+
 // record writes a node's record, with a number of its own if it is new.
-func (c *Control) record(tx *store.Tx, id identity, fingerprint string, address netip.Addr) {
+func (c *Control) record(tx *store.Tx, id identity, fingerprint string, at ends) {
 	record := lb.Node{Created: c.now()}
 	if old := tx.State().Nodes.Get(id.Name); old != nil {
 		record = *old
@@ -138,7 +142,7 @@ func (c *Control) record(tx *store.Tx, id identity, fingerprint string, address 
 		record.Num = tx.NextNum()
 	}
 	record.ID, record.Role, record.Instance = id.Name, id.Role, id.Instance
-	record.Address, record.Certificate = address, fingerprint
+	record.Address, record.Other, record.Certificate = at.address, at.other, fingerprint
 	tx.PutNode(&record) // writes nothing when nothing differs
 }
 
@@ -164,7 +168,7 @@ func (c *Control) place(tx *store.Tx, invited invitation, address netip.Addr, ot
 // recognise holds a node that attaches against its record, and follows its
 // addresses. One without a record gets it back: the store was restored from a
 // backup that is older than the node.
-func (c *Control) recognise(ctx context.Context, id identity, fingerprint string, address netip.Addr, others []netip.Addr) error {
+func (c *Control) recognise(ctx context.Context, id identity, fingerprint string, at ends, others []netip.Addr) error {
 	if c.revoked.has(fingerprint) {
 		return errForgotten
 	}
@@ -173,10 +177,10 @@ func (c *Control) recognise(ctx context.Context, id identity, fingerprint string
 		if old != nil && old.Certificate != "" && old.Certificate != fingerprint {
 			return errSuperseded
 		}
-		if err := c.place(tx, invitation{identity: id}, address, others); err != nil {
+		if err := c.place(tx, invitation{identity: id}, at.address, others); err != nil {
 			return err
 		}
-		c.record(tx, id, fingerprint, address)
+		c.record(tx, id, fingerprint, at)
 		return nil
 	})
 	return err

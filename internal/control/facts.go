@@ -21,6 +21,7 @@ type NodeStatus struct {
 	Role      lb.NodeRole
 	Instance  lb.InstanceID // "" on a gateway
 	Address   netip.Addr
+	Other     netip.Addr // where its tunnels end over the other family; zero: nowhere
 	Connected bool
 	Staged    lb.Revision   // the newest it holds ready; 0: none
 	Committed lb.Revision   // in force; 0: none
@@ -51,6 +52,7 @@ type nodeFacts struct {
 	status   NodeStatus
 	warning  string
 	failure  string
+	apart    string // which nodes it shares no address family with
 	ahead    string // it came with a revision that the server does not follow
 	counters map[counterKey]flow.Counter
 	health   map[uint32]flow.Health
@@ -88,7 +90,7 @@ func (f *Facts) Nodes() []NodeStatus {
 	for _, n := range f.nodes {
 		s := n.status
 		s.Failure = cmp.Or(n.ahead, n.failure)
-		s.Err = cmp.Or(n.ahead, n.failure, n.warning)
+		s.Err = cmp.Or(n.ahead, n.failure, n.warning, n.apart)
 		all = append(all, s)
 	}
 	slices.SortFunc(all, func(a, b NodeStatus) int { return cmp.Compare(a.ID, b.ID) })
@@ -144,6 +146,7 @@ func (f *Facts) follow(state *lb.State) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.state = state
+	apart := lb.Apart(state)
 	for id, n := range state.Nodes.All() {
 		have := f.nodes[id]
 		if have == nil {
@@ -151,7 +154,8 @@ func (f *Facts) follow(state *lb.State) {
 				requests: map[flow.Requests]flow.Requests{}, strips: map[uint32][]turn{}, loads: map[uint32]uint32{}}
 			f.nodes[id] = have
 		}
-		have.status.ID, have.status.Role, have.status.Instance, have.status.Address = id, n.Role, n.Instance, n.Address
+		have.status.ID, have.status.Role, have.status.Instance, have.status.Address, have.status.Other = id, n.Role, n.Instance, n.Address, n.Other
+		have.apart = apart[id]
 	}
 	for id := range f.nodes {
 		if state.Nodes.Get(id) == nil {

@@ -45,7 +45,11 @@ func (sv *service) Attach(stream wire.Control_AttachServer) error {
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
-	if err := sv.c.recognise(stream.Context(), id, fingerprint, address, others); err != nil {
+	other, err := parseOther(hello.Other, address)
+	if err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	if err := sv.c.recognise(stream.Context(), id, fingerprint, ends{address, other}, others); err != nil {
 		return refusal(err)
 	}
 	ctx, stop := context.WithCancelCause(stream.Context())
@@ -96,6 +100,18 @@ func checkHello(hello *wire.Hello, id identity) (netip.Addr, error) {
 		return netip.Addr{}, fmt.Errorf("the certificate belongs to %q, not to %q", id.Name, hello.Name)
 	}
 	return netip.ParseAddr(hello.Address)
+}
+
+// parseOther reads where a node's tunnel ends over the other family.
+func parseOther(text string, address netip.Addr) (netip.Addr, error) {
+	if text == "" {
+		return netip.Addr{}, nil
+	}
+	other, err := netip.ParseAddr(text)
+	if err != nil || other.Zone() != "" || other.Is4In6() || other.Is4() == address.Is4() {
+		return netip.Addr{}, fmt.Errorf("other: %q is no address of another family than %v; give one, or none", text, address)
+	}
+	return other, nil
 }
 
 // refusal is how a stream's end looks to the node.

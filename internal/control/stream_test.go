@@ -327,6 +327,64 @@ func TestJoinAndFollow(t *testing.T) {
 	}
 }
 
+// Where a node's tunnels end over the other family reaches the store and goes
+// again; without it, both sides of a pair that shares none say so.
+func TestOtherFamily(t *testing.T) {
+	r := newRegion(t)
+	gw := r.join(lb.RoleGateway, "gateway-1", "", "192.0.2.129")
+	gw.inForce(t, 1)
+	r.instance("ins-aaaaaaaa", "10.200.0.2")
+	r.join(lb.RoleHost, "ins-aaaaaaaa", "ins-aaaaaaaa", "2001:db8::2")
+	told := func(want string) func() bool {
+		return func() bool {
+			for _, n := range r.Control.Facts().Nodes() {
+				if n.ID == "gateway-1" {
+					return want == "" && n.Err == "" || want != "" && strings.Contains(n.Err, want)
+				}
+			}
+			return false
+		}
+	}
+	eventually(t, "said that no tunnel runs", told("no tunnel to ins-aaaaaaaa: this node has an IPv4 address only"))
+	for _, other := range []string{"2001:db8::1", ""} {
+		gw.stop()
+		gw.options.Other = netip.Addr{}
+		if other != "" {
+			gw.options.Other = netip.MustParseAddr(other)
+		}
+		gw.start()
+		eventually(t, "other address", func() bool { return r.store.State().Nodes.Get("gateway-1").Other == gw.options.Other })
+		if other != "" {
+			eventually(t, "all is well", told(""))
+		} else {
+			eventually(t, "said again", told("no tunnel to ins-aaaaaaaa"))
+		}
+	}
+}
+
+func TestParseOther(t *testing.T) {
+	four, six := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
+	for _, c := range []struct {
+		text    string
+		address netip.Addr
+		want    netip.Addr
+		refused bool
+	}{
+		{"", four, netip.Addr{}, false},
+		{"2001:db8::1", four, six, false},
+		{"192.0.2.1", six, four, false},
+		{"192.0.2.2", four, netip.Addr{}, true},
+		{"2001:db8::2", six, netip.Addr{}, true},
+		{"::ffff:192.0.2.1", four, netip.Addr{}, true},
+		{"fe80::1%eth0", four, netip.Addr{}, true},
+		{"here", four, netip.Addr{}, true},
+	} {
+		if got, err := parseOther(c.text, c.address); got != c.want || (err != nil) != c.refused {
+			t.Errorf("%q beside %v: %v, %v", c.text, c.address, got, err)
+		}
+	}
+}
+
 // A node's new address reaches the store.
 func TestAddressChange(t *testing.T) {
 	r := newRegion(t)

@@ -345,6 +345,7 @@ type Node struct {
 	Role        NodeRole
 	Instance    InstanceID // the instance on a host; "" on a gateway
 	Address     netip.Addr // where the tunnel ends
+	Other       netip.Addr `json:",omitzero"` // the same over the other family; zero: over Address's only
 	Created     time.Time
 	Certificate string `json:",omitempty"` // SHA-256 of the one it attaches with, hex; "": enrolled by an earlier release, any of ours
 	Drained     bool   `json:",omitempty"` // gateway: new flows are to go to others

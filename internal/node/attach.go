@@ -106,6 +106,9 @@ func (n *Node) received(stream wire.Control_AttachClient) error {
 func (n *Node) hello() *wire.Hello {
 	h := &wire.Hello{Protocol: wire.Protocol, Name: string(n.o.Name), Address: n.o.Address.String(),
 		Others: texts(n.o.Others), Version: n.o.Version, Revision: uint32(n.engine.revision()), Kernel: uint32(n.kernelRevision())}
+	if n.o.Other.IsValid() {
+		h.Other = n.o.Other.String()
+	}
 	for hash := range n.engine.blobs() {
 		h.Have = append(h.Have, hash)
 	}

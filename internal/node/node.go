@@ -49,6 +49,7 @@ type Options struct {
 	Server    string                      // host:port of the server's node listener; required
 	DataDir   string                      // keeps the certificate and the last good snapshot; made 0700 when missing; required
 	Address   netip.Addr                  // where the tunnel ends; required
+	Other     netip.Addr                  // the same over the other family; zero: nowhere
 	Others    []netip.Addr                // further addresses of this machine; the server follows those of a host of somebody's own
 	TokenFile string                      // join token; read only to enrol. "": enrolled already
 	Appliers  []Applier                   // in the order of staging and committing

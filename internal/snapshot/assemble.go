@@ -96,27 +96,35 @@ func (a *assembly) run() error {
 func (a *assembly) peers() {
 	if a.self.Role == lb.RoleHost {
 		for _, g := range a.gateways {
-			if !a.reaches(g) {
-				continue
+			if to, ok := a.end(g); ok {
+				a.out.Peers = append(a.out.Peers, Peer{g.ID, g.Num, to, a.keys(g.Num, a.self.Num)})
 			}
-			a.out.Peers = append(a.out.Peers, Peer{g.ID, g.Num, g.Address, a.keys(g.Num, a.self.Num)})
 		}
 		return
 	}
 	seen := map[lb.NodeID]bool{} // a host with guests stands there for each
 	for _, h := range a.hosts {
-		if seen[h.ID] || !a.reaches(h) {
+		to, ok := a.end(h)
+		if seen[h.ID] || !ok {
 			continue
 		}
 		seen[h.ID] = true
-		a.out.Peers = append(a.out.Peers, Peer{h.ID, h.Num, h.Address, a.keys(a.self.Num, h.Num)})
+		a.out.Peers = append(a.out.Peers, Peer{h.ID, h.Num, to, a.keys(a.self.Num, h.Num)})
 	}
 }
 
-// reaches reports whether a tunnel can run between this node and the other: its
-// two ends are addresses of one family.
-func (a *assembly) reaches(other *lb.Node) bool {
-	return !a.self.Address.IsValid() || a.self.Address.Is4() == other.Address.Is4()
+// end is where the tunnel of this node ends at another, which may be the host
+// itself; ok is false when no tunnel can run between the two.
+func (a *assembly) end(other *lb.Node) (to netip.Addr, ok bool) {
+	switch {
+	case other.Role == a.self.Role || !a.self.Address.IsValid():
+		return other.Address, true
+	case a.self.Role == lb.RoleGateway:
+		_, to, ok = lb.TunnelEnds(a.self, other)
+	default:
+		to, _, ok = lb.TunnelEnds(other, a.self)
+	}
+	return to, ok
 }
 
 // listener adds a listener's targets and, on a gateway, the listener.
@@ -210,7 +218,11 @@ func (a *assembly) targets(balancer *lb.LoadBalancer, l *lb.Listener, location l
 			return nil, fmt.Errorf("target %d of %s is %s, which does not exist", t.Num, l.ID, t.Instance)
 		}
 		service := instance.ServiceFor(balancer)
-		if host == nil || !service.IsValid() || !a.reaches(host) {
+		if host == nil || !service.IsValid() {
+			continue
+		}
+		end, ok := a.end(host)
+		if !ok {
 			continue
 		}
 		refs = append(refs, TargetRef{t.Num, t.Weight})
@@ -219,7 +231,7 @@ func (a *assembly) targets(balancer *lb.LoadBalancer, l *lb.Listener, location l
 		}
 		row := Target{
 			Num: t.Num, ID: TargetID{balancer.ID, l.ID, location, t.Instance, t.Port},
-			Host: host.Address, Service: netip.AddrPortFrom(service, l.ServicePorts(t).First),
+			Host: end, Service: netip.AddrPortFrom(service, l.ServicePorts(t).First),
 			VIPs: balancer.Addresses(), VPort: l.Port, VPortEnd: l.EndPort, Proto: l.Protocol.Transport(),
 			PassToTarget: balancer.PassToTarget, ViaGateway: l.Protocol.Layer7(),
 			ReturnVia: balancer.ReturnPath == lb.ReturnGateway && !l.Protocol.Layer7(),

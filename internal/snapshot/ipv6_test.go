@@ -52,6 +52,23 @@ func TestAssembleIPv6(t *testing.T) {
 	if s := assemble(t, state, "ins-1"); len(s.Peers) > 0 {
 		t.Errorf("a host with IPv4 is reached by %+v", s.Peers)
 	}
+	// One with both families reaches each host by what that has.
+	state.Nodes.Get("gateway-1").Other = addr("192.0.2.129")
+	reached := func(node lb.NodeID, want string) {
+		t.Helper()
+		if s := assemble(t, state, node); !slices.ContainsFunc(s.Peers, func(p Peer) bool { return p.Addr == addr(want) }) {
+			t.Errorf("%s: %v is none of the peers %+v", node, want, s.Peers)
+		}
+	}
+	reached("gateway-1", "192.0.2.130")
+	reached("ins-1", "192.0.2.129")
+	state.Nodes.Get("ins-1").Other = addr("2001:db8::82")
+	reached("gateway-1", "2001:db8::82") // the gateway's first family, once both have it
+	reached("ins-1", "2001:db8::81")
+	if s := assemble(t, state, "gateway-1"); !slices.ContainsFunc(s.Targets, func(t Target) bool { return t.Num == 44 && t.Host == addr("2001:db8::82") }) {
+		t.Errorf("targets by the other family: %+v", s.Targets)
+	}
+	state.Nodes.Get("gateway-1").Other, state.Nodes.Get("ins-1").Other = netip.Addr{}, netip.Addr{}
 	state.Nodes.Get("ins-1").Address = addr("2001:db8::82")
 	if s := assemble(t, state, "gateway-1"); len(s.Peers) != 1 || !slices.ContainsFunc(s.Targets, func(t Target) bool { return t.Num == 44 && t.Host == addr("2001:db8::82") }) {
 		t.Errorf("over IPv6: %+v, %+v", s.Targets, s.Peers)

@@ -809,6 +809,7 @@ type Hello struct {
 	Have          []string               `protobuf:"bytes,6,rep,name=have,proto3" json:"have,omitempty"`          // hashes of the blobs it holds
 	Others        []string               `protobuf:"bytes,8,rep,name=others,proto3" json:"others,omitempty"`      // further addresses of a machine of its own
 	Kernel        uint32                 `protobuf:"varint,7,opt,name=kernel,proto3" json:"kernel,omitempty"`     // the revision that the kernel enforces, maybe for a former process; nothing older is taken
+	Other         string                 `protobuf:"bytes,9,opt,name=other,proto3" json:"other,omitempty"`        // where the tunnel ends over the other family than address's; "": nowhere
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -897,6 +898,13 @@ func (x *Hello) GetKernel() uint32 {
 		return x.Kernel
 	}
 	return 0
+}
+
+func (x *Hello) GetOther() string {
+	if x != nil {
+		return x.Other
+	}
+	return ""
 }
 
 // Ack answers one Stage or Commit. With an error, the former snapshot is
@@ -1165,7 +1173,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x06Answer\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x14\n" +
 	"\x05flows\x18\x02 \x01(\fR\x05flows\x12\x14\n" +
-	"\x05error\x18\x03 \x01(\tR\x05error\"\xcb\x01\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\"\xe1\x01\n" +
 	"\x05Hello\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1174,7 +1182,8 @@ const file_wire_proto_rawDesc = "" +
 	"\brevision\x18\x05 \x01(\rR\brevision\x12\x12\n" +
 	"\x04have\x18\x06 \x03(\tR\x04have\x12\x16\n" +
 	"\x06others\x18\b \x03(\tR\x06others\x12\x16\n" +
-	"\x06kernel\x18\a \x01(\rR\x06kernel\"d\n" +
+	"\x06kernel\x18\a \x01(\rR\x06kernel\x12\x14\n" +
+	"\x05other\x18\t \x01(\tR\x05other\"d\n" +
 	"\x03Ack\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\rR\brevision\x12+\n" +
 	"\x05phase\x18\x02 \x01(\x0e2\x15.sallyport.wire.PhaseR\x05phase\x12\x14\n" +
