@@ -328,6 +328,9 @@ func (d *Datapath) attach() error {
 	in, out := "host_in", "host_out"
 	if d.opts.Role == lb.RoleGateway {
 		in, out = "gateway", "gateway_out"
+		if err := d.maps["rest"].Put(uint32(0), d.progs["gateway_rest"]); err != nil {
+			return fmt.Errorf("put gateway_rest behind gateway: %w", err)
+		}
 	}
 	dev, err := net.InterfaceByName(d.opts.Device)
 	if err != nil {

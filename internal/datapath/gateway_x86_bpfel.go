@@ -275,6 +275,7 @@ const (
 	GatewayMapPeerIndex      = "peer_index"
 	GatewayMapPeers          = "peers"
 	GatewayMapReasons        = "reasons"
+	GatewayMapRest           = "rest"
 	GatewayMapRevisions      = "revisions"
 	GatewayMapTargetIndex    = "target_index"
 	GatewayMapTargets        = "targets"
@@ -283,6 +284,7 @@ const (
 	GatewayMapVips           = "vips"
 	GatewayProgGateway       = "gateway"
 	GatewayProgGatewayOut    = "gateway_out"
+	GatewayProgGatewayRest   = "gateway_rest"
 	GatewayProgGatewayXdp    = "gateway_xdp"
 	GatewayVarAnswerVips     = "answer_vips"
 	GatewayVarArenaMask      = "arena_mask"
@@ -349,9 +351,10 @@ type GatewaySpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type GatewayProgramSpecs struct {
-	Gateway    *ebpf.ProgramSpec `ebpf:"gateway"`
-	GatewayOut *ebpf.ProgramSpec `ebpf:"gateway_out"`
-	GatewayXdp *ebpf.ProgramSpec `ebpf:"gateway_xdp"`
+	Gateway     *ebpf.ProgramSpec `ebpf:"gateway"`
+	GatewayOut  *ebpf.ProgramSpec `ebpf:"gateway_out"`
+	GatewayRest *ebpf.ProgramSpec `ebpf:"gateway_rest"`
+	GatewayXdp  *ebpf.ProgramSpec `ebpf:"gateway_xdp"`
 }
 
 // GatewayMapSpecs contains maps before they are loaded into the kernel.
@@ -371,6 +374,7 @@ type GatewayMapSpecs struct {
 	PeerIndex      *ebpf.MapSpec `ebpf:"peer_index"`
 	Peers          *ebpf.MapSpec `ebpf:"peers"`
 	Reasons        *ebpf.MapSpec `ebpf:"reasons"`
+	Rest           *ebpf.MapSpec `ebpf:"rest"`
 	Revisions      *ebpf.MapSpec `ebpf:"revisions"`
 	TargetIndex    *ebpf.MapSpec `ebpf:"target_index"`
 	Targets        *ebpf.MapSpec `ebpf:"targets"`
@@ -439,6 +443,7 @@ type GatewayMaps struct {
 	PeerIndex      *ebpf.Map `ebpf:"peer_index"`
 	Peers          *ebpf.Map `ebpf:"peers"`
 	Reasons        *ebpf.Map `ebpf:"reasons"`
+	Rest           *ebpf.Map `ebpf:"rest"`
 	Revisions      *ebpf.Map `ebpf:"revisions"`
 	TargetIndex    *ebpf.Map `ebpf:"target_index"`
 	Targets        *ebpf.Map `ebpf:"targets"`
@@ -462,6 +467,7 @@ func (m *GatewayMaps) Close() error {
 		m.PeerIndex,
 		m.Peers,
 		m.Reasons,
+		m.Rest,
 		m.Revisions,
 		m.TargetIndex,
 		m.Targets,
@@ -502,15 +508,17 @@ type GatewayVariables struct {
 //
 // It can be passed to LoadGatewayObjects or ebpf.CollectionSpec.LoadAndAssign.
 type GatewayPrograms struct {
-	Gateway    *ebpf.Program `ebpf:"gateway"`
-	GatewayOut *ebpf.Program `ebpf:"gateway_out"`
-	GatewayXdp *ebpf.Program `ebpf:"gateway_xdp"`
+	Gateway     *ebpf.Program `ebpf:"gateway"`
+	GatewayOut  *ebpf.Program `ebpf:"gateway_out"`
+	GatewayRest *ebpf.Program `ebpf:"gateway_rest"`
+	GatewayXdp  *ebpf.Program `ebpf:"gateway_xdp"`
 }
 
 func (p *GatewayPrograms) Close() error {
 	return _GatewayClose(
 		p.Gateway,
 		p.GatewayOut,
+		p.GatewayRest,
 		p.GatewayXdp,
 	)
 }

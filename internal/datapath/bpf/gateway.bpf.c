@@ -114,7 +114,6 @@ INLINE int from_client(struct __sk_buff *skb, const int family)
 	return TCX_NEXT;
 }
 
-__attribute__((noinline)) int from_client4(struct __sk_buff *skb) { return from_client(skb, 4); }
 __attribute__((noinline)) int from_client6(struct __sk_buff *skb) { return from_client(skb, 6); }
 
 /* from_host takes a reply that its host sent back through the gateway, out of
@@ -166,19 +165,36 @@ INLINE int arrive(struct __sk_buff *skb, struct arrival *a, const int family)
 __attribute__((noinline)) int arrive4(struct __sk_buff *skb, struct arrival *a) { return arrive(skb, a, 4); }
 __attribute__((noinline)) int arrive6(struct __sk_buff *skb, struct arrival *a) { return arrive(skb, a, 6); }
 
+/* The program that goes on with what `gateway` does not finish. The loader fills
+ * it in before it attaches. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(__u32));
+} rest SEC(".maps");
+
+/* resolve answers what is no IP packet: ARP for VIPs. */
+INLINE int resolve(struct __sk_buff *skb)
+{
+	struct revisions *r = current_revisions();
+	if (skb->protocol != htons(ETH_P_ARP) || !r || !answer_arp(skb, READ_ONCE(r->revision)))
+		return TCX_NEXT;
+	count_reason(REASON_SYSTEM_RULE);
+	return bpf_redirect(skb->ifindex, 0);
+}
+
+/* gateway_rest takes over from `gateway`: IPv6, the tunnel and what is answered
+ * or sent on as an error. cb[2] holds what from_client said of an IPv4 packet. */
 SEC("tcx/ingress")
-int gateway(struct __sk_buff *skb)
+int gateway_rest(struct __sk_buff *skb)
 {
 	struct arrival a = { .answer = TCX_NEXT };
 	int family = family_of(skb);
-	if (!family) {
-		struct revisions *r = current_revisions();
-		if (skb->protocol != htons(ETH_P_ARP) || !r || !answer_arp(skb, READ_ONCE(r->revision)))
-			return TCX_NEXT;
-		count_reason(REASON_SYSTEM_RULE);
-		return bpf_redirect(skb->ifindex, 0);
-	}
-	int answer = family == 4 ? from_client4(skb) : from_client6(skb);
+	if (!family)
+		return resolve(skb);
+	int answer = family == 4 ? (int)skb->cb[2] : from_client6(skb);
 	if (answer == THEN_ECHO)
 		return family == 4 ? echo4(skb) : echo6(skb);
 	if (answer == THEN_ERROR)
@@ -190,6 +206,22 @@ int gateway(struct __sk_buff *skb)
 	if ((family == 4 ? arrive4(skb, &a) : arrive6(skb, &a)) <= 0)
 		return a.answer;
 	return a.family == 4 ? from_host4(skb, a.target, a.sender) : from_host6(skb, a.target, a.sender);
+}
+
+/* gateway finishes clients' packets of IPv4 in its own frame. All else is
+ * gateway_rest's, a program and no function: both together need more stack than
+ * a program has. */
+SEC("tcx/ingress")
+int gateway(struct __sk_buff *skb)
+{
+	if (skb->protocol == htons(ETH_P_IP)) {
+		int answer = from_client(skb, 4);
+		if (answer < IN_TUNNEL)
+			return answer;
+		skb->cb[2] = answer;
+	}
+	bpf_tail_call(skb, &rest, 0);
+	return TCX_NEXT;
 }
 
 /* to_host tunnels what the proxy or the prober sends to the target its mark names. */

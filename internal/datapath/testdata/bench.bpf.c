@@ -42,27 +42,20 @@ int bench_tc_base(struct __sk_buff *skb)
 SEC("tcx/ingress")
 int bench_tc_empty(struct __sk_buff *skb) { return aim(skb) ? TC_ACT_SHOT : TC_ACT_OK; }
 
-/* from_client4 with the tunnel taken off again. */
-__attribute__((noinline)) int bench_from_client4(struct __sk_buff *skb)
+/* gateway with the tunnel taken off again. */
+SEC("tcx/ingress")
+int bench_tc(struct __sk_buff *skb)
 {
 	struct packet p;
 	struct hop hop = {};
 	struct verdict v = { .direction = DIRECTION_IN };
-	if (see(skb, &p, &v, 4) <= 0 || is_tunnel(&p, 4))
+	if (aim(skb) || skb->protocol != htons(ETH_P_IP) || see(skb, &p, &v, 4) <= 0 || is_tunnel(&p, 4))
 		return TC_ACT_OK;
-	if (receive(&p, skb->len, &v, &hop, 0, 4) == OUTCOME_DROP)
+	if (receive(skb, &p, skb->len, &v, &hop, 4) == OUTCOME_DROP)
 		return drop(skb, &p, &v, v.reason);
 	if (!hop.peer || envelop(skb, &hop, ether_of(4), 4))
 		return TCX_NEXT;
 	return restore(skb);
-}
-
-SEC("tcx/ingress")
-int bench_tc(struct __sk_buff *skb)
-{
-	if (aim(skb) || family_of(skb) != 4)
-		return TC_ACT_OK;
-	return bench_from_client4(skb);
 }
 
 INLINE int aim_early(struct xdp_md *ctx)
@@ -114,7 +107,7 @@ int bench_xdp(struct xdp_md *ctx)
 		return XDP_PASS;
 	v.now = now_ns();
 	v.revision = READ_ONCE(r->revision);
-	if (receive(&p, length, &v, &hop, 0, 4) == OUTCOME_DROP)
+	if (receive(0, &p, length, &v, &hop, 4) == OUTCOME_DROP)
 		return drop_early(&p, &v, length);
 	if (!hop.peer || push_tunnel(ctx, length, &hop))
 		return XDP_PASS;
