@@ -13,7 +13,9 @@ import (
 // changes, and the next change that says nothing takes it back.
 func TestChangesThatKeepFlows(t *testing.T) {
 	s := newSite(t)
-	var made struct{ SecurityGroup struct{ SecurityGroupId string } }
+	var made struct {
+		SecurityGroup struct{ SecurityGroupId string }
+	}
 	s.must("CreateSecurityGroup", `{"GroupName":"front","GroupDescription":"d"}`, &made)
 	group := made.SecurityGroup.SecurityGroupId
 	s.must("SetLoadBalancerSecurityGroups", s.q(`{"LoadBalancerId":"$lb","SecurityGroups":["`+group+`"]}`), nil)

@@ -62,6 +62,8 @@ type Options struct {
 	ARP     bool           // gateway: answer address resolution for VIPs
 	Standby lb.NodeID      // gateway: answer only while this one is drained; "": always
 	Observe bool           // host: refuse nothing until the first snapshot is in force, which says how to go on
+	Every   bool           // host: judge all interfaces of the machine, also those that come later, not Device alone
+	Except  []string       // with Every: interfaces that are left alone
 	Proxied bool           // gateway: a proxy of this node listens on layer-7 VIPs; nobody else's sockets may answer there
 	Log     *slog.Logger   // nil: the default logger
 
@@ -126,6 +128,7 @@ type Datapath struct {
 	closing   chan struct{} // closed by Close
 	resolved  chan struct{} // closed when keepResolving has ended
 
+	guarded     map[string]int    // further interfaces that are judged, and their indexes
 	guests      map[string]*guest // by port, of the revision in force
 	guestsMoved chan struct{}     // asks keepGuests to look
 	guarding    chan struct{}     // closed when keepGuests has ended; nil on a gateway
@@ -168,7 +171,7 @@ func Open(o Options) (*Datapath, error) {
 	if err := preparePins(o.PinDir); err != nil {
 		return nil, err
 	}
-	d := &Datapath{opts: o, log: o.Log, gate: policy.GateCVM, grace: make(chan struct{}), dead: map[uint32]bool{}, settling: time.NewTimer(0)}
+	d := &Datapath{opts: o, log: o.Log, gate: policy.GateCVM, grace: make(chan struct{}), dead: map[uint32]bool{}, guarded: map[string]int{}, settling: time.NewTimer(0)}
 	if o.Role == lb.RoleGateway {
 		d.gate = policy.GateCLB
 	}

@@ -3,14 +3,11 @@
 package datapath
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -92,6 +89,7 @@ func (d *Datapath) keepGuests(ns *os.File, ready chan<- error) {
 		ready <- fmt.Errorf("watch for guests' ports: %w", err)
 		return
 	}
+	d.guard()
 	close(ready)
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -128,7 +126,11 @@ func enter(ns *os.File) error {
 func (d *Datapath) guard() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed() || d.guests == nil { // what an earlier process guarded stays until a snapshot says otherwise
+	if d.closed() {
+		return
+	}
+	d.guardDoors()
+	if d.guests == nil { // what an earlier process guarded stays until a snapshot says otherwise
 		return
 	}
 	for port, g := range d.guests {
@@ -142,7 +144,7 @@ func (d *Datapath) guard() {
 		g.ifindex = at
 	}
 	d.openPorts()
-	d.dropLinks()
+	d.dropPins("guest_", func(port string) bool { return d.guests[port] != nil })
 }
 
 // guardPort puts both programs on a guest's port and says who may speak there. It
@@ -206,23 +208,6 @@ func (d *Datapath) openPorts() {
 	}
 	for _, at := range gone {
 		_ = d.maps["guest_ports"].Delete(at)
-	}
-}
-
-// dropLinks lets go of programs on ports that are no guest's any more.
-func (d *Datapath) dropLinks() {
-	entries, err := os.ReadDir(d.opts.PinDir)
-	if err != nil {
-		return
-	}
-	for _, e := range entries {
-		program, port, ok := strings.Cut(strings.TrimPrefix(e.Name(), "link_"), "@")
-		if !ok || program != "guest_in" && program != "guest_out" || d.guests[port] != nil {
-			continue
-		}
-		if err := os.Remove(filepath.Join(d.opts.PinDir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			d.log.Error("cannot take a program off a port", "port", port, "error", err)
-		}
 	}
 }
 
