@@ -21,17 +21,18 @@ const configFile = "node.json"
 // A config is what `join` found out, so that `run` needs no flags. It may be
 // edited by hand; names that it does not know are refused.
 type config struct {
-	Name    string `json:"name"`
-	Role    string `json:"role"`
-	Server  string `json:"server"`            // ADDRESS:PORT
-	Device  string `json:"device"`            // the interface that faces the network
-	Address string `json:"address,omitempty"` // where the tunnel ends; "": the device's own, followed when it changes
-	Pin     string `json:"pin,omitempty"`
-	Metrics string `json:"metrics"`
-	Attach  string `json:"attach,omitempty"`
-	Flows   uint32 `json:"flows,omitempty"`   // room in the flow table; 0: the role's default
-	Standby string `json:"standby,omitempty"` // gateway: answer for VIPs only while this gateway is drained
-	ARP     *bool  `json:"arp,omitempty"`     // gateway: answer for VIPs on the device's segment; not said: yes
+	Name    string   `json:"name"`
+	Role    string   `json:"role"`
+	Server  string   `json:"server"`            // ADDRESS:PORT
+	Device  string   `json:"device"`            // the interface that faces the network
+	Address string   `json:"address,omitempty"` // where the tunnel ends; "": the device's own, followed when it changes
+	Pin     string   `json:"pin,omitempty"`
+	Metrics string   `json:"metrics"`
+	Attach  string   `json:"attach,omitempty"`
+	Except  []string `json:"except,omitempty"`  // host: interfaces that are not judged
+	Flows   uint32   `json:"flows,omitempty"`   // room in the flow table; 0: the role's default
+	Standby string   `json:"standby,omitempty"` // gateway: answer for VIPs only while this gateway is drained
+	ARP     *bool    `json:"arp,omitempty"`     // gateway: answer for VIPs on the device's segment; not said: yes
 }
 
 // readConfig reads what `join` wrote into dir.
@@ -91,7 +92,7 @@ func (f *runFlags) fill(c *config) {
 	if f.flows == 0 {
 		f.flows = c.Flows
 	}
-	f.standby = c.Standby
+	f.standby, f.except = c.Standby, c.Except
 	f.arp = c.ARP == nil || *c.ARP
 	f.joined = true
 }

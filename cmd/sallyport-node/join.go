@@ -29,6 +29,7 @@ type joinFlags struct {
 	noARP, force                                                 bool
 	wait                                                         time.Duration
 	flows                                                        uint32
+	except                                                       []string
 }
 
 func newJoinCommand() *cobra.Command {
@@ -53,6 +54,7 @@ func newJoinCommand() *cobra.Command {
 	flags.StringVar(&f.metrics, "metrics", "127.0.0.1:7782", "address for /metrics and /healthz; empty: none")
 	flags.StringVar(&f.attach, "attach", "", "hooks that a gateway uses: tc, xdp, or auto for what `doctor` says")
 	flags.Uint32Var(&f.flows, "flows", 0, flowsHelp)
+	flags.StringSliceVar(&f.except, "except", nil, "host: interfaces that are not judged; all others are, but for bridges of virtual machines and containers alone")
 	flags.StringVar(&f.standby, "standby", "", "gateway: answer for VIPs only while the gateway of this name is drained")
 	flags.BoolVar(&f.noARP, "no-arp", false, "gateway: do not answer address resolution for VIPs; they are routed to it")
 	flags.BoolVar(&f.force, "force", false, "join although this machine has joined already; its former identity is given up")
@@ -110,7 +112,7 @@ func (f *joinFlags) join(ctx context.Context, text string, out io.Writer) error 
 		}
 	}
 	c := &config{Name: string(who.Name), Role: string(who.Role), Server: server.String(), Device: p.device, Address: f.address,
-		Pin: f.pin, Metrics: f.metrics, Attach: f.attach, Flows: f.flows, Standby: f.standby}
+		Pin: f.pin, Metrics: f.metrics, Attach: f.attach, Flows: f.flows, Standby: f.standby, Except: f.except}
 	if f.noARP {
 		c.ARP = new(bool)
 	}
@@ -128,6 +130,9 @@ func (f *joinFlags) place(server netip.Addr) (place, error) {
 		p, err = standing(f.device)
 	} else {
 		p, err = wayTo(server)
+	}
+	if err == nil {
+		p, err = p.widened(f.except)
 	}
 	if err != nil || f.address == "" {
 		return p, err
@@ -166,8 +171,10 @@ func (f *joinFlags) tell(out io.Writer, c *config, p place) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "This machine is %s %s of the server at %s.\n", c.Role, c.Name, c.Server)
 	fmt.Fprintf(&b, "Its gate will stand on %s, the tunnel end at %v.\n", p.device, p.address)
-	if rest := unjudged(p.device); c.Role == string(lb.RoleHost) && len(rest) > 0 {
-		fmt.Fprintf(&b, "Traffic on %s is not judged.\n", strings.Join(rest, ", "))
+	if c.Role == string(lb.RoleHost) && len(p.except) > 0 {
+		fmt.Fprintf(&b, "Every other interface is judged too, but for %s.\n", strings.Join(p.except, ", "))
+	} else if c.Role == string(lb.RoleHost) {
+		b.WriteString("Every other interface is judged too.\n")
 	}
 	if c.Role == string(lb.RoleHost) {
 		b.WriteString("It only observes until the first security group is bound to it.\n")
@@ -175,21 +182,6 @@ func (f *joinFlags) tell(out io.Writer, c *config, p place) error {
 	b.WriteString("Next: systemctl enable --now sallyport-node, or sallyport-node run\n")
 	_, err := io.WriteString(out, b.String())
 	return err
-}
-
-// unjudged are the other interfaces that are up and lead somewhere.
-func unjudged(device string) []string {
-	all, err := net.Interfaces()
-	if err != nil {
-		return nil
-	}
-	var rest []string
-	for _, i := range all {
-		if i.Name != device && i.Flags&net.FlagUp != 0 && i.Flags&net.FlagLoopback == 0 {
-			rest = append(rest, i.Name)
-		}
-	}
-	return rest
 }
 
 func newLeaveCommand() *cobra.Command {

@@ -38,8 +38,11 @@ func TestUsage(t *testing.T) {
 	run1 := []string{"run", "--name", "gateway-1", "--role", "gateway", "--server", "192.0.2.253:7781", "--data", t.TempDir(), "--device", "eth0", "--address", "192.0.2.129"}
 	with := func(flag, value string) []string {
 		args := slices.Clone(run1)
-		args[slices.Index(args, flag)+1] = value
-		return args
+		if at := slices.Index(args, flag); at >= 0 {
+			args[at+1] = value
+			return args
+		}
+		return append(args, flag, value)
 	}
 	for _, c := range []struct {
 		name string

@@ -15,14 +15,18 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport/internal/datapath"
 )
 
 // A place is where a machine stands in its network.
 type place struct {
 	device  string
 	address netip.Addr   // where the tunnel ends
-	others  []netip.Addr // the device's further addresses
-	passing []netip.Addr // those of them that are secondary, temporary or deprecated: no tunnel is to end there
+	others  []netip.Addr // this machine's further addresses, on all interfaces that are judged
+	passing []netip.Addr // those of them where no tunnel is to end: secondary, temporary, deprecated, or of another interface
+	every   bool         // others are those of every interface, but for except
+	except  []string
 }
 
 // wayTo finds the interface that leads to the server, and its addresses.
@@ -80,6 +84,29 @@ func standing(device string) (place, error) {
 	return p, nil
 }
 
+// widened adds the addresses of all other interfaces by which packets reach this
+// machine: each is judged, and a client may dial any of them.
+func (p place) widened(except []string) (place, error) {
+	p.every, p.except = true, except
+	doors, err := datapath.Doors()
+	if err != nil {
+		return p, fmt.Errorf("interfaces: %w", err)
+	}
+	for _, l := range doors {
+		name := l.Attrs().Name
+		if name == p.device || slices.Contains(except, name) {
+			continue
+		}
+		if q, err := standing(name); err == nil { // else it has none
+			p.others = append(append(p.others, q.address), q.others...)
+			p.passing = append(append(p.passing, q.address), q.others...)
+		}
+	}
+	slices.SortFunc(p.others, netip.Addr.Compare)
+	p.others = slices.Compact(p.others)
+	return p, nil
+}
+
 // prefer makes a the address where the tunnel ends, if the device has it.
 func (p *place) prefer(a netip.Addr) {
 	if at := slices.Index(p.others, a); at >= 0 {
@@ -115,13 +142,16 @@ const lastFile = "address"
 // find is where this machine stands, for a run whose command line or config
 // says the address only if it is to be that one. Without an address it waits,
 // unless an earlier run knew one.
-func find(ctx context.Context, device, address, dir string) (place, error) {
+func find(ctx context.Context, device, address, dir string, every bool, except []string) (place, error) {
 	deadline := time.Now().Add(placeLimit)
 	for {
 		p, err := standing(device)
+		if err == nil && every {
+			p, err = p.widened(except)
+		}
 		if said, perr := netip.ParseAddr(address); address != "" && perr == nil {
 			if p.prefer(said); p.address != said {
-				p.others, p.address = nil, said // of another device, or not there yet
+				p = place{device: device, address: said, except: except} // of another device, or not there yet
 			}
 			p.device = device
 			return p, nil
@@ -170,6 +200,9 @@ func (p place) watch(ctx context.Context) error {
 		case <-tick.C:
 		}
 		now, err := standing(p.device)
+		if err == nil && p.every {
+			now, err = now.widened(p.except)
+		}
 		if err != nil {
 			continue // between two leases, say: what is in force stays
 		}

@@ -123,7 +123,7 @@ func TestPlace(t *testing.T) {
 		if q, err := standing("eth0"); err != nil || q.second() != netip.MustParseAddr("2001:db8::11") || len(q.others) != 4 {
 			t.Errorf("tunnels over IPv6 end at %v of %+v, %v", q.second(), q, err)
 		}
-		if q, err := find(t.Context(), "eth0", "2001:db8::11", dir); err != nil || q.device != "eth0" || q.second() != netip.MustParseAddr("198.51.100.11") {
+		if q, err := find(t.Context(), "eth0", "2001:db8::11", dir, false, nil); err != nil || q.device != "eth0" || q.second() != netip.MustParseAddr("198.51.100.11") {
 			t.Errorf("with an IPv6 address said: %+v, %v", q, err)
 		}
 		passing("2001:db8::5/64", netlink.AddrDel)
@@ -132,10 +132,10 @@ func TestPlace(t *testing.T) {
 	if p.second().IsValid() {
 		t.Errorf("of IPv4 only, and yet a second %v", p.second())
 	}
-	if found, err := find(t.Context(), "eth0", "", dir); err != nil || !found.equal(p) {
+	if found, err := find(t.Context(), "eth0", "", dir, false, nil); err != nil || !found.equal(p) {
 		t.Errorf("found %+v, %v", found, err)
 	}
-	if found, err := find(t.Context(), "eth0", "198.51.100.13", dir); err != nil || found.address.String() != "198.51.100.13" || len(found.others) != 2 {
+	if found, err := find(t.Context(), "eth0", "198.51.100.13", dir, false, nil); err != nil || found.address.String() != "198.51.100.13" || len(found.others) != 2 {
 		t.Errorf("with an address said: %+v, %v", found, err)
 	}
 	// At the next boot the gate stands before the network is up.
@@ -143,7 +143,7 @@ func TestPlace(t *testing.T) {
 		a, _ := netlink.ParseAddr(text)
 		_ = netlink.AddrDel(link, a) // secondaries may go with their first
 	}
-	if found, err := find(t.Context(), "eth0", "", dir); err != nil || found.address.String() != "198.51.100.11" || len(found.others) != 0 {
+	if found, err := find(t.Context(), "eth0", "", dir, false, nil); err != nil || found.address.String() != "198.51.100.11" || len(found.others) != 0 {
 		t.Errorf("without a network: %+v, %v", found, err)
 	}
 	lo, err := netlink.LinkByName("lo")
@@ -155,9 +155,6 @@ func TestPlace(t *testing.T) {
 	}
 	if _, err := wayTo(netip.MustParseAddr("127.0.0.1")); err == nil || !strings.Contains(err.Error(), "--device") {
 		t.Errorf("a server on the machine itself: %v", err)
-	}
-	if rest := unjudged("lo"); len(rest) != 1 || rest[0] != "eth0" {
-		t.Errorf("not judged: %v", rest)
 	}
 	var missing *net.OpError
 	if _, err := resolve(t.Context(), "198.51.100.1"); err == nil || errors.As(err, &missing) {

@@ -31,6 +31,7 @@ const (
 type runFlags struct {
 	name, role, server, data, device, address, tokenFile, pin, metrics, attach, standby string
 
+	except      []string // interfaces that are not judged
 	metricsSaid bool
 	flows       uint32 // 0: not said
 	arp         bool
@@ -85,6 +86,7 @@ type settings struct {
 	flows   uint32 // room in the flow table; 0: the role's default
 	arp     bool
 	standby lb.NodeID // answers for VIPs only while this gateway is drained; "": always
+	except  []string  // interfaces of a joined host that are not judged
 	observe bool      // refuse nothing until the first snapshot is in force
 	joined  bool      // a machine of somebody's own
 	place   *place    // to be watched; nil: the address was said
@@ -98,7 +100,7 @@ func (f *runFlags) settings(ctx context.Context) (settings, error) {
 	if !f.joined {
 		return s, nil
 	}
-	p, err := find(ctx, f.device, f.address, f.data)
+	p, err := find(ctx, f.device, f.address, f.data, lb.NodeRole(f.role) == lb.RoleHost, f.except)
 	if err != nil {
 		return settings{}, err
 	}
@@ -107,6 +109,7 @@ func (f *runFlags) settings(ctx context.Context) (settings, error) {
 		s.place = &p
 	}
 	s.arp, s.standby, s.joined = f.arp, lb.NodeID(f.standby), true
+	s.except = f.except
 	s.observe = s.node.Role == lb.RoleHost && node.Observes(f.data)
 	return s, nil
 }

@@ -41,6 +41,7 @@ func open(ctx context.Context, s settings, log *slog.Logger) (*parts, error) {
 	}
 	gate, err := datapath.Open(datapath.Options{Node: s.node.Name, Role: s.node.Role, Device: s.device, PinDir: s.pin,
 		Address: s.node.Address, Other: s.node.Other, Control: s.control, Attach: s.attach, Proxied: s.node.Role == lb.RoleGateway, ARP: s.arp, Observe: s.observe,
+		Every: s.joined && s.node.Role == lb.RoleHost, Except: s.except,
 		Standby: s.standby,
 		Buckets: s.flows / 2, Log: log})
 	if err != nil {
