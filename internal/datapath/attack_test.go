@@ -258,7 +258,7 @@ func TestHalfClosedIsOpen(t *testing.T) {
 // age makes every flow as old as if nothing had come by for that many seconds.
 func (s *siege) age(seconds uint32) {
 	s.t.Helper()
-	m := s.maps["host_flows_2"]
+	m := s.maps["host_flows_3"]
 	for i := range m.MaxEntries() {
 		var b HostHostBucket
 		if err := m.Lookup(i, &b); err != nil {

@@ -230,7 +230,7 @@ func (d *Datapath) load() error {
 	spec.Maps["arena"].ValueSize = 8 * set.arena
 	spec.Maps["arena"].Value = nil // the type says another size
 	for name, m := range spec.Maps {
-		if strings.Contains(name, "_flows") {
+		if strings.Contains(name, "_flows") && name != formerFlows {
 			m.MaxEntries = set.buckets
 		}
 	}
@@ -244,7 +244,7 @@ func (d *Datapath) load() error {
 	if err := d.replaceOutgrown(spec); err != nil {
 		return err
 	}
-	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: d.opts.PinDir}})
+	coll, err := d.collect(spec)
 	if err != nil {
 		return fmt.Errorf("load the %s's programs: %w", d.opts.Role, err)
 	}

@@ -15,17 +15,52 @@ import (
 
 // flowTables are the flow tables as the programs write them, mapped.
 type flowTables struct {
-	gatewayFlows []GatewayGatewayBucket // nil on a host
-	hostFlows    []HostHostBucket       // nil on a gateway
-	shares       []HostShare            // of both families; nil on a gateway
+	gatewayFlows  []GatewayGatewayBucket // nil on a host
+	gatewayFlows6 []GatewayGatewayBucket6
+	hostFlows     []HostHostBucket // nil on a gateway
+	hostFlows6    []HostHostBucket6
+	upgraded      bool               // an earlier release's table of flows was found
+	formerFlows   []HostFormerBucket // that table; nil when nothing in it is left to move
+	shares        []HostShare        // of both families; nil on a gateway
+}
+
+// Each family's flows are in a table of their own: 0 is IPv4's, 1 is IPv6's.
+const flowFamilies = 2
+
+// buckets is how many buckets a family's table has.
+func (t *flowTables) buckets(family int) int {
+	if family == 0 {
+		return len(t.gatewayFlows) + len(t.hostFlows)
+	}
+	return len(t.gatewayFlows6) + len(t.hostFlows6)
+}
+
+// read reads one slot of a family's table.
+func (t *flowTables) read(family, bucket, n int) (raw, bool) {
+	switch {
+	case family == 0 && t.hostFlows != nil:
+		return readHostSlot(&t.hostFlows[bucket].Slot[n], nil)
+	case family == 0:
+		return readGatewaySlot(&t.gatewayFlows[bucket].Slot[n], nil)
+	case t.hostFlows6 != nil:
+		s := &t.hostFlows6[bucket].Slot[n]
+		return readHostSlot(&s.Head, s)
+	}
+	s := &t.gatewayFlows6[bucket].Slot[n]
+	return readGatewaySlot(&s.Head, s)
 }
 
 // slotBytes is the memory of one flow.
-func (d *Datapath) slotBytes() uint64 {
-	if d.opts.Role == lb.RoleGateway {
-		return uint64(unsafe.Sizeof(GatewayGatewayBucket{})) / 2
+func (d *Datapath) slotBytes(family int) uint64 {
+	size := [...][flowFamilies]uintptr{
+		{unsafe.Sizeof(HostHostBucket{}), unsafe.Sizeof(HostHostBucket6{})},
+		{unsafe.Sizeof(GatewayGatewayBucket{}), unsafe.Sizeof(GatewayGatewayBucket6{})},
 	}
-	return uint64(unsafe.Sizeof(HostHostBucket{})) / 2
+	role := 0
+	if d.opts.Role == lb.RoleGateway {
+		role = 1
+	}
+	return uint64(size[role][family]) / 2
 }
 
 // shares lists who holds how much, the greatest first.
@@ -84,18 +119,29 @@ func (d *Datapath) budget(family int, slots uint64, held [shareCount]uint64) {
 	}
 }
 
-// takeOverFlows maps the flow table, to look at it.
+// takeOverFlows maps the flow tables, to look at them.
 func (d *Datapath) takeOverFlows() (err error) {
 	if d.opts.Role == lb.RoleGateway {
-		d.gatewayFlows, err = mapped[GatewayGatewayBucket](d, "gateway_flows_2")
+		if d.gatewayFlows, err = mapped[GatewayGatewayBucket](d, "gateway_flows_2"); err != nil {
+			return err
+		}
+		d.gatewayFlows6, err = mapped[GatewayGatewayBucket6](d, "gateway_flows6_2")
 		return err
 	}
 	if d.shares, err = mapped[HostShare](d, "shares"); err != nil {
 		return err
 	}
-	d.hostFlows, err = mapped[HostHostBucket](d, "host_flows_2")
-	if err == nil {
-		d.budget(0, 2*uint64(len(d.hostFlows)), [shareCount]uint64{}) // until the first count
+	if d.hostFlows, err = mapped[HostHostBucket](d, "host_flows_3"); err != nil {
+		return err
+	}
+	if d.hostFlows6, err = mapped[HostHostBucket6](d, "host_flows6_3"); err != nil {
+		return err
+	}
+	for family := range flowFamilies { // until the first count
+		d.budget(family, 2*uint64(d.buckets(family)), [shareCount]uint64{})
+	}
+	if d.upgraded {
+		d.formerFlows, err = mapped[HostFormerBucket](d, formerFlows)
 	}
 	return err
 }

@@ -79,9 +79,13 @@ func nowUnits() uint32 {
 	return uint32(t.Nano() >> unitShift)
 }
 
-// port4 is an IPv4 address and port of a slot.
-func port4(addr uint32, port uint16) netip.AddrPort {
-	return netip.AddrPortFrom(addrOf(GatewayAddr{W: [4]uint32{addr}}, 4), port)
+// portOf is an address and port of a slot, with the words of an IPv6 address
+// behind the first; nil: it is one of IPv4.
+func portOf(first uint32, rest *[3]uint32, port uint16) netip.AddrPort {
+	if rest == nil {
+		return netip.AddrPortFrom(addrOf(GatewayAddr{W: [4]uint32{first}}, 4), port)
+	}
+	return netip.AddrPortFrom(addrOf(GatewayAddr{W: [4]uint32{first, rest[0], rest[1], rest[2]}}, 6), port)
 }
 
 // hostStates are a host's states by their number in a slot.
@@ -89,16 +93,21 @@ func hostStates() []flow.State {
 	return []flow.State{"", flow.Half, flow.Open, flow.Closing, flow.Refused}
 }
 
-// readGatewaySlot reads one slot as a program would: whole, or not at all.
-func readGatewaySlot(b *GatewayGatewayBucket, i int) (raw, bool) {
-	s := &b.Slot[i]
+// readGatewaySlot reads one slot as a program would: whole, or not at all. wide
+// is what s begins when it is one of IPv6.
+func readGatewaySlot(s *GatewayGatewayFlow, wide *GatewayGatewayFlow6) (raw, bool) {
 	seq := atomic.LoadUint32(&s.Seq)
 	c := *s
+	var rest *[3]uint32
+	if wide != nil {
+		client := wide.Client
+		rest = &client
+	}
 	if seq == 0 || seq&1 != 0 || atomic.LoadUint32(&s.Seq) != seq || c.Listener == 0 {
 		return raw{}, false
 	}
 	r := raw{revision: c.Revision, listener: c.Listener, target: c.Target, counter: c.Counter, seen: c.Seen, gateway: true,
-		peer: port4(c.Client, c.ClientPort), opener: policy.In, state: flow.Open, proto: lb.TCP}
+		peer: portOf(c.Client, rest, c.ClientPort), opener: policy.In, state: flow.Open, proto: lb.TCP}
 	r.dialled = netip.AddrPortFrom(netip.Addr{}, c.Port) // the address is the listener's
 	if c.Seen&seenClosing != 0 {
 		r.state = flow.Closing
@@ -107,55 +116,56 @@ func readGatewaySlot(b *GatewayGatewayBucket, i int) (raw, bool) {
 }
 
 // readHostSlot is readGatewaySlot for a host.
-func readHostSlot(b *HostHostBucket, i int) (raw, bool) {
-	s := &b.Slot[i]
+func readHostSlot(s *HostHostFlow, wide *HostHostFlow6) (raw, bool) {
 	seq := atomic.LoadUint32(&s.Seq)
 	c := *s
+	var remote, local, vip *[3]uint32
+	if wide != nil {
+		words := [3][3]uint32{wide.Remote, wide.Local, wide.Vip}
+		remote, local, vip = &words[0], &words[1], &words[2]
+	}
 	if seq == 0 || seq&1 != 0 || atomic.LoadUint32(&s.Seq) != seq || c.State == 0 || int(c.State) >= len(hostStates()) {
 		return raw{}, false
 	}
 	r := raw{revision: c.Revision, target: c.Target, counter: c.Counter, seen: c.Seen, share: c.Share, proto: lb.Proto(c.Proto),
-		peer: port4(c.Remote, c.RemotePort), local: port4(c.Local, c.LocalPort), opener: policy.Direction(c.Opener), state: hostStates()[c.State]}
+		peer: portOf(c.Remote, remote, c.RemotePort), local: portOf(c.Local, local, c.LocalPort), opener: policy.Direction(c.Opener), state: hostStates()[c.State]}
 	r.dialled = r.local
 	if c.Vip != 0 {
-		r.dialled = port4(c.Vip, c.Vport)
+		r.dialled = portOf(c.Vip, vip, c.Vport)
 	}
 	return r, true
 }
 
 // eachFlow calls visit for every flow that is alive, in no order, with d.mu
 // held; others get their turn between chunks.
-func (d *Datapath) eachFlow(visit func(r *raw, idle uint32)) error {
+func (d *Datapath) eachFlow(visit func(family int, r *raw, idle uint32)) error {
 	now := nowUnits()
-	look := func(r raw, ok bool) {
-		if !ok {
-			return
-		}
-		if idle, alive := r.idle(now); alive {
-			visit(&r, idle)
-		}
-	}
-	for at := 0; ; at += scanChunk {
-		d.mu.Lock()
-		if d.closed() {
-			d.mu.Unlock()
-			return errClosed
-		}
-		n := len(d.gatewayFlows) + len(d.hostFlows)
-		for i := at; i < min(at+scanChunk, n); i++ {
-			for slot := range 2 {
-				if d.opts.Role == lb.RoleGateway {
-					look(readGatewaySlot(&d.gatewayFlows[i], slot))
-				} else {
-					look(readHostSlot(&d.hostFlows[i], slot))
+	for family := range flowFamilies {
+		for at := 0; ; at += scanChunk {
+			d.mu.Lock()
+			if d.closed() {
+				d.mu.Unlock()
+				return errClosed
+			}
+			n := d.buckets(family)
+			for i := at; i < min(at+scanChunk, n); i++ {
+				for slot := range 2 {
+					r, ok := d.read(family, i, slot)
+					if !ok {
+						continue
+					}
+					if idle, alive := r.idle(now); alive {
+						visit(family, &r, idle)
+					}
 				}
 			}
-		}
-		d.mu.Unlock()
-		if at+scanChunk >= n {
-			return nil
+			d.mu.Unlock()
+			if at+scanChunk >= n {
+				break
+			}
 		}
 	}
+	return nil
 }
 
 // named is a raw flow in clients' words; d.mu is held.
@@ -164,8 +174,11 @@ func (d *Datapath) named(r *raw, idle uint32) flow.Flow {
 		State: r.state, Idle: time.Duration(idle) * (1 << unitShift) / time.Second * time.Second, Revision: lb.Revision(r.revision)}
 	if l, ok := d.names.listeners[r.listener]; ok && r.gateway {
 		f.Listener, f.Balancer, f.Proto = l.ID, l.Balancer, l.Proto
-		if len(l.VIPs) > 0 {
-			f.Dialled = netip.AddrPortFrom(l.VIPs[0], r.dialled.Port())
+		for _, vip := range l.VIPs {
+			if vip.Is4() == r.peer.Addr().Is4() {
+				f.Dialled = netip.AddrPortFrom(vip, r.dialled.Port())
+				break
+			}
 		}
 	}
 	if t, ok := d.names.targets[r.target]; ok && r.target != 0 {
@@ -184,7 +197,7 @@ func (d *Datapath) named(r *raw, idle uint32) flow.Flow {
 // the whole table and is for people who look.
 func (d *Datapath) Flows(q flow.Query) (flow.Flows, error) {
 	out := flow.Flows{}
-	err := d.eachFlow(func(r *raw, idle uint32) {
+	err := d.eachFlow(func(_ int, r *raw, idle uint32) {
 		f := d.named(r, idle)
 		if !q.Matches(&f) {
 			return
@@ -202,17 +215,17 @@ func (d *Datapath) Flows(q flow.Query) (flow.Flows, error) {
 // shareRoom is how many load balancers' shares are told.
 const shareRoom = 8
 
-// Tables counts how full the flow tables are. It reads all of them: a few
-// milliseconds for a hundred thousand flows.
+// Tables counts how full the flow tables of both families are. It reads all of
+// them: a few milliseconds for a hundred thousand flows.
 func (d *Datapath) Tables() (flow.Tables, error) {
-	out := flow.Tables{Node: d.opts.Node}
-	t := flow.Table{Name: "flows"}
-	held := map[lb.BalancerID]uint64{}
-	var budgets [shareCount]uint64
-	err := d.eachFlow(func(r *raw, _ uint32) {
-		budgets[r.share]++
+	out := flow.Tables{Node: d.opts.Node, Tables: []flow.Table{{Name: "flows"}, {Name: "flows6"}}}
+	held := [flowFamilies]map[lb.BalancerID]uint64{{}, {}}
+	var budgets [flowFamilies][shareCount]uint64
+	err := d.eachFlow(func(family int, r *raw, _ uint32) {
+		t := &out.Tables[family]
+		budgets[family][r.share]++
 		if r.state == flow.Half {
-			budgets[shareHalf]++
+			budgets[family][shareHalf]++
 		}
 		if r.gateway && r.state == flow.Closing {
 			return // as good as gone
@@ -221,22 +234,28 @@ func (d *Datapath) Tables() (flow.Tables, error) {
 		if r.state == flow.Half {
 			t.Half++
 		}
-		held[d.balancerOf(r)]++
+		held[family][d.balancerOf(r)]++
 	})
 	if err != nil {
-		return out, err
+		return flow.Tables{Node: d.opts.Node}, err
 	}
 	d.mu.Lock()
 	if d.closed() {
 		d.mu.Unlock()
-		return out, errClosed
+		return flow.Tables{Node: d.opts.Node}, errClosed
 	}
-	t.Slots = 2 * uint64(len(d.gatewayFlows)+len(d.hostFlows))
-	t.Bytes = t.Slots * d.slotBytes()
-	d.budget(0, t.Slots, budgets)
+	for family := range flowFamilies {
+		t := &out.Tables[family]
+		t.Slots = 2 * uint64(d.buckets(family))
+		t.Bytes = t.Slots * d.slotBytes(family)
+		d.budget(family, t.Slots, budgets[family])
+		t.Shares = shares(held[family])
+	}
+	err = d.leaveFormer()
 	d.mu.Unlock()
-	t.Shares = shares(held)
-	out.Tables = []flow.Table{t}
+	if err != nil {
+		return out, err
+	}
 	reasons, err := d.Reasons()
 	out.Full = reasons.Packets[policy.TableFull]
 	return out, err

@@ -81,39 +81,32 @@ type GatewayEventBudget struct {
 
 type GatewayGatewayBucket struct {
 	_    structs.HostLayout
-	Slot [2]struct {
-		_          structs.HostLayout
-		Seq        uint32
-		Revision   uint32
-		Client     uint32
-		Listener   uint32
-		ClientPort uint16
-		Port       uint16
-		Target     uint32
-		Counter    uint32
-		Seen       uint32
-	}
+	Slot [2]GatewayGatewayFlow
 }
 
 type GatewayGatewayBucket6 struct {
 	_    structs.HostLayout
-	Slot [2]struct {
-		_    structs.HostLayout
-		Head struct {
-			_          structs.HostLayout
-			Seq        uint32
-			Revision   uint32
-			Client     uint32
-			Listener   uint32
-			ClientPort uint16
-			Port       uint16
-			Target     uint32
-			Counter    uint32
-			Seen       uint32
-		}
-		Client [3]uint32
-		Pad    [5]uint32
-	}
+	Slot [2]GatewayGatewayFlow6
+}
+
+type GatewayGatewayFlow struct {
+	_          structs.HostLayout
+	Seq        uint32
+	Revision   uint32
+	Client     uint32
+	Listener   uint32
+	ClientPort uint16
+	Port       uint16
+	Target     uint32
+	Counter    uint32
+	Seen       uint32
+}
+
+type GatewayGatewayFlow6 struct {
+	_      structs.HostLayout
+	Head   GatewayGatewayFlow
+	Client [3]uint32
+	Pad    [5]uint32
 }
 
 type GatewayIndexBucket struct {

@@ -49,6 +49,33 @@ type HostEventBudget struct {
 	Lost   uint64
 }
 
+type HostFormerBucket struct {
+	_    structs.HostLayout
+	Slot [2]HostFormerFlow
+}
+
+type HostFormerFlow struct {
+	_          structs.HostLayout
+	Seq        uint32
+	Revision   uint32
+	Remote     uint32
+	Local      uint32
+	RemotePort uint16
+	LocalPort  uint16
+	Proto      uint8
+	Opener     uint8
+	State      uint8
+	Flags      uint8
+	Vip        uint32
+	Vport      uint16
+	Pad        uint16
+	Gateway    uint32
+	Target     uint32
+	Counter    uint32
+	Seen       uint32
+	Pad2       [4]uint32
+}
+
 type HostGuestPort struct {
 	_   structs.HostLayout
 	Mac [6]uint8
@@ -57,63 +84,45 @@ type HostGuestPort struct {
 
 type HostHostBucket struct {
 	_    structs.HostLayout
-	Slot [2]struct {
-		_          structs.HostLayout
-		Seq        uint32
-		Revision   uint32
-		Remote     uint32
-		Local      uint32
-		RemotePort uint16
-		LocalPort  uint16
-		Proto      uint8
-		Opener     uint8
-		State      uint8
-		Flags      uint8
-		Vip        uint32
-		Vport      uint16
-		GatewayRow uint16
-		Gateway    uint32
-		Target     uint32
-		Counter    uint32
-		Seen       uint32
-		Share      uint8
-		Pad        [3]uint8
-		Pad2       [3]uint32
-	}
+	Slot [2]HostHostFlow
 }
 
 type HostHostBucket6 struct {
 	_    structs.HostLayout
-	Slot [2]struct {
-		_    structs.HostLayout
-		Head struct {
-			_          structs.HostLayout
-			Seq        uint32
-			Revision   uint32
-			Remote     uint32
-			Local      uint32
-			RemotePort uint16
-			LocalPort  uint16
-			Proto      uint8
-			Opener     uint8
-			State      uint8
-			Flags      uint8
-			Vip        uint32
-			Vport      uint16
-			GatewayRow uint16
-			Gateway    uint32
-			Target     uint32
-			Counter    uint32
-			Seen       uint32
-			Share      uint8
-			Pad        [3]uint8
-			Pad2       [3]uint32
-		}
-		Remote [3]uint32
-		Local  [3]uint32
-		Vip    [3]uint32
-		Pad    [7]uint32
-	}
+	Slot [2]HostHostFlow6
+}
+
+type HostHostFlow struct {
+	_          structs.HostLayout
+	Seq        uint32
+	Revision   uint32
+	Remote     uint32
+	Local      uint32
+	RemotePort uint16
+	LocalPort  uint16
+	Proto      uint8
+	Opener     uint8
+	State      uint8
+	Flags      uint8
+	Vip        uint32
+	Vport      uint16
+	GatewayRow uint16
+	Gateway    uint32
+	Target     uint32
+	Counter    uint32
+	Seen       uint32
+	Share      uint8
+	Pad        [3]uint8
+	Pad2       [3]uint32
+}
+
+type HostHostFlow6 struct {
+	_      structs.HostLayout
+	Head   HostHostFlow
+	Remote [3]uint32
+	Local  [3]uint32
+	Vip    [3]uint32
+	Pad    [7]uint32
 }
 
 type HostIndexBucket struct {
@@ -263,8 +272,9 @@ const (
 	HostMapCounters       = "counters"
 	HostMapEvents         = "events"
 	HostMapGuestPorts     = "guest_ports"
-	HostMapHostFlows62    = "host_flows6_2"
+	HostMapHostFlows63    = "host_flows6_3"
 	HostMapHostFlows2     = "host_flows_2"
+	HostMapHostFlows3     = "host_flows_3"
 	HostMapInstanceIndex  = "instance_index"
 	HostMapInstances      = "instances"
 	HostMapPeerIndex      = "peer_index"
@@ -289,6 +299,8 @@ const (
 	HostVarEventRate      = "event_rate"
 	HostVarEventType      = "event_type"
 	HostVarFlowMask       = "flow_mask"
+	HostVarFormerFlows    = "former_flows"
+	HostVarFormerMask     = "former_mask"
 	HostVarHashKey        = "hash_key"
 	HostVarInnerMss       = "inner_mss"
 	HostVarMarkJudged     = "mark_judged"
@@ -360,8 +372,9 @@ type HostMapSpecs struct {
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
 	GuestPorts    *ebpf.MapSpec `ebpf:"guest_ports"`
-	HostFlows62   *ebpf.MapSpec `ebpf:"host_flows6_2"`
+	HostFlows63   *ebpf.MapSpec `ebpf:"host_flows6_3"`
 	HostFlows2    *ebpf.MapSpec `ebpf:"host_flows_2"`
+	HostFlows3    *ebpf.MapSpec `ebpf:"host_flows_3"`
 	InstanceIndex *ebpf.MapSpec `ebpf:"instance_index"`
 	Instances     *ebpf.MapSpec `ebpf:"instances"`
 	PeerIndex     *ebpf.MapSpec `ebpf:"peer_index"`
@@ -388,6 +401,8 @@ type HostVariableSpecs struct {
 	EventRate      *ebpf.VariableSpec `ebpf:"event_rate"`
 	EventType      *ebpf.VariableSpec `ebpf:"event_type"`
 	FlowMask       *ebpf.VariableSpec `ebpf:"flow_mask"`
+	FormerFlows    *ebpf.VariableSpec `ebpf:"former_flows"`
+	FormerMask     *ebpf.VariableSpec `ebpf:"former_mask"`
 	HashKey        *ebpf.VariableSpec `ebpf:"hash_key"`
 	InnerMss       *ebpf.VariableSpec `ebpf:"inner_mss"`
 	MarkJudged     *ebpf.VariableSpec `ebpf:"mark_judged"`
@@ -427,8 +442,9 @@ type HostMaps struct {
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Events        *ebpf.Map `ebpf:"events"`
 	GuestPorts    *ebpf.Map `ebpf:"guest_ports"`
-	HostFlows62   *ebpf.Map `ebpf:"host_flows6_2"`
+	HostFlows63   *ebpf.Map `ebpf:"host_flows6_3"`
 	HostFlows2    *ebpf.Map `ebpf:"host_flows_2"`
+	HostFlows3    *ebpf.Map `ebpf:"host_flows_3"`
 	InstanceIndex *ebpf.Map `ebpf:"instance_index"`
 	Instances     *ebpf.Map `ebpf:"instances"`
 	PeerIndex     *ebpf.Map `ebpf:"peer_index"`
@@ -452,8 +468,9 @@ func (m *HostMaps) Close() error {
 		m.Counters,
 		m.Events,
 		m.GuestPorts,
-		m.HostFlows62,
+		m.HostFlows63,
 		m.HostFlows2,
+		m.HostFlows3,
 		m.InstanceIndex,
 		m.Instances,
 		m.PeerIndex,
@@ -481,6 +498,8 @@ type HostVariables struct {
 	EventRate      *ebpf.Variable `ebpf:"event_rate"`
 	EventType      *ebpf.Variable `ebpf:"event_type"`
 	FlowMask       *ebpf.Variable `ebpf:"flow_mask"`
+	FormerFlows    *ebpf.Variable `ebpf:"former_flows"`
+	FormerMask     *ebpf.Variable `ebpf:"former_mask"`
 	HashKey        *ebpf.Variable `ebpf:"hash_key"`
 	InnerMss       *ebpf.Variable `ebpf:"inner_mss"`
 	MarkJudged     *ebpf.Variable `ebpf:"mark_judged"`

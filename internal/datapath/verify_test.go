@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,10 +39,15 @@ func TestEveryVariantPassesTheVerifier(t *testing.T) {
 			variants[fmt.Sprintf("host, observing %v, control %v", a, b)] = o
 		}
 	}
+	variants["host, upgraded, observing, control"] = Options{Node: "ins-1", Role: lb.RoleHost, Observe: true, Control: netip.MustParseAddrPort("192.0.2.250:7781")}
 	for _, name := range slices.Sorted(maps.Keys(variants)) {
 		o := variants[name]
 		o.Address, o.Buckets = netip.MustParseAddr(gwAddr), 1024
 		delete(w.dirs, quietName())
+		if strings.Contains(name, "upgraded") {
+			w.open(quietName(), o).Close()
+			pinFormer(t, filepath.Join(w.dirs[quietName()], "pins")).Close()
+		}
 		began := spent(t)
 		d := w.open(quietName(), o)
 		took := spent(t) - began

@@ -4,7 +4,7 @@
  * what they get goes out. What comes through the tunnel was judged where that
  * ends and carries a mark. A port whose guest nobody named lets nothing pass. */
 #pragma once
-#include "host.h"
+#include "track.h"
 
 struct guest_port {
 	__u8 mac[6];

@@ -3,7 +3,7 @@
  * tunnel or directly; `host_out` what it sends, and brings replies back the
  * way the flow came. Everything that no line here lets through is dropped.
  * `guest_in` and `guest_out` do the same at the port of a guest. */
-#include "host.h"
+#include "track.h"
 #include "icmp.h"
 #include "judge.h"
 #include "nd.h"

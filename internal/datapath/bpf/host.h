@@ -8,8 +8,8 @@
 
 INDEX(instance_index, 1024);
 MAPPED(instances, struct instance_row, 1024);
-MAPPED(host_flows_2, struct host_bucket, 16384);
-MAPPED(host_flows6_2, struct host_bucket6, 16384);
+MAPPED(host_flows_3, struct host_bucket, 16384);
+MAPPED(host_flows6_3, struct host_bucket6, 16384);
 
 enum { DHCP_SERVER = 67, DHCP_CLIENT = 68 };
 
@@ -132,10 +132,10 @@ INLINE struct host_flow *slot_at(__u32 i, const int family)
 {
 	__u32 bucket = (i >> 1) & flow_mask;
 	if (family == 4) {
-		struct host_bucket *b = bpf_map_lookup_elem(&host_flows_2, &bucket);
+		struct host_bucket *b = bpf_map_lookup_elem(&host_flows_3, &bucket);
 		return b ? &b->slot[i & 1] : 0;
 	}
-	struct host_bucket6 *b = bpf_map_lookup_elem(&host_flows6_2, &bucket);
+	struct host_bucket6 *b = bpf_map_lookup_elem(&host_flows6_3, &bucket);
 	return b ? &b->slot[i & 1].head : 0;
 }
 
@@ -334,27 +334,4 @@ __attribute__((noinline)) int write6(const struct track *k, __u32 at, const stru
 __attribute__((noinline)) int write4(const struct track *k, __u32 at, const struct known *want, __u32 now)
 {
 	return k && want ? write_flow(k, at, want, now, 4) : 0;
-}
-
-/* find looks the packet's flow up and copies what is known of it. */
-INLINE int find(struct track *k, __u32 now, const int family)
-{
-	const struct tuple *t = &k->t;
-	if (family == 6)
-		return read6(k, find_slot6(t, now));
-	return read_flow(k, find_slot4(t->remote.w[0], t->local.w[0], ports_of(t), t->proto, now), 4);
-}
-
-/* write stores the flow as want says. It gives 0 when there is no room or
- * somebody else was quicker; an update that lost a race is made good by the
- * next packet. */
-INLINE int write(struct track *k, const struct known *want, __u32 now, const int family)
-{
-	const struct tuple *t = &k->t;
-	__u32 at = k->slot;
-	if (!at) {
-		__u32 how = t->proto | (__u32)want->share << 8 | (__u32)want->state << 16;
-		at = family == 6 ? vacancy6(t, how, now) : find_vacancy4(t->remote.w[0], t->local.w[0], ports_of(t), how, now);
-	}
-	return (family == 6 ? write6(k, at, want, now) : write4(k, at, want, now)) || k->slot;
 }

@@ -2,8 +2,8 @@
 /* ICMP errors at a host: the flow that they are about, and its addresses as each
  * side knows them. */
 #pragma once
-#include "host.h"
 #include "quote.h"
+#include "track.h"
 
 /* quoted_flow looks for the flow whose packet an ICMP error quotes. An error
  * that comes in quotes what was sent. */

@@ -7,9 +7,11 @@
 #include "kernel.h"
 #include "reason.h"
 
-/* Raise when a flow slot or the hash that places it changes: the number is in
- * the maps' pinned names, and a new program reads the map of the former one. */
-enum { FLOW_LAYOUT = 2 };
+/* Raise when a slot of a flow table or the hash that places it changes: the
+ * number is in the pinned names. A host's table is state: a new program reads
+ * that of the former number too (former.h). A gateway's is a cache, which may
+ * start empty. */
+enum { HOST_FLOW_LAYOUT = 3, GATEWAY_FLOW_LAYOUT = 2 };
 
 /* Set by the loader before the programs are loaded. */
 volatile const struct addr own_address;  /* where this node ends the tunnel over IPv4; 0: nowhere */

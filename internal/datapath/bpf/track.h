@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Looking flows up and writing them, whatever their family and wherever they
+ * stand. */
+#pragma once
+#include "former.h"
+#include "host.h"
+
+/* find looks the packet's flow up and copies what is known of it. */
+INLINE int find(struct track *k, __u32 now, const int family)
+{
+	const struct tuple *t = &k->t;
+	if (family == 6)
+		return read6(k, find_slot6(t, now));
+	__u32 at = find_slot4(t->remote.w[0], t->local.w[0], ports_of(t), t->proto, now);
+	if (former_flows && !at)
+		at = adopt(t, now);
+	return read_flow(k, at, 4);
+}
+
+/* write stores the flow as want says. It gives 0 when there is no room or
+ * somebody else was quicker; an update that lost a race is made good by the
+ * next packet. */
+INLINE int write(struct track *k, const struct known *want, __u32 now, const int family)
+{
+	const struct tuple *t = &k->t;
+	__u32 at = k->slot;
+	if (!at) {
+		__u32 how = t->proto | (__u32)want->share << 8 | (__u32)want->state << 16;
+		at = family == 6 ? vacancy6(t, how, now) : find_vacancy4(t->remote.w[0], t->local.w[0], ports_of(t), how, now);
+	}
+	return (family == 6 ? write6(k, at, want, now) : write4(k, at, want, now)) || k->slot;
+}
