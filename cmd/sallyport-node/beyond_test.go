@@ -145,7 +145,7 @@ func (r *region) bindInstance(m *machine, ids ...string) {
 // never shut their own agents out, move, and are forgotten.
 func TestOwnMachines(t *testing.T) {
 	r := newRegion(t)
-	for _, part := range []func(){r.machinesJoin, r.onlyObserved, r.bothGates, r.guests, r.darkAndBack, r.processesAway, r.otherAddresses, r.forgotten} {
+	for _, part := range []func(){r.machinesJoin, r.onlyObserved, r.bothGates, r.guests, r.darkAndBack, r.processesAway, r.bothFamilies, r.otherAddresses, r.forgotten} {
 		if part(); t.Failed() {
 			return
 		}
@@ -302,6 +302,49 @@ func (r *region) processesAway() {
 	r.serving.waitFor("serving")
 	r.agents[r.gateway] = r.gateway.begin(underUnit(r.t) + "sallyport-node run")
 	r.inForce(3)
+}
+
+// A gateway whose tunnels end over IPv6 first and over IPv4 as well reaches one
+// host over each, and its flows of IPv4 go on.
+func (r *region) bothFamilies() {
+	if _, err := os.Stat("/proc/sys/net/ipv6"); err != nil {
+		return // this kernel has no IPv6
+	}
+	r.web2.sh("ip addr add 2001:db8::12/64 dev eth0 nodad")
+	agent := r.agents[r.web2]
+	select {
+	case <-agent.done:
+	case <-time.After(siteLimit):
+		r.t.Fatalf("the agent goes on without the new address: %s", agent.text())
+	}
+	r.agents[r.web2] = r.web2.begin(underUnit(r.t) + "sallyport-node run")
+	r.agents[r.gateway].end(syscall.SIGTERM)
+	r.gateway.sh("ip addr add 2001:db8::2/64 dev eth0 nodad")
+	r.gateway.sh(`sed -i '0,/{/s//{"address":"2001:db8::2",/' /var/lib/sallyport-node/node.json`)
+	r.agents[r.gateway] = r.gateway.begin(underUnit(r.t) + "sallyport-node run")
+	r.inForce(3)
+	if out := r.gateway.sh("sallyport-node doctor --device eth0"); !strings.Contains(out, "to nodes of either family") {
+		r.t.Errorf("doctor says\n%s", out)
+	}
+	// Nothing but the tunnel asks for these neighbours.
+	for from, to := range map[*machine]string{r.gateway: "2001:db8::12", r.web2: "2001:db8::2"} {
+		r.eventually(from.name+" sends its tunnel to "+to, func() string {
+			if out := from.sh("ip -6 neigh show " + to); !strings.Contains(out, "lladdr") {
+				return "neighbours: " + out
+			}
+			return ""
+		})
+	}
+	for range 8 { // both hosts get some
+		r.client.answers("http://"+r.vip+"/", r.client.address)
+		r.client.answers("http://"+r.vip+":81/", r.client.address)
+	}
+	r.eventually("all is well", func() string {
+		if out := r.server.sh("sallyport status"); strings.Contains(out, "no tunnel to") || strings.Contains(out, "Dead") {
+			return out
+		}
+		return ""
+	})
 }
 
 // A machine whose address changes starts again with the new one, and the
