@@ -41,11 +41,7 @@ func modelTime(t *testing.T) time.Duration {
 // a snapshot assembles for every node.
 func TestModel(t *testing.T) {
 	long := modelTime(t)
-	for name, value := range map[string]string{"rapid.checks": "1000000", "rapid.steps": "60", "rapid.nofailfile": "true"} {
-		if err := flags.Set(name, value); err != nil {
-			t.Fatal(err)
-		}
-	}
+	setRapid(t, map[string]string{"rapid.checks": "1000000", "rapid.steps": "60", "rapid.nofailfile": "true"})
 	calls, refused, sequences := 0, 0, 0
 	end, failing := time.Now().Add(long), false
 	rapid.Check(t, func(r *rapid.T) {
@@ -55,9 +51,25 @@ func TestModel(t *testing.T) {
 		sequences++
 		w := newWorld(t, r)
 		defer func() { calls, refused, failing = calls+w.calls, refused+w.refused, failing || r.Failed() }()
+		w.furnish()
 		r.Repeat(w.actions())
 	})
 	t.Logf("%d calls in %d sequences, %d of them refused", calls, sequences, refused)
+}
+
+// setRapid sets options of rapid until the test ends.
+func setRapid(t *testing.T, options map[string]string) {
+	for name, value := range options {
+		before := flags.Lookup(name).Value.String()
+		if err := flags.Set(name, value); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := flags.Set(name, before); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
 
 // A world is a server beside its model.
@@ -65,23 +77,40 @@ type world struct {
 	*rapid.T
 	*model
 	b              *bench
+	do             func(action string, body []byte) (json.RawMessage, error)
 	calls, refused int
 	gone           []string // ids that existed
 }
 
 func newWorld(t *testing.T, r *rapid.T) *world {
 	q := lb.DefaultQuotas()
-	q.Groups, q.RulesPerDirection, q.References, q.RulesOnBalancer = 8, 6, 2, 8
+	q.Groups, q.RulesPerDirection, q.References, q.RulesOnBalancer = 8, 6, 2, 5
 	q.GroupsPerBalancer, q.GroupsPerInstance, q.InstancesPerGroup = 2, 3, 3
-	q.ListenersPerLB, q.TargetsPerListener, q.BalancersPerType = 3, 4, 3
+	q.ListenersPerLB, q.TargetsPerListener, q.BalancersPerType = 3, 2, 3
+	q.RulesPerListener, q.Templates, q.TemplateMembers, q.TargetGroups = 2, 2, 3, 2
 	w := &world{T: r, model: newModel(q), b: newBench(t, func(o *Options) { o.Quotas = q })}
 	if os.Getenv("SALLYPORT_MODEL_TIME") == "" { // what a moment finds differs from run to run: only long ones tell of codes that are not declared
 		w.b.Server = New(w.b.Options)
+	}
+	w.do = func(action string, body []byte) (json.RawMessage, error) {
+		return w.b.Do(context.Background(), w.b.versionOf(action), action, body)
 	}
 	w.b.seed(func(tx *store.Tx) {
 		tx.PutNode(&lb.Node{ID: "gw-1", Num: tx.NextNum(), Role: lb.RoleGateway, Address: netip.MustParseAddr("10.9.0.1")})
 	})
 	return w
+}
+
+// furnish makes one of each in half of the worlds, so that calls which need
+// many others before them are seen too.
+func (w *world) furnish() {
+	if !w.chance() {
+		return
+	}
+	for _, make := range []func(){w.createGroup, w.createGroup, w.runInstance, w.runInstance, w.createLoadBalancer, w.newListener, w.newListener, w.newRules,
+		w.newTargetGroup, w.newTemplate, w.newNetwork, w.newNetwork, w.registerTargets, w.editTargetGroup} {
+		make()
+	}
 }
 
 // ask runs an action and compares its outcome with the model's codes.
@@ -92,7 +121,7 @@ func (w *world) ask(action string, params map[string]any, codes []string, out an
 		w.Fatal(err)
 	}
 	before := w.b.Store.State()
-	raw, err := w.b.Do(context.Background(), w.b.versionOf(action), action, body)
+	raw, err := w.do(action, body)
 	w.calls++
 	switch {
 	case len(codes) == 0 && err != nil:
@@ -120,7 +149,7 @@ func (w *world) ask(action string, params map[string]any, codes []string, out an
 func (w *world) one(what string, there []string, prefix string) string {
 	slices.Sort(there)
 	never := prefix + "00000000"
-	all := append(slices.Clone(there), there...) // likelier than the others
+	all := slices.Repeat(there, 6) // likelier than the others
 	for _, id := range w.gone {
 		if strings.HasPrefix(id, prefix) {
 			all = append(all, id)
@@ -137,13 +166,13 @@ func (w *world) direction() string {
 	return rapid.SampledFrom([]string{"Ingress", "Egress"}).Draw(w.T, "direction")
 }
 func (w *world) somePort() int64 {
-	return rapid.SampledFrom([]int64{80, 81, 82, 443, 0, 65536}).Draw(w.T, "port")
+	return rapid.SampledFrom([]int64{80, 81, 82, 443, 80, 81, 82, 443, 0, 65536}).Draw(w.T, "port")
 }
 func (w *world) targetPort() int64 {
-	return rapid.SampledFrom([]int64{8080, 8080, 8081, 0}).Draw(w.T, "target port")
+	return rapid.SampledFrom([]int64{8080, 8080, 8080, 8081, 8081, 8081, 8081, 0}).Draw(w.T, "target port")
 }
 func (w *world) weight() int64 {
-	return rapid.SampledFrom([]int64{0, 10, 100, 101, -1}).Draw(w.T, "weight")
+	return rapid.SampledFrom([]int64{0, 10, 10, 100, 100, 100, 101, -1}).Draw(w.T, "weight")
 }
 func (w *world) chance() bool { return rapid.Bool().Draw(w.T, "chance") }
 func (w *world) listenerOf() (clb, id string) {
@@ -159,7 +188,7 @@ func keysOf[V any](m map[string]V) []string { return sortedKeys(m) }
 
 // rule draws a rule; one in five has a fault.
 func (w *world) rule() writtenRule {
-	peers := append([]string{"10.0.0.0/8", "203.0.113.7", "0.0.0.0/0", "six", "none"}, w.group())
+	peers := append([]string{"10.0.0.0/8", "203.0.113.7", "0.0.0.0/0", "six", "none"}, w.group(), w.template())
 	peer := rapid.SampledFrom(peers).Draw(w.T, "peer")
 	r := modelRule{action: "ACCEPT", proto: "TCP", port: rapid.SampledFrom([]string{"80", "443", "8000-8010", "80,443", "ALL"}).Draw(w.T, "ports")}
 	if w.chance() {
@@ -174,6 +203,12 @@ func (w *world) rule() writtenRule {
 		r.group, out.fields["SecurityGroupId"] = peer, peer
 		out.becomes = []modelRule{r}
 		if w.groups[peer] == nil {
+			out.codes = append(out.codes, codeGone)
+		}
+	case strings.HasPrefix(peer, "ipm-"):
+		r.template, out.fields["AddressTemplate"] = peer, map[string]any{"AddressId": peer}
+		out.becomes = []modelRule{r}
+		if w.templates[peer] == nil {
 			out.codes = append(out.codes, codeGone)
 		}
 	case peer == "six":
@@ -244,6 +279,8 @@ func (w *world) actions() map[string]func(*rapid.T) {
 		"CreateLoadBalancer": w.createLoadBalancer, "ModifyLoadBalancer": w.changeLoadBalancer, "BindLoadBalancer": w.bindLoadBalancer,
 		"CreateListener": w.newListener, "DeleteListener": w.dropListener, "RegisterTargets": w.registerTargets, "ChangeTargets": w.changeTargets,
 		"RunInstances": w.runInstance, "BindInstance": w.bindInstance, "TerminateInstances": w.endInstance,
+		"CreateAddressTemplate": w.newTemplate, "ChangeAddressTemplate": w.editTemplate, "CreateNetwork": w.newNetwork, "DeleteNetwork": w.dropNetwork,
+		"CreateRule": w.newRules, "DeleteRule": w.dropRule, "CreateTargetGroup": w.newTargetGroup, "ChangeTargetGroup": w.editTargetGroup, "AssociateTargetGroups": w.associateGroup,
 	} {
 		acts[name] = func(t *rapid.T) { w.T = t; fn() }
 	}
@@ -252,7 +289,7 @@ func (w *world) actions() map[string]func(*rapid.T) {
 }
 
 func (w *world) createGroup() {
-	name := rapid.SampledFrom([]string{"web", "db", "", strings.Repeat("n", 61)}).Draw(w.T, "name")
+	name := rapid.SampledFrom([]string{"web", "db", "web", "db", "", strings.Repeat("n", 61)}).Draw(w.T, "name")
 	var out struct {
 		SecurityGroup struct{ SecurityGroupId string }
 	}
@@ -320,10 +357,15 @@ func (w *world) resetRules() {
 
 func (w *world) createLoadBalancer() {
 	var out struct{ LoadBalancerIds []string }
-	codes := w.createCLB()
-	w.ask("CreateLoadBalancer", map[string]any{"LoadBalancerType": "OPEN"}, codes, &out)
-	if len(codes) == 0 {
-		w.clbs[out.LoadBalancerIds[0]] = &modelCLB{}
+	params, vpc, subnet := map[string]any{"LoadBalancerType": "OPEN"}, "", ""
+	private := len(w.vpcs) > 0 && w.chance()
+	if private {
+		vpc, subnet = w.vpc(), w.subnet()
+		params = map[string]any{"LoadBalancerType": "INTERNAL", "VpcId": vpc, "SubnetId": subnet}
+	}
+	codes := w.createCLB(private, vpc, subnet)
+	if w.ask("CreateLoadBalancer", params, codes, &out); len(codes) == 0 {
+		w.clbs[out.LoadBalancerIds[0]] = &modelCLB{vpc: vpc, subnet: subnet}
 	}
 }
 
@@ -359,11 +401,14 @@ func (w *world) bindLoadBalancer() {
 func (w *world) newListener() {
 	clb, port := w.clb(), w.somePort()
 	var out struct{ ListenerIds []string }
-	udp := rapid.Bool().Draw(w.T, "udp")
-	codes := w.createListener(clb, udp, port)
-	w.ask("CreateListener", map[string]any{"LoadBalancerId": clb, "Ports": []int64{port}, "Protocol": map[bool]string{false: "TCP", true: "UDP"}[udp]}, codes, &out)
-	if len(codes) == 0 {
-		w.listeners[out.ListenerIds[0]] = &modelListener{clb: clb, udp: udp, port: port}
+	kind, grouped := rapid.SampledFrom([]string{"TCP", "UDP", "HTTP"}).Draw(w.T, "protocol"), rapid.IntRange(0, 2).Draw(w.T, "grouped") == 0
+	params := map[string]any{"LoadBalancerId": clb, "Ports": []int64{port}, "Protocol": kind}
+	if grouped {
+		params["TargetType"] = "TARGETGROUP"
+	}
+	codes := w.createListener(clb, kind, port, grouped)
+	if w.ask("CreateListener", params, codes, &out); len(codes) == 0 {
+		w.listeners[out.ListenerIds[0]] = &modelListener{clb: clb, kind: kind, port: port, modelPlace: modelPlace{grouped: grouped}, rules: map[string]*modelPlace{}}
 	}
 }
 
@@ -387,18 +432,25 @@ func (w *world) targets() (targets []modelTarget, fields []map[string]any) {
 func (w *world) registerTargets() {
 	clb, id := w.listenerOf()
 	targets, fields := w.targets()
-	w.ask("RegisterTargets", map[string]any{"LoadBalancerId": clb, "ListenerId": id, "Targets": fields}, w.register(clb, id, targets), nil)
+	location, params := w.location(id), map[string]any{"LoadBalancerId": clb, "ListenerId": id, "Targets": fields}
+	if location != "" {
+		params["LocationId"] = location
+	}
+	w.ask("RegisterTargets", params, w.register(clb, id, location, targets), nil)
 }
 
 func (w *world) changeTargets() {
 	clb, id := w.listenerOf()
 	targets, fields := w.targets()
-	params := map[string]any{"LoadBalancerId": clb, "ListenerId": id, "Targets": fields}
+	location, params := w.location(id), map[string]any{"LoadBalancerId": clb, "ListenerId": id, "Targets": fields}
+	if location != "" {
+		params["LocationId"] = location
+	}
 	if w.chance() {
-		w.ask("ModifyTargetWeight", params, w.weigh(clb, id, targets), nil)
+		w.ask("ModifyTargetWeight", params, w.weigh(clb, id, location, targets), nil)
 		return
 	}
-	w.ask("DeregisterTargets", params, w.deregister(clb, id, targets), nil)
+	w.ask("DeregisterTargets", params, w.deregister(clb, id, location, targets), nil)
 }
 
 // runInstance makes an instance and its host.
@@ -471,16 +523,22 @@ func (w *world) described() string {
 		fmt.Fprintf(&b, "%s %s %d %v %v\n", id, g.name, g.version, g.rules["Ingress"], g.rules["Egress"])
 	}
 	for _, id := range keysOf(w.clbs) {
-		fmt.Fprintf(&b, "%s %v %v\n", id, w.clbs[id].pass, w.clbs[id].groups)
+		fmt.Fprintf(&b, "%s %v %v %s\n", id, w.clbs[id].pass, w.clbs[id].groups, w.clbs[id].subnet)
 		for _, lid := range keysOf(w.listeners) {
-			if l := w.listeners[lid]; l.clb == id {
-				fmt.Fprintf(&b, "%s %d %v\n", lid, l.port, l.targets)
+			l := w.listeners[lid]
+			if l.clb != id {
+				continue
+			}
+			fmt.Fprintf(&b, "%s %s %d %v\n", lid, l.kind, l.port, l.targets)
+			for _, rid := range keysOf(l.rules) {
+				fmt.Fprintf(&b, "%s %s%s %v\n", rid, l.rules[rid].domain, l.rules[rid].url, l.rules[rid].targets)
 			}
 		}
 	}
 	for _, id := range keysOf(w.model.instances) {
 		fmt.Fprintf(&b, "%s %v\n", id, w.model.instances[id])
 	}
+	w.describeMore(&b)
 	return b.String()
 }
 
@@ -516,6 +574,7 @@ func (w *world) read() string {
 	for _, id := range keysOf(bound) {
 		fmt.Fprintf(&b, "%s %v\n", id, bound[id])
 	}
+	w.readMore(&b)
 	return b.String()
 }
 
@@ -524,6 +583,8 @@ type groupView struct{ SecurityGroupId, SecurityGroupName string }
 type ruleView struct {
 	PolicyIndex                                                                          int
 	Action, Protocol, Port, CidrBlock, Ipv6CidrBlock, SecurityGroupId, PolicyDescription string
+
+	AddressTemplate struct{ AddressId string }
 }
 
 func views(w *world, rules []ruleView) []modelRule {
@@ -532,7 +593,7 @@ func views(w *world, rules []ruleView) []modelRule {
 		if r.PolicyIndex != i {
 			w.Fatalf("rule %d has index %d", i, r.PolicyIndex)
 		}
-		out = append(out, modelRule{r.Action, r.Protocol, r.Port, r.CidrBlock, r.Ipv6CidrBlock, r.SecurityGroupId, r.PolicyDescription})
+		out = append(out, modelRule{r.Action, r.Protocol, r.Port, r.CidrBlock, r.Ipv6CidrBlock, r.SecurityGroupId, r.AddressTemplate.AddressId, r.PolicyDescription})
 	}
 	return out
 }
@@ -542,6 +603,8 @@ func (w *world) readBalancers(b *strings.Builder) {
 		LoadBalancerSet []struct {
 			LoadBalancerId           string
 			LoadBalancerPassToTarget bool
+			LoadBalancerType         string
+			SubnetId                 string
 			SecureGroups             []string
 		}
 	}
@@ -551,23 +614,29 @@ func (w *world) readBalancers(b *strings.Builder) {
 		var bound struct {
 			Listeners []struct {
 				ListenerId string
+				Protocol   string
 				Port       int64
-				Targets    []struct {
-					InstanceId   string
-					Port, Weight int64
+				Targets    []targetView
+				Rules      []struct {
+					LocationId, Domain, Url string
+					Targets                 []targetView
 				}
 			}
 		}
 		w.ask("DescribeTargets", map[string]any{"LoadBalancerId": c.LoadBalancerId}, nil, &bound)
 		listeners := map[string]string{}
 		for _, l := range bound.Listeners {
-			targets := []modelTarget{}
-			for _, t := range l.Targets {
-				targets = append(targets, modelTarget{t.InstanceId, t.Port, t.Weight})
+			text, rules := fmt.Sprintf("%s %s %d %v\n", l.ListenerId, l.Protocol, l.Port, targetViews(l.Targets)), map[string]string{}
+			for _, r := range l.Rules {
+				rules[r.LocationId] = fmt.Sprintf("%s %s%s %v\n", r.LocationId, r.Domain, r.Url, targetViews(r.Targets))
 			}
-			listeners[l.ListenerId] = fmt.Sprintf("%s %d %v\n", l.ListenerId, l.Port, targets)
+			for _, id := range keysOf(rules) {
+				text += rules[id]
+			}
+			listeners[l.ListenerId] = text
 		}
-		text := fmt.Sprintf("%s %v %v\n", c.LoadBalancerId, c.LoadBalancerPassToTarget, c.SecureGroups)
+		subnet := map[bool]string{true: c.SubnetId}[c.LoadBalancerType == "INTERNAL"]
+		text := fmt.Sprintf("%s %v %v %s\n", c.LoadBalancerId, c.LoadBalancerPassToTarget, c.SecureGroups, subnet)
 		for _, id := range keysOf(listeners) {
 			text += listeners[id]
 		}

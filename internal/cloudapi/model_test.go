@@ -22,6 +22,10 @@ type model struct {
 	clbs      map[string]*modelCLB
 	listeners map[string]*modelListener
 	instances map[string][]string // groups by instance
+	templates map[string][]string // addresses by template
+	vpcs      map[string]string   // CIDRs
+	subnets   map[string]modelSubnet
+	members   map[string][]modelTarget // by target group
 }
 
 type modelGroup struct {
@@ -31,22 +35,33 @@ type modelGroup struct {
 }
 
 // A modelRule is a rule as it reads back.
-type modelRule struct{ action, proto, port, cidr, cidr6, group, text string }
+type modelRule struct{ action, proto, port, cidr, cidr6, group, template, text string }
 
 // same is what makes two rules one: everything but the description.
 func (r modelRule) same() modelRule { r.text = ""; return r }
 
 type modelCLB struct {
+	vpc       string // of a private one; the instances are in another VPC
+	subnet    string
 	groups    []string
 	pass      bool
 	protected bool
 }
 
 type modelListener struct {
-	clb     string
-	udp     bool
-	port    int64
-	targets []modelTarget
+	clb  string
+	kind string // TCP, UDP or HTTP
+	port int64
+	modelPlace
+	rules map[string]*modelPlace // of HTTP
+}
+
+// A modelPlace has targets: a layer-4 listener, or a rule.
+type modelPlace struct {
+	domain, url string // of a rule
+	grouped     bool   // made for a target group
+	group       string // the one that it follows
+	targets     []modelTarget
 }
 
 type modelTarget struct {
@@ -55,7 +70,8 @@ type modelTarget struct {
 }
 
 func newModel(q lb.Quotas) *model {
-	return &model{q, map[string]*modelGroup{}, map[string]*modelCLB{}, map[string]*modelListener{}, map[string][]string{}}
+	return &model{q, map[string]*modelGroup{}, map[string]*modelCLB{}, map[string]*modelListener{}, map[string][]string{},
+		map[string][]string{}, map[string]string{}, map[string]modelSubnet{}, map[string][]modelTarget{}}
 }
 
 const (
@@ -63,6 +79,7 @@ const (
 	codeGone      = "ResourceNotFound"
 	codeGoneCLB   = "InvalidParameter.LBIdNotFound"
 	codeGoneLbl   = "InvalidParameter.ListenerIdNotFound"
+	codeGoneLoc   = "InvalidParameter.LocationNotFound"
 	codeDuplicate = "UnsupportedOperation.DuplicatePolicy"
 	codeVersion   = "UnsupportedOperation.VersionMismatch"
 )
@@ -125,6 +142,9 @@ func (m *model) listFaults(id, dir string, list []modelRule, tooMany string) (co
 		seen[r.same()] = true
 	}
 	for _, r := range slices.Concat(list, other) {
+		if r.template != "" && m.templates[r.template] == nil {
+			codes = append(codes, codeGone)
+		}
 		if r.group == "" {
 			continue
 		}
@@ -139,7 +159,7 @@ func (m *model) listFaults(id, dir string, list []modelRule, tooMany string) (co
 		codes = append(codes, "LimitExceeded")
 	}
 	for _, b := range m.clbs {
-		if slices.Contains(b.groups, id) && len(list)+len(other) > m.quotas.RulesOnBalancer {
+		if slices.Contains(b.groups, id) && m.expanded(list)+m.expanded(other) > m.quotas.RulesOnBalancer {
 			codes = append(codes, "UnsupportedOperation.ClbPolicyExceedLimit")
 		}
 	}
@@ -255,11 +275,21 @@ func (m *model) clear(id string) []string {
 	return nil
 }
 
-func (m *model) createCLB() []string {
-	if len(m.clbs) >= m.quotas.BalancersPerType {
-		return []string{"LimitExceeded"}
+// createCLB makes a public load balancer, or a private one of a subnet.
+func (m *model) createCLB(private bool, vpc, subnet string) (codes []string) {
+	n := 0
+	for _, b := range m.clbs {
+		if (b.vpc != "") == private {
+			n++
+		}
 	}
-	return nil
+	if n >= m.quotas.BalancersPerType {
+		codes = append(codes, "LimitExceeded")
+	}
+	if private && (m.vpcs[vpc] == "" || m.subnets[subnet].vpc != vpc) {
+		codes = append(codes, "InvalidParameterValue")
+	}
+	return codes
 }
 
 func (m *model) deleteCLB(id string) []string {
@@ -310,7 +340,7 @@ func (m *model) bindCLB(id string, groups []string) (codes []string) {
 // load balancer may have.
 func (m *model) tooLongToBind(group string) bool {
 	g := m.groups[group]
-	return g != nil && len(g.rules["Ingress"])+len(g.rules["Egress"]) > m.quotas.RulesOnBalancer
+	return g != nil && m.expanded(g.rules["Ingress"])+m.expanded(g.rules["Egress"]) > m.quotas.RulesOnBalancer
 }
 
 func (m *model) boundFaults(groups []string, most int, gone, twice, tooMany string) (codes []string) {
@@ -351,7 +381,10 @@ func (m *model) setGroupForCLB(id, group, operation string) []string {
 	return nil
 }
 
-func (m *model) createListener(clb string, udp bool, port int64) (codes []string) {
+func (m *model) createListener(clb, kind string, port int64, grouped bool) (codes []string) {
+	if grouped && kind == "HTTP" {
+		codes = append(codes, "InvalidParameterValue")
+	}
 	if m.clbs[clb] == nil {
 		codes = append(codes, codeGoneCLB)
 	}
@@ -360,7 +393,7 @@ func (m *model) createListener(clb string, udp bool, port int64) (codes []string
 		if l.clb != clb {
 			continue
 		}
-		if n++; l.udp == udp && l.port == port {
+		if n++; (l.kind == "UDP") == (kind == "UDP") && l.port == port {
 			codes = append(codes, "InvalidParameter.PortCheckFailed")
 		}
 	}
@@ -408,72 +441,108 @@ func targetFaults(targets []modelTarget) (codes []string) {
 	return codes
 }
 
-func (l *modelListener) find(t modelTarget) int {
-	return slices.IndexFunc(l.targets, func(have modelTarget) bool { return have.instance == t.instance && have.port == t.port })
+func (p *modelPlace) find(t modelTarget) int {
+	return slices.IndexFunc(p.targets, func(have modelTarget) bool { return have.instance == t.instance && have.port == t.port })
 }
 
-func (m *model) register(clb, id string, targets []modelTarget) []string {
-	l, missing := m.listener(clb, id)
+// place finds where targets are: a layer-4 listener, or a rule of another.
+func (m *model) place(clb, id, location string) (*modelListener, *modelPlace, []string) {
+	l, codes := m.listener(clb, id)
+	switch {
+	case l == nil:
+		return nil, nil, codes
+	case l.kind != "HTTP" && location != "":
+		return l, nil, []string{codeGoneLoc}
+	case l.kind != "HTTP":
+		return l, &l.modelPlace, nil
+	case location == "":
+		return l, nil, []string{codeMissing}
+	case l.rules[location] == nil:
+		return l, nil, []string{codeGoneLoc}
+	}
+	return l, l.rules[location], nil
+}
+
+// ownPlace is place for targets that are bound by themselves.
+func (m *model) ownPlace(clb, id, location string) (*modelListener, *modelPlace, []string) {
+	l, p, codes := m.place(clb, id, location)
+	if p != nil && p.grouped {
+		return l, nil, []string{"InvalidParameterValue"}
+	}
+	return l, p, codes
+}
+
+// shared reports whether another layer-4 listener of the load balancer and
+// protocol has the target.
+func (m *model) shared(l *modelListener, t modelTarget) bool {
+	for _, other := range m.listeners {
+		if other != l && l.kind != "HTTP" && other.clb == l.clb && other.kind == l.kind && other.find(t) >= 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *model) register(clb, id, location string, targets []modelTarget) []string {
+	l, p, missing := m.ownPlace(clb, id, location)
 	codes := append(targetFaults(targets), missing...)
-	if l == nil {
+	if p == nil {
 		return codes
 	}
 	for _, t := range targets {
-		if m.instances[t.instance] == nil {
+		if m.instances[t.instance] == nil || m.clbs[clb].vpc != "" {
 			codes = append(codes, "InvalidParameterValue")
 		}
-		for _, other := range m.listeners { // one service behind one layer-4 listener of a load balancer
-			if other.clb == clb && other.udp == l.udp && other.find(t) >= 0 {
-				codes = append(codes, "InvalidParameterValue.Duplicate")
-			}
+		if p.find(t) >= 0 || m.shared(l, t) {
+			codes = append(codes, "InvalidParameterValue.Duplicate")
 		}
 	}
-	if len(l.targets)+len(targets) > m.quotas.TargetsPerListener {
+	if len(p.targets)+len(targets) > m.quotas.TargetsPerListener {
 		codes = append(codes, "LimitExceeded")
 	}
 	if len(codes) == 0 {
-		l.targets = append(slices.Clone(l.targets), targets...)
+		p.targets = append(slices.Clone(p.targets), targets...)
 	}
 	return codes
 }
 
-func (m *model) deregister(clb, id string, targets []modelTarget) []string {
-	l, missing := m.listener(clb, id)
+func (m *model) deregister(clb, id, location string, targets []modelTarget) []string {
+	_, p, missing := m.ownPlace(clb, id, location)
 	codes := append(targetFaults(targets), missing...)
-	if l == nil {
+	if p == nil {
 		return codes
 	}
-	left := slices.Clone(l.targets)
+	left := slices.Clone(p.targets)
 	for _, t := range targets {
-		at := l.find(t)
+		at := p.find(t)
 		if at < 0 {
 			codes = append(codes, "InvalidParameter")
 			continue
 		}
-		left = slices.DeleteFunc(left, func(have modelTarget) bool { return have == l.targets[at] })
+		left = slices.DeleteFunc(left, func(have modelTarget) bool { return have == p.targets[at] })
 	}
 	if len(codes) == 0 {
-		l.targets = left
+		p.targets = left
 	}
 	return codes
 }
 
-func (m *model) weigh(clb, id string, targets []modelTarget) []string {
-	l, missing := m.listener(clb, id)
+func (m *model) weigh(clb, id, location string, targets []modelTarget) []string {
+	_, p, missing := m.ownPlace(clb, id, location)
 	codes := append(targetFaults(targets), missing...)
-	if l == nil {
+	if p == nil {
 		return codes
 	}
-	next := slices.Clone(l.targets)
+	next := slices.Clone(p.targets)
 	for _, t := range targets {
-		if at := l.find(t); at < 0 {
+		if at := p.find(t); at < 0 {
 			codes = append(codes, "InvalidParameter")
 		} else {
 			next[at].weight = t.weight
 		}
 	}
 	if len(codes) == 0 {
-		l.targets = next
+		p.targets = next
 	}
 	return codes
 }
@@ -547,13 +616,19 @@ func (m *model) terminate(instance string) []string {
 		return []string{"InvalidInstanceId.NotFound"}
 	}
 	delete(m.instances, instance)
+	gone := func(t modelTarget) bool { return t.instance == instance }
+	for id, members := range m.members {
+		m.members[id] = slices.DeleteFunc(slices.Clone(members), gone)
+	}
 	for _, l := range m.listeners {
-		l.targets = slices.DeleteFunc(slices.Clone(l.targets), func(t modelTarget) bool { return t.instance == instance })
+		for _, p := range l.places() {
+			p.targets = slices.DeleteFunc(slices.Clone(p.targets), gone)
+		}
 	}
 	return nil
 }
 
 // ruleText is a rule as the lists below compare it.
 func (r modelRule) String() string {
-	return strings.Join([]string{r.action, r.proto, r.port, r.cidr, r.cidr6, r.group, r.text}, "|")
+	return strings.Join([]string{r.action, r.proto, r.port, r.cidr, r.cidr6, r.group, r.template, r.text}, "|")
 }

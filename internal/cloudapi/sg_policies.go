@@ -51,7 +51,7 @@ func (c *Call) editRulesIn(tx *store.Tx, id string, fn func(g *lb.SecurityGroup)
 	for _, d := range directions() {
 		adopt(*d.stored(old), *d.stored(&g), now)
 	}
-	if reflect.DeepEqual(old.Ingress, g.Ingress) && reflect.DeepEqual(old.Egress, g.Egress) {
+	if unchanged(old.Ingress, g.Ingress) && unchanged(old.Egress, g.Egress) {
 		return nil
 	}
 	if err := c.checkRules(tx, &g, "LimitExceeded.SecurityGroupPolicySet"); err != nil {
@@ -63,6 +63,12 @@ func (c *Call) editRulesIn(tx *store.Tx, id string, fn func(g *lb.SecurityGroup)
 		return err
 	}
 	return c.checkNamed(tx, old, &g)
+}
+
+// unchanged reports whether a list is what it was; without rules it may be nil
+// or empty.
+func unchanged(old, now []lb.PolicyRule) bool {
+	return len(old)+len(now) == 0 || reflect.DeepEqual(old, now)
 }
 
 // checkRules checks what one rule alone cannot know: duplicates, quotas and

@@ -484,3 +484,17 @@ func TestJoiningCountsForThoseWhoName(t *testing.T) {
 	})
 	b.refused("AssociateSecurityGroups", `{"InstanceIds":["ins-00000003"],"SecurityGroupIds":["`+members+`"]}`, "UnsupportedOperation.SgNumExceedLimit", "3 rules")
 }
+
+// Found by the model: a list that a deleted template's rules left without rules
+// is as empty as one that never had any, so clearing it changes nothing.
+func TestClearingAfterADeletedTemplate(t *testing.T) {
+	b := newBench(t)
+	list, group := b.newAddresses("10.0.0.0/8"), b.newSG("web")
+	b.policy("CreateSecurityGroupPolicies", group, `"Ingress":[{"Action":"ACCEPT","AddressTemplate":{"AddressId":"`+list+`"}}]`)
+	b.must("DeleteAddressTemplate", `{"AddressTemplateId":"`+list+`"}`, nil)
+	before := b.State().Groups.Get(lb.GroupID(group)).Version
+	b.policy("ModifySecurityGroupPolicies", group, `"Version":"0"`)
+	if after := b.State().Groups.Get(lb.GroupID(group)).Version; after != before {
+		t.Errorf("version %d became %d", before, after)
+	}
+}
