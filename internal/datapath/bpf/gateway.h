@@ -212,7 +212,7 @@ INLINE enum outcome find_hop(const struct listener *l, const struct found *f, in
 	struct target_row *row = 0;
 	struct target *t = 0;
 	__u32 target = 0;
-	if (tracked && f->target && (row = find_target_row(target = f->target)))
+	if (tracked && f->target && (row = family == 4 ? find_target_quickly(target = f->target) : find_target_row(target = f->target)))
 		t = target_at(row, v->revision);
 	if (!t && (target = choose(l->ring, l->ring_len, hash, client, v->revision, family)) && (row = find_target_row(target)))
 		t = target_at(row, v->revision);
