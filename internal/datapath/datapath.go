@@ -202,21 +202,6 @@ func Open(o Options) (*Datapath, error) {
 	return d, nil
 }
 
-// preparePins makes the folder for pinned objects and checks where it lies.
-func preparePins(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make the folder for pinned programs: %w", err)
-	}
-	var fs unix.Statfs_t
-	if err := unix.Statfs(dir, &fs); err != nil {
-		return fmt.Errorf("%s: %w", dir, err)
-	}
-	if fs.Type != unix.BPF_FS_MAGIC {
-		return fmt.Errorf("%s is not in a bpf file system: mount -t bpf bpf /sys/fs/bpf, or name another folder with --pin", dir)
-	}
-	return nil
-}
-
 // load makes or reuses the maps and loads the programs.
 func (d *Datapath) load() error {
 	spec, err := d.spec()

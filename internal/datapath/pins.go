@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 )
 
 // Maps that name places in each other are replaced together.
@@ -72,4 +73,19 @@ func pinFits(pin string, spec *ebpf.MapSpec) (bool, error) {
 		return false, fmt.Errorf("pinned map %s: %w", filepath.Base(pin), err)
 	}
 	return err == nil, nil
+}
+
+// preparePins makes the folder for pinned objects and checks where it lies.
+func preparePins(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make the folder for pinned programs: %w", err)
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
+	}
+	if fs.Type != unix.BPF_FS_MAGIC {
+		return fmt.Errorf("%s is not in a bpf file system: mount -t bpf bpf /sys/fs/bpf, or name another folder with --pin", dir)
+	}
+	return nil
 }
