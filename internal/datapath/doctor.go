@@ -116,8 +116,9 @@ func mtuFinding(dev *net.Interface) Finding {
 	inside := dev.MTU - tunnelOverhead
 	text := fmt.Sprintf("MTU %d leaves %d bytes inside the tunnel, so TCP is asked for segments of at most %d", dev.MTU, inside, inside-40)
 	if inside < clientMTU {
-		text += fmt.Sprintf("; packets of %d bytes do not fit whole: raise the MTU to %d to spare segments. Fragments are dropped with reason fragment", clientMTU, clientMTU+tunnelOverhead)
+		text += fmt.Sprintf("; packets of %d bytes do not fit whole: raise the MTU to %d to spare segments", clientMTU, clientMTU+tunnelOverhead)
 	}
+	text += "; fragments pass no gate (reason fragment: only the first of a packet has ports to judge), so let UDP applications send what fits whole"
 	return Finding{dev.MTU >= 576+tunnelOverhead, "mtu", text}
 }
 

@@ -8,6 +8,7 @@
 #include "nd.h"
 #include "probes.h"
 #include "return.h"
+#include "vlan.h"
 
 volatile const __u32 mark_mask;
 volatile const __u32 mark_local;
@@ -185,12 +186,35 @@ INLINE int resolve(struct __sk_buff *skb)
 	return bpf_redirect(skb->ifindex, 0);
 }
 
+/* of_other_vlan ends a frame of another VLAN that is for an address which only
+ * gate 1 leads to; all others are their VLAN's business. */
+__attribute__((noinline)) int of_other_vlan(struct __sk_buff *skb)
+{
+	struct packet p = {};
+	struct revisions *r = current_revisions();
+	struct verdict v = { .gate = GATE_CLB, .direction = DIRECTION_IN, .now = now_ns() };
+	__u32 l3 = 0;
+	__be16 type = behind_tags(skb, &l3);
+	if (!r || (type && type != htons(ETH_P_IP) && type != htons(ETH_P_IPV6)))
+		return TCX_NEXT;
+	v.revision = READ_ONCE(r->revision);
+	int family = type == htons(ETH_P_IP) ? 4 : 6;
+	int read = type && (family == 4 ? parse_slowly4(skb, l3, &p) : parse_slowly6(skb, l3, &p)) == PARSED;
+	if (read && !(family == 4 ? reserved(&p.dst, v.revision, 4) : reserved(&p.dst, v.revision, 6)))
+		return TCX_NEXT;
+	if (!read)
+		unread(&p, 0);
+	return drop(skb, &p, &v, REASON_UNSUPPORTED);
+}
+
 /* gateway_rest takes over from `gateway`: IPv6, the tunnel and what is answered
  * or sent on as an error. cb[2] holds what from_client said of an IPv4 packet. */
 SEC("tcx/ingress")
 int gateway_rest(struct __sk_buff *skb)
 {
 	struct arrival a = { .answer = TCX_NEXT };
+	if (skb->vlan_present || tagged(skb))
+		return of_other_vlan(skb);
 	int family = family_of(skb);
 	if (!family)
 		return resolve(skb);
@@ -214,7 +238,8 @@ int gateway_rest(struct __sk_buff *skb)
 SEC("tcx/ingress")
 int gateway(struct __sk_buff *skb)
 {
-	if (skb->protocol == htons(ETH_P_IP)) {
+	without_priority(skb);
+	if (skb->protocol == htons(ETH_P_IP) && !skb->vlan_present) {
 		int answer = from_client(skb, 4);
 		if (answer < IN_TUNNEL)
 			return answer;

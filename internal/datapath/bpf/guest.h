@@ -13,8 +13,6 @@ struct guest_port {
 
 HASH(guest_ports, __u32, struct guest_port, 1024); /* by interface */
 
-enum { ND_REDIRECT = 137, DHCP6_SERVER = 547 };
-
 /* is_at says that the guest of an address is behind the port. */
 INLINE int is_at(const struct addr *a, __u32 port, const int family)
 {
@@ -48,14 +46,11 @@ INLINE enum whose claims(struct __sk_buff *skb, const struct packet *p, const in
 	if (!p || !is_from(skb))
 		return WHOSE_SPOOFED;
 	int own = is_at(&p->src, port, family);
-	if (p->proto == IPPROTO_UDP && !p->fragment) {
-		if (p->src_port == (family == 4 ? DHCP_SERVER : DHCP6_SERVER))
-			return WHOSE_SPOOFED;
-		if (family == 4 && p->src_port == DHCP_CLIENT && p->dst_port == DHCP_SERVER && (own || is_nothing(&p->src, 4)))
-			return WHOSE_SYSTEM;
-	}
-	if (family == 6 && p->proto == IPPROTO_ICMPV6 && (p->icmp_type == ND_ROUTER_ADVERT || p->icmp_type == ND_REDIRECT))
+	if (leads_astray(p, family))
 		return WHOSE_SPOOFED;
+	if (family == 4 && p->proto == IPPROTO_UDP && !p->fragment && p->src_port == DHCP_CLIENT && p->dst_port == DHCP_SERVER &&
+	    (own || is_nothing(&p->src, 4)))
+		return WHOSE_SYSTEM;
 	if (family == 6 && (is_nd(skb, p, 0) || is_dhcp6(p, 0))) {
 		if (!own && !link_local(&p->src) && !is_nothing(&p->src, 6))
 			return WHOSE_SPOOFED;
@@ -138,13 +133,12 @@ __attribute__((noinline)) int received6(struct __sk_buff *skb) { return received
  * guest's own addresses. */
 INLINE int resolves(struct __sk_buff *skb)
 {
-	struct arp a;
 	struct addr sender = {};
+	__u8 mac[6];
 	__u32 port = skb->ifindex;
 	struct guest_port *g = bpf_map_lookup_elem(&guest_ports, &port);
-	if (!g || !is_from(skb) || bpf_skb_load_bytes(skb, ETH_HLEN, &a, sizeof(a)) || __builtin_memcmp(a.sender_mac, g->mac, 6))
+	if (!g || !arp_sender(skb, &sender, mac) || __builtin_memcmp(mac, g->mac, 6))
 		return 0;
-	__builtin_memcpy(&sender.w[0], a.sender, 4);
 	return !sender.w[0] || is_at(&sender, port, 4);
 }
 

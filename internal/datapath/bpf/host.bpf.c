@@ -9,7 +9,9 @@
 #include "nd.h"
 #include "ports.h"
 #include "rows.h"
+#include "spoof.h"
 #include "tell.h"
+#include "vlan.h"
 
 volatile const __u32 mark_judged; /* between this node's programs: judged already */
 
@@ -570,6 +572,8 @@ INLINE int leaving(struct __sk_buff *skb, __u32 unrelated, const int family)
 		return give_up(skb, &p, &v, REASON_MALFORMED);
 	if (has_guests(r) && (elsewhere = judged_elsewhere(&p.src, v.revision, family)))
 		return elsewhere > 0 ? TCX_NEXT : drop(skb, &p, &v, REASON_GUEST_AWAY);
+	if (leads_astray(&p, family))
+		return give_up(skb, &p, &v, REASON_SPOOFED);
 	if (system_rule(skb, &p, 0, family)) {
 		count_reason(REASON_SYSTEM_RULE);
 		return TCX_NEXT;
@@ -612,9 +616,10 @@ __attribute__((noinline)) int arrive6(struct __sk_buff *skb, struct arrival *a) 
 INLINE int unnamed(struct __sk_buff *skb, __u8 direction, int *answer)
 {
 	struct revisions *r = current_revisions();
-	int family = family_of(skb);
+	int other = tagged(skb), family = other ? 0 : family_of(skb);
+	int resolves = !other && skb->protocol == htons(ETH_P_ARP);
 	*answer = TCX_NEXT;
-	if (skb->protocol == htons(ETH_P_ARP))
+	if (resolves && direction == DIRECTION_IN)
 		return 0; /* system rule: address resolution */
 	if (r && !READ_ONCE(r->revision) && observe_first)
 		return 0; /* nothing is known yet that could be told */
@@ -625,7 +630,9 @@ INLINE int unnamed(struct __sk_buff *skb, __u8 direction, int *answer)
 	unread(&p, 0);
 	if (r)
 		v.revision = READ_ONCE(r->revision);
-	*answer = give_up(skb, &p, &v, REASON_UNSUPPORTED);
+	if (resolves && resolves_own(skb, v.revision))
+		return 0;
+	*answer = give_up(skb, &p, &v, resolves ? REASON_SPOOFED : REASON_UNSUPPORTED);
 	return 0;
 }
 
@@ -633,6 +640,7 @@ SEC("tcx/ingress")
 int host_in(struct __sk_buff *skb)
 {
 	struct arrival a = {};
+	without_priority(skb);
 	int answer, how = 0, family = unnamed(skb, DIRECTION_IN, &answer);
 	if (!family)
 		return answer;
