@@ -28,6 +28,10 @@ func TestAPICommand(t *testing.T) {
 	}{
 		{"api CreateListener --LoadBalancerId lb-1a2b3c4d --Ports 80 --Ports=81 --Protocol TCP --HealthCheck.HealthSwitch 1",
 			map[string]any{"LoadBalancerId": "lb-1a2b3c4d", "Ports": []any{80.0, 81.0}, "Protocol": "TCP", "HealthCheck": map[string]any{"HealthSwitch": 1.0}}, "lbl-1"},
+		{"api DescribeVpcs --Filters.0.Name project-id --Filters.0.Values 7 --Filters.0.Values 8",
+			map[string]any{"Filters": []any{map[string]any{"Name": "project-id", "Values": []any{"7", "8"}}}}, "TotalCount"},
+		{`api DescribeVpcs --Filters.0.Name vpc-id --Filters.0.Values ["7"]`,
+			map[string]any{"Filters": []any{map[string]any{"Name": "vpc-id", "Values": []any{"7"}}}}, "TotalCount"},
 		{"api --LoadBalancerId lb-1a2b3c4d CreateListener", map[string]any{"LoadBalancerId": "lb-1a2b3c4d"}, "lbl-1"},
 		{"api DescribeVpcs --json " + file, map[string]any{"Limit": "5"}, "TotalCount"},
 		{"api DescribeVpcs", map[string]any{}, "TotalCount"},

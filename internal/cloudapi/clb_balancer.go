@@ -13,8 +13,8 @@ import (
 )
 
 type internetAccessible struct {
-	InternetChargeType      *string `tc:""`
-	InternetMaxBandwidthOut *int64  `tc:""`
+	InternetChargeType      *string `tc:"enum=TRAFFIC_POSTPAID_BY_HOUR|BANDWIDTH_POSTPAID_BY_HOUR|BANDWIDTH_PACKAGE|BANDWIDTH_PREPAID"`
+	InternetMaxBandwidthOut *int64  `tc:"range=0-65535"`
 	BandwidthpkgSubType     *string `tc:""`
 }
 
@@ -33,9 +33,9 @@ type createLoadBalancerIn struct {
 	Tags                     []clbTag            `tc:""`
 	ClientToken              string              `tc:"len=64,code=InvalidParameter.ClientTokenLimitExceeded"`
 	LoadBalancerPassToTarget *bool               `tc:""`
-	ProjectId                *int64              `tc:"echo"`
+	ProjectId                *int64              `tc:"echo,range=0-"`
 	InternetAccessible       *internetAccessible `tc:"echo"`
-	LBChargeType             *string             `tc:"echo"`
+	LBChargeType             *string             `tc:"echo,enum=POSTPAID_BY_HOUR|POSTPAID|PREPAID"`
 	_                        struct{}            `unserved:"VipIsp BandwidthPackageId ExclusiveCluster SlaType ClusterIds SnatPro SnatIps ClusterTag SlaveZoneId DynamicVip Egress LBChargePrepaid AccessLogTopicId AdvancedRoute AvailableZoneAffinityInfo"`
 }
 
@@ -81,6 +81,9 @@ func (c *Call) checkCreate(in *createLoadBalancerIn) (number int64, err error) {
 		if zone.name != "" && zone.name != c.Zone() {
 			return 0, refuse(lb.Invalid, zone.field, fmt.Sprintf("there is no zone %q", clip(zone.name, 40)), "the region's zone is "+c.Zone())
 		}
+	}
+	if in.Forward != nil && *in.Forward == 0 { // a number that says something, unlike other zeroes
+		return 0, errorf("UnsupportedOperation", "Forward: 0, a classic load balancer, is not made any more; leave it out, or use ImportLoadBalancer")
 	}
 	number = 1
 	if in.Number != nil {
@@ -277,7 +280,7 @@ func deleteLoadBalancer(c *Call, in *deleteLoadBalancerIn) (*done, error) {
 				return inList(err, "LoadBalancerIds", i)
 			}
 			if b.Protected {
-				return errorf("FailedOperation", "load balancer %s is protected; set DeleteProtect to false first", id)
+				return errorf("FailedOperation", "LoadBalancerIds.%d: load balancer %s is protected; set DeleteProtect to false first", i, id)
 			}
 			bound := 0
 			for _, l := range listenersIn(tx, b.ID) {

@@ -32,6 +32,9 @@ func (in *healthCheckIn) apply(h *lb.HealthCheck, p lb.ListenerProtocol) error {
 	if in == nil {
 		return nil
 	}
+	if in.CheckPort != nil && *in.CheckPort == 0 {
+		return refuse(lb.Range, "HealthCheck.CheckPort", "0 is no port", "give 1-65535, or -1 for the target's own")
+	}
 	next := *h
 	if in.CheckType != nil && *in.CheckType != "" && *in.CheckType != next.Type {
 		next.Type = *in.CheckType

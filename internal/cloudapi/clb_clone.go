@@ -24,7 +24,7 @@ type cloneLoadBalancerIn struct {
 	ZoneId             string              `tc:""`
 	Vip                string              `tc:""`
 	Tags               []clbTag            `tc:""`
-	ProjectId          *int64              `tc:"echo"`
+	ProjectId          *int64              `tc:"echo,range=0-"`
 	InternetAccessible *internetAccessible `tc:"echo"`
 	_                  struct{}            `unserved:"SlaveZoneId VipIsp ExclusiveCluster BandwidthPackageId SnatPro SnatIps ClusterIds SlaType ClusterTag Zones EipAddressId"`
 }

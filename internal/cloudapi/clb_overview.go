@@ -46,6 +46,7 @@ func describeQuota(c *Call, _ *describeQuotaIn) (*describeQuotaOut, error) {
 		{"TOTAL_LISTENER_QUOTA", nil, c.Quotas.ListenersPerLB},
 		{"TOTAL_LISTENER_RULE_QUOTA", nil, c.Quotas.RulesPerListener},
 		{"TOTAL_TARGET_BIND_QUOTA", nil, c.Quotas.TargetsPerListener},
+		{"TOTAL_SNAT_IP_QUOTA", nil, 0}, // targets see the client's own address
 	}}, nil
 }
 

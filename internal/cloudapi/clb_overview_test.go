@@ -77,7 +77,7 @@ func TestQuotaOverviewAndResources(t *testing.T) {
 	s := newSite(t)
 	var quotas describeQuotaOut
 	s.must("DescribeQuota", `{}`, &quotas)
-	if q := quotas.QuotaSet; len(q) != 5 || q[0].QuotaId != "TOTAL_OPEN_CLB_QUOTA" || *q[0].QuotaCurrent != 1 || q[0].QuotaLimit != 100 || q[2].QuotaCurrent != nil || q[2].QuotaLimit != 50 {
+	if q := quotas.QuotaSet; len(q) != 6 || q[0].QuotaId != "TOTAL_OPEN_CLB_QUOTA" || *q[0].QuotaCurrent != 1 || q[0].QuotaLimit != 100 || q[2].QuotaCurrent != nil || q[2].QuotaLimit != 50 {
 		t.Errorf("%+v", q)
 	}
 	var counts describeLoadBalancerOverviewOut

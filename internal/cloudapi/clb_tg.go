@@ -36,7 +36,7 @@ type groupCheckIn struct {
 	HealthSwitch    *bool    `tc:"required"`
 	Protocol        *string  `tc:"only=TCP|HTTP|PING|CUSTOM,enum=TCP|HTTP|PING|CUSTOM|HTTPS|GRPC"`
 	Port            *int64   `tc:"range=-1-65535"`
-	Timeout         *int64   `tc:"range=2-60"`
+	Timeout         *int64   `tc:"range=2-30"`
 	GapTime         *int64   `tc:"range=2-300"`
 	GoodLimit       *int64   `tc:"range=2-10"`
 	BadLimit        *int64   `tc:"range=2-10"`
@@ -74,7 +74,7 @@ func (in *groupCheckIn) apply(g *lb.TargetGroup) error {
 	err := check.apply(&g.Check, g.Protocol)
 	if e := (*lb.Error)(nil); errors.As(err, &e) {
 		own := *e
-		own.Field, own.Hint = ownNames(e.Field), ownNames(e.Hint)
+		own.Field, own.Fault, own.Hint = ownNames(e.Field), ownNames(e.Fault), ownNames(e.Hint)
 		return &own
 	}
 	return err

@@ -245,7 +245,7 @@ func TestTargetGroupRefusals(t *testing.T) {
 		{"CreateTargetGroup", `{"Port":1,"Type":"v2","Protocol":"TCP","ScheduleAlgorithm":"WRR"}`, "InvalidParameter", "ScheduleAlgorithm: only a v2 group of HTTP has one"},
 		{"CreateTargetGroup", `{"Port":1,"Type":"v2","Protocol":"QUIC"}`, "UnsupportedOperation", "QUIC"},
 		{"CreateTargetGroup", `{"Port":1,"Type":"v2","Protocol":"TCP","HealthCheck":{"HealthSwitch":true,"GapTime":1}}`, "InvalidParameterValue.Range", "HealthCheck.GapTime: 1 is outside 2-300"},
-		{"CreateTargetGroup", `{"Port":1,"Type":"v2","Protocol":"TCP","HealthCheck":{"HealthSwitch":true,"Timeout":9}}`, "InvalidParameterValue", "HealthCheck.Timeout: 9 s is longer than"},
+		{"CreateTargetGroup", `{"Port":1,"Type":"v2","Protocol":"TCP","HealthCheck":{"HealthSwitch":true,"Timeout":9}}`, "InvalidParameterValue", "HealthCheck.Timeout: 9 s is longer than GapTime"},
 		{"CreateTargetGroup", `{"Port":1,"Type":"v2","Protocol":"TCP","HealthCheck":{"HealthSwitch":true,"Protocol":"PING"}}`, "UnsupportedOperation", "HealthCheck.Protocol: targets of TCP cannot be checked by PING"},
 		{"CreateTargetGroup", `{"Port":1,"Type":"v2","Protocol":"TCP","TargetGroupInstances":[{"BindIP":"10.200.0.2"}]}`, "MissingParameter", "TargetGroupInstances.0.Weight"},
 		{"CreateTargetGroup", `{"TargetGroupInstances":[{"BindIP":"10.200.0.2"}]}`, "MissingParameter", "TargetGroupInstances.0.Port"},

@@ -16,7 +16,7 @@ func cvmActions() []Action {
 		action(serviceCVM, "DescribeInstances", describeInstances).fails("InvalidFilter", "InvalidInstanceId.Malformed", "InvalidParameterCombination", "InvalidParameterValue", "InvalidParameterValue.InvalidTimeFormat"),
 		action(serviceCVM, "AssociateSecurityGroups", associateSecurityGroups).fails("InvalidInstanceId.NotFound", "InvalidParameterValue.LimitExceeded", "InvalidSecurityGroupId.NotFound", "InvalidSgId.Malformed", "LimitExceeded", "LimitExceeded.AssociateUSGLimitExceeded", "LimitExceeded.CvmsVifsPerSecGroupLimitExceeded", "UnsupportedOperation.SgNumExceedLimit"),
 		action(serviceCVM, "DisassociateSecurityGroups", disassociateSecurityGroups).fails("FailedOperation.SecurityGroupActionFailed", "InvalidInstanceId.NotFound", "InvalidSecurityGroupId.NotFound"),
-		action(serviceCVM, "ModifyInstancesAttribute", modifyInstancesAttribute).fails("InvalidInstanceId.NotFound", "InvalidParameterValue.IllegalHostName", "InvalidParameterValue.InvalidUserDataFormat", "MissingParameter", "InvalidParameterCombination", "InvalidParameterValue", "InvalidSecurityGroupId.NotFound", "LimitExceeded.CvmsVifsPerSecGroupLimitExceeded", "UnsupportedOperation.SgNumExceedLimit").
+		action(serviceCVM, "ModifyInstancesAttribute", modifyInstancesAttribute).fails("LimitExceeded.AssociateUSGLimitExceeded", "InvalidInstanceId.NotFound", "InvalidParameterValue.IllegalHostName", "InvalidParameterValue.InvalidUserDataFormat", "MissingParameter", "InvalidParameterCombination", "InvalidParameterValue", "InvalidSecurityGroupId.NotFound", "LimitExceeded.CvmsVifsPerSecGroupLimitExceeded", "UnsupportedOperation.SgNumExceedLimit").
 			like(`{"InstanceIds":["ins-1a2b3c4d"],"SecurityGroups":["sg-1a2b3c4d"]}`),
 		action(serviceCVM, "TerminateInstances", terminateInstances).fails("InvalidInstanceId.Malformed", "InvalidInstanceId.NotFound", "UnsupportedOperation.InstancesProtected"),
 		action(serviceCVM, "StartInstances", startInstances).fails("InvalidInstance.NotSupported", "InvalidInstanceId.Malformed", "InvalidInstanceId.NotFound", "InvalidParameterValue.LimitExceeded").fails(otherStates(lb.Stopped)...),
@@ -79,7 +79,7 @@ func (c *Call) groupList(st *lb.State, field string, ids []string) ([]lb.GroupID
 
 func (c *Call) checkGroupCount(field string, groups []lb.GroupID) error {
 	if len(groups) > c.Quotas.GroupsPerInstance {
-		return errorf("LimitExceeded.AssociateUSGLimitExceeded", "%s: an instance would have %d groups; at most %d are allowed", field, len(groups), c.Quotas.GroupsPerInstance)
+		return errorf("LimitExceeded.AssociateUSGLimitExceeded", "%s: an instance would have %d groups; at most %d are allowed; leave some out", field, len(groups), c.Quotas.GroupsPerInstance)
 	}
 	return nil
 }

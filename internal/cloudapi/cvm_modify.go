@@ -29,7 +29,7 @@ func modifyInstancesAttribute(c *Call, in *modifyInstancesIn) (*done, error) {
 		name  string
 		given bool
 	}{
-		{"InstanceName", in.InstanceName != nil}, {"SecurityGroups", len(in.SecurityGroups) > 0}, {"UserData", in.UserData != nil},
+		{"InstanceName", in.InstanceName != nil && *in.InstanceName != ""}, {"SecurityGroups", len(in.SecurityGroups) > 0}, {"UserData", in.UserData != nil},
 		{"HostName", in.HostName != nil}, {"DisableApiTermination", in.DisableApiTermination != nil},
 	} {
 		if f.given && given != "" {
@@ -70,7 +70,7 @@ func modifyInstancesAttribute(c *Call, in *modifyInstancesIn) (*done, error) {
 
 func (in *modifyInstancesIn) check() error {
 	switch {
-	case in.InstanceName != nil:
+	case in.InstanceName != nil && *in.InstanceName != "":
 		return instanceName("InstanceName", *in.InstanceName)
 	case in.UserData != nil:
 		return checkUserData(*in.UserData)

@@ -28,8 +28,8 @@ type prepaidIn struct {
 }
 
 type diskIn struct {
-	DiskType           *string  `tc:""`
-	DiskSize           *int64   `tc:""`
+	DiskType           *string  `tc:"enum=CLOUD_BASIC|CLOUD_PREMIUM|CLOUD_SSD|CLOUD_BSSD|CLOUD_HSSD|CLOUD_TSSD|CLOUD_BIGDATA|CLOUD_HIGHIO|LOCAL_BASIC|LOCAL_SSD|LOCAL_NVME|LOCAL_PRO"`
+	DiskSize           *int64   `tc:"range=0-32000"`
 	DiskName           *string  `tc:""`
 	DeleteWithInstance *bool    `tc:""`
 	_                  struct{} `unserved:"DiskId SnapshotId Encrypt KmsKeyId ThroughputPerformance CdcId BurstPerformance"`
@@ -44,8 +44,8 @@ type privateCloudIn struct {
 }
 
 type internetIn struct {
-	InternetChargeType      *string  `tc:"echo"`
-	InternetMaxBandwidthOut *int64   `tc:"echo"`
+	InternetChargeType      *string  `tc:"echo,enum=TRAFFIC_POSTPAID_BY_HOUR|BANDWIDTH_POSTPAID_BY_HOUR|BANDWIDTH_PACKAGE|BANDWIDTH_PREPAID"`
+	InternetMaxBandwidthOut *int64   `tc:"echo,range=0-65535"`
 	PublicIpAssigned        bool     `tc:""`
 	_                       struct{} `unserved:"BandwidthPackageId InternetServiceProvider IPv4AddressType IPv6AddressType AntiDDoSPackageId"`
 }
@@ -71,7 +71,7 @@ type tagSpecificationIn struct {
 }
 
 type runInstancesIn struct {
-	InstanceChargeType    *string              `tc:"echo"`
+	InstanceChargeType    *string              `tc:"echo,enum=POSTPAID_BY_HOUR|PREPAID|SPOTPAID|CDHPAID|CDCPAID|UNDERWRITE"`
 	InstanceChargePrepaid *prepaidIn           `tc:"echo"`
 	Placement             placementIn          `tc:""`
 	InstanceType          *string              `tc:"echo"`

@@ -12,7 +12,7 @@ import (
 func declareActions() []Action {
 	return []Action{
 		action(serviceSallyport, "DescribeConfiguration", describeConfiguration),
-		action(serviceSallyport, "ApplyConfiguration", applyConfiguration).fails("FailedOperation", "InvalidParameter.PortCheckFailed", "InvalidParameterValue", "ResourceInUse", "ResourceNotFound", "UnsupportedOperation").
+		action(serviceSallyport, "ApplyConfiguration", applyConfiguration).fails("LimitExceeded", "UnsupportedOperation.DuplicatePolicy", "FailedOperation", "InvalidParameter.PortCheckFailed", "InvalidParameterValue", "ResourceInUse", "ResourceNotFound", "UnsupportedOperation").
 			like(`{"Instances":[{"InstanceName":"web-1","SecurityGroups":["sg-1a2b3c4d"]}],"DryRun":true}`),
 	}
 }
@@ -102,13 +102,13 @@ type instanceDoc struct {
 
 	InstanceType            *string     `tc:"" kept:"echo"`
 	ImageId                 *string     `tc:"" kept:"echo"`
-	InstanceChargeType      *string     `tc:"" kept:"echo"`
+	InstanceChargeType      *string     `tc:"enum=POSTPAID_BY_HOUR|PREPAID|SPOTPAID|CDHPAID|CDCPAID|UNDERWRITE" kept:"echo"`
 	InstanceChargePrepaid   *prepaidIn  `tc:"" kept:"echo"`
 	ProjectId               *int64      `tc:"range=0-" kept:"echo=Placement.ProjectId"`
 	SystemDisk              *diskIn     `tc:"" kept:"echo"`
 	DataDisks               []diskIn    `tc:"" kept:"echo"`
-	InternetChargeType      *string     `tc:"" kept:"echo=InternetAccessible.InternetChargeType"`
-	InternetMaxBandwidthOut *int64      `tc:"" kept:"echo=InternetAccessible.InternetMaxBandwidthOut"`
+	InternetChargeType      *string     `tc:"enum=TRAFFIC_POSTPAID_BY_HOUR|BANDWIDTH_POSTPAID_BY_HOUR|BANDWIDTH_PACKAGE|BANDWIDTH_PREPAID" kept:"echo=InternetAccessible.InternetChargeType"`
+	InternetMaxBandwidthOut *int64      `tc:"range=0-65535" kept:"echo=InternetAccessible.InternetMaxBandwidthOut"`
 	EnhancedService         *enhancedIn `tc:"" kept:"echo"`
 	HostName                *string     `tc:"" kept:"echo"`
 	UserData                *string     `tc:"" kept:"echo"`
@@ -132,9 +132,9 @@ type balancerDoc struct {
 	KeepFlows                bool                `tc:""`
 	ReturnPath               string              `tc:"enum=direct|gateway"` // direct when it is not given
 	DeleteProtect            bool                `tc:""`
-	ProjectId                *int64              `tc:"" kept:"echo"`
+	ProjectId                *int64              `tc:"range=0-" kept:"echo"`
 	InternetAccessible       *internetAccessible `tc:"" kept:"echo"`
-	LBChargeType             *string             `tc:"" kept:"echo"`
+	LBChargeType             *string             `tc:"enum=POSTPAID_BY_HOUR|POSTPAID|PREPAID" kept:"echo"`
 	Tags                     []clbTag            `tc:""`
 	Listeners                []listenerDoc       `tc:""`
 }

@@ -92,7 +92,7 @@ func (a *applier) vpc(path string, d vpcDoc) error {
 	if len(changed) == 0 {
 		return nil
 	}
-	if _, err := modifyVpcAttribute(a.sub(echoOf(d)), &modifyVpcIn{VpcId: string(id), VpcName: &d.VpcName, vpcEcho: vpcEcho{EnableMulticast: d.EnableMulticast}}); err != nil {
+	if _, err := modifyVpcAttribute(a.sub(echoOf(d)), &modifyVpcIn{VpcId: string(id), VpcName: &d.VpcName, vpcEcho: vpcEcho{EnableMulticast: d.EnableMulticast, DnsServers: d.DnsServers}}); err != nil {
 		return at(path, "", err)
 	}
 	if slices.Contains(changed, "Ipv6CidrBlock") {

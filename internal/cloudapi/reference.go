@@ -150,6 +150,14 @@ func (a *Action) Params(given map[string][]string) (json.RawMessage, error) {
 		if f == nil && !slices.Contains(a.fields.unserved, top) {
 			return nil, fmt.Errorf("%s has no field %s; %s", a.Name, top, a.fields.guess("", top))
 		}
+		if deeper {
+			if at := a.fields.lookup(name); at != nil && at.kind == kindList && !strings.HasPrefix(texts[0], "[") {
+				for i, text := range texts {
+					flat[fmt.Sprintf("%s.%d", name, i)] = text
+				}
+				continue
+			}
+		}
 		switch {
 		case f == nil, deeper:
 			flat[name] = texts[len(texts)-1]
@@ -179,6 +187,27 @@ func (a *Action) Params(given map[string][]string) (json.RawMessage, error) {
 	return json.Marshal(a.fields.typed(tree))
 }
 
+// lookup is the value at a path such as "Filters.0.Values", nil when there is none.
+func (o *object) lookup(path string) *value {
+	name, rest, deeper := strings.Cut(path, ".")
+	f := o.byName[name]
+	if f == nil {
+		return nil
+	}
+	v := f.value
+	for deeper && v.kind == kindList {
+		_, rest, deeper = strings.Cut(rest, ".")
+		v = v.elem
+	}
+	if deeper && v.kind == kindObject {
+		return v.obj.lookup(rest)
+	}
+	if deeper {
+		return nil
+	}
+	return v
+}
+
 // typed gives the texts of a flattened tree the kinds of the schema; what does
 // not fit stays a text, for the server to name.
 func (o *object) typed(tree map[string]any) map[string]any {
@@ -193,6 +222,12 @@ func (o *object) typed(tree map[string]any) map[string]any {
 
 func (v *value) typed(raw any) any {
 	d := decoder{text: true}
+	if text, ok := raw.(string); ok && (v.kind == kindObject && strings.HasPrefix(text, "{") || v.kind == kindList && strings.HasPrefix(text, "[")) {
+		var parsed any
+		if json.Unmarshal([]byte(text), &parsed) == nil {
+			return parsed
+		}
+	}
 	switch v.kind {
 	case kindInt:
 		if n, ok := integer(raw); ok {

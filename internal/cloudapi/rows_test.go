@@ -144,6 +144,7 @@ func unsaidBound(err error) string {
 		{"PolicyIndex", "depends on how many rules there are"},
 		{"Port", "a text of ranges; in ExplainPath depends on Protocol"},
 		{"CidrBlock", "a text: where its network lies and its mask"},
+		{"Services", "texts of ports"},
 		{"CidrBlocks", "texts: where their networks lie and their masks"},
 		{"IntervalTime", "depends on the load balancer's family"},
 		{"Step", "a multiple of what is kept"},

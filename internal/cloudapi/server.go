@@ -323,9 +323,9 @@ func (c *Call) refusedWrite(err error) error {
 func (s *Server) find(q *request) (*Action, error) {
 	switch {
 	case q.action == "":
-		return nil, errorf("MissingParameter", "the request has no X-TC-Action header")
+		return nil, errorf("MissingParameter", "the request names no action; give the header X-TC-Action, or the parameter Action in a query")
 	case q.version == "":
-		return nil, errorf("MissingParameter", "the request has no X-TC-Version header")
+		return nil, errorf("MissingParameter", "the request names no version; give the header X-TC-Version, or the parameter Version in a query")
 	case !s.known[q.version]:
 		return nil, errorf("NoSuchVersion", "version %q is not served", clip(q.version, 20))
 	}

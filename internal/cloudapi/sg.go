@@ -19,7 +19,7 @@ func sgActions() []Action {
 		action(serviceVPC, "CreateDefaultSecurityGroup", createDefaultSecurityGroup).fails("InvalidParameterValue.Malformed"),
 		action(serviceVPC, "DescribeSecurityGroups", describeSecurityGroups).fails("InvalidParameter.Coexist", "InvalidParameter.FilterInvalidKey", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "ResourceNotFound"),
 		action(serviceVPC, "ModifySecurityGroupAttribute", modifySecurityGroupAttribute).fails("InvalidParameterValue", "ResourceNotFound"),
-		action(serviceVPC, "DeleteSecurityGroup", deleteSecurityGroup).fails("InvalidParameterValue.Malformed", "ResourceInUse", "ResourceNotFound", "UnsupportedOperation"),
+		action(serviceVPC, "DeleteSecurityGroup", deleteSecurityGroup).fails("InvalidSecurityGroupID.Malformed", "ResourceInUse", "ResourceNotFound", "UnsupportedOperation"),
 		action(serviceVPC, "DescribeSecurityGroupAssociationStatistics", describeSecurityGroupAssociationStatistics).fails("ResourceNotFound"),
 		action(serviceVPC, "DescribeSecurityGroupReferences", describeSecurityGroupReferences).fails("InvalidParameterValue.Malformed", "ResourceNotFound"),
 		action(serviceVPC, "DescribeSecurityGroupLimits", describeSecurityGroupLimits),
@@ -256,6 +256,9 @@ type deleteGroupIn struct {
 func deleteSecurityGroup(c *Call, in *deleteGroupIn) (*done, error) {
 	return &done{}, c.Update(func(tx *store.Tx) error {
 		st := tx.State()
+		if !hasShape("sg-", in.SecurityGroupId) {
+			return errorf("InvalidSecurityGroupID.Malformed", "SecurityGroupId: %q is not the id of a security group; ids look like sg-12345678", clip(in.SecurityGroupId, 40))
+		}
 		g, err := findGroup(st, "SecurityGroupId", in.SecurityGroupId)
 		if err != nil {
 			return err

@@ -78,7 +78,7 @@ func (c *Call) checkRules(tx *store.Tx, g *lb.SecurityGroup, tooMany string) err
 	for _, d := range directions() {
 		rules := *d.stored(g)
 		if len(rules) > c.Quotas.RulesPerDirection {
-			return errorf(tooMany, "%s.%s: the group would have %d rules in this direction; at most %d are allowed (a rule without peer counts as two)",
+			return errorf(tooMany, "%s.%s: the group would have %d rules in this direction; at most %d are allowed (a rule without peer counts as two); delete some, or put their peers into one address template",
 				rulesField, d.name, len(rules), c.Quotas.RulesPerDirection)
 		}
 		if err := d.noDuplicates(rules); err != nil {

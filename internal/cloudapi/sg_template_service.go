@@ -11,7 +11,7 @@ import (
 
 func serviceTemplateActions() []Action {
 	return []Action{
-		action(serviceVPC, "CreateServiceTemplate", createServiceTemplate).fails("InvalidParameter.Coexist", "InvalidParameterValue", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Empty", "InvalidParameterValue.Malformed", "InvalidParameterValue.TooLong", "LimitExceeded"),
+		action(serviceVPC, "CreateServiceTemplate", createServiceTemplate).fails("InvalidParameterValue.Range", "InvalidParameter.Coexist", "InvalidParameterValue", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Empty", "InvalidParameterValue.Malformed", "InvalidParameterValue.TooLong", "LimitExceeded"),
 		action(serviceVPC, "DescribeServiceTemplates", describeServiceTemplates).fails("InvalidParameter.FilterInvalidKey", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range"),
 		action(serviceVPC, "ModifyServiceTemplateAttribute", modifyServiceTemplate).fails("InvalidParameter.Coexist", "InvalidParameterValue", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Malformed", "InvalidParameterValue.TooLong", "LimitExceeded", "ResourceNotFound", "UnsupportedOperation.ClbPolicyExceedLimit", "UnsupportedOperation.SgNumExceedLimit"),
 		action(serviceVPC, "DeleteServiceTemplate", deleteServiceTemplate).fails("InvalidParameterValue.Malformed", "ResourceInUse", "ResourceNotFound"),

@@ -55,7 +55,7 @@ func (c *Call) checkOnBalancer(tx *store.Tx, g *lb.SecurityGroup) error {
 		return nil
 	}
 	if n := expandedRules(tx.State(), g); n > c.Quotas.RulesOnBalancer {
-		return errorf("UnsupportedOperation.ClbPolicyExceedLimit", "%s: %s is bound to load balancer %s and would have %d rules, both directions together and templates expanded; at most %d are allowed",
+		return errorf("UnsupportedOperation.ClbPolicyExceedLimit", "%s: %s is bound to load balancer %s and would have %d rules, both directions together and templates expanded; at most %d are allowed; delete some, or unbind the group",
 			rulesField, g.ID, bound[0], n, c.Quotas.RulesOnBalancer)
 	}
 	return nil

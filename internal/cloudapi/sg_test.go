@@ -209,7 +209,7 @@ func TestDeleteSecurityGroup(t *testing.T) {
 	b.wantUse(id, associationOut{})
 	b.must("DeleteSecurityGroup", del, nil)
 	b.refused("DeleteSecurityGroup", del, "ResourceNotFound", id)
-	b.refused("DeleteSecurityGroup", `{"SecurityGroupId":"sg"}`, "InvalidParameterValue.Malformed", "SecurityGroupId")
+	b.refused("DeleteSecurityGroup", `{"SecurityGroupId":"sg"}`, "InvalidSecurityGroupID.Malformed", "SecurityGroupId")
 	b.refused("DescribeSecurityGroupPolicies", del, "ResourceNotFound", id)
 }
 

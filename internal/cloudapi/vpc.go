@@ -17,8 +17,8 @@ func vpcActions() []Action {
 	return slices.Concat([]Action{
 		action(serviceVPC, "CreateVpc", createVpc).fails("InvalidParameterValue", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "InvalidParameterValue.TooLong"),
 		action(serviceVPC, "DescribeVpcs", describeVpcs).fails("InvalidParameter.Coexist", "InvalidParameter.FilterInvalidKey", "InvalidParameterValue.Malformed", "ResourceNotFound"),
-		action(serviceVPC, "ModifyVpcAttribute", modifyVpcAttribute).fails("InvalidParameterValue", "ResourceNotFound"),
-		action(serviceVPC, "DeleteVpc", deleteVpc).fails("ResourceInUse", "ResourceNotFound"),
+		action(serviceVPC, "ModifyVpcAttribute", modifyVpcAttribute).fails("InvalidParameterValue", "InvalidParameterValue.Malformed", "ResourceNotFound"),
+		action(serviceVPC, "DeleteVpc", deleteVpc).fails("InvalidParameterValue.Malformed", "ResourceInUse", "ResourceNotFound"),
 	}, assistantActions(), ipv6Actions(), vpcAddressActions(), interfaceActions(), vpcSubnetActions(), sgActions())
 }
 
@@ -77,7 +77,10 @@ func createVpc(c *Call, in *createVpcIn) (*createVpcOut, error) {
 	if _, err := flag("EnableMulticast", in.EnableMulticast); err != nil {
 		return nil, err
 	}
-	var err error
+	err := checkResolvers(in.DnsServers)
+	if err != nil {
+		return nil, err
+	}
 	if v.Cidr, err = networkCidr("CidrBlock", in.CidrBlock, 12, 28); err != nil {
 		return nil, err
 	}
@@ -96,6 +99,16 @@ func createVpc(c *Call, in *createVpcIn) (*createVpcOut, error) {
 		return nil, err
 	}
 	return &createVpcOut{vpcToOut(c.State(), v)}, nil
+}
+
+// checkResolvers refuses name servers that are no addresses.
+func checkResolvers(list []string) error {
+	for i, text := range list {
+		if a, err := netip.ParseAddr(text); err != nil || !a.Is4() {
+			return refuse(lb.Malformed, "DnsServers."+strconv.Itoa(i), strconv.Quote(clip(text, 40))+" is not an IPv4 address", "write one like 10.0.0.2")
+		}
+	}
+	return nil
 }
 
 // privateRange refuses what is no part of a private network.
@@ -198,6 +211,9 @@ func modifyVpcAttribute(c *Call, in *modifyVpcIn) (*done, error) {
 		}
 	}
 	if _, err := flag("EnableMulticast", in.EnableMulticast); err != nil {
+		return nil, err
+	}
+	if err := checkResolvers(in.DnsServers); err != nil {
 		return nil, err
 	}
 	return &done{}, c.Update(func(tx *store.Tx) error {

@@ -54,8 +54,8 @@ func addressTaskKey(id string) string { return "vpc-" + id }
 type allocateAddressesIn struct {
 	AddressCount            *int64   `tc:"range=1-20"`
 	InternetServiceProvider *string  `tc:"echo"`
-	InternetChargeType      *string  `tc:"echo"`
-	InternetMaxBandwidthOut *int64   `tc:"echo"`
+	InternetChargeType      *string  `tc:"echo,enum=TRAFFIC_POSTPAID_BY_HOUR|BANDWIDTH_POSTPAID_BY_HOUR|BANDWIDTH_PACKAGE|BANDWIDTH_PREPAID_BY_MONTH"`
+	InternetMaxBandwidthOut *int64   `tc:"echo,range=0-65535,code=InvalidParameterValue.BandwidthOutOfRange"`
 	AddressType             string   `tc:"only=EIP"`
 	Tags                    []Tag    `tc:""`
 	AddressName             string   `tc:"len=20"`
