@@ -107,6 +107,8 @@ func TestServeMetrics(t *testing.T) {
 // a gate remembers what it was told about targets.
 type gate map[uint32]bool
 
+func (g gate) SetShare(uint32, uint32) error { return nil }
+
 func (g gate) SetHealth(target uint32, alive bool) error { g[target] = alive; return nil }
 
 // What the kernel is told of each state, and that a new process does not

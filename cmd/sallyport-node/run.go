@@ -178,6 +178,7 @@ func serve(ctx context.Context, s settings, logs io.Writer) error {
 	}()
 	s.node.Appliers, s.node.Kernel, s.node.Health = rooms.appliers, rooms.kernel, rooms.health
 	s.node.Requests, s.node.Flows = rooms.requests, rooms.flows
+	s.node.Loads, s.node.SetLoads = rooms.loads, rooms.setLoads
 	n, err := node.New(s.node)
 	if err != nil {
 		return err

@@ -17,6 +17,7 @@ import (
 // *datapath.Datapath.
 type gatekeeper interface {
 	SetHealth(target uint32, alive bool) error
+	SetShare(target, share uint32) error
 }
 
 // A teller carries the prober's results to the kernel and to the reporter, in
@@ -71,6 +72,13 @@ func (t *teller) Commit(context.Context, lb.Revision) error {
 	}
 	t.staged = nil
 	return nil
+}
+
+// slow takes the share of a target that starts slowly.
+func (t *teller) slow(target, share uint32) {
+	if err := t.gate.SetShare(target, share); err != nil {
+		t.log.Error("share not set in the kernel", "target", target, "share", share, "error", err)
+	}
 }
 
 // report takes one result. A target that is Unknown because this process has

@@ -23,9 +23,11 @@ type parts struct {
 	appliers []node.Applier
 	kernel   node.Kernel
 	flows    node.FlowKernel
-	health   chan flow.Health       // nil on a host
-	requests func() []flow.Requests // nil on a host
-	closers  []func() error         // run from the last to the first
+	health   chan flow.Health            // nil on a host
+	requests func() []flow.Requests      // nil on a host
+	loads    func() ([]flow.Load, error) // nil on a gateway
+	setLoads func([]flow.Load) error     // nil on a host
+	closers  []func() error              // run from the last to the first
 }
 
 // open attaches the gate and, on a gateway, makes proxy and prober. On an
@@ -48,6 +50,11 @@ func open(ctx context.Context, s settings, log *slog.Logger) (*parts, error) {
 		return nil, errors.Join(fmt.Errorf("attach to %s: %w", s.device, err), p.close())
 	}
 	p.kernel, p.flows, p.appliers = gate, gate, []node.Applier{gate}
+	if s.node.Role == lb.RoleGateway {
+		p.setLoads = gate.SetLoads
+	} else {
+		p.loads = gate.Loads
+	}
 	if s.joined && s.node.Role == lb.RoleHost {
 		p.appliers = append(p.appliers, node.NewMark(s.node.DataDir, log))
 	}
@@ -65,8 +72,9 @@ func (p *parts) openGateway(ctx context.Context, s settings, log *slog.Logger) (
 	p.health = make(chan flow.Health, healthBuffer)
 	var tell *teller // the prober tells nobody before its first Commit
 	dialer := node.TransparentDialer{}
-	prober := health.New(health.Options{Dial: dialer.Dial, Datagram: dialer.Datagram, Ping: dialer.Ping, Report: func(r health.Result) { tell.report(r) }})
-	web := proxy.New(proxy.Options{Dial: dialer.Dial, Listen: node.TransparentListen, Alive: prober.Alive, Logger: log})
+	prober := health.New(health.Options{Dial: dialer.Dial, Datagram: dialer.Datagram, Ping: dialer.Ping, Report: func(r health.Result) { tell.report(r) },
+		Slow: func(target, share uint32) { tell.slow(target, share) }})
+	web := proxy.New(proxy.Options{Dial: dialer.Dial, Listen: node.TransparentListen, Alive: prober.Alive, Share: prober.Share, Logger: log})
 	p.requests = web.Requests
 	p.closers = append(p.closers,
 		func() error { prober.Close(); return nil },

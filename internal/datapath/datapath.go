@@ -10,7 +10,6 @@
 package datapath
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -119,6 +118,8 @@ type Datapath struct {
 	vips      *table[GatewayAddr, GatewayVipRow, GatewayVip]
 	vipBits   []uint64
 	dead      map[uint32]bool
+	loads     map[uint32]uint32 // connections by target, as hosts told last
+	held      map[uint32]uint16 // what targets that start slowly do not take yet
 	pending   *pending
 	partners  map[GatewayAddr]peer // of the revision in force; nil until this process has committed one
 	last      *snapshot.Snapshot   // staged last by this process
@@ -171,7 +172,8 @@ func Open(o Options) (*Datapath, error) {
 	if err := preparePins(o.PinDir); err != nil {
 		return nil, err
 	}
-	d := &Datapath{opts: o, log: o.Log, gate: policy.GateCVM, grace: make(chan struct{}), dead: map[uint32]bool{}, guarded: map[string]int{}, settling: time.NewTimer(0)}
+	d := &Datapath{opts: o, log: o.Log, gate: policy.GateCVM, grace: make(chan struct{}), dead: map[uint32]bool{},
+		loads: map[uint32]uint32{}, held: map[uint32]uint16{}, guarded: map[string]int{}, settling: time.NewTimer(0)}
 	if o.Role == lb.RoleGateway {
 		d.gate = policy.GateCLB
 	}
@@ -454,35 +456,4 @@ func Detach(pinDir string) error {
 	}
 	errs = append(errs, os.Remove(pinDir))
 	return errors.Join(errs...)
-}
-
-// afterGrace waits until every program run that may still read what the
-// former revision named is over.
-func (d *Datapath) afterGrace(ctx context.Context) error {
-	select {
-	case <-d.grace:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// membarrierGlobal is MEMBARRIER_CMD_GLOBAL of linux/membarrier.h.
-const membarrierGlobal = 1
-
-// beginGrace starts a grace period in the background. membarrier's global
-// command waits for exactly what is needed: all running RCU readers.
-func (d *Datapath) beginGrace() {
-	over := make(chan struct{})
-	d.grace = over
-	go func() {
-		defer close(over)
-		d.waitGrace()
-	}()
-}
-
-func (d *Datapath) waitGrace() {
-	if _, _, e := unix.Syscall(unix.SYS_MEMBARRIER, membarrierGlobal, 0, 0); e != 0 {
-		d.log.Error("membarrier failed: rows may be reused early", "error", e)
-	}
 }

@@ -20,6 +20,7 @@ type encoded struct {
 	vips      map[GatewayAddr]GatewayVip
 	rules     map[uint32]policy.RuleRef // by counter slot
 	placed    map[placement]uint32
+	steps     map[uint32]uint16 // of targets whose connections are counted
 }
 
 // A placement is one policy with the counters of one direction: listeners and
@@ -36,14 +37,16 @@ func (d *Datapath) encode(s *snapshot.Snapshot) (*encoded, error) {
 	clear(d.counters.wanted)
 	d.gates.staged = map[string]gateState{}
 	e := &encoded{map[GatewayListenerKey]GatewayListener{}, map[uint32]GatewayTarget{}, map[GatewayAddr]HostInstance{},
-		map[GatewayAddr]peer{}, map[GatewayAddr]GatewayVip{}, map[uint32]policy.RuleRef{}, map[placement]uint32{}}
+		map[GatewayAddr]peer{}, map[GatewayAddr]GatewayVip{}, map[uint32]policy.RuleRef{}, map[placement]uint32{}, map[uint32]uint16{}}
 	for _, l := range s.Listeners {
 		if err := d.encodeListener(s, &l, e); err != nil {
 			return nil, fmt.Errorf("listener %s: %w", l.ID, err)
 		}
 	}
 	for _, t := range s.Targets {
-		e.targets[t.Num] = encodeTarget(&t)
+		row := encodeTarget(&t)
+		row.Step = e.steps[t.Num]
+		e.targets[t.Num] = row
 	}
 	for i, inst := range s.Instances {
 		if err := d.encodeInstance(s, uint32(i), &inst, e); err != nil {
@@ -58,14 +61,17 @@ func (d *Datapath) encode(s *snapshot.Snapshot) (*encoded, error) {
 
 // listenerLayer7 and the target flags repeat bpf/layout.h; a test compares.
 const (
-	listenerLayer7    = 1
-	targetPass        = 1
-	targetViaGateway  = 2
-	targetProbeExempt = 4
-	targetProbePing   = 8
-	targetReturn      = 16
-	instanceObserved  = 1
-	instanceGuest     = 2
+	listenerLayer7      = 1
+	listenerByAddress   = 2
+	listenerLeast       = 4
+	listenerHealthyOnly = 8
+	targetPass          = 1
+	targetViaGateway    = 2
+	targetProbeExempt   = 4
+	targetProbePing     = 8
+	targetReturn        = 16
+	instanceObserved    = 1
+	instanceGuest       = 2
 )
 
 func (d *Datapath) encodeListener(s *snapshot.Snapshot, l *snapshot.Listener, e *encoded) error {
@@ -74,6 +80,7 @@ func (d *Datapath) encodeListener(s *snapshot.Snapshot, l *snapshot.Listener, e 
 	if row.Policy, row.Implicit, err = d.placeGate1(s, l.Gate1, l.Balancer, e); err != nil {
 		return err
 	}
+	stepsOf(l, e.steps)
 	if l.Layer7 {
 		row.Flags |= listenerLayer7
 	} else if ring, roster := ringOf(l.Targets); len(ring) > 0 {
@@ -81,6 +88,7 @@ func (d *Datapath) encodeListener(s *snapshot.Snapshot, l *snapshot.Listener, e 
 			return err
 		}
 		row.RingLen = uint32(len(ring))
+		d.choice(l, &row)
 	}
 	for _, vip := range l.VIPs {
 		e.listeners[GatewayListenerKey{Addr: rawAddr(vip), Port: l.Port, Proto: uint8(l.Proto)}] = row

@@ -115,17 +115,19 @@ type GatewayIndexBucket struct {
 }
 
 type GatewayListener struct {
-	_        structs.HostLayout
-	From     uint32
-	Present  uint32
-	Num      uint32
-	Balancer uint32
-	Policy   uint32
-	Implicit uint32
-	Ring     uint32
-	RingLen  uint32
-	Flags    uint32
-	Judged   uint32
+	_         structs.HostLayout
+	From      uint32
+	Present   uint32
+	Num       uint32
+	Balancer  uint32
+	Policy    uint32
+	Implicit  uint32
+	Ring      uint32
+	RingLen   uint32
+	Flags     uint32
+	Judged    uint32
+	Former    uint32
+	FormerLen uint32
 }
 
 type GatewayListenerKey struct {
@@ -214,15 +216,17 @@ type GatewayTarget struct {
 	Flags       uint8
 	Span        uint16
 	Share       uint16
-	Pad         [2]uint16
+	Step        uint16
+	Pad         uint16
 }
 
 type GatewayTargetRow struct {
 	_    structs.HostLayout
 	Num  uint32
-	Dead uint32
+	Dead uint16
+	Held uint16
 	Peer uint32
-	Pad  uint32
+	Load uint32
 	V    [2]GatewayTarget
 }
 

@@ -196,9 +196,10 @@ type HostShare struct {
 type HostTargetRow struct {
 	_    structs.HostLayout
 	Num  uint32
-	Dead uint32
+	Dead uint16
+	Held uint16
 	Peer uint32
-	Pad  uint32
+	Load uint32
 	V    [2]struct {
 		_       structs.HostLayout
 		From    uint32
@@ -234,7 +235,8 @@ type HostTargetRow struct {
 		Flags       uint8
 		Span        uint16
 		Share       uint16
-		Pad         [2]uint16
+		Step        uint16
+		Pad         uint16
 	}
 }
 

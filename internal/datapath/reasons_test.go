@@ -17,12 +17,13 @@ import (
 // the word that it names them by.
 func dropsElsewhere() map[policy.Reason][2]string {
 	return map[policy.Reason][2]string{
-		policy.Unrelated:   {"icmp_test.go", "policy.Unrelated"},
-		policy.TooBig:      {"icmp_test.go", "policy.TooBig"},
-		policy.GuestAway:   {"guests_test.go", "policy.GuestAway"},
-		policy.Unsupported: {"icmp_test.go", "policy.Unsupported"},
-		policy.ProxyAway:   {"layer7_test.go", "policy.ProxyAway"},
-		policy.Hairpin:     {"../scenario/testdata/private-reach.txtar", "hairpin_self"},
+		policy.Unrelated:       {"icmp_test.go", "policy.Unrelated"},
+		policy.TooBig:          {"icmp_test.go", "policy.TooBig"},
+		policy.GuestAway:       {"guests_test.go", "policy.GuestAway"},
+		policy.NoHealthyTarget: {"choice_test.go", "policy.NoHealthyTarget"},
+		policy.Unsupported:     {"icmp_test.go", "policy.Unsupported"},
+		policy.ProxyAway:       {"layer7_test.go", "policy.ProxyAway"},
+		policy.Hairpin:         {"../scenario/testdata/private-reach.txtar", "hairpin_self"},
 	}
 }
 

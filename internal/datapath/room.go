@@ -56,6 +56,7 @@ func (d *Datapath) makeRoom(ctx context.Context, committed uint32) error {
 	for _, t := range d.tables() {
 		t.sweep(committed)
 	}
+	d.forgetFormer()
 	d.arena.retain(d.live())
 	d.arena.pack(func(moved map[uint32]uint32) {
 		for _, t := range d.tables() {

@@ -38,6 +38,7 @@ func (d *Datapath) takeOver() error {
 		if d.targets.rows[row].Dead != 0 {
 			d.dead[num] = true
 		}
+		d.targets.rows[row].Held = 0 // whoever started slowly has had its time
 	}
 	if err := errors.Join(d.counters.load(), d.takeOverRole(), d.takeOverFlows()); err != nil {
 		return err
@@ -56,7 +57,7 @@ func (d *Datapath) takeOverRole() error {
 		d.listeners = &table[GatewayListenerKey, GatewayListenerRow, GatewayListener]{name: "listeners", index: x, rows: rows,
 			key:      func(r *GatewayListenerRow) *GatewayListenerKey { return &r.Key },
 			versions: func(r *GatewayListenerRow) *[2]GatewayListener { return &r.V },
-			refs:     func(v *GatewayListener) []*uint32 { return []*uint32{&v.Policy, &v.Ring} }}
+			refs:     func(v *GatewayListener) []*uint32 { return []*uint32{&v.Policy, &v.Ring, &v.Former} }}
 		d.listeners.load()
 		return nil
 	}
@@ -178,6 +179,7 @@ func (d *Datapath) write(rev, committed uint32, want *encoded) error {
 	for num := range d.dead { // health may be told before the target
 		d.markDead(num)
 	}
+	d.markLoads(want)
 	if err := d.stageVIPs(rev, committed, want.vips); err != nil {
 		return err
 	}
@@ -243,6 +245,7 @@ func (d *Datapath) Commit(_ context.Context, r lb.Revision) error {
 	if d.opts.Role == lb.RoleHost {
 		d.moveGuests(p.guests)
 	}
+	d.forgetChoices(p.targets)
 	d.beginGrace() // after the last thing was taken away
 	return nil
 }
@@ -289,9 +292,9 @@ func (d *Datapath) markDead(num uint32) {
 	if !ok {
 		return
 	}
-	dead := uint32(0)
+	dead := uint16(0)
 	if d.dead[num] {
 		dead = 1
 	}
-	atomic.StoreUint32(&d.targets.rows[row].Dead, dead)
+	d.targets.rows[row].Dead = dead
 }

@@ -249,7 +249,11 @@ func (p *Prober) start(o order, slow time.Duration, first bool) {
 	}
 	p.targets[o.num] = t
 	result, changed := t.result, old == nil || old.result != t.result
+	share := t.share(time.Now())
 	p.mu.Unlock()
+	if share != WholeShare {
+		p.options.Slow(o.num, share)
+	}
 	if changed {
 		p.options.Report(result)
 	}

@@ -88,7 +88,11 @@ func (p *Prober) count(t *target, failure *failure) {
 	}
 	t.result = now
 	t.starts(before.State, now.State)
+	share := t.share(time.Now())
 	p.mu.Unlock()
+	if share != WholeShare { // before it gets its first flow
+		p.options.Slow(now.Target, share)
+	}
 	if now.State != before.State || now.Kind != before.Kind {
 		p.options.Report(now)
 	}

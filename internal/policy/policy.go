@@ -48,31 +48,32 @@ type Reason uint8
 // The reasons. Those up to PassToTarget accept unless a rule says otherwise;
 // the rest drop.
 const (
-	ReasonNone     Reason = iota // nothing was judged
-	NoGroups                     // nothing is bound at this gate: accept
-	RuleMatched                  // a rule matched: its action
-	NoMatch                      // no rule of any bound group matched: drop
-	PassToTarget                 // the load balancer vouches: gate 2 is skipped
-	SystemRule                   // a numbered system rule: its action
-	Established                  // belongs to a tracked flow: accept
-	NoListener                   // a VIP's port without listener
-	NoTarget                     // a listener without targets
-	UnknownTarget                // the tunnel named a target this host does not have
-	UnknownGateway               // a tunnel packet from nobody we know, or with a wrong key
-	Spoofed                      // an address that its sender does not own
-	Malformed                    // headers that do not parse
-	Fragment                     // fragments, where they cannot be judged
-	TableFull                    // no slot for a new flow
-	TupleCollision               // the translated flow already belongs to another
-	Unsupported                  // a protocol that has no meaning here
-	FlowRefused                  // reply of a flow that has since been refused
-	Hairpin                      // a client would be its own target
-	TunnelFailed                 // the kernel could not add or remove the outer headers
-	ProxyAway                    // layer 7, and the proxy is not listening: the client tries again
-	Observed                     // gate 2 only observes this machine: passed, and the verdict says what would have dropped it
-	Unrelated                    // an ICMP error that quotes no packet of a flow known here
-	TooBig                       // does not fit into the tunnel whole: its sender was told the size that does
-	GuestAway                    // a guest whose port is not there
+	ReasonNone      Reason = iota // nothing was judged
+	NoGroups                      // nothing is bound at this gate: accept
+	RuleMatched                   // a rule matched: its action
+	NoMatch                       // no rule of any bound group matched: drop
+	PassToTarget                  // the load balancer vouches: gate 2 is skipped
+	SystemRule                    // a numbered system rule: its action
+	Established                   // belongs to a tracked flow: accept
+	NoListener                    // a VIP's port without listener
+	NoTarget                      // a listener without targets
+	UnknownTarget                 // the tunnel named a target this host does not have
+	UnknownGateway                // a tunnel packet from nobody we know, or with a wrong key
+	Spoofed                       // an address that its sender does not own
+	Malformed                     // headers that do not parse
+	Fragment                      // fragments, where they cannot be judged
+	TableFull                     // no slot for a new flow
+	TupleCollision                // the translated flow already belongs to another
+	Unsupported                   // a protocol that has no meaning here
+	FlowRefused                   // reply of a flow that has since been refused
+	Hairpin                       // a client would be its own target
+	TunnelFailed                  // the kernel could not add or remove the outer headers
+	ProxyAway                     // layer 7, and the proxy is not listening: the client tries again
+	Observed                      // gate 2 only observes this machine: passed, and the verdict says what would have dropped it
+	Unrelated                     // an ICMP error that quotes no packet of a flow known here
+	TooBig                        // does not fit into the tunnel whole: its sender was told the size that does
+	GuestAway                     // a guest whose port is not there
+	NoHealthyTarget               // every target is dead, and the listener takes none then
 	reasonCount
 )
 
@@ -80,7 +81,7 @@ var reasonNames = [reasonCount]string{
 	"none", "no_groups", "rule", "no_match", "pass_to_target", "system_rule", "established", "no_listener", "no_target",
 	"unknown_target", "unknown_gateway", "spoofed", "malformed", "fragment", "table_full",
 	"tuple_collision", "unsupported", "flow_refused", "hairpin_self", "tunnel_failed", "proxy_away", "observed",
-	"unrelated", "too_big", "guest_away",
+	"unrelated", "too_big", "guest_away", "no_healthy_target",
 }
 
 // String is the reason as metrics, scenarios and verdicts write it.

@@ -17,6 +17,8 @@
 //	                PermissionDenied. A token may carry the server's address.
 //	3 (2026-11-23)  Ask and Answer tell of tracked flows; a server asks only nodes
 //	                that say 3 or more. Facts tell how full flow tables are.
+//	                Hosts tell the connections of targets of LEAST_CONN listeners;
+//	                Loads hands them to gateways.
 package wire
 
 //go:generate ./generate.sh

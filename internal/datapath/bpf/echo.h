@@ -91,7 +91,7 @@ INLINE enum outcome relate(struct __sk_buff *skb, const struct packet *p, struct
 	v->reason = REASON_ESTABLISHED;
 	if (l->flags & LISTENER_LAYER7)
 		return tracked ? OUTCOME_LOCAL : because(v, REASON_UNRELATED);
-	return find_hop(l, &f, tracked, hash, &asked.src, v, hop, family);
+	return find_hop(l, &f, &asked, tracked, hash, v, hop, family);
 }
 
 /* error passes an error on to the host of the flow that it is about, or to the

@@ -207,17 +207,22 @@ INLINE enum outcome because(struct verdict *v, __u8 reason)
 }
 
 /* find_hop finds the way to the flow's target, which it keeps while that exists. */
-INLINE enum outcome find_hop(const struct listener *l, const struct found *f, int tracked, __u64 hash, const struct addr *client, struct verdict *v, struct hop *hop, const int family)
+INLINE enum outcome find_hop(const struct listener *l, const struct found *f, const struct packet *p, int tracked, __u64 hash, struct verdict *v, struct hop *hop, const int family)
 {
 	struct target_row *row = 0;
 	struct target *t = 0;
 	__u32 target = 0;
 	if (tracked && f->target && (row = family == 4 ? find_target_quickly(target = f->target) : find_target_row(target = f->target)))
 		t = target_at(row, v->revision);
-	if (!t && (target = choose(l->ring, l->ring_len, hash, client, v->revision, family)) && (row = find_target_row(target)))
-		t = target_at(row, v->revision);
+	if (!t) {
+		__u64 choice = choose(p, l, v->revision, family);
+		target = (__u32)choice;
+		hop->second = choice >> 32;
+		if (target && (row = find_target_row(target)))
+			t = target_at(row, v->revision);
+	}
 	if (!t || !row)
-		return because(v, target ? REASON_UNKNOWN_TARGET : l->ring_len ? REASON_HAIRPIN_SELF : REASON_NO_TARGET);
+		return because(v, nobody(l, target));
 	hop->flow = (__u32)(hash >> 32);
 	hop->revision = v->revision;
 	hop->target = target;
@@ -250,7 +255,7 @@ INLINE enum outcome admit(struct __sk_buff *skb, const struct packet *p, __u32 l
 	if (!skb && layer7)
 		return OUTCOME_LATER;
 	if (!layer7) {
-		enum outcome o = find_hop(l, f, tracked, hash, &p->src, v, hop, family);
+		enum outcome o = find_hop(l, f, p, tracked, hash, v, hop, family);
 		if (o != OUTCOME_TUNNEL)
 			return o;
 		if (!skb && (!hop->peer->ifindex || hop->peer->family != 4 || length - ETH_HLEN > tunnel_room()))
@@ -264,7 +269,7 @@ INLINE enum outcome admit(struct __sk_buff *skb, const struct packet *p, __u32 l
 		seen |= SEEN_CLOSING;
 	else if (!tracked)
 		seen = now;
-	if (!current || target != f->target || seen != f->seen) {
+	if (!current | (target != f->target) | (seen != f->seen)) {
 		struct gateway_flow *place = f->slot ? f->slot : victim(hash, now, family);
 		if (place)
 			remember(place, p, l->num, v->revision, target, v->counter, seen, family);

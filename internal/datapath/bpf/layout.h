@@ -49,7 +49,12 @@ struct listener_key {
 	__u8 pad;
 };
 
-enum { LISTENER_LAYER7 = 1 };
+enum {
+	LISTENER_LAYER7 = 1,
+	LISTENER_BY_ADDRESS = 2,   /* the client's address alone chooses */
+	LISTENER_LEAST = 4,        /* the fewest connections for the weight, of two */
+	LISTENER_HEALTHY_ONLY = 8, /* nobody is taken when all are dead */
+};
 
 struct listener {
 	__u32 from;
@@ -62,6 +67,8 @@ struct listener {
 	__u32 ring_len; /* entries; 0: no target */
 	__u32 flags;
 	__u32 judged;   /* flows judged at this revision or later keep their verdict */
+	__u32 former;     /* arena offset of the table before, whose flows may go on */
+	__u32 former_len; /* entries; 0: none */
 };
 
 struct listener_row {
@@ -110,14 +117,17 @@ struct target {
 	__u8 flags;
 	__u16 span; /* further ports from vport on; the service has as many from service_port on */
 	__u16 share; /* the budget of its load balancer's flows */
-	__u16 pad[2];
+	__u16 step; /* what one connection adds to the row's load: less with more weight; 0: nobody counts */
+	__u16 pad;
 };
 
+/* What stands before the versions are facts and hints, not policy. */
 struct target_row {
 	__u32 num;
-	__u32 dead; /* probes found it so: a fact, not a policy, and not versioned */
-	__u32 peer; /* where its host's row is likely to be; not versioned */
-	__u32 pad;
+	__u16 dead; /* probes found it so */
+	__u16 held; /* of 256 flows that the ring gives it, how many it does not take yet */
+	__u32 peer; /* where its host's row is likely to be */
+	__u32 load; /* connections as its host told last, and those since, times step */
 	struct target v[2];
 };
 

@@ -68,6 +68,7 @@ struct hop {
 	__u32 flow; /* hash of the flow, for the outer source port */
 	__u32 revision;
 	__u32 target;
+	__u32 second; /* where the flow may be known if the target does not know it; 0: nowhere */
 };
 
 /* fill_tunnel writes what stands behind the outer IP header of inner bytes of
@@ -89,7 +90,7 @@ INLINE void fill_tunnel(struct tunnel *h, __u32 inner, const struct hop *hop, __
 	h->option_len = OPTION_WORDS;
 	h->revision = htonl(hop->revision);
 	h->target = htonl(hop->target);
-	h->second = 0;
+	h->second = htonl(hop->second);
 	h->key_high = htonl((__u32)(hop->peer->key[0] >> 32));
 	h->key_low = htonl((__u32)hop->peer->key[0]);
 }
