@@ -216,7 +216,7 @@ func (l auditLine) String() string {
 	}
 	effect := strings.Join(what, ", ")
 	if effect == "" {
-		effect = "changed nothing"
+		effect = cmp.Or(l.Message, "changed nothing")
 	}
 	if l.Outcome == "refused" {
 		effect = "refused: " + l.Message

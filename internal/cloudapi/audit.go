@@ -52,6 +52,7 @@ func (c *Call) record(refusal *Error) error {
 	// A client that goes away does not keep its refusal out of the log.
 	_, err := c.Store.Update(context.WithoutCancel(c.ctx), func(tx *store.Tx) error {
 		a := c.line()
+		a.Message = c.effect
 		if refusal != nil {
 			a.Refusal, a.Message = refusal.Code, refusal.Message
 		}

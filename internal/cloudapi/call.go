@@ -31,6 +31,7 @@ type Call struct {
 	recorded  bool     // whether the audit log has a line of this call
 	forbidden error    // why projects forbid what the caller is told is not there; nil: they do not
 	made      []string // load balancers created, for the task's answer
+	effect    string   // for the audit log: what was done elsewhere than in the store
 
 	// Of a call that is a part of another one, see applier.
 	tx     *store.Tx  // of the other call; nil: it has its own

@@ -85,6 +85,9 @@ func (c *Call) checkCreate(in *createLoadBalancerIn) (number int64, err error) {
 	if in.Forward != nil && *in.Forward == 0 { // a number that says something, unlike other zeroes
 		return 0, errorf("UnsupportedOperation", "Forward: 0, a classic load balancer, is not made any more; leave it out, or use ImportLoadBalancer")
 	}
+	if isFullChain(in.AddressIPVersion) && in.LoadBalancerPassToTarget != nil && !*in.LoadBalancerPassToTarget {
+		return 0, refuse(lb.Invalid, "LoadBalancerPassToTarget", "the traffic of an IPv6 load balancer always passes gate 2", "leave it out")
+	}
 	number = 1
 	if in.Number != nil {
 		number = *in.Number

@@ -48,7 +48,7 @@ func (c *Call) placePrivate(tx *store.Tx, b *lb.LoadBalancer, network, subnet, v
 	case network == "":
 		return refuse(lb.Missing, "VpcId", "a private load balancer belongs to a VPC", "name the VPC whose clients may reach it")
 	case subnet == "":
-		return refuse(lb.Missing, "SubnetId", "the VIP of a private load balancer comes from a subnet", "name one of "+clip(network, 40))
+		return refuse(lb.Missing, "SubnetId", "the VIP of a private load balancer comes from a subnet", "name a subnet of that VPC; DescribeSubnets lists them")
 	}
 	id, err := c.balancerVPC(tx, network)
 	if err != nil {

@@ -213,7 +213,7 @@ func TestIPv6Balancers(t *testing.T) {
 		return `{"LoadBalancerType":"OPEN","AddressIPVersion":"IPv6FullChain"` + more + `}`
 	}
 	b.refusals([]refusal{
-		{"CreateLoadBalancer", b.public() + `,"LoadBalancerPassToTarget":false}`, "InvalidParameterValue", "always passes gate 2"},
+		{"CreateLoadBalancer", b.public() + `,"LoadBalancerPassToTarget":false}`, "InvalidParameterValue", "LoadBalancerPassToTarget: the traffic of an IPv6 load balancer always passes gate 2"},
 		{"CreateLoadBalancer", b.public() + `,"Vip":"2001:db8:200:7::3"}`, "InvalidParameterValue", "in use"},
 		{"CreateLoadBalancer", b.public() + `,"Vip":"192.0.2.7"}`, "InvalidParameterValue", "gives out"},
 		{"CreateLoadBalancer", open(``), "MissingParameter", "SubnetId"},

@@ -105,6 +105,7 @@ func createNodeToken(c *Call, in *createNodeTokenIn) (*createNodeTokenOut, error
 	if err != nil {
 		return nil, err
 	}
+	c.effect = fmt.Sprintf("made a token for %s %s, good until %s", in.Role, token.Node, precise(token.Expires))
 	return &createNodeTokenOut{Token: token.Text, Node: string(token.Node), Server: token.Server, Expires: precise(token.Expires)}, nil
 }
 

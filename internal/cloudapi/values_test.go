@@ -51,3 +51,16 @@ func TestRefusalsOfValues(t *testing.T) {
 	b.must("ModifyLoadBalancerAttributes", fmt.Sprintf(`{"LoadBalancerId":%q,"DeleteProtect":true}`, lbID), nil)
 	b.refused("DeleteLoadBalancer", fmt.Sprintf(`{"LoadBalancerIds":[%q]}`, lbID), "FailedOperation", "LoadBalancerIds.0: ")
 }
+
+// A query has parameters where a body has headers.
+func TestNamelessCall(t *testing.T) {
+	s := &Server{}
+	for _, q := range []struct {
+		request
+		want string
+	}{{request{}, "the parameter Action"}, {request{action: "DescribeVpcs"}, "the parameter Version"}} {
+		if _, err := s.find(&q.request); code(err) != "MissingParameter" || !strings.Contains(err.Error(), q.want) {
+			t.Errorf("got %v, want %q", err, q.want)
+		}
+	}
+}
