@@ -252,7 +252,7 @@ func (d *Datapath) Commit(_ context.Context, r lb.Revision) error {
 
 // settleAfter is how long after a commit packets stamped with the revision
 // before may still be under way from a gateway.
-const settleAfter = 20 * time.Millisecond
+const settleAfter = 200 * time.Millisecond
 
 // settle gives up the former revision ahead of time, so that the next Stage
 // need not wait for a grace period.
