@@ -297,7 +297,7 @@ func (d *Datapath) setVariables(spec *ebpf.CollectionSpec, set sizes, key uint64
 	}
 	if d.opts.Role == lb.RoleHost {
 		values["mark_judged"] = snapshot.MarkJudged
-		values["observe_first"] = flagOf(d.opts.Observe)
+		values["observe_first"], values["every_interface"] = flagOf(d.opts.Observe), flagOf(d.opts.Every)
 	}
 	for name, v := range values {
 		variable := spec.Variables[name]

@@ -300,6 +300,7 @@ const (
 	HostVarControlPort    = "control_port"
 	HostVarEventRate      = "event_rate"
 	HostVarEventType      = "event_type"
+	HostVarEveryInterface = "every_interface"
 	HostVarFlowMask       = "flow_mask"
 	HostVarFormerFlows    = "former_flows"
 	HostVarFormerMask     = "former_mask"
@@ -402,6 +403,7 @@ type HostVariableSpecs struct {
 	ControlPort    *ebpf.VariableSpec `ebpf:"control_port"`
 	EventRate      *ebpf.VariableSpec `ebpf:"event_rate"`
 	EventType      *ebpf.VariableSpec `ebpf:"event_type"`
+	EveryInterface *ebpf.VariableSpec `ebpf:"every_interface"`
 	FlowMask       *ebpf.VariableSpec `ebpf:"flow_mask"`
 	FormerFlows    *ebpf.VariableSpec `ebpf:"former_flows"`
 	FormerMask     *ebpf.VariableSpec `ebpf:"former_mask"`
@@ -499,6 +501,7 @@ type HostVariables struct {
 	ControlPort    *ebpf.Variable `ebpf:"control_port"`
 	EventRate      *ebpf.Variable `ebpf:"event_rate"`
 	EventType      *ebpf.Variable `ebpf:"event_type"`
+	EveryInterface *ebpf.Variable `ebpf:"every_interface"`
 	FlowMask       *ebpf.Variable `ebpf:"flow_mask"`
 	FormerFlows    *ebpf.Variable `ebpf:"former_flows"`
 	FormerMask     *ebpf.Variable `ebpf:"former_mask"`

@@ -74,6 +74,28 @@ func TestTags(t *testing.T) {
 	}
 }
 
+// Where every interface is judged, a VLAN's own judges its frames, without the
+// tag: the one below leaves them alone.
+func TestTagsAreLeftToTheirInterface(t *testing.T) {
+	w := newQuiet(t)
+	nobody := compiled(t, "sg-none")
+	_, s := pair(t, 1, nil, nobody)
+	host := w.benchAt(Options{Node: "ins-1", Role: lb.RoleHost, Address: netip.MustParseAddr(hostAddr), Every: true})
+	host.stage(t, s)
+	client, own := netip.MustParseAddr(clientA), netip.MustParseAddr(service)
+	in, out := tcpOf(client, 40000, own, 8080, tcpSyn), tcpOf(own, 8080, client, 40000, tcpSyn)
+	for _, c := range []struct {
+		program string
+		frame   []byte
+		passes  bool
+	}{{"host_in", in, false}, {"host_in", withTags(in, 0x8100), true}, {"host_out", out, false}, {"host_out", withTags(out, 0x8100), true}} {
+		answer, err := host.run(c.program, c.frame, make([]byte, 2048))
+		if err != nil || (answer != actShot) != c.passes {
+			t.Errorf("%s, %d bytes: %d, %v; passes: want %v", c.program, len(c.frame), answer, err, c.passes)
+		}
+	}
+}
+
 // arpFor is ARP about IPv4 addresses, from the MAC of test runs.
 func arpFor(operation byte, from, to string) []byte {
 	f := append(make([]byte, 12), 8, 6, 0, 1, 8, 0, 6, 4, 0, operation)

@@ -14,6 +14,7 @@
 #include "vlan.h"
 
 volatile const __u32 mark_judged; /* between this node's programs: judged already */
+volatile const __u8 every_interface; /* other VLANs' interfaces are judged themselves */
 
 /* see reads the packet and starts its verdict, at the revision in force. It
  * gives 0 when the packet is read. */
@@ -619,6 +620,8 @@ INLINE int unnamed(struct __sk_buff *skb, __u8 direction, int *answer)
 	int other = tagged(skb), family = other ? 0 : family_of(skb);
 	int resolves = !other && skb->protocol == htons(ETH_P_ARP);
 	*answer = TCX_NEXT;
+	if (other && every_interface)
+		return 0; /* to be judged without its tag */
 	if (resolves && direction == DIRECTION_IN)
 		return 0; /* system rule: address resolution */
 	if (r && !READ_ONCE(r->revision) && observe_first)
