@@ -34,8 +34,8 @@ INLINE int arp_sender(struct __sk_buff *skb, struct addr *sender, __u8 *mac)
 }
 
 /* resolves_own says that an ARP frame which leaves the machine says nothing but
- * addresses of instances here. The machine's MAC may be a bridge's or a bond's;
- * a guest's is known. */
+ * addresses of instances here. The machine's MAC may be a bridge's or a bond's,
+ * and it may answer for a guest that it routes to. */
 __attribute__((noinline)) int resolves_own(struct __sk_buff *skb, __u32 revision)
 {
 	struct addr sender = {};
@@ -46,5 +46,5 @@ __attribute__((noinline)) int resolves_own(struct __sk_buff *skb, __u32 revision
 		return 1;
 	struct instance_row *row = find_instance_row(&sender, 4);
 	struct instance *i = row ? instance_at(row, revision) : 0;
-	return i && (!(i->flags & INSTANCE_GUEST) || !__builtin_memcmp(mac, row->mac, 6));
+	return i != 0;
 }
