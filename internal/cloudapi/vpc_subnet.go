@@ -15,7 +15,7 @@ import (
 
 func vpcSubnetActions() []Action {
 	return append(routeActions(),
-		action(serviceVPC, "CreateSubnet", createSubnet).fails("InvalidParameterValue", "InvalidParameterValue.Range", "InvalidParameterValue.SubnetConflict", "InvalidParameterValue.SubnetRange", "ResourceNotFound"),
+		action(serviceVPC, "CreateSubnet", createSubnet).fails("InvalidParameterValue", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "InvalidParameterValue.SubnetConflict", "InvalidParameterValue.SubnetRange", "ResourceNotFound"),
 		action(serviceVPC, "DescribeSubnets", describeSubnets).fails("InvalidParameter.FilterInvalidKey", "ResourceNotFound"),
 		action(serviceVPC, "ModifySubnetAttribute", modifySubnetAttribute).fails("InvalidParameterValue", "ResourceNotFound"),
 		action(serviceVPC, "DeleteSubnet", deleteSubnet).fails("ResourceInUse", "ResourceNotFound"),
