@@ -33,12 +33,12 @@ func TestDatagrams(t *testing.T) {
 		for range 100 { // the server may not be there yet
 			conn.SetDeadline(time.Now().Add(50 * time.Millisecond))
 			answer := make([]byte, 2048)
-			if _, err := conn.Write([]byte(text)); err != nil {
-				continue
+			if _, err := conn.Write([]byte(text)); err == nil {
+				if n, err := conn.Read(answer); err == nil {
+					return answer[:n]
+				}
 			}
-			if n, err := conn.Read(answer); err == nil {
-				return answer[:n]
-			}
+			time.Sleep(10 * time.Millisecond) // a port that is closed says so at once
 		}
 		t.Fatalf("no answer to %q", text)
 		return nil
