@@ -8,8 +8,10 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/sallyport/sallyport/internal/lb"
 	"github.com/sallyport/sallyport/internal/snapshot"
@@ -172,6 +174,8 @@ func TestLeastBusy(t *testing.T) {
 func TestLeastConnOverHTTP(t *testing.T) {
 	r := newRig(t, Limits{})
 	end := make(chan struct{})
+	release := sync.OnceFunc(func() { close(end) })
+	t.Cleanup(release) // or a failure would wait for the slow one for good
 	began := make(chan struct{}, 8)
 	slow := r.target(func(http.ResponseWriter, *http.Request) { began <- struct{}{}; <-end })
 	quick := r.target(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "quick") })
@@ -192,8 +196,11 @@ func TestLeastConnOverHTTP(t *testing.T) {
 			t.Fatalf("%s answered while one request was under way at the other", who)
 		}
 		r.apply() // counts outlive views
+		// The client has its answer a moment before the request counts as ended.
+		for deadline := time.Now().Add(5 * time.Second); r.proxy.loads.of(quick).Load() != 0 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		}
 	}
-	close(end)
+	release()
 	<-done
 	if n := r.proxy.loads.of(slow).Load() + r.proxy.loads.of(quick).Load(); n != 0 {
 		t.Errorf("%d requests are under way at the end", n)
