@@ -93,8 +93,8 @@ func shareOf(id lb.BalancerID) uint16 {
 
 // budget corrects the counts of the programs, which miss flows that expired, and
 // sets the limits by them: a load balancer's flows may hold half of what all
-// others leave of a table, and half-open ones a quarter of it. So each that is
-// flooded leaves half of what it found. d.mu is held.
+// others leave of a table: so each that is flooded leaves half of what it found.
+// Half-open ones beyond a quarter of it take each other's places. d.mu is held.
 func (d *Datapath) budget(family int, slots uint64, held [shareCount]uint64) {
 	if d.shares == nil || slots == 0 {
 		return
@@ -137,8 +137,12 @@ func (d *Datapath) takeOverFlows() (err error) {
 	if d.hostFlows6, err = mapped[HostHostBucket6](d, "host_flows6_3"); err != nil {
 		return err
 	}
-	for family := range flowFamilies { // until the first count
-		d.budget(family, 2*uint64(d.buckets(family)), [shareCount]uint64{})
+	// Until the first count: the programs go on counting while no agent runs, so what an
+	// earlier one set up stands.
+	for family := range flowFamilies {
+		if atomic.LoadUint32(&d.shares[family*shareCount].Limit) == 0 {
+			d.budget(family, 2*uint64(d.buckets(family)), [shareCount]uint64{})
+		}
 	}
 	if d.upgraded {
 		d.formerFlows, err = mapped[HostFormerBucket](d, formerFlows)

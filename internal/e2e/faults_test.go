@@ -398,22 +398,29 @@ func (s *stage) elsewhere(ctx context.Context, t *testing.T, but string) {
 	}
 }
 
-// alive watches for 3 s that no target's health turns.
+// alive sees every target stay Alive for three seconds.
 func (s *stage) alive(ctx context.Context, t *testing.T) {
 	t.Helper()
 	for until := time.Now().Add(3 * time.Second); time.Now().Before(until); time.Sleep(50 * time.Millisecond) {
-		var st Status
-		if err := s.call(ctx, "sallyport", "DescribeStatus", nil, &st); err != nil {
-			t.Error(err)
+		if target, err := s.ailing(ctx); err != nil || target != "" {
+			t.Errorf("%s %v", target, err)
 			return
 		}
-		for _, target := range st.Targets {
-			if target.Health != "Alive" {
-				t.Errorf("the target %s:%d is %s", target.InstanceId, target.Port, target.Health)
-				return
-			}
+	}
+}
+
+// ailing names a target that is not Alive, "" when all are.
+func (s *stage) ailing(ctx context.Context) (string, error) {
+	var st Status
+	if err := s.call(ctx, "sallyport", "DescribeStatus", nil, &st); err != nil {
+		return "", err
+	}
+	for _, target := range st.Targets {
+		if target.Health != "Alive" {
+			return fmt.Sprintf("the target %s:%d is %s", target.InstanceId, target.Port, target.Health), nil
 		}
 	}
+	return "", nil
 }
 
 const (

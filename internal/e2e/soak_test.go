@@ -81,6 +81,12 @@ func (s *stage) soak(t *testing.T) {
 	if err := s.Settle(settling); err != nil {
 		t.Error(err)
 	}
+	if err := Until(settling, "every target is Alive again", func() (bool, error) {
+		target, err := s.ailing(settling)
+		return target == "", err
+	}); err != nil {
+		t.Error(err)
+	}
 	s.alive(settling, t)
 	l.end(t)
 	k.report(last)
@@ -268,7 +274,7 @@ func (k *soaking) measure(ctx context.Context) {
 				if p.PID == 0 || p.Name != "server" && !strings.HasSuffix(p.Name, ".agent") {
 					continue
 				}
-				if mb, ok := residentMB(p.PID); ok {
+				if mb, _, ok := residentMB(p.PID); ok {
 					k.resident[p.Name] = append(k.resident[p.Name], mb)
 				}
 				if mb := mapMB(p.PID); mb > 0 {
@@ -283,14 +289,31 @@ func (k *soaking) measure(ctx context.Context) {
 	}
 }
 
-func residentMB(pid int) (float64, bool) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	_, rest, ok := strings.Cut(string(status), "VmRSS:")
-	if err != nil || !ok {
-		return 0, false
+// residentMB is what a process has in memory, and apart from that what it sees of
+// the kernel's tables.
+func residentMB(pid int) (own, tables float64, ok bool) {
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps", pid))
+	if err != nil {
+		return 0, 0, false
 	}
-	kb, err := strconv.Atoi(strings.Fields(rest)[0])
-	return float64(kb) / 1024, err == nil
+	of := &own
+	for line := range strings.Lines(string(maps)) {
+		field := strings.Fields(line)
+		switch {
+		case len(field) >= 5 && !strings.HasSuffix(field[0], ":"): // a mapping begins
+			of = &own
+			if strings.HasSuffix(field[len(field)-1], "bpf-map") {
+				of = &tables
+			}
+		case len(field) == 3 && field[0] == "Rss:":
+			kb, err := strconv.Atoi(field[1])
+			if err != nil {
+				return 0, 0, false
+			}
+			*of += float64(kb) / 1024
+		}
+	}
+	return own, tables, own > 0
 }
 
 // mapMB is what the eBPF maps that a process holds take in the kernel.

@@ -141,7 +141,8 @@ INLINE struct host_flow *slot_at(__u32 i, const int family)
 
 /* Budgets. Each family's flows are counted apart: what comes by no load balancer
  * is share 0, each load balancer's is one that the loader chose, our probes' has
- * no limit, and half-open flows of all shares are counted once more. */
+ * no limit, and half-open flows of all shares are counted once more: many of them
+ * take each other's places. */
 struct share {
 	__u32 flows;
 	__u32 limit; /* no new flow beyond; 0: none */
@@ -153,8 +154,9 @@ enum { OVER_BUDGET = 1, OVER_HALF = 2 };
 
 INLINE int exceeded(__u32 i)
 {
+	/* The agent's corrections and our counting race: a count may be below zero for a while. */
 	struct share *n = bpf_map_lookup_elem(&shares, &i);
-	return n && n->limit && READ_ONCE(n->flows) >= n->limit;
+	return n && n->limit && (__s32)READ_ONCE(n->flows) >= (__s32)n->limit;
 }
 
 /* crowded says which slots a new flow may not take. */
@@ -196,11 +198,15 @@ INLINE __u32 shared(__u8 state, __u8 share)
 INLINE int rank(const struct host_flow *s, __u32 now, __u32 how)
 {
 	__u32 seq = READ_ONCE(s->seq);
-	/* Beyond its budget a flow may stand only where one of its share does, and
-	 * a half-open one beyond theirs where another half-open does. */
+	/* Beyond its budget a flow may stand only where one of its share does; a
+	 * half-open one beyond theirs goes first where another half-open does, and
+	 * is not refused where there is none: its client would come back to the same
+	 * four slots. */
 	__u32 foreign = (s->state == FLOW_FREE) | (s->share != (__u8)(how >> 8));
-	if ((seq & 1) | ((how >> 16 & OVER_BUDGET) & foreign) | ((how >> 17 & 1) & (s->state != FLOW_HALF)))
+	if ((seq & 1) | ((how >> 16 & OVER_BUDGET) & foreign))
 		return 0;
+	if ((how >> 17 & 1) & (s->state == FLOW_HALF))
+		return 4;
 	if (!seq || s->state == FLOW_FREE || expired(s, now))
 		return 3;
 	return s->state == FLOW_CLOSING || s->state == FLOW_REFUSED ? 2 : s->state == FLOW_HALF ? 1 : 0;
