@@ -42,6 +42,7 @@ const (
 	writeTimeout = 3 * time.Minute
 	idleTimeout  = 2 * time.Minute
 	maxHead      = 64 << 10                // bytes; a query of a GET is in it
+	callLimit    = 1500 * time.Millisecond // for calls in flight when the signal comes
 	stopLimit    = 2500 * time.Millisecond // from the signal to the end
 )
 
@@ -142,6 +143,7 @@ type server struct {
 	endpoint string
 	access   accessOptions
 	admin    adminFile
+	ending   chan struct{} // closed when run was asked to end
 }
 
 // openServer opens everything; on an error nothing stays open.
@@ -161,7 +163,7 @@ func openServer(ctx context.Context, o serverOptions, log *slog.Logger) (_ *serv
 	if err != nil {
 		return nil, usageError{err}
 	}
-	s := &server{log: log, access: o.access}
+	s := &server{log: log, access: o.access, ending: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -199,7 +201,7 @@ func openServer(ctx context.Context, o serverOptions, log *slog.Logger) (_ *serv
 	api = cloudapi.New(cloudapi.Options{
 		Store: s.store, Facts: s.control.Facts(), History: s.control.Facts(), Tokens: s.control, FlowSource: s.control, Compile: s.control.Compile, Region: o.region,
 		VIPPool: vips, EIPPool: eips, IPv6Pool: six, Logger: log, Vault: vault, Rates: o.access.rates,
-		SeedMode: o.kinds.seedMode, SourceIPType: o.kinds.sourceIPType,
+		SeedMode: o.kinds.seedMode, SourceIPType: o.kinds.sourceIPType, Ending: s.ending,
 	})
 	if key, err = adoptAdmin(ctx, api, o.data, key); err != nil {
 		return nil, fmt.Errorf("the admin key: %w", err)
@@ -326,13 +328,14 @@ func webServer(h http.Handler) *http.Server {
 		WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHead}
 }
 
-// run serves until ctx ends or a part fails, then closes everything.
+// run serves until ctx ends or a part fails, then closes everything. Calls in
+// flight then come to their end, so that each is told what became of it; those
+// that wait are told to stop waiting.
 func (s *server) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	web := webServer(s.handler)
 	web.TLSConfig, web.ErrorLog = s.tls, slog.NewLogLogger(s.log.Handler(), slog.LevelWarn)
-	web.BaseContext = func(net.Listener) context.Context { return ctx } // long polls end when we do
 	var wg sync.WaitGroup
 	var failed [2]error
 	wg.Go(func() {
@@ -353,7 +356,8 @@ func (s *server) run(ctx context.Context) error {
 	wg.Go(func() { s.trimAudit(ctx) })
 	wg.Go(func() { s.keepAdmin(ctx) })
 	<-ctx.Done()
-	polite, done := context.WithTimeout(context.Background(), time.Second)
+	close(s.ending)
+	polite, done := context.WithTimeout(context.Background(), callLimit)
 	defer done()
 	if web.Shutdown(polite) != nil {
 		web.Close()

@@ -12,7 +12,7 @@ import (
 
 // openConsole makes the web console over the API.
 func (s *server) openConsole(api *cloudapi.Server, region string) (err error) {
-	s.console, err = console.New(console.Options{API: api, Keys: api, Region: region, Docs: docs.Pages(), Logger: s.log})
+	s.console, err = console.New(console.Options{API: api, Keys: api, Region: region, Docs: docs.Pages(), Logger: s.log, Ending: s.ending})
 	return err
 }
 

@@ -71,7 +71,9 @@ func describeFlows(c *Call, in *describeFlowsIn) (*describeFlowsOut, error) {
 	case q.Node != "" && c.State().Nodes.Get(q.Node) == nil:
 		return nil, refuse(lb.NotFound, "Node", fmt.Sprintf("there is no node %q", clip(in.Node, 70)), "DescribeStatus lists them")
 	}
-	answer := c.FlowSource.Flows(c.ctx, q)
+	ctx, cancel := c.untilEnding(maxWait * time.Second)
+	defer cancel()
+	answer := c.FlowSource.Flows(ctx, q)
 	out := &describeFlowsOut{TotalCount: answer.Total}
 	for _, s := range answer.Silent {
 		out.Silent = append(out.Silent, silenceOut{string(s.Node), s.Why})

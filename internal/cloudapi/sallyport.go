@@ -206,8 +206,22 @@ func (c *Call) waiting(seconds int64) (context.Context, context.CancelFunc, erro
 	if seconds < 0 || seconds > maxWait {
 		return nil, nil, refuse(lb.Range, "WaitSeconds", fmt.Sprintf("%d is outside 0-%d", seconds, maxWait), "ask again")
 	}
-	ctx, cancel := context.WithTimeout(c.ctx, time.Duration(seconds)*time.Second)
+	ctx, cancel := c.untilEnding(time.Duration(seconds) * time.Second)
 	return ctx, cancel, nil
+}
+
+// untilEnding is the context of waiting: it ends with the call, after limit, and
+// when the server is asked to end. The call itself goes on.
+func (c *Call) untilEnding(limit time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(c.ctx, limit)
+	go func() {
+		select {
+		case <-c.Ending:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }
 
 type describeVerdictsIn struct {

@@ -60,8 +60,11 @@ type Options struct {
 	// Compile tells whether groups fit into the kernel; nil: policy.Compile.
 	// One that remembers is better, because every write asks it.
 	Compile func([]policy.Group) (*policy.Compiled, error)
-	Now     func() time.Time
-	Logger  *slog.Logger
+	// Ending is closed when this server was asked to end: calls that wait for
+	// something then answer what they have. nil: it is never asked.
+	Ending <-chan struct{}
+	Now    func() time.Time
+	Logger *slog.Logger
 }
 
 // A Server answers API 3.0 requests at any path. It is safe for concurrent use.

@@ -40,7 +40,8 @@ type Options struct {
 	API    Actions
 	Keys   Keys
 	Region string
-	Docs   fs.FS // the markdown pages that are shown inside, by name
+	Docs   fs.FS           // the markdown pages that are shown inside, by name
+	Ending <-chan struct{} // closed when the server was asked to end: live pages end then; nil: it is never asked
 	Now    func() time.Time
 	Logger *slog.Logger
 }

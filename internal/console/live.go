@@ -43,6 +43,13 @@ func (v *visit) live() error {
 	}
 	ctx, cancel := context.WithTimeout(v.r.Context(), liveLimit)
 	defer cancel()
+	go func() {
+		select {
+		case <-v.Ending:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	h := v.w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("X-Accel-Buffering", "no")

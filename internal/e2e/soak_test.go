@@ -124,10 +124,9 @@ func (k *soaking) insist(ctx context.Context, change func() error) bool {
 		err := change()
 		var refusal *cloudapi.Error
 		switch {
-		case errors.As(err, &refusal) && refusal.Code == "InternalError": // it was ended in the middle
 		case err == nil, !first && errors.As(err, &refusal): // the attempt before did it
 			return true
-		case ctx.Err() == nil && errors.As(err, &refusal):
+		case ctx.Err() == nil && errors.As(err, &refusal): // a server that was ended in the middle refuses nothing
 			k.fault("a change was refused: %v", err)
 			return false
 		}
