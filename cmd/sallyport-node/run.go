@@ -179,6 +179,7 @@ func serve(ctx context.Context, s settings, logs io.Writer) error {
 	s.node.Appliers, s.node.Kernel, s.node.Health = rooms.appliers, rooms.kernel, rooms.health
 	s.node.Requests, s.node.Flows = rooms.requests, rooms.flows
 	s.node.Loads, s.node.SetLoads = rooms.loads, rooms.setLoads
+	s.node.Passed = rooms.passed
 	n, err := node.New(s.node)
 	if err != nil {
 		return err

@@ -27,6 +27,7 @@ type parts struct {
 	requests func() []flow.Requests      // nil on a host
 	loads    func() ([]flow.Load, error) // nil on a gateway
 	setLoads func([]flow.Load) error     // nil on a host
+	passed   func(lb.Revision)           // nil on a gateway
 	closers  []func() error              // run from the last to the first
 }
 
@@ -53,7 +54,7 @@ func open(ctx context.Context, s settings, log *slog.Logger) (*parts, error) {
 	if s.node.Role == lb.RoleGateway {
 		p.setLoads = gate.SetLoads
 	} else {
-		p.loads = gate.Loads
+		p.loads, p.passed = gate.Loads, gate.Passed
 	}
 	if s.joined && s.node.Role == lb.RoleHost {
 		p.appliers = append(p.appliers, node.NewMark(s.node.DataDir, log))

@@ -84,6 +84,7 @@ type Control struct {
 	staging  *lb.State                 // what the round under way has given to hosts only; nil between rounds
 	released *lb.State                 // the newest that gateways may have; nil before the first round
 	arrived  map[lb.Revision]time.Time // when a revision was first seen
+	passed   lb.Revision               // every gateway in reach has it in force or a later one
 	progress chan struct{}             // closed and replaced with every acknowledgement and departure
 }
 

@@ -42,6 +42,7 @@ func (c *Control) round(ctx context.Context, state *lb.State) {
 	}
 	c.mu.Unlock()
 	c.wait(ctx, gatewaysLimit, lb.RoleGateway, func(s *session) bool { return s.settled(state.Revision, s.committed) })
+	c.pass(state.Revision)
 }
 
 // settled reports whether a session has nothing more to say about r.

@@ -58,7 +58,8 @@ type session struct {
 	loads     map[uint32]uint32 // gateway: connections by target that it has not been told
 	forget    bool              // the sender must assume that the node holds no blob
 
-	has map[string]bool // sender only: blobs that the node holds
+	has    map[string]bool // sender only: blobs that the node holds
+	passed lb.Revision     // sender only: what it was told that gateways have passed
 }
 
 // outgoing is a Stage, or a Commit when parcel is nil.
@@ -138,6 +139,9 @@ func (c *Control) take(s *session) (message *wire.ServerMessage, ok bool) {
 		return &wire.ServerMessage{Kind: &wire.ServerMessage_Ask{Ask: next}}, true
 	}
 	if len(s.queue) == 0 {
+		if m := c.takePassed(s); m != nil {
+			return m, true
+		}
 		return s.takePending()
 	}
 	next := s.queue[0]

@@ -124,6 +124,7 @@ type Datapath struct {
 	partners  map[GatewayAddr]peer // of the revision in force; nil until this process has committed one
 	last      *snapshot.Snapshot   // staged last by this process
 	grace     chan struct{}        // closed when every program that runs began after the last commit
+	passed    time.Time            // when gateways were known to be past what was in force before; zero: they are not
 	settling  *time.Timer
 	hops      *neighbours
 	closing   chan struct{} // closed by Close

@@ -152,6 +152,9 @@ func (d *Datapath) openWindow(ctx context.Context, committed, rev uint32) error 
 		oldest = rev
 	}
 	if atomic.LoadUint32(&d.revisions.Oldest) != oldest {
+		if err := d.waitUnderWay(ctx); err != nil {
+			return err
+		}
 		atomic.StoreUint32(&d.revisions.Oldest, oldest)
 		if d.opts.Role == lb.RoleHost {
 			// Packets that were promised an older revision must be through.
@@ -230,7 +233,7 @@ func (d *Datapath) Commit(_ context.Context, r lb.Revision) error {
 	if d.revisions.Oldest > uint32(r) || d.revisions.Oldest == 0 {
 		atomic.StoreUint32(&d.revisions.Oldest, before)
 	}
-	d.settling = time.AfterFunc(settleAfter, d.settle)
+	d.passed = time.Time{}
 	for k := range d.peers.at {
 		if _, ok := p.peers[k]; !ok {
 			d.peers.remove(k)
@@ -248,23 +251,6 @@ func (d *Datapath) Commit(_ context.Context, r lb.Revision) error {
 	d.forgetChoices(p.targets)
 	d.beginGrace() // after the last thing was taken away
 	return nil
-}
-
-// settleAfter is how long after a commit packets stamped with the revision
-// before may still be under way from a gateway.
-const settleAfter = 200 * time.Millisecond
-
-// settle gives up the former revision ahead of time, so that the next Stage
-// need not wait for a grace period.
-func (d *Datapath) settle() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed() || d.pending != nil || d.revisions.Oldest == d.revisions.Revision {
-		return
-	}
-	<-d.grace
-	atomic.StoreUint32(&d.revisions.Oldest, d.revisions.Revision)
-	d.beginGrace()
 }
 
 // SetHealth says whether probes reach a target. New flows avoid dead ones.

@@ -133,6 +133,11 @@ func (n *Node) obey(ctx context.Context, m *wire.ServerMessage) *wire.Ack {
 	case *wire.ServerMessage_Loads:
 		n.obeyLoads(kind.Loads)
 		return nil
+	case *wire.ServerMessage_Passed:
+		if n.o.Passed != nil {
+			n.o.Passed(lb.Revision(kind.Passed.Revision))
+		}
+		return nil
 	default:
 		return nil
 	}

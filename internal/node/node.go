@@ -58,6 +58,7 @@ type Options struct {
 	Health    <-chan flow.Health          // changes of targets' health; nil: none
 	Requests  func() []flow.Requests      // what layer 7 has answered so far; nil: no layer 7 here
 	Loads     func() ([]flow.Load, error) // hosts: connections of the targets whose connections are counted; nil: none are
+	Passed    func(lb.Revision)           // hosts: is told which revision every gateway in reach has in force; nil: nobody is
 	SetLoads  func([]flow.Load) error     // gateways: is told what hosts count; nil: nobody is
 	Version   string                      // of the program, for people
 	Logger    *slog.Logger                // nil: silent

@@ -19,12 +19,15 @@
 //	                that say 3 or more. Facts tell how full flow tables are.
 //	                Hosts tell the connections of targets of LEAST_CONN listeners;
 //	                Loads hands them to gateways.
+//	4 (2026-11-23)  Passed tells hosts which revision every gateway in reach has
+//	                in force. A host that is not told keeps the former one until
+//	                the next Stage.
 package wire
 
 //go:generate ./generate.sh
 
 // Protocol is the newest entry of the ledger that this program speaks.
-const Protocol = 3
+const Protocol = 4
 
 // ServerName is the name that every server's certificate carries and every
 // node demands, whatever address it dialled.

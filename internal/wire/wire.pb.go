@@ -207,6 +207,7 @@ type ServerMessage struct {
 	//	*ServerMessage_Commit
 	//	*ServerMessage_Ask
 	//	*ServerMessage_Loads
+	//	*ServerMessage_Passed
 	Kind          isServerMessage_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -285,6 +286,15 @@ func (x *ServerMessage) GetLoads() *Loads {
 	return nil
 }
 
+func (x *ServerMessage) GetPassed() *Passed {
+	if x != nil {
+		if x, ok := x.Kind.(*ServerMessage_Passed); ok {
+			return x.Passed
+		}
+	}
+	return nil
+}
+
 type isServerMessage_Kind interface {
 	isServerMessage_Kind()
 }
@@ -305,6 +315,10 @@ type ServerMessage_Loads struct {
 	Loads *Loads `protobuf:"bytes,4,opt,name=loads,proto3,oneof"` // since protocol 3
 }
 
+type ServerMessage_Passed struct {
+	Passed *Passed `protobuf:"bytes,5,opt,name=passed,proto3,oneof"` // since protocol 4
+}
+
 func (*ServerMessage_Stage) isServerMessage_Kind() {}
 
 func (*ServerMessage_Commit) isServerMessage_Kind() {}
@@ -312,6 +326,8 @@ func (*ServerMessage_Commit) isServerMessage_Kind() {}
 func (*ServerMessage_Ask) isServerMessage_Kind() {}
 
 func (*ServerMessage_Loads) isServerMessage_Kind() {}
+
+func (*ServerMessage_Passed) isServerMessage_Kind() {}
 
 // Loads says how many connections targets have, as their hosts count them.
 // Targets that are not named have as many as before.
@@ -569,6 +585,52 @@ func (x *Commit) GetRevision() uint32 {
 	return 0
 }
 
+// Passed says that no gateway in reach stamps packets with a revision below
+// this one any more: a host need not keep older ones for them.
+type Passed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Revision      uint32                 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Passed) Reset() {
+	*x = Passed{}
+	mi := &file_wire_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Passed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Passed) ProtoMessage() {}
+
+func (x *Passed) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Passed.ProtoReflect.Descriptor instead.
+func (*Passed) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Passed) GetRevision() uint32 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 // Ask wants to know which flows a node tracks. It is about facts, and a node
 // answers it in whatever state it is.
 type Ask struct {
@@ -581,7 +643,7 @@ type Ask struct {
 
 func (x *Ask) Reset() {
 	*x = Ask{}
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -593,7 +655,7 @@ func (x *Ask) String() string {
 func (*Ask) ProtoMessage() {}
 
 func (x *Ask) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -606,7 +668,7 @@ func (x *Ask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ask.ProtoReflect.Descriptor instead.
 func (*Ask) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{8}
+	return file_wire_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Ask) GetNumber() uint64 {
@@ -638,7 +700,7 @@ type NodeMessage struct {
 
 func (x *NodeMessage) Reset() {
 	*x = NodeMessage{}
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -650,7 +712,7 @@ func (x *NodeMessage) String() string {
 func (*NodeMessage) ProtoMessage() {}
 
 func (x *NodeMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -663,7 +725,7 @@ func (x *NodeMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeMessage.ProtoReflect.Descriptor instead.
 func (*NodeMessage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{9}
+	return file_wire_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *NodeMessage) GetKind() isNodeMessage_Kind {
@@ -749,7 +811,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -761,7 +823,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -774,7 +836,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{10}
+	return file_wire_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Answer) GetNumber() uint64 {
@@ -816,7 +878,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -828,7 +890,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -841,7 +903,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{11}
+	return file_wire_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Hello) GetProtocol() uint32 {
@@ -920,7 +982,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -932,7 +994,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -945,7 +1007,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{12}
+	return file_wire_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Ack) GetRevision() uint32 {
@@ -993,7 +1055,7 @@ type Facts struct {
 
 func (x *Facts) Reset() {
 	*x = Facts{}
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1005,7 +1067,7 @@ func (x *Facts) String() string {
 func (*Facts) ProtoMessage() {}
 
 func (x *Facts) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1018,7 +1080,7 @@ func (x *Facts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts.ProtoReflect.Descriptor instead.
 func (*Facts) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{13}
+	return file_wire_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Facts) GetEvents() [][]byte {
@@ -1140,12 +1202,13 @@ const file_wire_proto_rawDesc = "" +
 	"\x06others\x18\x05 \x03(\tR\x06others\"M\n" +
 	"\vEnrollReply\x12 \n" +
 	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12\x1c\n" +
-	"\tauthority\x18\x02 \x01(\fR\tauthority\"\xd0\x01\n" +
+	"\tauthority\x18\x02 \x01(\fR\tauthority\"\x82\x02\n" +
 	"\rServerMessage\x12-\n" +
 	"\x05stage\x18\x01 \x01(\v2\x15.sallyport.wire.StageH\x00R\x05stage\x120\n" +
 	"\x06commit\x18\x02 \x01(\v2\x16.sallyport.wire.CommitH\x00R\x06commit\x12'\n" +
 	"\x03ask\x18\x03 \x01(\v2\x13.sallyport.wire.AskH\x00R\x03ask\x12-\n" +
-	"\x05loads\x18\x04 \x01(\v2\x15.sallyport.wire.LoadsH\x00R\x05loadsB\x06\n" +
+	"\x05loads\x18\x04 \x01(\v2\x15.sallyport.wire.LoadsH\x00R\x05loads\x120\n" +
+	"\x06passed\x18\x05 \x01(\v2\x16.sallyport.wire.PassedH\x00R\x06passedB\x06\n" +
 	"\x04kind\"3\n" +
 	"\x05Loads\x12*\n" +
 	"\x05loads\x18\x01 \x03(\v2\x14.sallyport.wire.LoadR\x05loads\"@\n" +
@@ -1160,6 +1223,8 @@ const file_wire_proto_rawDesc = "" +
 	"\x04hash\x18\x01 \x01(\tR\x04hash\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\"$\n" +
 	"\x06Commit\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\rR\brevision\"$\n" +
+	"\x06Passed\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\rR\brevision\"3\n" +
 	"\x03Ask\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x14\n" +
@@ -1230,7 +1295,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_wire_proto_goTypes = []any{
 	(Phase)(0),            // 0: sallyport.wire.Phase
 	(*EnrollRequest)(nil), // 1: sallyport.wire.EnrollRequest
@@ -1241,35 +1306,37 @@ var file_wire_proto_goTypes = []any{
 	(*Stage)(nil),         // 6: sallyport.wire.Stage
 	(*Blob)(nil),          // 7: sallyport.wire.Blob
 	(*Commit)(nil),        // 8: sallyport.wire.Commit
-	(*Ask)(nil),           // 9: sallyport.wire.Ask
-	(*NodeMessage)(nil),   // 10: sallyport.wire.NodeMessage
-	(*Answer)(nil),        // 11: sallyport.wire.Answer
-	(*Hello)(nil),         // 12: sallyport.wire.Hello
-	(*Ack)(nil),           // 13: sallyport.wire.Ack
-	(*Facts)(nil),         // 14: sallyport.wire.Facts
+	(*Passed)(nil),        // 9: sallyport.wire.Passed
+	(*Ask)(nil),           // 10: sallyport.wire.Ask
+	(*NodeMessage)(nil),   // 11: sallyport.wire.NodeMessage
+	(*Answer)(nil),        // 12: sallyport.wire.Answer
+	(*Hello)(nil),         // 13: sallyport.wire.Hello
+	(*Ack)(nil),           // 14: sallyport.wire.Ack
+	(*Facts)(nil),         // 15: sallyport.wire.Facts
 }
 var file_wire_proto_depIdxs = []int32{
 	6,  // 0: sallyport.wire.ServerMessage.stage:type_name -> sallyport.wire.Stage
 	8,  // 1: sallyport.wire.ServerMessage.commit:type_name -> sallyport.wire.Commit
-	9,  // 2: sallyport.wire.ServerMessage.ask:type_name -> sallyport.wire.Ask
+	10, // 2: sallyport.wire.ServerMessage.ask:type_name -> sallyport.wire.Ask
 	4,  // 3: sallyport.wire.ServerMessage.loads:type_name -> sallyport.wire.Loads
-	5,  // 4: sallyport.wire.Loads.loads:type_name -> sallyport.wire.Load
-	7,  // 5: sallyport.wire.Stage.blobs:type_name -> sallyport.wire.Blob
-	12, // 6: sallyport.wire.NodeMessage.hello:type_name -> sallyport.wire.Hello
-	13, // 7: sallyport.wire.NodeMessage.ack:type_name -> sallyport.wire.Ack
-	14, // 8: sallyport.wire.NodeMessage.facts:type_name -> sallyport.wire.Facts
-	11, // 9: sallyport.wire.NodeMessage.answer:type_name -> sallyport.wire.Answer
-	0,  // 10: sallyport.wire.Ack.phase:type_name -> sallyport.wire.Phase
-	5,  // 11: sallyport.wire.Facts.loads:type_name -> sallyport.wire.Load
-	1,  // 12: sallyport.wire.Control.Enroll:input_type -> sallyport.wire.EnrollRequest
-	10, // 13: sallyport.wire.Control.Attach:input_type -> sallyport.wire.NodeMessage
-	2,  // 14: sallyport.wire.Control.Enroll:output_type -> sallyport.wire.EnrollReply
-	3,  // 15: sallyport.wire.Control.Attach:output_type -> sallyport.wire.ServerMessage
-	14, // [14:16] is the sub-list for method output_type
-	12, // [12:14] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	9,  // 4: sallyport.wire.ServerMessage.passed:type_name -> sallyport.wire.Passed
+	5,  // 5: sallyport.wire.Loads.loads:type_name -> sallyport.wire.Load
+	7,  // 6: sallyport.wire.Stage.blobs:type_name -> sallyport.wire.Blob
+	13, // 7: sallyport.wire.NodeMessage.hello:type_name -> sallyport.wire.Hello
+	14, // 8: sallyport.wire.NodeMessage.ack:type_name -> sallyport.wire.Ack
+	15, // 9: sallyport.wire.NodeMessage.facts:type_name -> sallyport.wire.Facts
+	12, // 10: sallyport.wire.NodeMessage.answer:type_name -> sallyport.wire.Answer
+	0,  // 11: sallyport.wire.Ack.phase:type_name -> sallyport.wire.Phase
+	5,  // 12: sallyport.wire.Facts.loads:type_name -> sallyport.wire.Load
+	1,  // 13: sallyport.wire.Control.Enroll:input_type -> sallyport.wire.EnrollRequest
+	11, // 14: sallyport.wire.Control.Attach:input_type -> sallyport.wire.NodeMessage
+	2,  // 15: sallyport.wire.Control.Enroll:output_type -> sallyport.wire.EnrollReply
+	3,  // 16: sallyport.wire.Control.Attach:output_type -> sallyport.wire.ServerMessage
+	15, // [15:17] is the sub-list for method output_type
+	13, // [13:15] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -1282,8 +1349,9 @@ func file_wire_proto_init() {
 		(*ServerMessage_Commit)(nil),
 		(*ServerMessage_Ask)(nil),
 		(*ServerMessage_Loads)(nil),
+		(*ServerMessage_Passed)(nil),
 	}
-	file_wire_proto_msgTypes[9].OneofWrappers = []any{
+	file_wire_proto_msgTypes[10].OneofWrappers = []any{
 		(*NodeMessage_Hello)(nil),
 		(*NodeMessage_Ack)(nil),
 		(*NodeMessage_Facts)(nil),
@@ -1295,7 +1363,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
