@@ -64,7 +64,7 @@ func (c *Call) record(refusal *Error) error {
 
 func auditActions() []Action {
 	return []Action{
-		action(serviceSallyport, "DescribeAuditLog", describeAuditLog).fails("InvalidParameterCombination", "InvalidParameterValue", "InvalidParameterValue.InvalidFilter", "LimitExceeded"),
+		action(serviceSallyport, "DescribeAuditLog", describeAuditLog).fails("InvalidParameterCombination", "InvalidParameterValue"),
 	}
 }
 
@@ -75,7 +75,7 @@ type describeAuditIn struct {
 	WaitSeconds int64    `tc:"range=0-60"` // with After: wait for a line when there is none yet
 	StartTime   string   `tc:""`           // "2026-11-23 08:00:00" in UTC, inclusive
 	EndTime     string   `tc:""`           // exclusive
-	Filters     []Filter `tc:""`
+	Filters     []Filter `tc:"" filters:"secret-id role action object-id revision outcome=done|refused address request-id"`
 }
 
 type describeAuditOut struct {
@@ -163,10 +163,7 @@ func auditQueryOf(c *Call, in *describeAuditIn) (q auditQuery, err error) {
 	if q.start, err = moment("StartTime", in.StartTime); err != nil {
 		return q, err
 	}
-	if q.end, err = moment("EndTime", in.EndTime); err != nil {
-		return q, err
-	}
-	_, err = filter(c, []store.Audit(nil), q.filters, auditFilters(), nil)
+	q.end, err = moment("EndTime", in.EndTime)
 	return q, err
 }
 
@@ -185,7 +182,7 @@ func (q auditQuery) next(at, newest uint64) (from, to uint64) {
 
 // take adds the lines that match until the limit is reached.
 func (q auditQuery) take(c *Call, lines []store.Audit, out *describeAuditOut) error {
-	found, err := filter(c, lines, q.filters, auditFilters(), nil)
+	found, err := filter(lines, q.filters, auditFilters(), nil)
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ import (
 func clbActions() []Action {
 	return []Action{
 		action(serviceCLB, "CreateLoadBalancer", createLoadBalancer).fails("InvalidAddressId.NotFound", "InvalidParameterValue.AddressIdMalformed", "InvalidParameterValue.InstanceHasWanIP", "UnsupportedOperation.AddressStatusNotPermit", "InvalidParameter.ClientTokenLimitExceeded", "InvalidParameter.FormatError", "InvalidParameterValue", "InvalidParameterValue.Length", "InvalidParameterValue.Range", "LimitExceeded", "UnsupportedOperation"),
-		action(serviceCLB, "DescribeLoadBalancers", describeLoadBalancers).fails("LimitExceeded", "InvalidParameterValue", "InvalidParameterValue.InvalidFilter", "InvalidParameterValue.Length", "InvalidParameterValue.Range"),
+		action(serviceCLB, "DescribeLoadBalancers", describeLoadBalancers).fails("LimitExceeded", "InvalidParameterValue", "InvalidParameterValue.Length", "InvalidParameterValue.Range"),
 		action(serviceCLB, "ModifyLoadBalancerAttributes", modifyLoadBalancerAttributes).fails("InvalidParameter.LBIdNotFound", "InvalidParameterValue"),
 		action(serviceCLB, "DeleteLoadBalancer", deleteLoadBalancer).fails("FailedOperation", "FailedOperation.TargetNumCheckRisk", "InvalidParameter.LBIdNotFound", "InvalidParameterValue.Length"),
 		action(serviceCLB, "SetLoadBalancerSecurityGroups", setLoadBalancerSecurityGroups).fails("InvalidParameter.LBIdNotFound", "InvalidParameterValue", "InvalidParameterValue.Duplicate", "LimitExceeded"),
@@ -33,7 +33,7 @@ func clbActions() []Action {
 		action(serviceCLB, "ModifyDomainAttributes", modifyDomainAttributes).fails("InvalidParameter.LBIdNotFound", "InvalidParameterValue"),
 		action(serviceCLB, "RegisterTargets", registerTargets).fails("InvalidParameter.LBIdNotFound", "InvalidParameter.ListenerIdNotFound", "InvalidParameter.LocationNotFound", "InvalidParameterValue", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Range", "LimitExceeded"),
 		action(serviceCLB, "DeregisterTargets", deregisterTargets).fails("InvalidParameter.LBIdNotFound", "InvalidParameter.ListenerIdNotFound", "InvalidParameter.LocationNotFound", "InvalidParameterValue", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Range"),
-		action(serviceCLB, "DescribeTargets", describeTargets).fails("InvalidParameter.LBIdNotFound", "InvalidParameterValue.InvalidFilter"),
+		action(serviceCLB, "DescribeTargets", describeTargets).fails("InvalidParameter.LBIdNotFound"),
 		action(serviceCLB, "ModifyTargetWeight", modifyTargetWeight).fails("InvalidParameter.LBIdNotFound", "InvalidParameter.ListenerIdNotFound", "InvalidParameter.LocationNotFound", "InvalidParameterValue", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Range"),
 		action(serviceCLB, "ModifyTargetPort", modifyTargetPort).fails("InvalidParameter.LBIdNotFound", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Range"),
 		action(serviceCLB, "DescribeTargetHealth", describeTargetHealth).fails("InvalidParameter.LBIdNotFound", "InvalidParameterValue.Length"),

@@ -32,7 +32,7 @@ type describeLoadBalancersIn struct {
 	WithRs           *int64   `tc:"enum=-1|0|1"`
 	VpcId            string   `tc:""`
 	SecurityGroup    string   `tc:""`
-	Filters          []Filter `tc:""`
+	Filters          []Filter `tc:"" filters:"master-zone-id charge-type=POSTPAID_BY_HOUR|POSTPAID|PREPAID internet-charge-type vip-isp sla-type exclusive=0|1 function-name tag-key tag:KEY"`
 }
 
 type describeLoadBalancersOut struct {
@@ -87,7 +87,7 @@ func describeLoadBalancers(c *Call, in *describeLoadBalancersIn) (*describeLoadB
 			all = append(all, b)
 		}
 	}
-	all, err := filter(c, all, in.Filters, map[string]func(*lb.LoadBalancer) []string{
+	all, err := filter(all, in.Filters, map[string]func(*lb.LoadBalancer) []string{
 		"master-zone-id":       func(*lb.LoadBalancer) []string { return []string{c.Zone()} },
 		"charge-type":          func(b *lb.LoadBalancer) []string { return []string{chargeType(b)} },
 		"internet-charge-type": func(b *lb.LoadBalancer) []string { return []string{internetOf(b).InternetChargeType} },

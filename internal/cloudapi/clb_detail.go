@@ -17,7 +17,7 @@ type describeLoadBalancersDetailIn struct {
 	Paging
 	Fields     []string `tc:""`
 	TargetType string   `tc:"enum=NODE|GROUP"`
-	Filters    []Filter `tc:""`
+	Filters    []Filter `tc:"" filters:"loadbalancer-id project-id network=Public|Private vip vpcid zone target-ip fuzzy-search tag-key tag:KEY"`
 }
 
 type describeLoadBalancersDetailOut struct {
@@ -84,7 +84,7 @@ func describeLoadBalancersDetail(c *Call, in *describeLoadBalancersDetailIn) (*d
 func (c *Call) filterDetail(st *lb.State, all []*lb.LoadBalancer, filters []Filter) ([]*lb.LoadBalancer, error) {
 	listeners := listenersByBalancer(st)
 	exact := slices.DeleteFunc(slices.Clone(filters), func(f Filter) bool { return f.Name == "fuzzy-search" })
-	all, err := filter(c, all, exact, map[string]func(*lb.LoadBalancer) []string{
+	all, err := filter(all, exact, map[string]func(*lb.LoadBalancer) []string{
 		"loadbalancer-id": func(b *lb.LoadBalancer) []string { return []string{string(b.ID)} },
 		"project-id":      func(b *lb.LoadBalancer) []string { return []string{fmt.Sprint(projectOf(b))} },
 		"network":         func(b *lb.LoadBalancer) []string { return []string{networkWord(b)} },

@@ -12,9 +12,9 @@ import (
 func clbListActions() []Action {
 	return []Action{
 		action(serviceCLB, "DescribeQuota", describeQuota),
-		action(serviceCLB, "DescribeResources", describeResources).fails("InvalidParameterValue.InvalidFilter", "InvalidParameterValue.Range"),
+		action(serviceCLB, "DescribeResources", describeResources).fails("InvalidParameterValue.Range"),
 		action(serviceCLB, "DescribeLBListeners", describeLBListeners).fails("InvalidParameterValue.Length"),
-		action(serviceCLB, "DescribeLoadBalancersDetail", describeLoadBalancersDetail).fails("InvalidParameterValue", "InvalidParameterValue.InvalidFilter", "InvalidParameterValue.Range"),
+		action(serviceCLB, "DescribeLoadBalancersDetail", describeLoadBalancersDetail).fails("InvalidParameterValue", "InvalidParameterValue.Range"),
 		action(serviceCLB, "DescribeLoadBalancerOverview", describeLoadBalancerOverview),
 	}
 }
@@ -65,7 +65,7 @@ func describeLoadBalancerOverview(c *Call, _ *describeLoadBalancerOverviewIn) (*
 
 type describeResourcesIn struct {
 	Paging
-	Filters []Filter `tc:""`
+	Filters []Filter `tc:"" filters:"master-zone ip-version=IPv4|IPv6|IPv6_Nat isp"`
 }
 
 type describeResourcesOut struct {
@@ -113,7 +113,7 @@ func describeResources(c *Call, in *describeResourcesIn) (*describeResourcesOut,
 	}
 	in6, out6 := c.placesIPv6()
 	all := []zoneResource{of("IPv4", isp("BGP", err == nil), isp("INTERNAL", true)), of("IPv6", isp("BGP", out6), isp("INTERNAL", in6))}
-	all, err = filter(c, all, in.Filters, map[string]func(zoneResource) []string{
+	all, err = filter(all, in.Filters, map[string]func(zoneResource) []string{
 		"master-zone": func(z zoneResource) []string { return []string{z.MasterZone} },
 		"ip-version":  func(z zoneResource) []string { return []string{z.IPVersion} },
 		"isp": func(z zoneResource) []string {

@@ -253,7 +253,7 @@ func modifyTargetPort(c *Call, in *modifyTargetPortIn) (*done, error) {
 
 type describeTargetsIn struct {
 	listenerChoice
-	Filters []Filter `tc:""`
+	Filters []Filter `tc:"" filters:"location-id private-ip-address"`
 }
 
 type describeTargetsOut struct {
@@ -300,18 +300,15 @@ func describeTargets(c *Call, in *describeTargetsIn) (*describeTargetsOut, error
 		}
 	}
 	kept := func(targets []lb.Target) ([]backendOut, error) {
-		targets, err := filter(c, targets, ofTargets, map[string]func(lb.Target) []string{
+		targets, err := filter(targets, ofTargets, map[string]func(lb.Target) []string{
 			"private-ip-address": func(t lb.Target) []string { return backendAddress(st, balancer, t.Instance) },
 		}, nil)
 		return c.showTargets(st, balancer, targets), err
 	}
-	if _, err := kept(nil); err != nil { // also when there is nothing to keep
-		return nil, err
-	}
 	out := &describeTargetsOut{}
 	for _, l := range listeners {
 		entry := listenerBackend{ListenerId: string(l.ID), Protocol: string(l.Protocol), Port: int(l.Port), EndPort: int(l.EndPort)}
-		rules, err := filter(c, l.Rules, ofRules, map[string]func(lb.Rule) []string{
+		rules, err := filter(l.Rules, ofRules, map[string]func(lb.Rule) []string{
 			"location-id": func(r lb.Rule) []string { return []string{string(r.ID)} },
 		}, nil)
 		if err != nil {

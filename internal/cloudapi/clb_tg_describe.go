@@ -11,7 +11,7 @@ import (
 
 type describeTargetGroupsIn struct {
 	TargetGroupIds []string `tc:""`
-	Filters        []Filter `tc:""`
+	Filters        []Filter `tc:"" filters:"TargetGroupVpcId TargetGroupName tag-key tag:KEY"`
 	Paging
 }
 
@@ -147,7 +147,7 @@ func showGroup(st *lb.State, id lb.TargetGroupID) (*basicGroup, []basicGroup) {
 }
 
 type describeTargetGroupInstancesIn struct {
-	Filters []Filter `tc:"required"`
+	Filters []Filter `tc:"required" filters:"TargetGroupId BindIP InstanceId"`
 	Paging
 }
 
@@ -181,7 +181,7 @@ func describeTargetGroupInstances(c *Call, in *describeTargetGroupInstancesIn) (
 			all = append(all, shown)
 		}
 	}
-	all, err := filter(c, all, in.Filters, map[string]func(memberOut) []string{
+	all, err := filter(all, in.Filters, map[string]func(memberOut) []string{
 		"TargetGroupId": func(m memberOut) []string { return []string{m.TargetGroupId} },
 		"BindIP":        func(m memberOut) []string { return m.PrivateIpAddresses },
 		"InstanceId":    func(m memberOut) []string { return []string{m.InstanceId} },

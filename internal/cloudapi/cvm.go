@@ -13,7 +13,7 @@ import (
 func cvmActions() []Action {
 	return []Action{
 		action(serviceCVM, "RunInstances", runInstances).fails("FailedOperation.NoAvailableIpAddressCountInSubnet", "InvalidClientToken.TooLong", "InvalidInstanceName.TooLong", "InvalidParameterValue", "InvalidParameterValue.IllegalHostName", "InvalidParameterValue.InvalidUserDataFormat", "InvalidSecurityGroupId.NotFound", "InvalidSgId.Malformed", "InvalidZone.MismatchRegion", "LimitExceeded", "LimitExceeded.CvmsVifsPerSecGroupLimitExceeded", "ResourceNotFound"),
-		action(serviceCVM, "DescribeInstances", describeInstances).fails("InvalidFilter", "InvalidInstanceId.Malformed", "InvalidParameterCombination", "InvalidParameterValue", "InvalidParameterValue.InvalidTimeFormat"),
+		action(serviceCVM, "DescribeInstances", describeInstances).fails("InvalidInstanceId.Malformed", "InvalidParameterCombination", "InvalidParameterValue", "InvalidParameterValue.InvalidTimeFormat"),
 		action(serviceCVM, "AssociateSecurityGroups", associateSecurityGroups).fails("InvalidInstanceId.NotFound", "InvalidParameterValue.LimitExceeded", "InvalidSecurityGroupId.NotFound", "InvalidSgId.Malformed", "LimitExceeded", "LimitExceeded.AssociateUSGLimitExceeded", "LimitExceeded.CvmsVifsPerSecGroupLimitExceeded", "UnsupportedOperation.SgNumExceedLimit"),
 		action(serviceCVM, "DisassociateSecurityGroups", disassociateSecurityGroups).fails("FailedOperation.SecurityGroupActionFailed", "InvalidInstanceId.NotFound", "InvalidSecurityGroupId.NotFound"),
 		action(serviceCVM, "ModifyInstancesAttribute", modifyInstancesAttribute).fails("LimitExceeded.AssociateUSGLimitExceeded", "InvalidInstanceId.NotFound", "InvalidParameterValue.IllegalHostName", "InvalidParameterValue.InvalidUserDataFormat", "MissingParameter", "InvalidParameterCombination", "InvalidParameterValue", "InvalidSecurityGroupId.NotFound", "LimitExceeded.CvmsVifsPerSecGroupLimitExceeded", "UnsupportedOperation.SgNumExceedLimit").
@@ -26,12 +26,12 @@ func cvmActions() []Action {
 		action(serviceCVM, "DescribeInstancesAttributes", describeInstancesAttributes).fails("InvalidInstanceId.Malformed", "InvalidInstanceId.NotFound", "InvalidParameterValue", "InvalidParameterValue.LimitExceeded").
 			like(`{"Attributes":["UserData"],"InstanceIds":["ins-1a2b3c4d"]}`),
 		action(serviceCVM, "ModifyInstancesProject", modifyInstancesProject).fails("InvalidInstanceId.NotFound", "InvalidParameterValue"),
-		action(serviceCVM, "DescribeImages", describeImages).fails("InvalidFilter", "InvalidImageId.Malformed", "InvalidParameter.InvalidParameterCoexistImageIdsFilters", "InvalidParameterValue"),
+		action(serviceCVM, "DescribeImages", describeImages).fails("InvalidImageId.Malformed", "InvalidParameter.InvalidParameterCoexistImageIdsFilters", "InvalidParameterValue"),
 		action(serviceCVM, "DescribeZones", describeZones),
 		action(serviceCVM, "DescribeRegions", describeRegions),
-		action(serviceCVM, "DescribeInstanceTypeConfigs", describeInstanceTypeConfigs).fails("InvalidFilter"),
-		action(serviceCVM, "DescribeZoneInstanceConfigInfos", describeZoneInstanceConfigInfos).fails("InvalidFilter", "InvalidParameterValue"),
-		action(serviceCVM, "DescribeKeyPairs", describeKeyPairs).fails("InvalidFilter", "InvalidParameterValue"),
+		action(serviceCVM, "DescribeInstanceTypeConfigs", describeInstanceTypeConfigs),
+		action(serviceCVM, "DescribeZoneInstanceConfigInfos", describeZoneInstanceConfigInfos).fails("InvalidParameterValue"),
+		action(serviceCVM, "DescribeKeyPairs", describeKeyPairs).fails("InvalidParameterValue"),
 	}
 }
 

@@ -175,7 +175,7 @@ func TestWhatAnInstanceIs(t *testing.T) {
 		{"DescribeImages", `{"Limit":0}`, "InvalidParameterValue", "Limit"},
 		{"DescribeInstanceTypeConfigs", bad, "InvalidFilter", "colour"},
 		{"DescribeZoneInstanceConfigInfos", bad, "InvalidFilter", "colour"},
-		{"DescribeZoneInstanceConfigInfos", `{"Filters":[{"Name":"sort-keys","Values":["cpu"]}]}`, "InvalidParameterValue", "sort-keys"},
+		{"DescribeZoneInstanceConfigInfos", `{"Filters":[{"Name":"sort-keys","Values":["cpu"]}]}`, "InvalidFilter", "sort-keys"},
 		{"DescribeKeyPairs", bad, "InvalidFilter", "colour"},
 		{"DescribeKeyPairs", `{"Offset":-1}`, "InvalidParameterValue", "Offset"},
 	})

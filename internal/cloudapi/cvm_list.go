@@ -13,7 +13,7 @@ import (
 
 type describeInstancesIn struct {
 	InstanceIds []string `tc:""`
-	Filters     []Filter `tc:""`
+	Filters     []Filter `tc:"" filters:"instance-id instance-name instance-state=PENDING|LAUNCH_FAILED|RUNNING|STOPPED|STARTING|STOPPING|REBOOTING|SHUTDOWN|TERMINATING instance-charge-type=PREPAID|POSTPAID_BY_HOUR|CDHPAID|SPOTPAID|CDCPAID uuid vpc-id subnet-id private-ip-address public-ip-address ipv6-address security-group-id zone project-id host-id dedicated-cluster-id creation-start-time creation-end-time tag-value tag-key tag:KEY"`
 	Paging
 }
 

@@ -3,10 +3,8 @@
 package cloudapi
 
 import (
-	"regexp"
 	"runtime"
-
-	"github.com/sallyport/sallyport/internal/lb"
+	"slices"
 )
 
 // What an instance of the lab is, said in the words of the cvm service: one
@@ -43,7 +41,7 @@ func describeRegions(c *Call, _ *nothingIn) (*describeRegionsOut, error) {
 
 type describeImagesIn struct {
 	ImageIds     []string `tc:""`
-	Filters      []Filter `tc:""`
+	Filters      []Filter `tc:"" filters:"image-id image-type=PUBLIC_IMAGE|PRIVATE_IMAGE|SHARED_IMAGE image-name platform image-state=CREATING|NORMAL|CREATEFAILED|USING|SYNCING|IMPORTING|IMPORTFAILED tag-key tag-value"`
 	InstanceType *string  `tc:""` // the image runs on every type
 	Paging
 }
@@ -92,7 +90,7 @@ func describeImages(c *Call, in *describeImagesIn) (*describeImagesOut, error) {
 	one := func(read func(imageOut) string) func(imageOut) []string {
 		return func(i imageOut) []string { return []string{read(i)} }
 	}
-	images, err := filter(c, images, filters, map[string]func(imageOut) []string{
+	images, err := filter(images, filters, map[string]func(imageOut) []string{
 		"image-id": one(func(i imageOut) string { return i.ImageId }), "image-type": one(func(i imageOut) string { return i.ImageType }),
 		"image-name": one(func(i imageOut) string { return i.ImageName }), "platform": one(func(i imageOut) string { return i.Platform }),
 		"image-state": one(func(i imageOut) string { return i.ImageState }),
@@ -105,8 +103,8 @@ func describeImages(c *Call, in *describeImagesIn) (*describeImagesOut, error) {
 	return &describeImagesOut{len(images), shown}, nil
 }
 
-type filtersIn struct {
-	Filters []Filter `tc:""`
+type typeConfigsIn struct {
+	Filters []Filter `tc:"" filters:"zone instance-family instance-type"`
 }
 
 type typeConfigsOut struct{ InstanceTypeConfigSet []typeConfigOut }
@@ -119,9 +117,9 @@ type typeConfigOut struct {
 
 // describeInstanceTypeConfigs lists the one type: what it says of CPU and
 // memory is a name, an instance has what the machine has.
-func describeInstanceTypeConfigs(c *Call, in *filtersIn) (*typeConfigsOut, error) {
+func describeInstanceTypeConfigs(c *Call, in *typeConfigsIn) (*typeConfigsOut, error) {
 	all := []typeConfigOut{{Zone: c.Zone(), InstanceType: labType, InstanceFamily: labFamily, CPU: 1, Memory: 1}}
-	shown, err := filter(c, all, in.Filters, map[string]func(typeConfigOut) []string{
+	shown, err := filter(all, in.Filters, map[string]func(typeConfigOut) []string{
 		"zone":            func(t typeConfigOut) []string { return []string{t.Zone} },
 		"instance-family": func(t typeConfigOut) []string { return []string{t.InstanceFamily} },
 		"instance-type":   func(t typeConfigOut) []string { return []string{t.InstanceType} },
@@ -147,26 +145,17 @@ type zonePriceOut struct {
 	ChargeUnit                                                           string
 }
 
-var sortKey = regexp.MustCompile(`^(cpu|mem):(asc|desc)$`)
+type zoneConfigsIn struct {
+	Filters []Filter `tc:"" filters:"zone instance-family instance-type instance-charge-type=PREPAID|POSTPAID_BY_HOUR|CDHPAID|SPOTPAID|CDCPAID sort-keys=cpu:asc|cpu:desc|mem:asc|mem:desc"`
+}
 
-func describeZoneInstanceConfigInfos(c *Call, in *filtersIn) (*zoneConfigsOut, error) {
-	var filters []Filter
-	for _, f := range in.Filters {
-		if f.Name != "sort-keys" {
-			filters = append(filters, f)
-			continue
-		}
-		for _, v := range f.Values { // one type is in every order
-			if !sortKey.MatchString(v) {
-				return nil, refuse(lb.Invalid, "Filters", "sort-keys "+clip(v, 40)+" is no order", "use cpu or mem, then :asc or :desc")
-			}
-		}
-	}
+func describeZoneInstanceConfigInfos(c *Call, in *zoneConfigsIn) (*zoneConfigsOut, error) {
+	filters := slices.DeleteFunc(in.Filters, func(f Filter) bool { return f.Name == "sort-keys" }) // one type is in every order
 	all := []zoneConfigOut{{
 		Zone: c.Zone(), InstanceType: labType, InstanceFamily: labFamily, TypeName: "Lab", InstanceChargeType: "POSTPAID_BY_HOUR",
 		Status: "SELL", StatusCategory: "EnoughStock", Cpu: 1, Memory: 1, Price: zonePriceOut{ChargeUnit: "HOUR"},
 	}}
-	shown, err := filter(c, all, filters, map[string]func(zoneConfigOut) []string{
+	shown, err := filter(all, filters, map[string]func(zoneConfigOut) []string{
 		"zone":                 func(t zoneConfigOut) []string { return []string{t.Zone} },
 		"instance-family":      func(t zoneConfigOut) []string { return []string{t.InstanceFamily} },
 		"instance-type":        func(t zoneConfigOut) []string { return []string{t.InstanceType} },
@@ -177,7 +166,7 @@ func describeZoneInstanceConfigInfos(c *Call, in *filtersIn) (*zoneConfigsOut, e
 
 type describeKeyPairsIn struct {
 	KeyIds  []string `tc:""`
-	Filters []Filter `tc:""`
+	Filters []Filter `tc:"" filters:"project-id key-name tag-key tag-value"`
 	Paging
 }
 
@@ -189,7 +178,7 @@ type describeKeyPairsOut struct {
 // describeKeyPairs lists none: nobody logs in to an instance of the lab.
 func describeKeyPairs(c *Call, in *describeKeyPairsIn) (*describeKeyPairsOut, error) {
 	none := func(struct{}) []string { return nil }
-	all, err := filter(c, []struct{}{}, in.Filters, map[string]func(struct{}) []string{
+	all, err := filter([]struct{}{}, in.Filters, map[string]func(struct{}) []string{
 		"project-id": none, "key-name": none, "tag-key": none, "tag-value": none}, nil)
 	return &describeKeyPairsOut{0, page(all, in.Paging)}, err
 }

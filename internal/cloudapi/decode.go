@@ -143,7 +143,7 @@ func (d *decoder) object(o *object, tree map[string]any, into reflect.Value, at 
 		}
 	}
 	for _, f := range o.fields {
-		if f.required && tree[f.name] == nil {
+		if f.required && !f.late && tree[f.name] == nil {
 			return errorf("MissingParameter", "parameter %s is missing; give %s", at+f.name, f.want())
 		}
 	}
@@ -191,6 +191,8 @@ func (f *field) check(s Service, v reflect.Value, raw any, at string) error {
 		return refuse(lb.Invalid, name, fmt.Sprintf("%q means nothing here", text()), "it is one of "+strings.Join(f.served(), ", "))
 	case f.only != nil && !blank && !f.among(f.only, v):
 		return errorf("UnsupportedOperation", "%s: %q is not served; served: %s", name, text(), strings.Join(choices(f.only), ", "))
+	case f.filters != nil:
+		return f.checkFilters(s, v.Interface().([]Filter), at)
 	case f.length > 0:
 		return f.checkLength(v, name)
 	case f.count != nil && (f.required || !blank) && (int64(v.Len()) < f.count.least || int64(v.Len()) > f.count.most):

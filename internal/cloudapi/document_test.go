@@ -68,6 +68,9 @@ UnknownParameter, other actions InvalidAction. "A|B" after a field lists the val
 		f := lists{}
 		f.walk("", a.fields)
 		f.write(&b)
+		if filters := a.fields.filterTexts(); len(filters) > 0 {
+			fmt.Fprintf(&b, "- Filters: %s\n", strings.Join(filters, ", "))
+		}
 		fmt.Fprintf(&b, "- Codes: %s\n", strings.Join(a.Codes(), ", "))
 	}
 	return b.Bytes()

@@ -100,7 +100,7 @@ func (s *Server) Adopt(ctx context.Context, id, secret, name string) (string, er
 func keyActions() []Action {
 	return []Action{
 		action(serviceSallyport, "CreateAccessKey", createAccessKey).fails("InvalidParameterValue", "LimitExceeded"),
-		action(serviceSallyport, "DescribeAccessKeys", describeAccessKeys).fails("InvalidParameterValue", "InvalidParameterValue.InvalidFilter", "LimitExceeded"),
+		action(serviceSallyport, "DescribeAccessKeys", describeAccessKeys).fails("InvalidParameterValue"),
 		action(serviceSallyport, "RotateAccessKey", rotateAccessKey).fails("ResourceNotFound", "ResourceUnavailable.Overlap"),
 		action(serviceSallyport, "RevokeAccessKey", revokeAccessKey).fails("ResourceNotFound", "UnsupportedOperation"),
 	}
@@ -183,7 +183,7 @@ func cmpOr(t, other time.Time) time.Time {
 
 type describeKeysIn struct {
 	SecretIds []string `tc:"items=100"`
-	Filters   []Filter `tc:""`
+	Filters   []Filter `tc:"" filters:"name role=admin|operator|auditor status=active|revoked project"`
 	Paging
 }
 
@@ -210,7 +210,7 @@ func describeAccessKeys(c *Call, in *describeKeysIn) (*describeKeysOut, error) {
 			found = append(found, k)
 		}
 	}
-	found, err := filter(c, found, in.Filters, map[string]func(*lb.AccessKey) []string{
+	found, err := filter(found, in.Filters, map[string]func(*lb.AccessKey) []string{
 		"name":    func(k *lb.AccessKey) []string { return []string{k.Name} },
 		"role":    func(k *lb.AccessKey) []string { return []string{string(k.Role)} },
 		"status":  func(k *lb.AccessKey) []string { return []string{keyStatus(k)} },

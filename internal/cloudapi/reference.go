@@ -108,6 +108,9 @@ func (a *Action) Help() string {
 		text := fmt.Sprintf("  %s %-*s  %-8s %s", l.mark, wide, l.name, l.kind, l.rules)
 		fmt.Fprintln(&b, strings.TrimRight(text, " "))
 	}
+	if filters := a.fields.filterTexts(); len(filters) > 0 {
+		fmt.Fprintf(&b, "\nFilters:\n%s", wrapped(filters))
+	}
 	if refused := a.fields.refusedNames(""); len(refused) > 0 {
 		fmt.Fprintf(&b, "\nKnown, but answered with UnsupportedOperation unless empty:\n%s", wrapped(refused))
 	}

@@ -17,7 +17,7 @@ type referenceIn struct {
 	Note   *string  `tc:"echo,len=5"`
 	Words  []string `tc:"items=3"`
 	Ports  []int64  `tc:""`
-	Items  []Filter `tc:""`
+	Items  []Filter `tc:"" filters:"name size=S|L tag:KEY"`
 	Place  *Paging  `tc:""`
 	_      struct{} `unserved:"Later Never"`
 	Choice string   `tc:"enum=X|Y"`
@@ -47,11 +47,14 @@ Fields (* must be given, ~ is stored and returned without effect):
     Place.Limit     integer  1-100
     Choice          string   X|Y
 
+Filters:
+  name size=S|L tag:KEY
+
 Known, but answered with UnsupportedOperation unless empty:
   Later Never
 
 Error codes:
-  FailedOperation InvalidParameter InvalidParameterValue InvalidParameterValue.Length
+  FailedOperation InvalidParameter InvalidParameterValue InvalidParameterValue.InvalidFilter InvalidParameterValue.Length
   InvalidParameterValue.Range LimitExceeded MissingParameter UnknownParameter UnsupportedOperation
 
 Example:

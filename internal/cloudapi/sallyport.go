@@ -20,7 +20,7 @@ import (
 func sallyportActions() []Action {
 	return []Action{
 		action(serviceSallyport, "DescribeStatus", describeStatus),
-		action(serviceSallyport, "DescribeVerdicts", describeVerdicts).fails("InvalidParameterValue", "InvalidParameterValue.InvalidFilter", "UnsupportedOperation"),
+		action(serviceSallyport, "DescribeVerdicts", describeVerdicts).fails("InvalidParameterValue", "UnsupportedOperation"),
 		action(serviceSallyport, "DescribeFlows", describeFlows).fails("InvalidParameterValue", "ResourceNotFound", "UnsupportedOperation"),
 		action(serviceSallyport, "DrainNode", drainNode).fails("InvalidParameterValue", "ResourceNotFound", "UnsupportedOperation"),
 		action(serviceSallyport, "UndrainNode", undrainNode).fails("InvalidParameterValue", "ResourceNotFound"),
@@ -228,7 +228,7 @@ type describeVerdictsIn struct {
 	After       int64    `tc:"range=-1-"` // 0: the oldest held; -1: only new ones
 	Limit       *int64   `tc:"range=1-1000"`
 	WaitSeconds int64    `tc:"range=0-60"`
-	Filters     []Filter `tc:""`
+	Filters     []Filter `tc:"" filters:"node gate=clb|cvm|none action=ACCEPT|DROP reason security-group-id load-balancer-id listener-id instance-id source-address"`
 }
 
 type describeVerdictsOut struct {
@@ -259,9 +259,6 @@ func describeVerdicts(c *Call, in *describeVerdictsIn) (*describeVerdictsOut, er
 	case c.Facts == nil:
 		return nil, errorf("UnsupportedOperation", "After: this server has no nodes to hear verdicts from; start it with nodes")
 	}
-	if _, err := filter(c, []verdictOut(nil), in.Filters, verdictFilters(), nil); err != nil {
-		return nil, err
-	}
 	ctx, cancel, err := c.waiting(in.WaitSeconds)
 	if err != nil {
 		return nil, err
@@ -276,7 +273,7 @@ func describeVerdicts(c *Call, in *describeVerdictsIn) (*describeVerdictsOut, er
 		for i, e := range events {
 			all[i] = showVerdict(st, e)
 		}
-		if out.Verdicts, err = filter(c, all, in.Filters, verdictFilters(), nil); err != nil {
+		if out.Verdicts, err = filter(all, in.Filters, verdictFilters(), nil); err != nil {
 			return nil, err
 		}
 		if len(out.Verdicts) > 0 || ctx.Err() != nil {

@@ -37,6 +37,9 @@ func (f *field) sample() any {
 	for v.kind == kindList {
 		v = v.elem
 	}
+	if f.filters != nil {
+		return []any{f.filters[0].sample()}
+	}
 	var one any
 	switch v.kind {
 	case kindObject:

@@ -40,6 +40,8 @@ var (
 //	Name []T     `tc:"items=20"`        more items: the service's code of lb.LimitExceeded
 //	Name []T     `tc:"count=1-20"`      another number of items: what the service publishes for that (see countCode)
 //	Name string  `tc:"len=64,code=X"`   X is published for what this field's flags refuse
+//	Name []T     `tc:"required,late"`   must be given; the list around it says so, with a code of its own
+//	_ []Filter   `filters:"a b=X|Y"`    the filters there are, see filterRule
 //	_ struct{}   `unserved:"A B C"`     known names; anything but an empty value answers UnsupportedOperation
 //
 // Fields may be string, int64, bool, pointers to those (nil: not given),
@@ -158,6 +160,7 @@ type field struct {
 	index    []int // for reflect.Value.FieldByIndex
 	required bool
 	needed   bool // required by this action alone, see needs
+	late     bool // with required: the check of what it is part of refuses its absence
 	echo     bool
 	only     []string // values served of those that the vendor has
 	enum     []string // values there are
@@ -167,6 +170,7 @@ type field struct {
 	items    int      // most items of a list; 0: any
 	code     string   // of what the flags refuse; "": the service's
 	count    *bounds  // of how many items there are; nil: any
+	filters  []filterRule
 	value    *value
 }
 
@@ -201,6 +205,10 @@ func (o *object) add(t reflect.Type, at []int) {
 		}
 		fd := &field{name: f.Name, index: index, value: valueOf(f.Type)}
 		fd.flags(tag)
+		fd.filters = parseFilters(f.Tag.Get("filters"))
+		if f.Type == reflect.TypeFor[[]Filter]() && fd.filters == nil {
+			panic(fmt.Sprintf("%v.%s: filters are declared by a tag", t, f.Name))
+		}
 		o.fields = append(o.fields, fd)
 		o.byName[fd.name] = fd
 	}
@@ -248,6 +256,8 @@ func (f *field) flags(tag string) {
 			f.items = positive(f.name, arg)
 		case "required":
 			f.required = true
+		case "late":
+			f.late = true
 		case "echo":
 			f.echo = true
 		case "":

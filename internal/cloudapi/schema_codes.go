@@ -21,7 +21,7 @@ func (a *Action) Codes() []string {
 func (a *Action) schemaCodes() []string {
 	codes := map[string]bool{"InvalidParameter": true, "UnknownParameter": true} // no JSON; a name that is no field's
 	a.fields.eachField("", func(_ string, f *field) {
-		if f.required {
+		if f.required && !f.late {
 			codes["MissingParameter"] = true
 		}
 		if f.only != nil {
@@ -30,6 +30,11 @@ func (a *Action) schemaCodes() []string {
 		if f.count != nil {
 			codes[a.countCode(true)] = true
 			codes[a.countCode(f.count.least == 0)] = true
+		}
+		if f.filters != nil {
+			for _, c := range f.filterCodes(a.Service) {
+				codes[c] = true
+			}
 		}
 		if f.bounds != nil && f.leaf() == kindString {
 			codes[a.code(lb.Malformed)] = true

@@ -32,7 +32,7 @@ func faultsOf(a *Action) []fault {
 	}
 	add("unknown field", "UnknownParameter", `"Nmae"`, with(a.fields, "Nmae", 1))
 	a.fields.eachField("", func(path string, f *field) {
-		if f.required {
+		if f.required && !f.late {
 			add("missing "+path, "MissingParameter", path+" is missing", with(a.fields, path, nil))
 		}
 		for _, wrong := range wrongKinds(f.value) {
@@ -94,6 +94,23 @@ func boundFaults(a *Action, path string, f *field) []fault {
 		add(a.countCode(true), repeated(f.sample(), int(f.count.most)+1))
 		if f.required {
 			add(a.countCode(false), []any{})
+		}
+	}
+	if f.filters != nil {
+		add(f.filterCode(a.Service, unknownFilter), []any{map[string]any{"Name": "colour", "Values": []any{"red"}}})
+		add(f.filterCode(a.Service, manyFilters), repeated(f.sample(), maxFilters+1))
+		for _, r := range f.filters {
+			if r.serves(r.name) && !strings.HasSuffix(r.name, "KEY") {
+				add(f.filterCode(a.Service, unknownFilter), []any{map[string]any{"Name": r.name + "s", "Values": []any{"red"}}})
+			}
+			add(f.filterCode(a.Service, noValues), []any{map[string]any{"Name": r.used()}})
+			add(f.filterCode(a.Service, noValues), []any{map[string]any{"Name": r.used(), "Values": []any{}}})
+			add(f.filterCode(a.Service, noValues), []any{map[string]any{"Name": r.used(), "Values": nil}})
+			add(f.filterCode(a.Service, manyFilters), []any{map[string]any{"Name": r.used(), "Values": repeated([]any{r.one()}, maxFilterValues+1)}})
+			if r.values != nil {
+				add(f.filterCode(a.Service, unknownValue), []any{map[string]any{"Name": r.used(), "Values": []any{r.values[0], "zonk"}}})
+				add(f.filterCode(a.Service, unknownValue), []any{map[string]any{"Name": r.used(), "Values": []any{""}}})
+			}
 		}
 	}
 	if f.items > 0 {

@@ -17,7 +17,7 @@ func sgActions() []Action {
 		action(serviceVPC, "CreateSecurityGroup", createSecurityGroup).fails("InvalidParameterValue", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Malformed", "InvalidParameterValue.TooLong", "LimitExceeded"),
 		action(serviceVPC, "CreateSecurityGroupWithPolicies", createSecurityGroupWithPolicies).needs("SecurityGroupPolicySet.Ingress.0.Action", "SecurityGroupPolicySet.Egress.0.Action").fails("InvalidParameter.Coexist", "InvalidParameterValue", "InvalidParameterValue.LimitExceeded", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "InvalidParameterValue.TooLong", "ResourceNotFound"),
 		action(serviceVPC, "CreateDefaultSecurityGroup", createDefaultSecurityGroup).fails("InvalidParameterValue.Malformed"),
-		action(serviceVPC, "DescribeSecurityGroups", describeSecurityGroups).fails("InvalidParameter.Coexist", "InvalidParameter.FilterInvalidKey", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "ResourceNotFound"),
+		action(serviceVPC, "DescribeSecurityGroups", describeSecurityGroups).fails("InvalidParameter.Coexist", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "ResourceNotFound"),
 		action(serviceVPC, "ModifySecurityGroupAttribute", modifySecurityGroupAttribute).fails("InvalidParameterValue", "ResourceNotFound"),
 		action(serviceVPC, "DeleteSecurityGroup", deleteSecurityGroup).fails("InvalidSecurityGroupID.Malformed", "ResourceInUse", "ResourceNotFound", "UnsupportedOperation"),
 		action(serviceVPC, "DescribeSecurityGroupAssociationStatistics", describeSecurityGroupAssociationStatistics).fails("ResourceNotFound"),
@@ -173,7 +173,7 @@ func defaultGroup(c *Call, tx *store.Tx, project string) (*lb.SecurityGroup, err
 
 type describeGroupsIn struct {
 	SecurityGroupIds []string `tc:""`
-	Filters          []Filter `tc:""`
+	Filters          []Filter `tc:"" filters:"security-group-id security-group-name project-id tag-key tag:KEY"`
 	TextPaging
 	OrderField     string `tc:"enum=CreatedTime|UpdateTime"`
 	OrderDirection string `tc:"enum=ASC|DESC"`

@@ -42,7 +42,7 @@ type policySetOut struct {
 
 type describePoliciesIn struct {
 	SecurityGroupId string   `tc:"required"`
-	Filters         []Filter `tc:""`
+	Filters         []Filter `tc:"" filters:"security-group-id ip address-module service-module protocol-type=TCP|UDP|ICMP|ICMPv6|GRE|ALL port poly=ACCEPT|DROP|ALL direction=INBOUND|OUTBOUND|ALL description"`
 }
 
 type describePoliciesOut struct{ SecurityGroupPolicySet policySetOut }
@@ -66,14 +66,6 @@ func (c *Call) listPolicies(in *describePoliciesIn, expand func(*lb.State, lb.Po
 	g, err := findGroup(st, "SecurityGroupId", in.SecurityGroupId)
 	if err != nil {
 		return nil, err
-	}
-	if len(in.Filters) > maxFilters {
-		return nil, refuse(lb.LimitExceeded, "Filters", strconv.Itoa(len(in.Filters))+" filters are given", "give at most 10")
-	}
-	for _, f := range in.Filters {
-		if policyFilter(f.Name) == nil {
-			return nil, errorf(c.badFilter(), "Filters.Name: filter %q is not served; served: security-group-id, ip, address-module, service-module, protocol-type, port, poly, direction, description", clip(f.Name, 60))
-		}
 	}
 	out := &describePoliciesOut{policySetOut{Version: strconv.FormatUint(g.Version, 10)}}
 	set, stats := &out.SecurityGroupPolicySet, &out.SecurityGroupPolicySet.PolicyStatistics
@@ -154,7 +146,7 @@ func expanded(st *lb.State, r lb.PolicyRule) []lb.PolicyRule {
 
 // policyFilter is how a filter looks at a rule; nil when it is not served.
 func policyFilter(name string) func(p policyOut, direction, v string) bool {
-	same := func(a, b string) bool { return strings.EqualFold(a, b) }
+	same := strings.EqualFold
 	switch name {
 	case "security-group-id":
 		return func(p policyOut, _, v string) bool { return p.SecurityGroupId == v }

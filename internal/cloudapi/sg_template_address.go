@@ -13,11 +13,11 @@ import (
 func addressTemplateActions() []Action {
 	return []Action{
 		action(serviceVPC, "CreateAddressTemplate", createAddressTemplate).fails("InvalidParameter.Coexist", "InvalidParameterValue", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Empty", "InvalidParameterValue.Malformed", "InvalidParameterValue.TooLong", "LimitExceeded"),
-		action(serviceVPC, "DescribeAddressTemplates", describeAddressTemplates).fails("InvalidParameter.FilterInvalidKey", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range"),
+		action(serviceVPC, "DescribeAddressTemplates", describeAddressTemplates).fails("InvalidParameterValue.Malformed", "InvalidParameterValue.Range"),
 		action(serviceVPC, "ModifyAddressTemplateAttribute", modifyAddressTemplate).fails("InvalidParameter.Coexist", "InvalidParameterValue", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Malformed", "InvalidParameterValue.TooLong", "LimitExceeded", "ResourceNotFound", "UnsupportedOperation.ClbPolicyExceedLimit", "UnsupportedOperation.SgNumExceedLimit"),
 		action(serviceVPC, "DeleteAddressTemplate", deleteAddressTemplate).fails("InvalidParameterValue.Malformed", "ResourceInUse", "ResourceNotFound"),
 		action(serviceVPC, "CreateAddressTemplateGroup", createAddressTemplateGroup).fails("InvalidParameterValue", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Malformed", "InvalidParameterValue.TooLong", "LimitExceeded", "ResourceNotFound"),
-		action(serviceVPC, "DescribeAddressTemplateGroups", describeAddressTemplateGroups).fails("InvalidParameter.FilterInvalidKey", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range"),
+		action(serviceVPC, "DescribeAddressTemplateGroups", describeAddressTemplateGroups).fails("InvalidParameterValue.Malformed", "InvalidParameterValue.Range"),
 		action(serviceVPC, "ModifyAddressTemplateGroupAttribute", modifyAddressTemplateGroup).fails("InvalidParameterValue", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Malformed", "InvalidParameterValue.TooLong", "LimitExceeded", "ResourceNotFound", "UnsupportedOperation.ClbPolicyExceedLimit", "UnsupportedOperation.SgNumExceedLimit"),
 		action(serviceVPC, "DeleteAddressTemplateGroup", deleteAddressTemplateGroup).fails("InvalidParameterValue.Malformed", "ResourceNotFound"),
 	}
@@ -99,7 +99,7 @@ func createAddressTemplate(c *Call, in *createAddressTemplateIn) (*createAddress
 }
 
 type describeAddressTemplatesIn struct {
-	Filters []Filter `tc:""`
+	Filters []Filter `tc:"code=InvalidParameter.FilterInvalidKey" filters:"address-template-id address-template-name address-ip tag-key tag:KEY"`
 	TextPaging
 	NeedMemberInfo       *bool  `tc:""` // members are always there
 	OrderField           string `tc:"enum=AddressTemplateId|CreatedTime|UpdateTime"`
@@ -213,7 +213,7 @@ func createAddressTemplateGroup(c *Call, in *createAddressTemplateGroupIn) (*cre
 }
 
 type describeAddressTemplateGroupsIn struct {
-	Filters []Filter `tc:""`
+	Filters []Filter `tc:"code=InvalidParameter.FilterInvalidKey" filters:"address-template-group-id address-template-group-name tag-key tag:KEY"`
 	TextPaging
 	NeedMemberInfo       *bool  `tc:""` // members are always there
 	OrderField           string `tc:"enum=AddressTemplateGroupId|CreatedTime|UpdateTime"`

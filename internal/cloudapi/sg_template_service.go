@@ -12,11 +12,11 @@ import (
 func serviceTemplateActions() []Action {
 	return []Action{
 		action(serviceVPC, "CreateServiceTemplate", createServiceTemplate).fails("InvalidParameterValue.Range", "InvalidParameter.Coexist", "InvalidParameterValue", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Empty", "InvalidParameterValue.Malformed", "InvalidParameterValue.TooLong", "LimitExceeded"),
-		action(serviceVPC, "DescribeServiceTemplates", describeServiceTemplates).fails("InvalidParameter.FilterInvalidKey", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range"),
+		action(serviceVPC, "DescribeServiceTemplates", describeServiceTemplates).fails("InvalidParameterValue.Malformed", "InvalidParameterValue.Range"),
 		action(serviceVPC, "ModifyServiceTemplateAttribute", modifyServiceTemplate).fails("InvalidParameter.Coexist", "InvalidParameterValue", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Malformed", "InvalidParameterValue.TooLong", "LimitExceeded", "ResourceNotFound", "UnsupportedOperation.ClbPolicyExceedLimit", "UnsupportedOperation.SgNumExceedLimit"),
 		action(serviceVPC, "DeleteServiceTemplate", deleteServiceTemplate).fails("InvalidParameterValue.Malformed", "ResourceInUse", "ResourceNotFound"),
 		action(serviceVPC, "CreateServiceTemplateGroup", createServiceTemplateGroup).fails("InvalidParameterValue", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Malformed", "InvalidParameterValue.TooLong", "LimitExceeded", "ResourceNotFound"),
-		action(serviceVPC, "DescribeServiceTemplateGroups", describeServiceTemplateGroups).fails("InvalidParameter.FilterInvalidKey", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range"),
+		action(serviceVPC, "DescribeServiceTemplateGroups", describeServiceTemplateGroups).fails("InvalidParameterValue.Malformed", "InvalidParameterValue.Range"),
 		action(serviceVPC, "ModifyServiceTemplateGroupAttribute", modifyServiceTemplateGroup).fails("InvalidParameterValue", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Malformed", "InvalidParameterValue.TooLong", "LimitExceeded", "ResourceNotFound", "UnsupportedOperation.ClbPolicyExceedLimit", "UnsupportedOperation.SgNumExceedLimit"),
 		action(serviceVPC, "DeleteServiceTemplateGroup", deleteServiceTemplateGroup).fails("InvalidParameterValue.Malformed", "ResourceNotFound"),
 	}
@@ -98,7 +98,7 @@ func createServiceTemplate(c *Call, in *createServiceTemplateIn) (*createService
 }
 
 type describeServiceTemplatesIn struct {
-	Filters []Filter `tc:""`
+	Filters []Filter `tc:"code=InvalidParameter.FilterInvalidKey" filters:"service-template-id service-template-name service-port tag-key tag:KEY"`
 	TextPaging
 	NeedMemberInfo       *bool  `tc:""` // members are always there
 	OrderField           string `tc:"enum=ServiceTemplateId|CreatedTime|UpdateTime"`
@@ -203,7 +203,7 @@ func createServiceTemplateGroup(c *Call, in *createServiceTemplateGroupIn) (*cre
 }
 
 type describeServiceTemplateGroupsIn struct {
-	Filters []Filter `tc:""`
+	Filters []Filter `tc:"code=InvalidParameter.FilterInvalidKey" filters:"service-template-group-id service-template-group-name tag-key tag:KEY"`
 	TextPaging
 	NeedMemberInfo       *bool  `tc:""` // members are always there
 	OrderField           string `tc:"enum=ServiceTemplateGroupId|CreatedTime|UpdateTime"`

@@ -338,8 +338,8 @@ func TestRulesWithTemplates(t *testing.T) {
 		t.Errorf("expanded %s, %+v", got, out.SecurityGroupPolicySet.PolicyStatistics)
 	}
 	b.refusals([]refusal{
-		{"DescribeSecurityGroupPolicies", fmt.Sprintf(`{"SecurityGroupId":%q,"Filters":[%s]}`, id, elevenFilters()), "LimitExceeded", "11 filters"},
-		{"DescribeSecurityGroupExpandedPolicies", fmt.Sprintf(`{"SecurityGroupId":%q,"Filters":[%s]}`, id, elevenFilters()), "LimitExceeded", "11 filters"},
+		{"DescribeSecurityGroupPolicies", fmt.Sprintf(`{"SecurityGroupId":%q,"Filters":[%s]}`, id, elevenFilters()), "InvalidParameterValue.LimitExceeded", "11 filters"},
+		{"DescribeSecurityGroupExpandedPolicies", fmt.Sprintf(`{"SecurityGroupId":%q,"Filters":[%s]}`, id, elevenFilters()), "InvalidParameterValue.LimitExceeded", "11 filters"},
 		{"DescribeSecurityGroupExpandedPolicies", `{"SecurityGroupId":"sg-00000000"}`, "ResourceNotFound", "SecurityGroupId"},
 		{"DescribeSecurityGroupExpandedPolicies", fmt.Sprintf(`{"SecurityGroupId":%q,"Filters":[{"Name":"x","Values":[]}]}`, id), "InvalidParameter.FilterInvalidKey", `"x"`},
 	})

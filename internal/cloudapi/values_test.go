@@ -41,7 +41,7 @@ func TestRefusalsOfValues(t *testing.T) {
 		{"CreateTargetGroup", `{"Port":1,"Type":"v2","Protocol":"TCP","HealthCheck":{"HealthSwitch":true,"Timeout":31,"GapTime":60}}`, "InvalidParameterValue.Range", "HealthCheck.Timeout: 31 is outside 2-30"},
 		{"DeleteVpc", `{"VpcId":"zonk"}`, "InvalidParameterValue.Malformed", "VpcId"},
 		{"DescribeSubnets", `{"Filters":[{"Name":"zonk","Values":["x"]}]}`, "InvalidParameter.FilterInvalidKey", "zonk"},
-		{"DescribeLoadBalancers", `{"Filters":[` + strings.TrimSuffix(strings.Repeat(`{"Name":"vpc-id","Values":["x"]},`, 11), ",") + `]}`, "LimitExceeded", "Filters"},
+		{"DescribeLoadBalancers", `{"Filters":[` + strings.TrimSuffix(strings.Repeat(`{"Name":"vpc-id","Values":["x"]},`, 11), ",") + `]}`, "InvalidParameterValue.Length", "Filters"},
 		{"CreateServiceTemplate", `{"ServiceTemplateName":"w","Services":["tcp:70000"]}`, "InvalidParameterValue.Range", "Services.0"},
 	})
 	lbID := b.openBalancer()

@@ -16,7 +16,7 @@ import (
 func vpcActions() []Action {
 	return slices.Concat([]Action{
 		action(serviceVPC, "CreateVpc", createVpc).fails("InvalidParameterValue", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "InvalidParameterValue.TooLong"),
-		action(serviceVPC, "DescribeVpcs", describeVpcs).fails("InvalidParameter.Coexist", "InvalidParameter.FilterInvalidKey", "InvalidParameterValue.Malformed", "ResourceNotFound"),
+		action(serviceVPC, "DescribeVpcs", describeVpcs).fails("InvalidParameter.Coexist", "InvalidParameterValue.Malformed", "ResourceNotFound"),
 		action(serviceVPC, "ModifyVpcAttribute", modifyVpcAttribute).fails("InvalidParameterValue", "InvalidParameterValue.Malformed", "ResourceNotFound"),
 		action(serviceVPC, "DeleteVpc", deleteVpc).fails("InvalidParameterValue.Malformed", "ResourceInUse", "ResourceNotFound"),
 	}, assistantActions(), ipv6Actions(), vpcAddressActions(), interfaceActions(), vpcSubnetActions(), sgActions())
@@ -159,7 +159,7 @@ func findVPC(st *lb.State, field, id string) (*lb.VPC, error) {
 
 type describeVpcsIn struct {
 	VpcIds  []string `tc:""`
-	Filters []Filter `tc:""`
+	Filters []Filter `tc:"" filters:"vpc-id vpc-name cidr-block ipv6-cidr-block is-default=true|false tag-key tag:KEY"`
 	TextPaging
 }
 

@@ -15,7 +15,7 @@ import (
 
 func vpcAddressActions() []Action {
 	return []Action{
-		action(serviceVPC, "DescribeUsedIpAddress", describeUsedIPAddress).fails("InvalidParameter.Coexist", "InvalidParameter.FilterInvalidKey", "InvalidParameterValue.Malformed", "InvalidParameterValue.ParameterMismatch", "InvalidParameterValue.Range", "LimitExceeded", "ResourceNotFound"),
+		action(serviceVPC, "DescribeUsedIpAddress", describeUsedIPAddress).fails("InvalidParameter.Coexist", "InvalidParameterValue.Malformed", "InvalidParameterValue.ParameterMismatch", "InvalidParameterValue.Range", "ResourceNotFound"),
 		action(serviceVPC, "DescribeVpcPrivateIpAddresses", describeVpcPrivateIPAddresses).fails("InvalidParameterValue.Malformed", "ResourceNotFound"),
 	}
 }
@@ -56,7 +56,7 @@ type usedIPAddressIn struct {
 	VpcId       string   `tc:"required"`
 	SubnetId    string   `tc:""`
 	IpAddresses []string `tc:"items=100"`
-	Filters     []Filter `tc:""`
+	Filters     []Filter `tc:"" filters:"ip-addresses resource-id"`
 	Paging
 }
 
@@ -103,7 +103,7 @@ func describeUsedIPAddress(c *Call, in *usedIPAddressIn) (*usedIPAddressOut, err
 			found = append(found, out)
 		}
 	}
-	found, err = filter(c, found, in.Filters, map[string]func(ipAddressStateOut) []string{
+	found, err = filter(found, in.Filters, map[string]func(ipAddressStateOut) []string{
 		"ip-addresses": func(s ipAddressStateOut) []string { return []string{s.IpAddress} },
 		"resource-id":  func(s ipAddressStateOut) []string { return []string{s.ResourceId} },
 	}, nil)

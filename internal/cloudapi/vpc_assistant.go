@@ -20,7 +20,7 @@ func assistantActions() []Action {
 		action(serviceVPC, "ModifyAssistantCidr", modifyAssistantCidr).fails(change...),
 		action(serviceVPC, "DeleteAssistantCidr", deleteAssistantCidr).fails("InvalidParameterValue", "InvalidParameterValue.Malformed", "ResourceInUse", "ResourceNotFound"),
 		action(serviceVPC, "CheckAssistantCidr", checkAssistantCidr).fails("InvalidParameterValue", "InvalidParameterValue.Malformed", "ResourceNotFound"),
-		action(serviceVPC, "DescribeAssistantCidr", describeAssistantCidr).fails("InvalidParameter.Coexist", "InvalidParameter.FilterInvalidKey", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "LimitExceeded", "ResourceNotFound"),
+		action(serviceVPC, "DescribeAssistantCidr", describeAssistantCidr).fails("InvalidParameter.Coexist", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "ResourceNotFound"),
 	}
 }
 
@@ -224,7 +224,7 @@ func checkAssistantCidr(c *Call, in *modifyAssistantIn) (*checkAssistantOut, err
 
 type describeAssistantIn struct {
 	VpcIds  []string `tc:""`
-	Filters []Filter `tc:""`
+	Filters []Filter `tc:"" filters:"vpc-id"`
 	Paging
 }
 

@@ -16,7 +16,7 @@ import (
 func eipActions() []Action {
 	return []Action{
 		action(serviceVPC, "AllocateAddresses", allocateAddresses).fails("AddressQuotaLimitExceeded", "InvalidParameterValue", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Range", "InvalidParameterValue.TooLong"),
-		action(serviceVPC, "DescribeAddresses", describeAddresses).fails("InvalidParameter.Coexist", "InvalidParameter.FilterInvalidKey", "InvalidParameterValue.AddressIdMalformed", "InvalidParameterValue.Range"),
+		action(serviceVPC, "DescribeAddresses", describeAddresses).fails("InvalidParameter.Coexist", "InvalidParameterValue.AddressIdMalformed", "InvalidParameterValue.Range"),
 		action(serviceVPC, "AssociateAddress", associateAddress).like(`{"AddressId":"eip-1a2b3c4d","InstanceId":"lb-1a2b3c4d"}`).fails("InvalidAddressId.NotFound", "InvalidInstanceId.AlreadyBindEip", "InvalidInstanceId.NotFound", "InvalidParameterValue.AddressIdMalformed", "InvalidParameterValue.InstanceHasWanIP", "MissingParameter", "UnsupportedOperation", "UnsupportedOperation.AddressStatusNotPermit"),
 		action(serviceVPC, "DisassociateAddress", disassociateAddress).fails("InvalidAddressId.NotFound", "InvalidParameterValue.AddressIdMalformed", "UnsupportedOperation.AddressStatusNotPermit"),
 		action(serviceVPC, "ReleaseAddresses", releaseAddresses).fails("InvalidAddressId.NotFound", "InvalidParameterValue", "InvalidParameterValue.AddressIdMalformed", "UnsupportedOperation.AddressStatusNotPermit"),

@@ -57,7 +57,7 @@ func showAddress(st *lb.State, a *lb.Address) eipOut {
 
 type describeAddressesIn struct {
 	AddressIds []string `tc:""`
-	Filters    []Filter `tc:""`
+	Filters    []Filter `tc:"code=InvalidParameter.InvalidFilter" filters:"address-id address-name address-ip address-status=CREATING|BINDING|BIND|UNBINDING|UNBIND|OFFLINING|BIND_ENI address-type=EIP|WanIP|AnycastEIP|HighQualityEIP|AntiDDoSEIP address-isp instance-id instance-type private-ip-address network-interface-id is-arrears=TRUE|FALSE tag-value tag-key tag:KEY"`
 	Paging
 }
 
@@ -83,7 +83,7 @@ func describeAddresses(c *Call, in *describeAddressesIn) (*describeAddressesOut,
 		}
 		all = slices.DeleteFunc(all, func(a *lb.Address) bool { return !slices.Contains(in.AddressIds, string(a.ID)) })
 	}
-	all, err := filter(c, all, in.Filters, addressFilters(st), func(a *lb.Address) lb.Tags { return a.Tags })
+	all, err := filter(all, in.Filters, addressFilters(st), func(a *lb.Address) lb.Tags { return a.Tags })
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +116,7 @@ func addressFilters(st *lb.State) map[string]func(*lb.Address) []string {
 		"instance-type":        text(func(o eipOut) *string { return o.InstanceType }),
 		"private-ip-address":   text(func(o eipOut) *string { return o.PrivateAddressIp }),
 		"network-interface-id": text(func(o eipOut) *string { return o.NetworkInterfaceId }),
-		"is-arrears":           func(*lb.Address) []string { return []string{"FALSE", "false"} },
+		"is-arrears":           func(*lb.Address) []string { return []string{"FALSE"} },
 		"tag-value":            func(a *lb.Address) []string { return slices.Collect(maps.Values(a.Tags)) },
 	}
 }
@@ -163,7 +163,7 @@ func describeTaskResult(c *Call, in *describeTaskResultIn) (*describeTaskResultO
 
 type describeBandwidthPackagesIn struct {
 	BandwidthPackageIds []string `tc:""`
-	Filters             []Filter `tc:""`
+	Filters             []Filter `tc:"" filters:"bandwidth-package-id bandwidth-package-name network-type charge-type resource.resource-type resource.resource-id resource.address-ip tag-key tag:KEY"`
 	Paging
 }
 

@@ -143,7 +143,7 @@ func (n *netBench) refuseAddresses(eip, free, clb string) {
 		{"AllocateAddresses", `{"Tags":[{"Key":"k"},{"Key":"k"}]}`, "InvalidParameterValue.Duplicate", "Tags"},
 		{"DescribeAddresses", `{"AddressIds":["x"]}`, "InvalidParameterValue.AddressIdMalformed", "AddressIds.0"},
 		{"DescribeAddresses", `{"AddressIds":["` + eip + `"],"Filters":[{"Name":"address-id","Values":["x"]}]}`, "InvalidParameter.Coexist", "AddressIds"},
-		{"DescribeAddresses", `{"Filters":[{"Name":"colour","Values":["red"]}]}`, "InvalidParameter.FilterInvalidKey", "colour"},
+		{"DescribeAddresses", `{"Filters":[{"Name":"colour","Values":["red"]}]}`, "InvalidParameter.InvalidFilter", "colour"},
 		{"DescribeAddresses", `{"Limit":101}`, "InvalidParameterValue.Range", "Limit"},
 		{"AssociateAddress", `{"AddressId":"` + eip + `"}`, "MissingParameter", "InstanceId"},
 		{"AssociateAddress", bind("x", clb), "InvalidParameterValue.AddressIdMalformed", "AddressId"},

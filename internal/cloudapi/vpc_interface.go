@@ -13,7 +13,7 @@ import (
 
 func interfaceActions() []Action {
 	return []Action{
-		action(serviceVPC, "DescribeNetworkInterfaces", describeNetworkInterfaces).fails("InvalidParameter.Coexist", "InvalidParameter.FilterInvalidKey", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "LimitExceeded", "ResourceNotFound"),
+		action(serviceVPC, "DescribeNetworkInterfaces", describeNetworkInterfaces).fails("InvalidParameter.Coexist", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "ResourceNotFound"),
 		action(serviceVPC, "AssociateNetworkInterfaceSecurityGroups", associateInterfaceGroups).fails("InvalidParameterValue", "InvalidParameterValue.Malformed", "LimitExceeded", "LimitExceeded.CvmsVifsPerSecGroupLimitExceeded", "ResourceNotFound", "UnsupportedOperation.SgNumExceedLimit"),
 		action(serviceVPC, "DisassociateNetworkInterfaceSecurityGroups", disassociateInterfaceGroups).fails("InvalidParameterValue", "InvalidParameterValue.Malformed", "ResourceNotFound", "UnsupportedOperation"),
 	}
@@ -95,7 +95,7 @@ func (c *Call) interfaceToOut(i *lb.Instance) interfaceOut {
 
 type describeInterfacesIn struct {
 	NetworkInterfaceIds []string `tc:""`
-	Filters             []Filter `tc:""`
+	Filters             []Filter `tc:"" filters:"network-interface-id network-interface-name vpc-id subnet-id attachment.instance-id address-ip public-address-ip is-primary=true|false eni-type=0|1|2|3 groups.security-group-id"`
 	Paging
 }
 

@@ -65,7 +65,7 @@ func listObjects[K ~string, V any](c *Call, q query[K, V]) ([]*V, int, error) {
 			return !slices.ContainsFunc(f.Values, func(text string) bool { return match(v, text) })
 		})
 	}
-	items, err := filter(c, items, plain, q.keys, q.tags)
+	items, err := filter(items, plain, q.keys, q.tags)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -162,7 +162,7 @@ func TestUsedAddresses(t *testing.T) {
 		{"DescribeUsedIpAddress", in(`,"IpAddresses":["10.0.1.7"],"Filters":[{"Name":"resource-id","Values":["x"]}]`), "InvalidParameter.Coexist", "Filters"},
 		{"DescribeUsedIpAddress", in(`,"Filters":[{"Name":"colour","Values":["red"]}]`), "InvalidParameter.FilterInvalidKey", "colour"},
 		{"DescribeUsedIpAddress", in(`,"Limit":101`), "InvalidParameterValue.Range", "Limit"},
-		{"DescribeUsedIpAddress", in(`,"Filters":[` + elevenFilters() + `]`), "LimitExceeded", "11 filters"},
+		{"DescribeUsedIpAddress", in(`,"Filters":[` + elevenFilters() + `]`), "InvalidParameterValue.LimitExceeded", "11 filters"},
 		{"DescribeVpcPrivateIpAddresses", in(`,"PrivateIpAddresses":["ten"]`), "InvalidParameterValue.Malformed", "PrivateIpAddresses.0"},
 		{"DescribeVpcPrivateIpAddresses", `{"VpcId":"vpc-00000000","PrivateIpAddresses":[]}`, "ResourceNotFound", "VpcId"},
 	})
@@ -224,7 +224,7 @@ func TestNetworkInterfaces(t *testing.T) {
 		{"DescribeNetworkInterfaces", `{"NetworkInterfaceIds":["eni-00000001"],"Filters":[{"Name":"vpc-id","Values":["x"]}]}`, "InvalidParameter.Coexist", "Filters"},
 		{"DescribeNetworkInterfaces", `{"Filters":[{"Name":"colour","Values":["red"]}]}`, "InvalidParameter.FilterInvalidKey", "colour"},
 		{"DescribeNetworkInterfaces", `{"Limit":0}`, "InvalidParameterValue.Range", "Limit"},
-		{"DescribeNetworkInterfaces", `{"Filters":[` + elevenFilters() + `]}`, "LimitExceeded", "11 filters"},
+		{"DescribeNetworkInterfaces", `{"Filters":[` + elevenFilters() + `]}`, "InvalidParameterValue.LimitExceeded", "11 filters"},
 	})
 	for name, value := range map[string]string{
 		"network-interface-id": "eni-00000001", "network-interface-name": "one", "vpc-id": "vpc-00000001", "subnet-id": "subnet-00000001",

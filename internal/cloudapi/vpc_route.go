@@ -12,7 +12,7 @@ import (
 
 func routeActions() []Action {
 	return []Action{
-		action(serviceVPC, "DescribeRouteTables", describeRouteTables).fails("InvalidParameter.FilterInvalidKey", "InvalidParameterValue.Malformed", "ResourceNotFound"),
+		action(serviceVPC, "DescribeRouteTables", describeRouteTables).fails("InvalidParameterValue.Malformed", "ResourceNotFound"),
 		action(serviceVPC, "ReplaceRouteTableAssociation", replaceRouteTableAssociation).fails("InvalidParameterValue.Malformed", "MissingParameter", "ResourceNotFound", "UnsupportedOperation.VpcMismatch"),
 	}
 }
@@ -74,7 +74,7 @@ func findTable(st *lb.State, field, id string) (*lb.VPC, error) {
 
 type describeRouteTablesIn struct {
 	RouteTableIds []string `tc:""`
-	Filters       []Filter `tc:""`
+	Filters       []Filter `tc:"" filters:"vpc-id route-table-id route-table-name association.main=true|false"`
 	TextPaging
 	NeedRouterInfo *bool `tc:""` // routes are always there
 }

@@ -16,7 +16,7 @@ import (
 func vpcSubnetActions() []Action {
 	return append(routeActions(),
 		action(serviceVPC, "CreateSubnet", createSubnet).fails("InvalidParameterValue", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "InvalidParameterValue.SubnetConflict", "InvalidParameterValue.SubnetRange", "ResourceNotFound"),
-		action(serviceVPC, "DescribeSubnets", describeSubnets).fails("InvalidParameter.FilterInvalidKey", "ResourceNotFound"),
+		action(serviceVPC, "DescribeSubnets", describeSubnets).fails("ResourceNotFound"),
 		action(serviceVPC, "ModifySubnetAttribute", modifySubnetAttribute).fails("InvalidParameterValue", "ResourceNotFound"),
 		action(serviceVPC, "DeleteSubnet", deleteSubnet).fails("ResourceInUse", "ResourceNotFound"),
 	)
@@ -127,7 +127,7 @@ func findSubnet(st *lb.State, field, id string) (*lb.Subnet, error) {
 
 type describeSubnetsIn struct {
 	SubnetIds []string `tc:""`
-	Filters   []Filter `tc:""`
+	Filters   []Filter `tc:"" filters:"subnet-id vpc-id subnet-name cidr-block ipv6-cidr-block zone is-default=true|false route-table-id tag-key tag:KEY"`
 	TextPaging
 	_ struct{} `unserved:"MaxResults NextToken"`
 }
