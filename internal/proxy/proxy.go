@@ -49,6 +49,7 @@ type Limits struct {
 	Answer        time.Duration // from the whole request sent to the head of the answer; 60 s
 	Head          time.Duration // from the first byte of a request to the end of its head; 60 s
 	Stall         time.Duration // between two reads of a body, or for one write; 60 s
+	Handshake     time.Duration // at the end, for connections that are just being made; 300 ms
 	KeepAlive     time.Duration // an idle client connection is closed after this; 75 s
 	UpstreamIdle  time.Duration // an idle upstream connection is closed after this; 60 s
 	IdlePerClient int           // idle upstream connections per client address and target; 8
@@ -62,7 +63,7 @@ func (l Limits) withDefaults() Limits {
 		value time.Duration
 	}{
 		{&l.Connect, 4 * time.Second}, {&l.Answer, time.Minute}, {&l.Head, time.Minute}, {&l.Stall, time.Minute},
-		{&l.KeepAlive, 75 * time.Second}, {&l.UpstreamIdle, time.Minute},
+		{&l.Handshake, 300 * time.Millisecond}, {&l.KeepAlive, 75 * time.Second}, {&l.UpstreamIdle, time.Minute},
 	}
 	for _, d := range durations {
 		if *d.field == 0 {
@@ -100,6 +101,7 @@ type Proxy struct {
 	endBase  context.CancelFunc
 	fronts   sync.WaitGroup
 	requests inFlight
+	heads    headCount
 }
 
 // A stage is a snapshot that is ready to be put in force: what it adds to the
@@ -201,8 +203,10 @@ func (p *Proxy) Commit(_ context.Context, r lb.Revision) error {
 	return nil
 }
 
-// Close stops serving. Requests in flight may finish until ctx ends; then
-// their connections are closed.
+// Close stops serving and breaks nothing that has begun: listeners begin no
+// connections any more, those that clients are just making are accepted, requests
+// are answered, and only then are listeners and connections closed. At the end
+// of ctx they are anyway.
 func (p *Proxy) Close(ctx context.Context) error {
 	p.mu.Lock()
 	p.closed = true
@@ -216,9 +220,14 @@ func (p *Proxy) Close(ctx context.Context) error {
 	p.open = map[netip.AddrPort]*front{}
 	p.mu.Unlock()
 
-	var failed error
+	p.shutAll(ctx, open)
+	ends := make(chan error, len(open)) // side by side: none must wait for another's slow request with an open door
 	for _, f := range open {
-		if err := f.server.Shutdown(ctx); err != nil {
+		go func() { ends <- f.server.Shutdown(ctx) }()
+	}
+	var failed error
+	for range open {
+		if err := <-ends; err != nil {
 			failed = err
 		}
 	}
@@ -258,7 +267,7 @@ func (p *Proxy) serve(at netip.AddrPort, l net.Listener) {
 	}}
 	p.open[at] = f
 	p.fronts.Go(func() {
-		if err := f.server.Serve(strictListener{l, p.limits}); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+		if err := f.server.Serve(strictListener{l, p.limits, &p.heads}); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 			p.options.Logger.Error("listener stopped", "address", at, "err", err)
 		}
 	})

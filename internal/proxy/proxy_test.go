@@ -55,6 +55,9 @@ func newRig(t *testing.T, limits Limits) *rig {
 	}
 	r.at = probe.Addr().(*net.TCPAddr).AddrPort()
 	probe.Close()
+	if limits.Handshake == 0 {
+		limits.Handshake = time.Millisecond
+	}
 	r.proxy = New(Options{
 		Dial: r.dial,
 		Listen: func(ctx context.Context, at netip.AddrPort) (net.Listener, error) {

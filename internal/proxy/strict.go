@@ -18,6 +18,7 @@ import (
 type strictListener struct {
 	net.Listener
 	limits Limits
+	heads  *headCount
 }
 
 // Accept never returns anything but a *strictConn.
@@ -26,7 +27,7 @@ func (l strictListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &strictConn{Conn: conn, limits: l.limits}, nil
+	return &strictConn{Conn: conn, limits: l.limits, heads: l.heads}, nil
 }
 
 // A strictConn hands requests to the HTTP server one whole head at a time,
@@ -37,6 +38,7 @@ func (l strictListener) Accept() (net.Conn, error) {
 type strictConn struct {
 	net.Conn
 	limits  Limits
+	heads   *headCount
 	scratch [512]byte
 
 	mu       sync.Mutex
@@ -48,6 +50,7 @@ type strictConn struct {
 	upgrade  bool      // the present request may change the protocol
 	deadline time.Time // what the server asked for
 	headBy   time.Time // when the head that has begun must be whole; zero: none has begun
+	closed   bool
 	refused  *refusal
 	path     string // of the request that stands for the refused one
 }
@@ -241,8 +244,21 @@ func (c *strictConn) headTooSlow(err error) bool {
 
 // setHeadBy is called with mu held.
 func (c *strictConn) setHeadBy(t time.Time) {
+	if c.closed {
+		return
+	}
+	c.heads.moved(c.headBy, t)
 	c.headBy = t
 	c.Conn.SetReadDeadline(c.effective())
+}
+
+// Close also gives up a head that has begun.
+func (c *strictConn) Close() error {
+	c.mu.Lock()
+	c.heads.moved(c.headBy, time.Time{})
+	c.headBy, c.closed = time.Time{}, true
+	c.mu.Unlock()
+	return c.Conn.Close()
 }
 
 // effective is the server's deadline, or that of a head which has begun.
@@ -269,6 +285,7 @@ func (c *strictConn) SetDeadline(t time.Time) error {
 	if c.mode == granted {
 		c.mode = raw
 	}
+	c.heads.moved(c.headBy, time.Time{})
 	c.deadline, c.headBy = t, time.Time{}
 	return c.Conn.SetDeadline(t)
 }
