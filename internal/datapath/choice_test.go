@@ -25,9 +25,12 @@ type chooser struct {
 	snap *snapshot.Snapshot
 }
 
-func newChooser(t *testing.T, weights ...int) *chooser {
+func newChooser(t *testing.T, weights ...int) *chooser { return chooserOf(t, 0, weights...) }
+
+// chooserOf makes one whose flow table has so many buckets; 0: as many as ever.
+func chooserOf(t *testing.T, buckets uint32, weights ...int) *chooser {
 	w := newWorld(t)
-	c := &chooser{t: t, gw: w.open("dp-gw", Options{Node: "gateway-1", Role: lb.RoleGateway, Address: netip.MustParseAddr(gwAddr)})}
+	c := &chooser{t: t, gw: w.open("dp-gw", Options{Node: "gateway-1", Role: lb.RoleGateway, Address: netip.MustParseAddr(gwAddr), Buckets: buckets})}
 	c.snap, _ = pair(t, 1, nil, compiled(t, "sg-2"))
 	first := c.snap.Targets[0]
 	c.snap.Targets, c.snap.Listeners[0].Targets = nil, nil

@@ -19,7 +19,7 @@ INLINE int remember_echo(const struct packet *p, __u32 kind, const struct verdic
 	__u64 hash = flow_hash(p, kind, family);
 	__u32 now = units(v->now);
 	int known = find_flow(p, kind, hash, &f, family);
-	struct gateway_flow *place = f.slot ? f.slot : victim(hash, now, family);
+	struct gateway_flow *place = f.slot ? f.slot : victim(hash, now, kind, family);
 	if (place && (!known || f.seen != now))
 		remember(place, p, kind, v->revision, 0, v->counter, now, family);
 	return !known;

@@ -116,25 +116,29 @@ INLINE int find_flow(const struct packet *p, __u32 listener, __u64 hash, struct 
 	return !vacant(a, family) && (look(slot(b, 0, family), p, listener, f, family) || look(slot(b, 1, family), p, listener, f, family));
 }
 
-/* age makes the slot that is best to overwrite the greatest: never used, then longest unseen. */
-INLINE __u32 age(const struct gateway_flow *s, __u32 now)
+/* age makes the slot that is best to overwrite the greatest: never used, then
+ * longest unseen. The listener's own flows and those that have ended count as 64
+ * units older than they are, so that one which is flooded takes its own places
+ * and not those of others that are in use. */
+INLINE __u32 age(const struct gateway_flow *s, __u32 now, __u32 listener)
 {
-	return !s->seq ? ~0u : now - (s->seen & ~SEEN_CLOSING);
+	__u32 cheap = (s->listener == listener) | s->seen >> 31;
+	return !s->seq ? ~0u : now - (s->seen & ~SEEN_CLOSING) + (cheap << 6);
 }
 
-INLINE struct gateway_flow *victim(__u64 hash, __u32 now, const int family)
+INLINE struct gateway_flow *victim(__u64 hash, __u32 now, __u32 listener, const int family)
 {
 	void *a = bucket((__u32)hash, family), *b = bucket((__u32)(hash >> 32), family);
 	if (!a || !b)
 		return 0;
 	struct gateway_flow *best = slot(a, 0, family);
-	if (age(slot(a, 1, family), now) > age(best, now))
+	if (age(slot(a, 1, family), now, listener) > age(best, now, listener))
 		best = slot(a, 1, family);
 	if (!best->seq)
 		return best;
-	if (age(slot(b, 0, family), now) > age(best, now))
+	if (age(slot(b, 0, family), now, listener) > age(best, now, listener))
 		best = slot(b, 0, family);
-	if (age(slot(b, 1, family), now) > age(best, now))
+	if (age(slot(b, 1, family), now, listener) > age(best, now, listener))
 		best = slot(b, 1, family);
 	return best;
 }
@@ -270,7 +274,7 @@ INLINE enum outcome admit(struct __sk_buff *skb, const struct packet *p, __u32 l
 	else if (!tracked)
 		seen = now;
 	if (!current | (target != f->target) | (seen != f->seen)) {
-		struct gateway_flow *place = f->slot ? f->slot : victim(hash, now, family);
+		struct gateway_flow *place = f->slot ? f->slot : victim(hash, now, l->num, family);
 		if (place)
 			remember(place, p, l->num, v->revision, target, v->counter, seen, family);
 	}
