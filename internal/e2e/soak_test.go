@@ -53,6 +53,7 @@ type soaking struct {
 	turns    int // of rules, acknowledged and seen in force by real packets
 	churned  int // targets that came and went, or changed their weight
 	flooded  atomic.Uint64
+	looks    int // at the health of all targets
 	excused  int // layer-7 requests that met a killed proxy
 	waited   int // and those that came too late for one which ended when asked, and were too early for the next
 	resident map[string][]float64
@@ -70,14 +71,22 @@ func (s *stage) soak(t *testing.T) {
 	k := &soaking{stage: s, load: l, t: t, ctx: ctx, signals: map[string]int{}, resident: map[string][]float64{}, maps: map[string][]float64{}}
 	s.standard(ctx, l)
 	l.every(ctx, 20*time.Millisecond, k.layer7)
+	remove, err := k.listenDatagrams(ctx)
+	if err != nil {
+		t.Error(err)
+	}
+	k.datagrams(ctx)
 	var wg sync.WaitGroup
 	going, stop := context.WithTimeout(ctx, last)
 	defer stop()
-	for _, part := range []func(context.Context){k.turn, k.churn, k.kill, k.flood, k.measure} {
+	for _, part := range []func(context.Context){k.turn, k.churn, k.kill, k.flood, k.measure, k.watch} {
 		wg.Go(func() { part(going) })
 	}
 	wg.Wait()
-	settling, done := context.WithTimeout(ctx, 20*time.Second)
+	l.cancel() // of clients, before what they ask goes
+	l.wg.Wait()
+	remove(bounded)
+	settling, done := context.WithTimeout(bounded, 20*time.Second)
 	defer done()
 	if err := s.Settle(settling); err != nil {
 		t.Error(err)
@@ -352,8 +361,8 @@ func mapMB(pid int) (sum float64) {
 // report says what was measured and fails on what grew. Processes start anew
 // all the time, so the levels of two stretches of the run are compared.
 func (k *soaking) report(last time.Duration) {
-	k.t.Logf("%v: %d turns of rules seen in force, %d changes of targets, processes %v, %d packets of floods, %d layer-7 requests met a killed proxy and %d waited in vain for the next",
-		last, k.turns, k.churned, k.signals, k.flooded.Load(), k.excused, k.waited)
+	k.t.Logf("%v: %d turns of rules seen in force, %d changes of targets, processes %v, %d packets of floods, %d looks at health, %d layer-7 requests met a killed proxy and %d waited in vain for the next",
+		last, k.turns, k.churned, k.signals, k.flooded.Load(), k.looks, k.excused, k.waited)
 	level := func(samples []float64) float64 {
 		sorted := slices.Sorted(slices.Values(samples))
 		return sorted[len(sorted)*3/4]
@@ -377,7 +386,7 @@ func (k *soaking) report(last time.Duration) {
 		}
 	}
 	most := int(last.Seconds())
-	if k.turns < most/10 || k.churned < most/10 || k.signals["killed"] < most/20 || k.signals["ended"] < most/30 || k.flooded.Load() == 0 {
+	if k.turns < most/10 || k.churned < most/10 || k.signals["killed"] < most/20 || k.signals["ended"] < most/30 || k.flooded.Load() == 0 || k.looks < most {
 		k.t.Error("too little happened to prove anything")
 	}
 }
