@@ -20,6 +20,9 @@ const unitShift = 30
 // seenClosing marks a gateway's entry whose flow has ended.
 const seenClosing = 1 << 31
 
+// flowMoved marks a host's flow whose client has another port for the instance.
+const flowMoved = 64
+
 // How long flows of a kind are kept without a packet, in units; bpf/layout.h
 // says the same, and a test compares.
 const (
@@ -129,6 +132,9 @@ func readHostSlot(s *HostHostFlow, wide *HostHostFlow6) (raw, bool) {
 	}
 	r := raw{revision: c.Revision, target: c.Target, counter: c.Counter, seen: c.Seen, share: c.Share, proto: lb.Proto(c.Proto),
 		peer: portOf(c.Remote, remote, c.RemotePort), local: portOf(c.Local, local, c.LocalPort), opener: policy.Direction(c.Opener), state: hostStates()[c.State]}
+	if c.Flags&flowMoved != 0 { // only the instance knows the other one
+		r.peer = netip.AddrPortFrom(r.peer.Addr(), c.ClientPort)
+	}
 	r.dialled = r.local
 	if c.Vip != 0 {
 		r.dialled = portOf(c.Vip, vip, c.Vport)

@@ -112,7 +112,8 @@ type HostHostFlow struct {
 	Counter    uint32
 	Seen       uint32
 	Share      uint8
-	Pad        [3]uint8
+	Pad        uint8
+	ClientPort uint16
 	Pad2       [3]uint32
 }
 
@@ -279,6 +280,7 @@ const (
 	HostMapHostFlows3     = "host_flows_3"
 	HostMapInstanceIndex  = "instance_index"
 	HostMapInstances      = "instances"
+	HostMapMovedAt        = "moved_at"
 	HostMapPeerIndex      = "peer_index"
 	HostMapPeers          = "peers"
 	HostMapReasons        = "reasons"
@@ -380,6 +382,7 @@ type HostMapSpecs struct {
 	HostFlows3    *ebpf.MapSpec `ebpf:"host_flows_3"`
 	InstanceIndex *ebpf.MapSpec `ebpf:"instance_index"`
 	Instances     *ebpf.MapSpec `ebpf:"instances"`
+	MovedAt       *ebpf.MapSpec `ebpf:"moved_at"`
 	PeerIndex     *ebpf.MapSpec `ebpf:"peer_index"`
 	Peers         *ebpf.MapSpec `ebpf:"peers"`
 	Reasons       *ebpf.MapSpec `ebpf:"reasons"`
@@ -451,6 +454,7 @@ type HostMaps struct {
 	HostFlows3    *ebpf.Map `ebpf:"host_flows_3"`
 	InstanceIndex *ebpf.Map `ebpf:"instance_index"`
 	Instances     *ebpf.Map `ebpf:"instances"`
+	MovedAt       *ebpf.Map `ebpf:"moved_at"`
 	PeerIndex     *ebpf.Map `ebpf:"peer_index"`
 	Peers         *ebpf.Map `ebpf:"peers"`
 	Reasons       *ebpf.Map `ebpf:"reasons"`
@@ -477,6 +481,7 @@ func (m *HostMaps) Close() error {
 		m.HostFlows3,
 		m.InstanceIndex,
 		m.Instances,
+		m.MovedAt,
 		m.PeerIndex,
 		m.Peers,
 		m.Reasons,

@@ -68,6 +68,7 @@ func TestEveryReasonToDropIsShown(t *testing.T) {
 	s.want("a direct connection", true, "host_in", inbound(5000, 8080, first))
 	s.want("its answer", true, "host_out", outbound(8080, 5000, second))
 	s.want("its third", true, "host_in", inbound(5000, 8080, later))
+	s.fill(tunnel(7))
 	forged := tunnel(7)
 	forged[14+20+8+8+20] ^= 1 // in the key
 	for want, frame := range map[policy.Reason][]byte{

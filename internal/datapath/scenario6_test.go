@@ -58,7 +58,7 @@ func endsOf6(f []byte) (src, dst netip.AddrPort, err error) {
 	if sum16(pseudo6(f), f[54:]) != 0xffff {
 		err = fmt.Errorf("%x has a wrong checksum", f)
 	}
-	if proto != lb.TCP {
+	if !proto.HasPorts() {
 		return netip.AddrPortFrom(from, 0), netip.AddrPortFrom(to, 0), err
 	}
 	return netip.AddrPortFrom(from, binary.BigEndian.Uint16(f[54:])), netip.AddrPortFrom(to, binary.BigEndian.Uint16(f[56:])), err

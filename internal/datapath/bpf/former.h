@@ -89,6 +89,7 @@ INLINE int copy_former(const struct former_flow *was, struct host_flow *s)
 	s->state = was->state;
 	s->flags = was->flags;
 	s->share = 0;
+	s->client_port = 0;
 	s->vip = was->vip;
 	s->vport = was->vport;
 	s->gateway = peer ? peer->num : 0;

@@ -91,8 +91,8 @@ INLINE int sent(struct __sk_buff *skb, __u32 unrelated, const int family)
 	}
 	if (p.error && !unrelated)
 		return THEN_ERROR;
-	if (!look_up(&p, &v, &k, family) || !(k.was.flags & FLOW_TUNNELLED) || (opens(&p) && k.was.state == FLOW_CLOSING))
-		return direct(skb, &p, &v, &k, family);
+	if (!look_up(&p, &v, &k, 0, family) || !(k.was.flags & FLOW_TUNNELLED) || (opens(&p) && k.was.state == FLOW_CLOSING))
+		return direct(skb, &p, &v, &k, 0, family);
 	int verdict = reply(skb, &p, &k, &v, units(v.now), family);
 	return verdict == TCX_NEXT ? by_uplink(skb) : verdict;
 }
@@ -109,7 +109,7 @@ INLINE int offered(struct __sk_buff *skb, const struct packet *p, const int fami
 }
 
 /* received judges what is on its way to a guest. */
-INLINE int received(struct __sk_buff *skb, const int family)
+INLINE int received(struct __sk_buff *skb, __u32 looked, const int family)
 {
 	struct packet p;
 	struct track k = {};
@@ -122,12 +122,12 @@ INLINE int received(struct __sk_buff *skb, const int family)
 	}
 	if (!is_at(&p.dst, skb->ifindex, family))
 		return drop(skb, &p, &v, REASON_NO_MATCH);
-	look_up(&p, &v, &k, family);
-	return direct(skb, &p, &v, &k, family);
+	look_up(&p, &v, &k, looked, family);
+	return direct(skb, &p, &v, &k, looked, family);
 }
 
-__attribute__((noinline)) int received4(struct __sk_buff *skb) { return received(skb, 4); }
-__attribute__((noinline)) int received6(struct __sk_buff *skb) { return received(skb, 6); }
+__attribute__((noinline)) int received4(struct __sk_buff *skb, __u32 looked) { return received(skb, looked, 4); }
+__attribute__((noinline)) int received6(struct __sk_buff *skb, __u32 looked) { return received(skb, looked, 6); }
 
 /* resolves says that an ARP frame from a guest's port says nothing but the
  * guest's own addresses. */
@@ -176,13 +176,22 @@ int guest_out(struct __sk_buff *skb)
 	return answer;
 }
 
+/* taken_in judges what goes out of a guest's port. */
+__attribute__((noinline)) int taken_in(struct __sk_buff *skb)
+{
+	int family = skb->vlan_present ? 0 : family_of(skb);
+	int answer = family == 4 ? received4(skb, 0) : family == 6 ? received6(skb, 0) : other(skb, DIRECTION_IN);
+	if (answer == THEN_ASIDE)
+		answer = family == 4 ? received4(skb, aside4(skb, 0, 0)) : received6(skb, aside6(skb, 0, 0));
+	return answer;
+}
+
 SEC("tcx/egress")
 int guest_in(struct __sk_buff *skb)
 {
-	int family = skb->vlan_present ? 0 : family_of(skb);
 	if (skb->mark == mark_judged) {
 		skb->mark = 0;
 		return TCX_NEXT;
 	}
-	return family == 4 ? received4(skb) : family == 6 ? received6(skb) : other(skb, DIRECTION_IN);
+	return taken_in(skb);
 }

@@ -3,7 +3,7 @@
  * tunnel or directly; `host_out` what it sends, and brings replies back the
  * way the flow came. Everything that no line here lets through is dropped.
  * `guest_in` and `guest_out` do the same at the port of a guest. */
-#include "track.h"
+#include "collide.h"
 #include "icmp.h"
 #include "judge.h"
 #include "nd.h"
@@ -57,17 +57,6 @@ INLINE void move_on(const struct track *k, const struct packet *p, __u8 directio
 		want->state = answers ? FLOW_HALF : FLOW_OPEN;
 	else
 		want->state = was == FLOW_REFUSED ? FLOW_OPEN : was;
-}
-
-/* begin_anew forgets what the slot said: the packet may start another flow
- * with the same tuple. Unless it is let in, the slot goes on as it was. */
-INLINE void begin_anew(struct track *k, __u8 opener)
-{
-	__u32 seq = k->was.seq;
-	__builtin_memset(&k->was, 0, sizeof(k->was));
-	k->was.seq = seq;
-	k->was.opener = opener;
-	k->was.state = FLOW_FREE;
 }
 
 /* held says that a flow was judged by the very rules of revision, or by others
@@ -140,7 +129,7 @@ INLINE int pass(struct __sk_buff *skb, const struct packet *p, struct track *k, 
 		    want->flags != k->was.flags || !is_same(&want->vip, &k->was.vip, family) || want->gateway != k->was.gateway ||
 		    want->gateway_row != k->was.gateway_row || want->target != k->was.target;
 	if (moved && !write(k, want, now, family))
-		return want->flags & FLOW_TUNNELLED ? drop(skb, p, v, REASON_TABLE_FULL) : give_up(skb, p, v, REASON_TABLE_FULL);
+		return want->flags & (FLOW_TUNNELLED | FLOW_MOVED) ? drop(skb, p, v, REASON_TABLE_FULL) : give_up(skb, p, v, REASON_TABLE_FULL);
 	admitted(p, v, skb->len, fresh(k) || (k->was.state == FLOW_CLOSING && begins(p)));
 	return TCX_NEXT;
 }
@@ -243,10 +232,38 @@ INLINE int to_gateway(struct __sk_buff *skb, const struct packet *p, const struc
 
 #include "relate.h"
 
+/* aside looks where the flow of a packet is that another one keeps from its tuple:
+ * of one that came through the tunnel for a target, or directly; of an error, the
+ * flow that it is about. */
+INLINE __u32 aside(struct __sk_buff *skb, __u32 target, __u32 stamp, const int family)
+{
+	struct packet p;
+	struct track k = {};
+	struct verdict v = {};
+	struct revisions *r = current_revisions();
+	if (!r || see(skb, &p, &v, r, family))
+		return LOOKED;
+	int about = p.error && quoted(skb, &p, &p, family);
+	name_flow(&p, about ? DIRECTION_OUT : DIRECTION_IN, &k.t, family);
+	struct target *t = target ? find_target(target, stamped_revision(r, stamp, &v)) : 0;
+	struct addr vip = {};
+	__u16 vport = 0;
+	if (t && !is_key(&t->service, &k.t.local, family)) {
+		set_addr(&vip, &k.t.local, family);
+		set_addr(&k.t.local, &t->service, family);
+		vport = k.t.local_port;
+		k.t.local_port += t->service_port - t->vport;
+	}
+	return LOOKED | (__u32)search_aside(&k, target ? &vip : 0, vport, units(v.now), family) << LOOKED_PORT;
+}
+
+__attribute__((noinline)) __u32 aside4(struct __sk_buff *skb, __u32 target, __u32 stamp) { return aside(skb, target, stamp, 4); }
+__attribute__((noinline)) __u32 aside6(struct __sk_buff *skb, __u32 target, __u32 stamp) { return aside(skb, target, stamp, 6); }
+
 /* from_gateway takes what a gateway sent, out of its tunnel: a client's packet
  * for a VIP, or one from the gateway's own proxy or prober for the service
  * address itself. */
-INLINE int from_gateway(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 gateway, const int family)
+INLINE int from_gateway(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 gateway, __u32 looked, const int family)
 {
 	struct packet p;
 	struct verdict v = { .direction = DIRECTION_IN };
@@ -285,11 +302,16 @@ INLINE int from_gateway(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 
 	/* Our probes find room when their load balancer's clients have used theirs up. */
 	if (dialled_service & (!(t->flags & TARGET_VIA_GATEWAY) | is_key(&t->probe_source, &p.src, family)))
 		want.share = SHARE_PROBES;
-	if (find(&k, now, family) && (!(k.was.flags & FLOW_TUNNELLED) || !is_same(&k.was.vip, &want.vip, family) || k.was.vport != want.vport)) {
-		if (k.was.state == FLOW_OPEN)
+	if (looked)
+		k.t.remote_port = port_looked(looked);
+	if (find(&k, now, family) ? !its_own(&k, p.src_port, &want.vip, want.vport, family) : !looked && may_be_moved(&p, now)) {
+		if (!k.slot || (!yields(&k) && !looked))
+			return THEN_ASIDE;
+		if (k.was.state == FLOW_OPEN || !yields(&k))
 			return drop(skb, &p, &v, REASON_TUPLE_COLLISION);
 		begin_anew(&k, DIRECTION_IN);
 	}
+	note_move(&k, &p, &want);
 	/* What gate 2 judges is the service, whatever was dialled. */
 	set_addr(&p.dst, &k.t.local, family);
 	p.dst_port = k.t.local_port;
@@ -317,19 +339,21 @@ INLINE int from_gateway(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 
 		return verdict;
 	if (dialled_vip && rewrite(skb, &p, 0, &want.vip, want.vport, &k.t.local, k.t.local_port, family))
 		return drop(skb, &p, &v, REASON_TUNNEL_FAILED);
+	if (want.flags & FLOW_MOVED && move_in(skb, &p, &k, now))
+		return drop(skb, &p, &v, REASON_TUNNEL_FAILED);
 	return TCX_NEXT;
 }
 
 /* These and the other functions with a 4 and a 6 are walked by the verifier on
  * their own. */
-__attribute__((noinline)) int from_gateway4(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 gateway)
+__attribute__((noinline)) int from_gateway4(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 gateway, __u32 looked)
 {
-	return from_gateway(skb, stamp, target, gateway, 4);
+	return from_gateway(skb, stamp, target, gateway, looked, 4);
 }
 
-__attribute__((noinline)) int from_gateway6(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 gateway)
+__attribute__((noinline)) int from_gateway6(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 gateway, __u32 looked)
 {
-	return from_gateway(skb, stamp, target, gateway, 6);
+	return from_gateway(skb, stamp, target, gateway, looked, 6);
 }
 
 /* track_direct judges and tracks a packet that did not come through the
@@ -346,6 +370,10 @@ INLINE int track_direct(struct __sk_buff *skb, struct packet *p, struct instance
 	if (k->slot)
 		want = k->was;
 	want.opener = opener;
+	if (travels == DIRECTION_IN)
+		note_move(k, p, &want);
+	else if (want.flags & FLOW_MOVED)
+		p->dst_port = want.client_port; /* as rules and verdicts know it */
 	v->reason = REASON_ESTABLISHED;
 	v->counter = want.counter;
 	if (k->slot && k->was.state == FLOW_REFUSED && travels != opener)
@@ -366,7 +394,12 @@ INLINE int track_direct(struct __sk_buff *skb, struct packet *p, struct instance
 		want.revision = v->revision;
 	}
 	move_on(k, p, travels, &want);
-	return pass(skb, p, k, &want, v, now, family);
+	int verdict = pass(skb, p, k, &want, v, now, family);
+	if (verdict != TCX_NEXT || !(want.flags & FLOW_MOVED))
+		return verdict;
+	if (travels == DIRECTION_IN ? move_in(skb, p, k, now) : move_out(skb, p, k, now))
+		return drop(skb, p, v, REASON_TUNNEL_FAILED);
+	return TCX_NEXT;
 }
 
 INLINE int is_control(const struct packet *p, int in, const int family)
@@ -387,10 +420,13 @@ INLINE int is_dhcp(const struct packet *p, int in)
 		    p->src_port == DHCP_CLIENT && p->dst_port == DHCP_SERVER && (is_own(&p->src, 4) || !p->src.w[0]);
 }
 
-/* look_up names the packet's flow and asks the table; a fragment has none. */
-INLINE int look_up(const struct packet *p, const struct verdict *v, struct track *k, const int family)
+/* look_up names the packet's flow, by the port that it was moved to if somebody
+ * looked, and asks the table; a fragment has none. */
+INLINE int look_up(const struct packet *p, const struct verdict *v, struct track *k, __u32 looked, const int family)
 {
 	name_flow(p, v->direction, &k->t, family);
+	if (looked)
+		k->t.remote_port = port_looked(looked);
 	return !p->fragment && find(k, units(v->now), family);
 }
 
@@ -398,7 +434,7 @@ INLINE int look_up(const struct packet *p, const struct verdict *v, struct track
  * at this revision: all that is left is to count it. */
 INLINE int settled(const struct track *k, const struct packet *p, const struct verdict *v, __u32 now)
 {
-	if (!k->slot || k->was.revision != v->revision || k->was.seen != now || k->was.flags & FLOW_TUNNELLED)
+	if (!k->slot || k->was.revision != v->revision || k->was.seen != now || k->was.flags & (FLOW_TUNNELLED | FLOW_MOVED))
 		return 0;
 	if (p->proto == IPPROTO_TCP)
 		return k->was.state == FLOW_OPEN && !(p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST));
@@ -407,7 +443,7 @@ INLINE int settled(const struct track *k, const struct packet *p, const struct v
 
 /* direct handles everything but the tunnel, either way. k is what the table
  * knows of the packet's flow. */
-INLINE int direct(struct __sk_buff *skb, struct packet *p, struct verdict *v, struct track *k, const int family)
+INLINE int direct(struct __sk_buff *skb, struct packet *p, struct verdict *v, struct track *k, __u32 looked, const int family)
 {
 	int in = v->direction == DIRECTION_IN;
 	__u32 now = units(v->now);
@@ -424,7 +460,12 @@ INLINE int direct(struct __sk_buff *skb, struct packet *p, struct verdict *v, st
 		return give_up(skb, p, v, REASON_FRAGMENT);
 	if (p->proto == icmp_of(family) && p->icmp_type != echo_of(family) && p->icmp_type != echoreply_of(family)) {
 		struct packet q;
-		if (quoted_flow(skb, p, &q, v->direction, k, now, family) && (k->was.flags & (FLOW_TUNNELLED | FLOW_VIA_GATEWAY)) != FLOW_TUNNELLED) {
+		int found = quoted_flow(skb, p, &q, v->direction, k, looked, now, family);
+		if (in & !looked && p->error && has_ports(q.proto) && (found ? crosses(&k->was) : may_be_moved(&q, now)))
+			return THEN_ASIDE;
+		if (found && (k->was.flags & (FLOW_TUNNELLED | FLOW_VIA_GATEWAY)) != FLOW_TUNNELLED) {
+			if (k->was.flags & FLOW_MOVED && (in ? requote_in(skb, p, &q, k) : requote_out(skb, p, &q, k)))
+				return drop(skb, p, v, REASON_TUNNEL_FAILED);
 			v->reason = REASON_ESTABLISHED;
 			admitted(p, v, skb->len, 0);
 			return TCX_NEXT;
@@ -436,14 +477,18 @@ INLINE int direct(struct __sk_buff *skb, struct packet *p, struct verdict *v, st
 		admitted(p, v, skb->len, 0);
 		return TCX_NEXT;
 	}
+	if (in && (k->slot ? !its_own(k, p->src_port, 0, 0, family) : !looked && may_be_moved(p, now))) {
+		if (!looked && has_ports(p->proto))
+			return THEN_ASIDE;
+		if (has_ports(p->proto) || k->was.state == FLOW_OPEN)
+			return give_up(skb, p, v, REASON_TUPLE_COLLISION);
+	}
 	/* Who was dialled may answer; what they begin themselves is another flow. */
 	int turned = k->slot && k->was.opener != v->direction && asks(p, family);
 	/* What came in at this revision was looked at then. */
 	int current = k->slot && !turned && k->was.revision == v->revision && k->was.state != FLOW_REFUSED && !(k->was.flags & FLOW_TUNNELLED);
 	if (in && !current && (!k->slot || k->was.opener != DIRECTION_OUT || turned) && reserved(&p->src, v->revision, family))
 		return give_up(skb, p, v, REASON_SPOOFED);
-	if (k->slot && k->was.flags & FLOW_TUNNELLED && k->was.state != FLOW_CLOSING && k->was.state != FLOW_HALF)
-		return give_up(skb, p, v, REASON_TUPLE_COLLISION);
 	if (turned || (k->slot && k->was.flags & FLOW_TUNNELLED))
 		begin_anew(k, v->direction);
 	return track_direct(skb, p, i, k, v, now, family);
@@ -457,6 +502,8 @@ INLINE int reply(struct __sk_buff *skb, struct packet *p, struct track *k, struc
 	v->target = k->was.target;
 	v->counter = k->was.counter;
 	v->reason = REASON_ESTABLISHED;
+	if (k->was.flags & FLOW_MOVED)
+		p->dst_port = k->was.client_port; /* as rules and verdicts know it */
 	if (k->was.state == FLOW_REFUSED)
 		return drop(skb, p, v, REASON_FLOW_REFUSED);
 	if (k->was.revision < v->revision && vouched(k, v->revision, family)) {
@@ -478,6 +525,8 @@ INLINE int reply(struct __sk_buff *skb, struct packet *p, struct track *k, struc
 		return verdict;
 	lower_mss(skb, p, family);
 	if (!(k->was.flags & FLOW_VIA_GATEWAY) && rewrite(skb, p, 1, &p->src, p->src_port, &k->was.vip, k->was.vport, family))
+		return drop(skb, p, v, REASON_TUNNEL_FAILED);
+	if (k->was.flags & FLOW_MOVED && move_out(skb, p, k, now))
 		return drop(skb, p, v, REASON_TUNNEL_FAILED);
 	if (k->was.flags & (FLOW_VIA_GATEWAY | FLOW_RETURN))
 		return to_gateway(skb, p, k, v, family);
@@ -538,7 +587,7 @@ INLINE int system_rule(struct __sk_buff *skb, const struct packet *p, int in, co
 }
 
 /* arriving judges what did not come through the tunnel. */
-INLINE int arriving(struct __sk_buff *skb, const int family)
+INLINE int arriving(struct __sk_buff *skb, __u32 looked, const int family)
 {
 	struct packet p;
 	struct track k = {};
@@ -553,12 +602,12 @@ INLINE int arriving(struct __sk_buff *skb, const int family)
 		count_reason(REASON_SYSTEM_RULE);
 		return TCX_NEXT;
 	}
-	look_up(&p, &v, &k, family);
-	return direct(skb, &p, &v, &k, family);
+	look_up(&p, &v, &k, looked, family);
+	return direct(skb, &p, &v, &k, looked, family);
 }
 
-__attribute__((noinline)) int arriving4(struct __sk_buff *skb) { return arriving(skb, 4); }
-__attribute__((noinline)) int arriving6(struct __sk_buff *skb) { return arriving(skb, 6); }
+__attribute__((noinline)) int arriving4(struct __sk_buff *skb, __u32 looked) { return arriving(skb, looked, 4); }
+__attribute__((noinline)) int arriving6(struct __sk_buff *skb, __u32 looked) { return arriving(skb, looked, 6); }
 
 /* leaving judges what an instance sends. ICMP errors it judges as such only when
  * they are about no flow of the tunnel, which has to be found out before. */
@@ -584,9 +633,9 @@ INLINE int leaving(struct __sk_buff *skb, __u32 unrelated, const int family)
 		return TCX_NEXT;
 	if (p.error && !unrelated)
 		return THEN_ERROR;
-	if (look_up(&p, &v, &k, family) && k.was.flags & FLOW_TUNNELLED && !(opens(&p) && k.was.state == FLOW_CLOSING))
+	if (look_up(&p, &v, &k, 0, family) && k.was.flags & FLOW_TUNNELLED && !(opens(&p) && k.was.state == FLOW_CLOSING))
 		return reply(skb, &p, &k, &v, units(v.now), family);
-	return direct(skb, &p, &v, &k, family);
+	return direct(skb, &p, &v, &k, 0, family);
 }
 
 __attribute__((noinline)) int leaving4(struct __sk_buff *skb, __u32 unrelated) { return leaving(skb, unrelated, 4); }
@@ -639,6 +688,16 @@ INLINE int unnamed(struct __sk_buff *skb, __u8 direction, int *answer)
 	return 0;
 }
 
+/* through judges what came through the tunnel. */
+INLINE int through(struct __sk_buff *skb, const struct arrival *a, __u32 looked)
+{
+	int answer = a->family == 4 ? from_gateway4(skb, a->revision, a->target, a->sender, looked) :
+				      from_gateway6(skb, a->revision, a->target, a->sender, looked);
+	if (answer == THEN_ERROR)
+		answer = a->family == 4 ? error_in4(skb, a->revision, a->target, looked) : error_in6(skb, a->revision, a->target, looked);
+	return answer;
+}
+
 SEC("tcx/ingress")
 int host_in(struct __sk_buff *skb)
 {
@@ -654,12 +713,15 @@ int host_in(struct __sk_buff *skb)
 	if (how < 0)
 		return a.answer;
 	if (how) {
-		answer = a.family == 4 ? from_gateway4(skb, a.revision, a.target, a.sender) : from_gateway6(skb, a.revision, a.target, a.sender);
-		if (answer == THEN_ERROR)
-			answer = a.family == 4 ? error_in4(skb, a.revision, a.target) : error_in6(skb, a.revision, a.target);
+		answer = through(skb, &a, 0);
+		if (answer == THEN_ASIDE)
+			answer = through(skb, &a, a.family == 4 ? aside4(skb, a.target, a.revision) : aside6(skb, a.target, a.revision));
 		return answer == TCX_NEXT && has_guests(current_revisions()) ? hand_over(skb, a.target, a.revision) : answer;
 	}
-	return family == 4 ? arriving4(skb) : arriving6(skb);
+	answer = family == 4 ? arriving4(skb, 0) : arriving6(skb, 0);
+	if (answer == THEN_ASIDE)
+		answer = family == 4 ? arriving4(skb, aside4(skb, 0, 0)) : arriving6(skb, aside6(skb, 0, 0));
+	return answer;
 }
 
 SEC("tcx/egress")

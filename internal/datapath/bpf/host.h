@@ -37,6 +37,7 @@ struct known {
 	__u8 state;
 	__u8 flags;
 	__u8 share;
+	__u16 client_port;
 };
 
 /* What the packet says its flow is, and what the table said. */
@@ -286,6 +287,7 @@ INLINE int read_flow(struct track *k, __u32 at, const int family)
 	was->state = s->state;
 	was->flags = s->flags;
 	was->share = s->share;
+	was->client_port = s->client_port;
 	/* Somebody may have taken the slot since: then the flow is not there. */
 	if (!unchanged(&s->seq, seq) || seq & 1 || was->state == FLOW_FREE)
 		return 0;
@@ -315,6 +317,7 @@ INLINE int write_flow(const struct track *k, __u32 at, const struct known *want,
 	s->state = want->state;
 	s->flags = want->flags;
 	s->share = want->share;
+	s->client_port = want->client_port;
 	s->vport = want->vport;
 	s->gateway_row = want->gateway_row;
 	s->gateway = want->gateway;

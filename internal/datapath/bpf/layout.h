@@ -243,6 +243,7 @@ enum {
 	FLOW_ENDED_IN = 8, /* a FIN came from the peer */
 	FLOW_ENDED_OUT = 16, /* and one from the instance */
 	FLOW_RETURN = 32, /* what clients get as from the VIP passes the gateway */
+	FLOW_MOVED = 64, /* the instance knows the client's port as another one: see collide.h */
 	FLOW_ENDED = FLOW_ENDED_IN | FLOW_ENDED_OUT,
 };
 
@@ -266,7 +267,8 @@ struct host_flow {
 	__u32 counter;
 	__u32 seen; /* units of 2^30 ns */
 	__u8 share; /* whose budget it is on */
-	__u8 pad[3];
+	__u8 pad;
+	__u16 client_port; /* of a moved flow: the client's own */
 	__u32 pad2[3];
 };
 

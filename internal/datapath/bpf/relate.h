@@ -8,7 +8,7 @@
 
 /* error_in gives an instance the error that somebody sent to the VIP about an
  * answer of its: as about what it sent from its own address and port. */
-INLINE int error_in(struct __sk_buff *skb, __u32 stamp, __u32 target, const int family)
+INLINE int error_in(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 looked, const int family)
 {
 	struct packet p, q;
 	struct verdict v = { .direction = DIRECTION_IN, .target = target };
@@ -24,21 +24,33 @@ INLINE int error_in(struct __sk_buff *skb, __u32 stamp, __u32 target, const int 
 	struct track k = { .t = { .local_port = t->service_port + (q.src_port - t->vport), .proto = t->proto } };
 	set_addr(&k.t.remote, &q.dst, family);
 	set_addr(&k.t.local, &t->service, family);
-	k.t.remote_port = q.dst_port;
-	if (!find(&k, units(v.now), family) || !(k.was.flags & FLOW_TUNNELLED) || k.was.state == FLOW_REFUSED || k.was.vport != q.src_port ||
-	    !is_same(&k.was.vip, &q.src, family))
+	k.t.remote_port = looked ? port_looked(looked) : q.dst_port;
+	int found = find(&k, units(v.now), family) && its_own(&k, q.dst_port, &q.src, q.src_port, family);
+	if (!found && !looked)
+		return THEN_ASIDE;
+	if (!found || k.was.state == FLOW_REFUSED)
 		return drop(skb, &p, &v, REASON_UNRELATED);
 	v.counter = k.was.counter;
 	v.reason = REASON_ESTABLISHED;
 	__u32 how = RETELL_SENT | k.t.local_port;
 	if (family == 4 ? retell4(skb, &p, &q, &k.t.local, how) : retell6(skb, &p, &q, &k.t.local, how))
 		return drop(skb, &p, &v, REASON_TUNNEL_FAILED);
+	if (k.was.flags & FLOW_MOVED && requote_in(skb, &p, &q, &k))
+		return drop(skb, &p, &v, REASON_TUNNEL_FAILED);
 	admitted(&p, &v, skb->len, 0);
 	return TCX_NEXT;
 }
 
-__attribute__((noinline)) int error_in4(struct __sk_buff *skb, __u32 stamp, __u32 target) { return error_in(skb, stamp, target, 4); }
-__attribute__((noinline)) int error_in6(struct __sk_buff *skb, __u32 stamp, __u32 target) { return error_in(skb, stamp, target, 6); }
+__attribute__((noinline)) int error_in4(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 looked)
+{
+	return error_in(skb, stamp, target, looked, 4);
+}
+
+__attribute__((noinline)) int error_in6(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 looked)
+{
+	return error_in(skb, stamp, target, looked, 6);
+}
+
 
 /* error_out gives a client the error about a packet that it has sent to the VIP:
  * from the VIP, as about what the client sent. It may come from the instance or
@@ -50,13 +62,15 @@ INLINE int error_out(struct __sk_buff *skb, __u32 own, const int family)
 	struct packet p, q;
 	struct track k = {};
 	struct verdict v = { .direction = DIRECTION_OUT };
-	if (see(skb, &p, &v, current_revisions(), family) || !quoted_flow(skb, &p, &q, DIRECTION_OUT, &k, units(v.now), family) ||
+	if (see(skb, &p, &v, current_revisions(), family) || !quoted_flow(skb, &p, &q, DIRECTION_OUT, &k, 0, units(v.now), family) ||
 	    !(k.was.flags & FLOW_TUNNELLED) || (own && !is_same(&q.dst, &p.src, family)))
 		return NOT_OURS;
 	v.counter = k.was.counter;
 	v.reason = REASON_ESTABLISHED;
 	v.target = k.was.target;
 	if (!(k.was.flags & FLOW_VIA_GATEWAY) && (family == 4 ? retell4(skb, &p, &q, &k.was.vip, k.was.vport) : retell6(skb, &p, &q, &k.was.vip, k.was.vport)))
+		return drop(skb, &p, &v, REASON_TUNNEL_FAILED);
+	if (k.was.flags & FLOW_MOVED && requote_out(skb, &p, &q, &k))
 		return drop(skb, &p, &v, REASON_TUNNEL_FAILED);
 	admitted(&p, &v, skb->len, 0);
 	if (!(k.was.flags & (FLOW_VIA_GATEWAY | FLOW_RETURN)))

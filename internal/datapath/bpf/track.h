@@ -30,3 +30,14 @@ INLINE int write(struct track *k, const struct known *want, __u32 now, const int
 	}
 	return (family == 6 ? write6(k, at, want, now) : write4(k, at, want, now)) || k->slot;
 }
+
+/* begin_anew forgets what the slot said: the packet may start another flow
+ * with the same tuple. Unless it is let in, the slot goes on as it was. */
+INLINE void begin_anew(struct track *k, __u8 opener)
+{
+	__u32 seq = k->was.seq;
+	__builtin_memset(&k->was, 0, sizeof(k->was));
+	k->was.seq = seq;
+	k->was.opener = opener;
+	k->was.state = FLOW_FREE;
+}
