@@ -76,7 +76,7 @@ func TestExitCodes(t *testing.T) {
 		{"lab exec client-1", 2, "usage: sallyport lab exec HOST -- COMMAND"},
 		{"lab forward a b", 2, "usage: sallyport lab forward LOCAL:PORT CLIENT VIP:PORT"},
 		{"call clb", 2, "usage: sallyport call SERVICE ACTION"},
-		{"call nosuch Describe", 2, "it is one of clb, vpc, cvm, tag, sallyport"},
+		{"call nosuch Describe", 2, "it is one of clb, vpc, cvm, tag, ssl, sallyport"},
 		{"call clb Describe {", 2, "not a JSON object"},
 		{"call clb Describe --endpoint http://127.0.0.1:1 --secret-id a --secret-key b", 1, "connection refused"},
 	}

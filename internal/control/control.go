@@ -50,6 +50,9 @@ type Options struct {
 	// Admit makes or follows the instance of a machine of somebody's own, in
 	// the transaction that enrols or attaches it; nil: no such machine joins.
 	Admit func(tx *store.Tx, m Machine) error
+	// OpenKey gives the private key of a certificate, in PEM, for gateways; nil:
+	// no state with HTTPS listeners can be sent.
+	OpenKey func(c *lb.Certificate) (string, error)
 }
 
 // A Machine is what a host of somebody's own says of itself.
@@ -115,7 +118,7 @@ func New(o Options) (*Control, error) {
 	if c.secret, err = openSecret(o.DataDir); err != nil {
 		return nil, fmt.Errorf("tunnel secret: %w", err)
 	}
-	c.encoder = newEncoder(c.secret)
+	c.encoder = newEncoder(c.secret, o.OpenKey)
 	c.began = c.now()
 	c.facts = newFacts(c.now)
 	c.facts.follow(o.Store.State())

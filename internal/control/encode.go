@@ -4,6 +4,7 @@ package control
 
 import (
 	"encoding/json"
+	"errors"
 	"slices"
 
 	"github.com/sallyport/sallyport/internal/lb"
@@ -47,16 +48,23 @@ func (p *parcel) hashes() map[string]bool {
 type encoder struct {
 	secret   []byte
 	compiler *snapshot.Compiler
+	open     func(c *lb.Certificate) (string, error)
 }
 
-func newEncoder(secret []byte) *encoder {
-	return &encoder{secret: secret, compiler: snapshot.NewCompiler()}
+func newEncoder(secret []byte, open func(c *lb.Certificate) (string, error)) *encoder {
+	if open == nil {
+		open = func(*lb.Certificate) (string, error) { return "", errors.New("this server opens no private keys") }
+	}
+	return &encoder{secret: secret, compiler: snapshot.NewCompiler(), open: open}
 }
 
 // encode assembles and encodes one node's part of state.
 func (e *encoder) encode(state *lb.State, node lb.NodeID) (*parcel, error) {
 	s, err := snapshot.Assemble(state, node, keysAt(e.secret, state), e.compiler.Compile)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.Unseal(state, e.open); err != nil {
 		return nil, err
 	}
 	manifest, blobs, err := snapshot.Encode(s)

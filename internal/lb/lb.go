@@ -217,11 +217,13 @@ const (
 	ListenTCP  ListenerProtocol = "TCP"
 	ListenUDP  ListenerProtocol = "UDP"
 	ListenHTTP ListenerProtocol = "HTTP"
+	// ListenHTTPS is HTTP inside TLS, which ends at the gateway.
+	ListenHTTPS ListenerProtocol = "HTTPS"
 )
 
 // ListenerProtocols lists them, for those who name all.
 func ListenerProtocols() []ListenerProtocol {
-	return []ListenerProtocol{ListenTCP, ListenUDP, ListenHTTP}
+	return []ListenerProtocol{ListenTCP, ListenUDP, ListenHTTP, ListenHTTPS}
 }
 
 // Transport is the protocol of the packets: UDP has ports of its own, all
@@ -234,7 +236,7 @@ func (p ListenerProtocol) Transport() Proto {
 }
 
 // Layer7 reports whether rules stand between the listener and its targets.
-func (p ListenerProtocol) Layer7() bool { return p == ListenHTTP }
+func (p ListenerProtocol) Layer7() bool { return p == ListenHTTP || p == ListenHTTPS }
 
 // A Listener is a port of a load balancer. A layer-4 listener has Targets,
 // Check and Scheduler itself; a layer-7 one has them in its Rules.
@@ -255,7 +257,11 @@ type Listener struct {
 	Stopped   bool          // true: it answers nobody and its targets are not probed
 	From      TargetType    // layer 4 only
 	Group     TargetGroupID // whose members Targets are; "": none is associated
-	Echo      map[string]string
+	// Certificate is what an HTTPS listener shows clients; "" where SNI is true:
+	// then each domain has its own, chosen by the name that a client asks for.
+	Certificate CertificateID `json:",omitempty"`
+	SNI         bool          `json:",omitempty"`
+	Echo        map[string]string
 }
 
 // Ports are all the ports on which the listener is.
@@ -295,7 +301,11 @@ type Rule struct {
 	From      TargetType
 	Group     TargetGroupID // whose members Targets are; "": none is associated
 	Rewrite   *Rewrite      // not nil: it redirects, and its targets are neither asked nor probed
-	Echo      map[string]string
+	// Certificate is its domain's, where the listener has SNI; the same on all
+	// rules of the domain.
+	Certificate CertificateID `json:",omitempty"`
+	Auto        bool          `json:",omitempty"` // made by AutoRewrite
+	Echo        map[string]string
 }
 
 // A Target is an instance's port behind a listener or rule.
@@ -367,6 +377,7 @@ type State struct {
 	TargetGroups Table[TargetGroupID, TargetGroup]
 	Addresses    Table[AddressID, Address]
 	Keys         Table[KeyID, AccessKey]
+	Certificates Table[CertificateID, Certificate]
 }
 
 // A Packet is what a gate judges: one packet's addresses as they are at that

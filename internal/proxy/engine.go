@@ -193,9 +193,16 @@ func rewrite(pr *httputil.ProxyRequest) {
 	client := j.client.String()
 	chain := append([]string{}, in["X-Forwarded-For"]...)
 	out.Set("X-Forwarded-For", strings.Join(append(chain, client), ", "))
-	out.Set("X-Forwarded-Proto", "http")
+	out.Set("X-Forwarded-Proto", scheme(j.tls))
 	out.Set("X-Forwarded-Port", strconv.Itoa(int(j.at.Port())))
 	out.Set("X-Real-Ip", client)
+}
+
+func scheme(tls bool) string {
+	if tls {
+		return "https"
+	}
+	return "http"
 }
 
 // errNoTarget: the snapshot has no target for the request.

@@ -26,6 +26,7 @@ type job struct {
 	hold   *hold
 	client netip.Addr
 	at     netip.AddrPort // the VIP and port that the client asked
+	tls    bool           // inside TLS
 	body   *clientBody    // nil: none
 	end    *outcome
 }
@@ -54,6 +55,11 @@ func (p *Proxy) handler(at netip.AddrPort) http.Handler {
 		}
 		defer conn.settle(false)
 		v := p.current.Load()
+		if r := v.routes[at]; r != nil && r.tls != conn.tls {
+			// The address speaks otherwise since this client connected.
+			speak(w, r.own, http.StatusServiceUnavailable, true)
+			return
+		}
 		// An older view's connection that was busy during the commit has just
 		// become idle: it must not stay.
 		defer func() {
@@ -110,7 +116,7 @@ func (p *Proxy) route(w http.ResponseWriter, r *http.Request, v *view, at netip.
 	// target did not send.
 	w.Header()["Content-Type"] = nil
 	p.engine.forward(w, r, job{view: v, choose: match.choose, kept: match.choose.kept(r), hold: &hold{},
-		client: client.Addr().Unmap(), at: at, body: body, end: &outcome{tally: match.tally}})
+		client: client.Addr().Unmap(), at: at, tls: routes.tls, body: body, end: &outcome{tally: match.tally}})
 }
 
 // answer is the proxy speaking for itself.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package proxy serves the layer-7 listeners of a gateway: HTTP/1.1 on each
-// VIP and port, requests routed by domain and URL prefix, and connections to
+// VIP and port, plain or inside TLS that ends here, requests routed by domain and URL prefix, and connections to
 // targets that keep the client's own address, because gate 2 judges it.
 //
 // One rule is above all others: an upstream connection carries the requests
@@ -126,12 +126,13 @@ func New(options Options) *Proxy {
 		books: books{all: map[flow.Requests]*tally{}}, loads: loads{all: map[uint32]*atomic.Int64{}}}
 	p.base, p.endBase = context.WithCancel(context.Background())
 	p.engine = newReverseProxy(options.Alive, options.Share, options.Logger)
-	p.current.Store(p.newView(&snapshot.Snapshot{}, nil))
+	nothing, _ := p.newView(&snapshot.Snapshot{}, nil) // only certificates can fail
+	p.current.Store(nothing)
 	return p
 }
 
-// Stage opens the listeners that s adds. When an address cannot be bound it
-// returns an error that names it, and nothing has changed. A later Stage
+// Stage opens the listeners that s adds. When an address cannot be bound, or a
+// certificate is none, it returns an error that names it, and nothing has changed. A later Stage
 // replaces an earlier one.
 func (p *Proxy) Stage(ctx context.Context, s *snapshot.Snapshot) error {
 	p.mu.Lock()
@@ -139,7 +140,11 @@ func (p *Proxy) Stage(ctx context.Context, s *snapshot.Snapshot) error {
 	if p.closed {
 		return fmt.Errorf("proxy: closed")
 	}
-	next := &stage{view: p.newView(s, p.current.Load()), open: map[netip.AddrPort]net.Listener{}}
+	view, err := p.newView(s, p.current.Load())
+	if err != nil {
+		return err
+	}
+	next := &stage{view: view, open: map[netip.AddrPort]net.Listener{}}
 	earlier := map[netip.AddrPort]net.Listener{}
 	if p.staged != nil {
 		earlier = p.staged.open
@@ -267,7 +272,7 @@ func (p *Proxy) serve(at netip.AddrPort, l net.Listener) {
 	}}
 	p.open[at] = f
 	p.fronts.Go(func() {
-		if err := f.server.Serve(strictListener{l, p.limits, &p.heads}); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+		if err := f.server.Serve(strictListener{l, p, at, p.handshakes(at)}); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 			p.options.Logger.Error("listener stopped", "address", at, "err", err)
 		}
 	})

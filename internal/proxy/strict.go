@@ -4,11 +4,13 @@ package proxy
 
 import (
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -17,8 +19,9 @@ import (
 // A strictListener puts a strictConn around every client's connection.
 type strictListener struct {
 	net.Listener
-	limits Limits
-	heads  *headCount
+	proxy  *Proxy
+	at     netip.AddrPort
+	config *tls.Config
 }
 
 // Accept never returns anything but a *strictConn.
@@ -27,7 +30,8 @@ func (l strictListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &strictConn{Conn: conn, limits: l.limits, heads: l.heads}, nil
+	conn, secure := l.proxy.secure(l.at, conn, l.config)
+	return &strictConn{Conn: conn, limits: l.proxy.limits, heads: &l.proxy.heads, tls: secure}, nil
 }
 
 // A strictConn hands requests to the HTTP server one whole head at a time,
@@ -39,6 +43,7 @@ type strictConn struct {
 	net.Conn
 	limits  Limits
 	heads   *headCount
+	tls     bool // Conn speaks TLS
 	scratch [512]byte
 
 	mu       sync.Mutex

@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"net/http"
 	"net/netip"
 	"path"
@@ -20,11 +21,18 @@ type view struct {
 	revision lb.Revision
 	routes   map[netip.AddrPort]*routes
 	targets  map[uint32]snapshot.Target
+	shown    map[lb.CertificateID]shown
 	upstream *http.Transport
 }
 
-func (p *Proxy) newView(s *snapshot.Snapshot, previous *view) *view {
+// newView fails when a certificate and its key are not what TLS needs.
+func (p *Proxy) newView(s *snapshot.Snapshot, previous *view) (*view, error) {
+	shown, err := certificates(s, previous)
+	if err != nil {
+		return nil, err
+	}
 	v := &view{
+		shown:    shown,
 		revision: s.Revision,
 		routes:   map[netip.AddrPort]*routes{},
 		targets:  map[uint32]snapshot.Target{},
@@ -46,12 +54,13 @@ func (p *Proxy) newView(s *snapshot.Snapshot, previous *view) *view {
 		}
 		r := newRoutes(l.Rules, turns, &p.loads)
 		r.count(&p.books, l)
+		r.certify(l, shown)
 		for _, vip := range l.VIPs {
 			v.routes[netip.AddrPortFrom(vip, l.Port)] = r
 		}
 	}
 	v.upstream = p.newTransport(v)
-	return v
+	return v, nil
 }
 
 // routes are one listener's rules in the order of looking up.
@@ -62,11 +71,15 @@ type routes struct {
 	fallback *domain            // nil: a listener without rules
 	all      []*location
 	own      *tally // requests that no rule took
+
+	tls         bool             // clients speak HTTP inside TLS
+	certificate *tls.Certificate // with tls: of all domains; nil: each has its own
 }
 
 // A domain is the rules that share a domain.
 type domain struct {
-	locations []*location
+	locations   []*location
+	certificate *tls.Certificate // nil: the listener's, or none
 }
 
 // A location is a rule: a URL prefix and who serves it.
@@ -81,23 +94,29 @@ type location struct {
 func newRoutes(rules []snapshot.Rule, turns map[lb.LocationID]*wheel, loads *loads) *routes {
 	r := &routes{exact: map[string]*domain{}, leading: map[string]*domain{}, trailing: map[string]*domain{}}
 	for _, rule := range rules {
-		table, key := r.exact, strings.ToLower(rule.Domain)
-		if after, ok := strings.CutPrefix(key, "*"); ok {
-			table, key = r.leading, after
-		} else if before, ok := strings.CutSuffix(key, "*"); ok {
-			table, key = r.trailing, before
-		}
-		if table[key] == nil {
-			table[key] = &domain{}
-		}
+		d := r.domainOf(rule.Domain)
 		l := &location{id: rule.ID, url: rule.URL, choose: newChooser(rule, turns[rule.ID], loads), redirect: rule.Redirect}
-		table[key].locations = append(table[key].locations, l)
+		d.locations = append(d.locations, l)
 		r.all = append(r.all, l)
 		if r.fallback == nil || rule.Default {
-			r.fallback = table[key]
+			r.fallback = d
 		}
 	}
 	return r
+}
+
+// domainOf is the domain of that name, made when there is none yet.
+func (r *routes) domainOf(name string) *domain {
+	table, key := r.exact, strings.ToLower(name)
+	if after, ok := strings.CutPrefix(key, "*"); ok {
+		table, key = r.leading, after
+	} else if before, ok := strings.CutSuffix(key, "*"); ok {
+		table, key = r.trailing, before
+	}
+	if table[key] == nil {
+		table[key] = &domain{}
+	}
+	return table[key]
 }
 
 // domain finds the rules for a request's Host: exact before leading wildcard

@@ -52,6 +52,9 @@ func Assemble(state *lb.State, node lb.NodeID, keys func(gateway, host uint32) [
 	if err := a.run(); err != nil {
 		return nil, fmt.Errorf("revision %d for %s: %w", state.Revision, node, err)
 	}
+	if err := a.certificates(); err != nil {
+		return nil, fmt.Errorf("revision %d for %s: %w", state.Revision, node, err)
+	}
 	a.sort()
 	return a.out, nil
 }
@@ -136,6 +139,7 @@ func (a *assembly) listener(l *lb.Listener) error {
 	out := Listener{
 		Num: l.Num, ID: l.ID, Balancer: l.Balancer, BalancerNum: balancer.Num, VIPs: balancer.VIPs,
 		Proto: l.Protocol.Transport(), Port: l.Port, EndPort: l.EndPort, Layer7: l.Protocol.Layer7(),
+		TLS: l.Protocol == lb.ListenHTTPS, Certificate: l.Certificate,
 	}
 	out.Keep = Keeping{balancer.Keep, balancer.KeptSince}
 	if !out.Layer7 {
@@ -159,7 +163,7 @@ func (a *assembly) listener(l *lb.Listener) error {
 			return err
 		}
 		out.Rules = append(out.Rules, Rule{ID: r.ID, Domain: r.Domain, URL: r.URL, Default: r.Default, Targets: refs, Check: r.Check, Redirect: redirect,
-			Scheduler: schedulerOf(r.Scheduler), Choice: r.Choice})
+			Scheduler: schedulerOf(r.Scheduler), Choice: r.Choice, Certificate: r.Certificate})
 	}
 	if a.self.Role != lb.RoleGateway {
 		return nil
@@ -343,6 +347,7 @@ func (a *assembly) sort() {
 	slices.SortFunc(s.Instances, func(x, y Instance) int { return cmp.Compare(x.ID, y.ID) })
 	slices.SortFunc(s.Targets, func(x, y Target) int { return cmp.Compare(x.Num, y.Num) })
 	slices.SortFunc(s.Peers, func(x, y Peer) int { return cmp.Compare(x.Node, y.Node) })
+	slices.SortFunc(s.Certificates, func(x, y Certificate) int { return cmp.Compare(x.ID, y.ID) })
 	slices.SortFunc(s.Fronts, func(x, y Front) int { return x.Addr.Compare(y.Addr) })
 	slices.Sort(s.Drained)
 	slices.SortFunc(s.VIPs, netip.Addr.Compare)

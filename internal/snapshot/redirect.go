@@ -24,7 +24,10 @@ func (a *assembly) redirect(from *lb.Listener, r *lb.Rule) (*Redirect, error) {
 		return nil, fmt.Errorf("rule %s redirects to rule %s, which %s has not", r.ID, r.Rewrite.Location, listener.ID)
 	}
 	out := &Redirect{Code: r.Rewrite.Code, Scheme: "http", Port: listener.Port, Host: target.Domain, URL: target.URL}
-	if out.Port == 80 {
+	if listener.Protocol == lb.ListenHTTPS {
+		out.Scheme = "https"
+	}
+	if out.Scheme == "http" && out.Port == 80 || out.Scheme == "https" && out.Port == 443 {
 		out.Port = 0
 	}
 	if strings.Contains(out.Host, "*") { // the same domain on both sides

@@ -27,7 +27,9 @@ type Snapshot struct {
 	Instances []Instance                       // host only
 	Peers     []Peer                           // gateway: the hosts; host: the gateways
 	Fronts    []Front                          // gateway only: what stands at each of its VIPs
-	VIPs      []netip.Addr                     // gateway: every address of a load balancer that it owns; host: every one of the region (anti-spoofing)
+	// Certificates are what its HTTPS listeners show, with their private keys.
+	Certificates []Certificate // gateway only
+	VIPs         []netip.Addr  // gateway: every address of a load balancer that it owns; host: every one of the region (anti-spoofing)
 }
 
 // Keeping says whether open flows keep their verdict when the rules that let
@@ -67,12 +69,14 @@ type Listener struct {
 	EndPort     uint16      `json:",omitempty"` // last of several ports that begin with Port; 0: one port; layer 4 only
 	Gate1       policy.Hash // "": no group bound, every client is admitted
 	Layer7      bool
-	Keep        Keeping        // of flows that gate 1 let in
-	Targets     []TargetRef    // layer 4
-	Rules       []Rule         // layer 7, in order of creation
-	Check       lb.HealthCheck // layer 4
-	Scheduler   string         `json:",omitempty"` // layer 4; "": WRR
-	Choice      lb.Choice      `json:",omitzero"`  // layer 4
+	Keep        Keeping          // of flows that gate 1 let in
+	Targets     []TargetRef      // layer 4
+	Rules       []Rule           // layer 7, in order of creation
+	Check       lb.HealthCheck   // layer 4
+	Scheduler   string           `json:",omitempty"` // layer 4; "": WRR
+	Choice      lb.Choice        `json:",omitzero"`  // layer 4
+	TLS         bool             `json:",omitempty"` // layer 7: clients speak HTTP inside TLS
+	Certificate lb.CertificateID `json:",omitempty"` // with TLS: what is shown; "": each domain's own
 }
 
 // A TargetRef is a candidate of a listener or rule.
@@ -83,15 +87,16 @@ type TargetRef struct {
 
 // A Rule is a layer-7 rule.
 type Rule struct {
-	ID        lb.LocationID
-	Domain    string
-	URL       string
-	Default   bool
-	Targets   []TargetRef
-	Check     lb.HealthCheck
-	Redirect  *Redirect `json:",omitempty"` // not nil: answered by the proxy itself
-	Scheduler string    `json:",omitempty"` // "": WRR
-	Choice    lb.Choice `json:",omitzero"`
+	ID          lb.LocationID
+	Domain      string
+	URL         string
+	Default     bool
+	Targets     []TargetRef
+	Check       lb.HealthCheck
+	Redirect    *Redirect        `json:",omitempty"` // not nil: answered by the proxy itself
+	Scheduler   string           `json:",omitempty"` // "": WRR
+	Choice      lb.Choice        `json:",omitzero"`
+	Certificate lb.CertificateID `json:",omitempty"` // its domain's, where the listener shows none itself
 }
 
 // A Redirect is where a rule sends clients on.

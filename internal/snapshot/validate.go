@@ -24,9 +24,11 @@ func (s *Snapshot) Validate() error {
 		return fmt.Errorf("a gateway with instances")
 	case s.Role == lb.RoleHost && len(s.Listeners)+len(s.Fronts) > 0:
 		return fmt.Errorf("a host with listeners")
+	case s.Role == lb.RoleHost && len(s.Certificates) > 0:
+		return fmt.Errorf("a host with certificates")
 	}
-	v := &validation{s: s, targets: make(map[uint32]bool), used: make(map[policy.Hash]bool)}
-	for _, check := range []func() error{v.policies, v.targetRows, v.listeners, v.instances, v.peers, v.fronts, v.unused} {
+	v := &validation{s: s, targets: make(map[uint32]bool), used: make(map[policy.Hash]bool), shown: make(map[lb.CertificateID]bool)}
+	for _, check := range []func() error{v.policies, v.targetRows, v.certificates, v.listeners, v.instances, v.peers, v.fronts, v.unused} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -38,6 +40,7 @@ type validation struct {
 	s       *Snapshot
 	targets map[uint32]bool
 	used    map[policy.Hash]bool
+	shown   map[lb.CertificateID]bool // certificates that are here
 }
 
 func (v *validation) policies() error {
@@ -133,6 +136,9 @@ func (v *validation) listener(l Listener) error {
 		return fmt.Errorf("%d is no last port of %d", l.EndPort, l.Port)
 	case l.Layer7 && len(l.Targets) > 0 || !l.Layer7 && len(l.Rules) > 0:
 		return fmt.Errorf("targets and rules do not fit its layer")
+	}
+	if err := v.shows(l); err != nil {
+		return err
 	}
 	if err := addresses(l.VIPs); err != nil {
 		return err

@@ -17,8 +17,8 @@ import (
 // A Kind says what a blob of the wire form holds.
 type Kind string
 
-// The kinds, in the order in which a manifest lists them. There is exactly
-// one blob of the last two, and one per element of the others.
+// The kinds. There is exactly one blob of peers and one of VIPs, and one per
+// element of the others.
 const (
 	KindPolicy   Kind = "policy"
 	KindListener Kind = "listener"
@@ -27,6 +27,8 @@ const (
 	KindFront    Kind = "front"
 	KindPeers    Kind = "peers"
 	KindVIPs     Kind = "vips"
+
+	KindCertificate Kind = "certificate"
 )
 
 // A Ref names one blob of a manifest by its content: 32 hex digits, the first
@@ -80,6 +82,9 @@ func Encode(s *Snapshot) (Manifest, map[policy.Hash][]byte, error) {
 	}
 	for _, f := range s.Fronts {
 		e.add(KindFront, f)
+	}
+	for _, c := range s.Certificates {
+		e.add(KindCertificate, c)
 	}
 	e.add(KindPeers, s.Peers)
 	e.add(KindVIPs, s.VIPs)
@@ -155,6 +160,8 @@ func (s *Snapshot) take(kind Kind, blob []byte) (err error) {
 		s.Instances, err = decodeInto(s.Instances, blob)
 	case KindFront:
 		s.Fronts, err = decodeInto(s.Fronts, blob)
+	case KindCertificate:
+		s.Certificates, err = decodeInto(s.Certificates, blob)
 	case KindPeers:
 		s.Peers, err = decode[[]Peer](blob)
 	case KindVIPs:

@@ -58,6 +58,8 @@ var (
 		func(s *lb.State) *lb.Table[lb.AddressID, lb.Address] { return &s.Addresses }}
 	keys = &collection[lb.KeyID, lb.AccessKey]{"key",
 		func(s *lb.State) *lb.Table[lb.KeyID, lb.AccessKey] { return &s.Keys }}
+	certificates = &collection[lb.CertificateID, lb.Certificate]{"certificate",
+		func(s *lb.State) *lb.Table[lb.CertificateID, lb.Certificate] { return &s.Certificates }}
 )
 
 // An anyCollection is a collection of whatever kind.
@@ -82,6 +84,7 @@ func collections() []anyCollection {
 		nodes,
 		addresses,
 		keys,
+		certificates,
 	}
 }
 

@@ -24,6 +24,7 @@ type Index struct {
 	located   relation // layer-7 rule → its listener
 	joined    relation // instance → target groups that it is a member of
 	placed    relation // private address → instances that have it
+	showing   relation // certificate → listeners that show it
 
 	part *lb.State // when set, only what is in it is answered, see Tx.Try
 }
@@ -86,6 +87,11 @@ func (x *Index) Joined(i lb.InstanceID) []lb.TargetGroupID {
 // network at most.
 func (x *Index) Placed(a netip.Addr) []lb.InstanceID {
 	return shown(x, instances, ids[lb.InstanceID](&x.placed, a.String()))
+}
+
+// Showing are the listeners that show clients the certificate, sorted.
+func (x *Index) Showing(c lb.CertificateID) []lb.ListenerID {
+	return shown(x, listeners, ids[lb.ListenerID](&x.showing, c))
 }
 
 func ids[V, K ~string](r *relation, key K) []V {
@@ -223,6 +229,9 @@ func listenerReferences(x *Index, l *lb.Listener) []reference {
 	}
 	add(l.Targets)
 	follow(l.Group)
+	for _, c := range l.Certificates() {
+		refs = append(refs, reference{&x.showing, string(c)})
+	}
 	for _, r := range l.Rules {
 		refs = append(refs, reference{&x.located, string(r.ID)})
 		add(r.Targets)

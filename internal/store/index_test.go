@@ -49,7 +49,7 @@ func pairs(r *relation) map[string][]string {
 
 func sameIndex(a, b *Index) bool {
 	for _, r := range [][2]*relation{{&a.instances, &b.instances}, {&a.balancers, &b.balancers}, {&a.naming, &b.naming}, {&a.using, &b.using}, {&a.holding, &b.holding}, {&a.listeners, &b.listeners}, {&a.serving, &b.serving},
-		{&a.following, &b.following}, {&a.located, &b.located}, {&a.joined, &b.joined}, {&a.placed, &b.placed}} {
+		{&a.following, &b.following}, {&a.located, &b.located}, {&a.joined, &b.joined}, {&a.placed, &b.placed}, {&a.showing, &b.showing}} {
 		if !reflect.DeepEqual(pairs(r[0]), pairs(r[1])) {
 			return false
 		}
@@ -92,8 +92,8 @@ func randomChange(tx *Tx, r *rand.Rand) {
 	case 3:
 		tx.PutBalancer(&lb.LoadBalancer{ID: lb.BalancerID(pick("lb")), Groups: bound()})
 	case 4, 5:
-		tx.PutListener(&lb.Listener{ID: lb.ListenerID(pick("lbl")), Balancer: lb.BalancerID(pick("lb")), Targets: targets(), Group: lb.TargetGroupID(pick("lbtg")),
-			Rules: []lb.Rule{{ID: lb.LocationID(pick("loc")), Targets: targets(), Group: lb.TargetGroupID(pick("lbtg"))}}})
+		tx.PutListener(&lb.Listener{ID: lb.ListenerID(pick("lbl")), Balancer: lb.BalancerID(pick("lb")), Targets: targets(), Group: lb.TargetGroupID(pick("lbtg")), Certificate: lb.CertificateID(pick("cert")),
+			Rules: []lb.Rule{{ID: lb.LocationID(pick("loc")), Certificate: lb.CertificateID(pick("cert")), Targets: targets(), Group: lb.TargetGroupID(pick("lbtg"))}}})
 	case 6:
 		t := &lb.Template{ID: lb.TemplateID(pick("ipmg"))}
 		for range r.IntN(3) {

@@ -112,6 +112,9 @@ func (tx *Tx) PutListener(l *lb.Listener) { put(tx, listeners, l.ID, l) }
 // PutTargetGroup writes g, whole, under its ID. It changes no listener.
 func (tx *Tx) PutTargetGroup(g *lb.TargetGroup) { put(tx, targetGroups, g.ID, g) }
 
+// PutCertificate writes c, whole, under its ID.
+func (tx *Tx) PutCertificate(c *lb.Certificate) { put(tx, certificates, c.ID, c) }
+
 // PutKey writes k, whole, under its ID.
 func (tx *Tx) PutKey(k *lb.AccessKey) { put(tx, keys, k.ID, k) }
 
@@ -151,6 +154,9 @@ func (tx *Tx) DeleteNode(id lb.NodeID) { remove(tx, nodes, id) }
 
 // DeleteAddress removes an elastic address.
 func (tx *Tx) DeleteAddress(id lb.AddressID) { remove(tx, addresses, id) }
+
+// DeleteCertificate removes a certificate.
+func (tx *Tx) DeleteCertificate(id lb.CertificateID) { remove(tx, certificates, id) }
 
 // PutTask records the result of an asynchronous action for 24 hours, with the
 // revision that this transaction makes.
