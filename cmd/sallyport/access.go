@@ -32,7 +32,7 @@ type accessOptions struct {
 func (o *accessOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	o.rates = cloudapi.DefaultRates()
-	f.StringVar(&o.keyFile, "secret-key-file", "", "file with the key that seals the secrets of access keys (default: secret.key in the data folder, made when missing)")
+	f.StringVar(&o.keyFile, "secret-key-file", "", "file with the key that seals the secrets of access keys and the private keys of certificates (default: secret.key in the data folder, made when missing)")
 	f.Float64Var(&o.rates.Reads, "rate-reads", o.rates.Reads, "calls a second of one reading action that one access key may make; 0: any number")
 	f.Float64Var(&o.rates.Writes, "rate-writes", o.rates.Writes, "the same for one writing action")
 	f.DurationVar(&o.retention, "audit-retention", 90*24*time.Hour, "how long lines of the audit log are kept")
@@ -59,7 +59,7 @@ func (o *accessOptions) vault(dir string, st *lb.State) (*cloudapi.Vault, error)
 	path := cmp.Or(o.keyFile, filepath.Join(dir, "secret.key"))
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if st.Keys.Len() > 0 {
+		if st.Keys.Len()+st.Certificates.Len() > 0 {
 			return nil, fmt.Errorf("the key file %s is missing, and the store holds access keys that only it opens; put it back, or name it with --secret-key-file", path)
 		}
 		key := make([]byte, cloudapi.VaultKeySize)

@@ -18,7 +18,7 @@ import (
 // apiVersions are the versions of the services, by name.
 func apiVersions() map[string]string {
 	return map[string]string{
-		"clb": "2018-03-17", "vpc": "2017-03-12", "cvm": "2017-03-12", "tag": "2018-08-13", ownService: ownVersion,
+		"clb": "2018-03-17", "vpc": "2017-03-12", "cvm": "2017-03-12", "tag": "2018-08-13", "ssl": "2019-12-05", ownService: ownVersion,
 	}
 }
 
@@ -26,7 +26,7 @@ func newCallCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "call SERVICE ACTION [JSON]",
 		Short: "Call one action of the API and print its answer",
-		Long: "Call signs one request and prints the answer as JSON. SERVICE is clb, vpc, cvm, tag or sallyport.\n" +
+		Long: "Call signs one request and prints the answer as JSON. SERVICE is clb, vpc, cvm, tag, ssl or sallyport.\n" +
 			"JSON holds the parameters; - reads them from standard input.",
 		Example: "  sallyport call clb DescribeLoadBalancers\n  sallyport call vpc DescribeSecurityGroups '{\"Limit\":\"10\"}'",
 		Args:    cobra.RangeArgs(2, 3),
@@ -37,7 +37,7 @@ func newCallCommand() *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ver := cmp.Or(*version, apiVersions()[args[0]])
 		if ver == "" {
-			return usageError{fmt.Errorf("unknown service %q; it is one of clb, vpc, cvm, tag, sallyport", args[0])}
+			return usageError{fmt.Errorf("unknown service %q; it is one of clb, vpc, cvm, tag, ssl, sallyport", args[0])}
 		}
 		params, err := parameters(cmd.InOrStdin(), args[2:])
 		if err != nil {

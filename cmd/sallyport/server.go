@@ -195,7 +195,7 @@ func openServer(ctx context.Context, o serverOptions, log *slog.Logger) (_ *serv
 	}
 	var api *cloudapi.Server
 	if s.control, err = control.New(control.Options{Store: s.store, DataDir: controlDir(o.data), Logger: log, Address: nodeAddress(o.nodeAddr, s.nodes.Addr()),
-		Admit: func(tx *store.Tx, m control.Machine) error { return api.Admit(tx, m) }}); err != nil {
+		Admit: func(tx *store.Tx, m control.Machine) error { return api.Admit(tx, m) }, OpenKey: vault.OpenKey}); err != nil {
 		return nil, err
 	}
 	api = cloudapi.New(cloudapi.Options{

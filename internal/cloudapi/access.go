@@ -69,7 +69,8 @@ func accesses() map[string]access {
 			DescribeInstancesStatus DescribeInstancesAttributes DescribeImages DescribeZones DescribeRegions
 			DescribeInstanceTypeConfigs DescribeZoneInstanceConfigInfos DescribeKeyPairs
 			DescribeCaller DescribeProbeSources DescribeReturnPaths DescribeFlowKeeping
-			DescribeLBListeners DescribeLoadBalancersDetail DescribeLoadBalancerOverview DescribeQuota DescribeResources DescribeRewrite DescribeTargetChoice`},
+			DescribeLBListeners DescribeLoadBalancersDetail DescribeLoadBalancerOverview DescribeQuota DescribeResources DescribeRewrite DescribeTargetChoice
+			DescribeCertificates DescribeCertificateDetail`},
 		{toRead, false, `DescribeVerdicts DescribeFlows DescribeRuleCounters DescribeHosts DescribeSeries DescribeConfiguration DescribeEffectiveRules ExplainPath CheckAssistantCidr
 			DescribeAddresses DescribeAddressQuota DescribeBandwidthPackages DescribeTaskResult
 			DescribeAddressTemplates DescribeAddressTemplateGroups DescribeServiceTemplates DescribeServiceTemplateGroups
@@ -83,6 +84,7 @@ func accesses() map[string]access {
 			CreateSecurityGroupPolicies ModifySecurityGroupPolicies ReplaceSecurityGroupPolicy DeleteSecurityGroupPolicies SetSecurityGroupPolicies
 			ReplaceSecurityGroupPolicies CloneSecurityGroup AssociateNetworkInterfaceSecurityGroups DisassociateNetworkInterfaceSecurityGroups
 			RunInstances TerminateInstances StartInstances StopInstances RebootInstances ModifyInstancesProject ModifyInstancesAttribute AssociateSecurityGroups DisassociateSecurityGroups
+			UploadCertificate ModifyCertificateAlias DeleteCertificate
 			ModifyResourceTags ModifyReturnPath ModifyFlowKeeping`},
 		{toWrite, false, `CreateVpc ModifyVpcAttribute DeleteVpc CreateSubnet ModifySubnetAttribute DeleteSubnet
 			AssignIpv6CidrBlock UnassignIpv6CidrBlock AssignIpv6SubnetCidrBlock UnassignIpv6SubnetCidrBlock AssignIpv6Addresses UnassignIpv6Addresses

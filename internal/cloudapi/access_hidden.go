@@ -72,6 +72,11 @@ func trialState(st *lb.State, k *lb.AccessKey) *lb.State {
 		bind(b.Groups)
 	}
 	for _, l := range n.Listeners.All() {
+		for _, id := range l.Certificates() {
+			if cert := st.Certificates.Get(id); cert != nil {
+				n.Certificates.Put(id, cert)
+			}
+		}
 		serve(l.Group, l.Targets)
 		for _, r := range l.Rules {
 			serve(r.Group, r.Targets)
@@ -107,7 +112,7 @@ func (c *Call) masked(err error, whole, part *lb.State) error {
 		return err
 	}
 	message := regexp.MustCompile(`\b[a-z]+-[a-z0-9]+\b`).ReplaceAllStringFunc(e.Message, func(id string) string {
-		for _, kind := range []string{"group", "balancer", "listener", "instance", "template", "target group"} {
+		for _, kind := range []string{"group", "balancer", "listener", "instance", "template", "target group", "certificate"} {
 			if stored(whole, kind, id) != nil && stored(part, kind, id) == nil {
 				return "an object outside of the key's projects"
 			}

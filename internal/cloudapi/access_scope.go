@@ -21,6 +21,7 @@ func narrowed(st *lb.State, k *lb.AccessKey) *lb.State {
 	keepScoped(&n.Instances, st.Instances, st, k)
 	keepScoped(&n.Balancers, st.Balancers, st, k)
 	keepScoped(&n.Listeners, st.Listeners, st, k)
+	keepScoped(&n.Certificates, st.Certificates, st, k)
 	keepTemplates(n, st)
 	for id, node := range st.Nodes.All() {
 		if node.Role == lb.RoleGateway || n.Instances.Get(node.Instance) != nil {
@@ -74,6 +75,8 @@ func projectOfObject(st *lb.State, object any) (string, bool) {
 			return "", false
 		}
 		return fmt.Sprint(projectOf(b)), true
+	case *lb.Certificate:
+		return o.ProjectID, true
 	case *lb.Instance:
 		return fmt.Sprint(projectOfInstance(o)), true
 	}
@@ -101,6 +104,8 @@ func stored(st *lb.State, kind, id string) any {
 		return found(st.Listeners.Get(lb.ListenerID(id)))
 	case "instance":
 		return found(st.Instances.Get(lb.InstanceID(id)))
+	case "certificate":
+		return found(st.Certificates.Get(lb.CertificateID(id)))
 	case "template":
 		return found(st.Templates.Get(lb.TemplateID(id)))
 	case "target group":
@@ -192,6 +197,11 @@ func namesIn(v any) []objectName {
 			return
 		case lb.InstanceID:
 			all = append(all, objectName{"instance", string(id)})
+			return
+		case lb.CertificateID:
+			if id != "" {
+				all = append(all, objectName{"certificate", string(id)})
+			}
 			return
 		case lb.TemplateID:
 			all = append(all, objectName{"template", string(id)})

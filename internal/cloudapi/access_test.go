@@ -139,6 +139,7 @@ func twoProjects(t *testing.T) *bench {
 			other := map[string]string{"7": "foreign0", "8": "ours0000"}[project]
 			tx.PutGroup(&lb.SecurityGroup{ID: lb.GroupID("sg-" + name), Name: name, ProjectID: project, Tags: lb.Tags{name: name}, Ingress: []lb.PolicyRule{
 				{ID: lb.RuleID("pol-" + name), Action: lb.Accept, Proto: lb.TCP, PeerGroup: lb.GroupID("sg-" + name), Description: name}}})
+			tx.PutCertificate(&lb.Certificate{ID: lb.CertificateID("cert-" + name), Alias: name, ProjectID: project})
 			tx.PutInstance(&lb.Instance{ID: lb.InstanceID("ins-" + name), Name: name, VPC: "vpc-shared00", Subnet: "subnet-share", State: lb.Running,
 				Groups: []lb.GroupID{lb.GroupID("sg-" + name), lb.GroupID("sg-" + other)}, Echo: map[string]string{"Placement.ProjectId": project}})
 			tx.PutBalancer(&lb.LoadBalancer{ID: lb.BalancerID("lb-" + name), Num: tx.NextNum(), Name: name, Type: lb.Open, VPC: "vpc-shared00",
@@ -177,7 +178,7 @@ func fillValue(f *field, v *value, name string, optional bool) any {
 	if values := append(slices.Clone(f.only), f.enum...); len(values) > 0 {
 		return values[0]
 	}
-	for part, prefix := range map[string]string{"LoadBalancerId": "lb-", "ListenerId": "lbl-", "SecurityGroup": "sg-", "InstanceId": "ins-", "SgId": "sg-"} {
+	for part, prefix := range map[string]string{"LoadBalancerId": "lb-", "ListenerId": "lbl-", "SecurityGroup": "sg-", "InstanceId": "ins-", "SgId": "sg-", "CertificateId": "cert-", "CertId": "cert-"} {
 		if strings.Contains(f.name, part) {
 			return prefix + name
 		}

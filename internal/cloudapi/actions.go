@@ -24,6 +24,7 @@ func Actions() []Action {
 		eipActions(),
 		cvmActions(),
 		tagActions(),
+		sslActions(),
 		declareActions(),
 		keyActions(),
 		auditActions(),

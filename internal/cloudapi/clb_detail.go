@@ -198,6 +198,9 @@ func (t *detailTable) add(b *lb.LoadBalancer, l *lb.Listener, r *lb.Rule, target
 	check := lb.HealthCheck{}
 	if l != nil {
 		id, protocol, port, sni := string(l.ID), string(l.Protocol), int(l.Port), 0
+		if l.SNI {
+			sni = 1
+		}
 		row.ListenerId, row.Protocol, row.Port, row.SniSwitch, check = &id, &protocol, &port, &sni, l.Check
 	}
 	if r != nil {

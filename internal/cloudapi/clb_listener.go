@@ -13,15 +13,16 @@ import (
 type createListenerIn struct {
 	LoadBalancerId string         `tc:"required"`
 	Ports          []int64        `tc:"required,range=1-65535"`
-	Protocol       string         `tc:"required,only=TCP|UDP|HTTP,enum=TCP|UDP|HTTP|HTTPS|TCP_SSL|QUIC"`
+	Protocol       string         `tc:"required,only=TCP|UDP|HTTP|HTTPS,enum=TCP|UDP|HTTP|HTTPS|TCP_SSL|QUIC"`
 	ListenerNames  []string       `tc:"len=80"`
 	HealthCheck    *healthCheckIn `tc:""`
 	choiceIn
+	tlsIn
 	TargetType   string   `tc:"only=NODE|TARGETGROUP|TARGETGROUP-V2"`
 	SessionType  string   `tc:"only=NORMAL"`
 	EndPort      *int64   `tc:"range=0-65535"`
 	FullEndPorts []int64  `tc:"range=0-65535"`
-	_            struct{} `unserved:"Certificate SniSwitch KeepaliveEnable DeregisterTargetRst MultiCertInfo MaxConn MaxCps IdleConnectTimeout ProxyProtocol SnatEnable H2cSwitch SslCloseSwitch DataCompressMode RescheduleTargetZeroWeight RescheduleUnhealthy RescheduleExpandTarget RescheduleStartTime RescheduleInterval"`
+	_            struct{} `unserved:"KeepaliveEnable DeregisterTargetRst MultiCertInfo MaxConn MaxCps IdleConnectTimeout ProxyProtocol SnatEnable H2cSwitch SslCloseSwitch DataCompressMode RescheduleTargetZeroWeight RescheduleUnhealthy RescheduleExpandTarget RescheduleStartTime RescheduleInterval"`
 }
 
 type createListenerOut struct {
@@ -60,8 +61,12 @@ func createListener(c *Call, in *createListenerIn) (*createListenerOut, error) {
 			return err
 		}
 		c.probeFrom(b, &check, in.HealthCheck)
+		certificate, sni, err := in.tlsIn.of(c, tx, proto, b)
+		if err != nil {
+			return err
+		}
 		for i, ports := range ranges {
-			l := &lb.Listener{Balancer: b.ID, Protocol: proto, Port: ports.First, Created: c.Now().UTC(), Check: check, From: from}
+			l := &lb.Listener{Balancer: b.ID, Protocol: proto, Port: ports.First, Created: c.Now().UTC(), Check: check, From: from, Certificate: certificate, SNI: sni}
 			if ports.Last != ports.First {
 				l.EndPort = ports.Last
 			}
@@ -82,11 +87,11 @@ func createListener(c *Call, in *createListenerIn) (*createListenerOut, error) {
 }
 
 func listenerProtocol(text string) (lb.ListenerProtocol, error) {
-	const hint = "use TCP, UDP or HTTP"
+	const hint = "use TCP, UDP, HTTP or HTTPS"
 	switch p := lb.ListenerProtocol(text); {
 	case slices.Contains(lb.ListenerProtocols(), p):
 		return p, nil
-	case p == "TCP_SSL" || p == "QUIC" || p == "HTTPS":
+	case p == "TCP_SSL" || p == "QUIC":
 		return "", refuse(lb.Unsupported, "Protocol", text+" listeners are not served", hint)
 	}
 	return "", refuse(lb.Invalid, "Protocol", fmt.Sprintf("%q is not a protocol of listeners", clip(text, 40)), hint)
@@ -130,9 +135,10 @@ type modifyListenerIn struct {
 	ListenerName   *string        `tc:"len=80"`
 	HealthCheck    *healthCheckIn `tc:""`
 	choiceIn
+	tlsIn
 	TargetType  string   `tc:"only=NODE|TARGETGROUP|TARGETGROUP-V2"`
 	SessionType string   `tc:"only=NORMAL"`
-	_           struct{} `unserved:"Certificate SniSwitch KeepaliveEnable DeregisterTargetRst MultiCertInfo MaxConn MaxCps IdleConnectTimeout ProxyProtocol SnatEnable DataCompressMode RescheduleTargetZeroWeight RescheduleUnhealthy RescheduleExpandTarget RescheduleStartTime RescheduleInterval"`
+	_           struct{} `unserved:"KeepaliveEnable DeregisterTargetRst MultiCertInfo MaxConn MaxCps IdleConnectTimeout ProxyProtocol SnatEnable DataCompressMode RescheduleTargetZeroWeight RescheduleUnhealthy RescheduleExpandTarget RescheduleStartTime RescheduleInterval"`
 }
 
 func modifyListener(c *Call, in *modifyListenerIn) (*done, error) {
@@ -153,6 +159,9 @@ func modifyListener(c *Call, in *modifyListenerIn) (*done, error) {
 			}
 		}
 		if err := in.choiceIn.ofListener(l); err != nil {
+			return err
+		}
+		if err := in.tlsIn.change(c, tx, l); err != nil {
 			return err
 		}
 		before := l.Check
@@ -250,7 +259,7 @@ type listenerOut struct {
 	MaxConn, MaxCps                                                         int
 	Scheduler                                                               *string
 	HealthCheck                                                             *healthCheckOut
-	Certificate                                                             *none
+	Certificate                                                             *certificateOut
 	IdleConnectTimeout                                                      *int64
 	TargetGroup                                                             *basicGroup
 	TargetGroupList                                                         []basicGroup
@@ -276,6 +285,10 @@ func showListener(st *lb.State, l *lb.Listener) listenerOut {
 	out := listenerOut{
 		ListenerId: string(l.ID), ListenerName: l.Name, Protocol: string(l.Protocol), CreateTime: stamp(l.Created),
 		TargetType: l.From.Name(), SessionType: "NORMAL", Port: int(l.Port), EndPort: int(l.EndPort), MaxConn: -1, MaxCps: -1,
+		Certificate: showCertificate(l.Certificate),
+	}
+	if l.SNI {
+		out.SniSwitch = 1
 	}
 	if !l.Protocol.Layer7() {
 		out.Scheduler, out.HealthCheck, out.SessionExpireTime = &l.Scheduler, showCheck(l.Check), l.Choice.Session

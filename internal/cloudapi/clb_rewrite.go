@@ -15,7 +15,7 @@ func rewriteActions() []Action {
 	const protocol, exists, value, missing = "InvalidParameter.ProtocolCheckFailed", "InvalidParameter.RewriteAlreadyExist", "InvalidParameterValue", "MissingParameter"
 	return []Action{
 		action(serviceCLB, "ManualRewrite", manualRewrite).fails(lbID, listener, location, protocol, exists, value, missing),
-		action(serviceCLB, "AutoRewrite", autoRewrite).fails(lbID, listener, protocol),
+		action(serviceCLB, "AutoRewrite", autoRewrite).fails(lbID, listener, location, protocol, "InvalidParameter.PortCheckFailed", exists, value, "LimitExceeded"),
 		action(serviceCLB, "DescribeRewrite", describeRewrite).fails(lbID),
 		action(serviceCLB, "DeleteRewrite", deleteRewrite).fails(lbID, listener, "InvalidParameter.SomeRewriteNotFound", missing),
 	}
@@ -102,24 +102,6 @@ func nonZero(n int64) *int64 {
 		return nil
 	}
 	return &n
-}
-
-type autoRewriteIn struct {
-	LoadBalancerId string   `tc:"required"`
-	ListenerId     string   `tc:"required"`
-	Domains        []string `tc:""`
-	RewriteCodes   []int64  `tc:""`
-	TakeUrls       []bool   `tc:""`
-}
-
-// autoRewrite would make the HTTP listener that redirects to an HTTPS one.
-// There are no HTTPS listeners, so every listener is refused by its protocol.
-func autoRewrite(c *Call, in *autoRewriteIn) (*done, error) {
-	l, err := findListener(c.State(), in.LoadBalancerId, in.ListenerId)
-	if err != nil {
-		return nil, err
-	}
-	return nil, errorf("InvalidParameter.ProtocolCheckFailed", "ListenerId: %s is a listener of %s, and automatic redirects lead to HTTPS, which is not served; use ManualRewrite between HTTP listeners", l.ID, l.Protocol)
 }
 
 func deleteRewrite(c *Call, in *rewritesIn) (*done, error) {

@@ -136,7 +136,7 @@ func TestRewriteRefusals(t *testing.T) {
 		{"DeleteRewrite", pair("lbl-nonesuch", "$alt") + `[{"SourceLocationId":"$a","TargetLocationId":"$b"}]}`, "InvalidParameter.ListenerIdNotFound", "lbl-nonesuch"},
 		{"DeleteRewrite", `{"LoadBalancerId":"lb-nonesuch","SourceListenerId":"$http","TargetListenerId":"$alt","RewriteInfos":[{"SourceLocationId":"$a","TargetLocationId":"$b"}]}`, "InvalidParameter.LBIdNotFound", "lb-nonesuch"},
 		{"DescribeRewrite", `{"LoadBalancerId":"lb-nonesuch"}`, "InvalidParameter.LBIdNotFound", "lb-nonesuch"},
-		{"AutoRewrite", `{"LoadBalancerId":"$lb","ListenerId":"$http"}`, "InvalidParameter.ProtocolCheckFailed", "HTTPS, which is not served; use ManualRewrite"},
+		{"AutoRewrite", `{"LoadBalancerId":"$lb","ListenerId":"$http"}`, "InvalidParameter.ProtocolCheckFailed", "name an HTTPS listener, or use ManualRewrite"},
 		{"AutoRewrite", `{"LoadBalancerId":"$lb","ListenerId":"lbl-nonesuch"}`, "InvalidParameter.ListenerIdNotFound", "lbl-nonesuch"},
 		{"AutoRewrite", `{"LoadBalancerId":"lb-nonesuch","ListenerId":"$http"}`, "InvalidParameter.LBIdNotFound", "lb-nonesuch"},
 		// What a redirect leads to stays.

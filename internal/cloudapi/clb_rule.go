@@ -15,11 +15,12 @@ type ruleIn struct {
 	Url         string         `tc:"required,len=200"`
 	HealthCheck *healthCheckIn `tc:""`
 	choiceIn
-	CookieName    *string  `tc:"len=80"`
-	ForwardType   string   `tc:"only=HTTP"`
-	TargetType    string   `tc:"only=NODE|TARGETGROUP|TARGETGROUP-V2"`
-	DefaultServer bool     `tc:""`
-	_             struct{} `unserved:"Domains Certificate Http2 TrpcCallee TrpcFunc Quic MultiCertInfo OAuth"`
+	CookieName    *string        `tc:"len=80"`
+	ForwardType   string         `tc:"only=HTTP"`
+	TargetType    string         `tc:"only=NODE|TARGETGROUP|TARGETGROUP-V2"`
+	DefaultServer bool           `tc:""`
+	Certificate   *certificateIn `tc:""`
+	_             struct{}       `unserved:"Domains Http2 TrpcCallee TrpcFunc Quic MultiCertInfo OAuth"`
 }
 
 type createRuleIn struct {
@@ -57,6 +58,9 @@ func createRule(c *Call, in *createRuleIn) (*createRuleOut, error) {
 			}
 			r, err := in.Rules[i].rule(l, fmt.Sprintf("Rules.%d.", i))
 			if err != nil {
+				return err
+			}
+			if err := c.certify(tx, l, &r, in.Rules[i].Certificate, fmt.Sprintf("Rules.%d.", i)); err != nil {
 				return err
 			}
 			r.ID, r.Created = newLocation(c, tx, l), c.Now().UTC()
@@ -278,13 +282,14 @@ func modifyDomain(c *Call, in *modifyDomainIn) (*done, error) {
 }
 
 type modifyDomainAttributesIn struct {
-	LoadBalancerId         string   `tc:"required"`
-	ListenerId             string   `tc:"required"`
-	Domain                 string   `tc:"required"`
-	NewDomain              string   `tc:"len=80"`
-	DefaultServer          *bool    `tc:""`
-	NewDefaultServerDomain string   `tc:""`
-	_                      struct{} `unserved:"Certificate Http2 Quic NewDomains MultiCertInfo"`
+	LoadBalancerId         string         `tc:"required"`
+	ListenerId             string         `tc:"required"`
+	Domain                 string         `tc:"required"`
+	NewDomain              string         `tc:"len=80"`
+	DefaultServer          *bool          `tc:""`
+	NewDefaultServerDomain string         `tc:""`
+	Certificate            *certificateIn `tc:""`
+	_                      struct{}       `unserved:"Http2 Quic NewDomains MultiCertInfo"`
 }
 
 // modifyDomainAttributes renames a domain, makes it the default one, or hands
@@ -308,6 +313,9 @@ func modifyDomainAttributes(c *Call, in *modifyDomainAttributesIn) (*done, error
 				old = domain
 			}
 		}
+		if err := c.recertify(tx, l, domain, in.Certificate); err != nil {
+			return err
+		}
 		heir := in.NewDefaultServerDomain
 		if in.DefaultServer != nil && *in.DefaultServer {
 			if heir != "" && heir != domain {
@@ -330,9 +338,13 @@ func rename(l *lb.Listener, from, to string) error {
 	if err := lb.ValidateDomain("NewDomain", to); err != nil {
 		return err
 	}
+	at := slices.IndexFunc(l.Rules, func(r lb.Rule) bool { return r.Domain == to })
 	for i := range l.Rules {
 		if l.Rules[i].Domain != from {
 			continue
+		}
+		if at >= 0 { // it becomes a part of that domain, which shows its own certificate
+			l.Rules[i].Certificate = l.Rules[at].Certificate
 		}
 		if err := checkURL(l, to, l.Rules[i].URL, "NewDomain"); err != nil {
 			return err
@@ -351,7 +363,7 @@ type ruleOut struct {
 	DefaultServer, Http2                                                    bool
 	SessionExpireTime                                                       int
 	HealthCheck                                                             *healthCheckOut
-	Certificate                                                             *none
+	Certificate                                                             *certificateOut
 	RewriteTarget                                                           *rewriteOut
 	TargetGroup                                                             *basicGroup
 	TargetGroupList                                                         []basicGroup
@@ -361,7 +373,7 @@ func showRule(st *lb.State, l *lb.Listener, r *lb.Rule) ruleOut {
 	group, groups := showGroup(st, r.Group)
 	return ruleOut{
 		LocationId: string(r.ID), Domain: r.Domain, Url: r.URL, Scheduler: r.Scheduler, ForwardType: "HTTP", TargetType: r.From.Name(), TargetGroup: group, TargetGroupList: groups, RewriteTarget: showRewrite(r),
-		ListenerId: string(l.ID), CreateTime: stamp(r.Created), BeAutoCreated: false, Domains: []string{r.Domain},
+		ListenerId: string(l.ID), CreateTime: stamp(r.Created), BeAutoCreated: r.Rewrite != nil && r.Rewrite.Auto, Certificate: showCertificate(certificateOf(l, r)), Domains: []string{r.Domain},
 		DefaultServer: r.Default, Http2: false, HealthCheck: showCheck(r.Check), SessionExpireTime: r.Choice.Session,
 	}
 }

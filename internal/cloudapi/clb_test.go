@@ -325,7 +325,7 @@ func TestListeners(t *testing.T) {
 		{"CreateListener", `{"LoadBalancerId":"$lb","Ports":[65536],"Protocol":"TCP"}`, "InvalidParameterValue.Range", "65536"},
 		{"CreateListener", `{"LoadBalancerId":"$lb","Ports":[],"Protocol":"TCP"}`, "MissingParameter", "Ports"},
 		{"CreateListener", `{"LoadBalancerId":"$lb","Ports":[95],"Protocol":"TCP_SSL"}`, "UnsupportedOperation", "TCP_SSL"},
-		{"CreateListener", `{"LoadBalancerId":"$lb","Ports":[95],"Protocol":"HTTPS"}`, "UnsupportedOperation", "HTTPS"},
+		{"CreateListener", `{"LoadBalancerId":"$lb","Ports":[95],"Protocol":"QUIC"}`, "UnsupportedOperation", "QUIC"},
 		{"CreateListener", `{"LoadBalancerId":"$lb","Ports":[95],"Protocol":"SMTP"}`, "InvalidParameterValue", "SMTP"},
 		{"CreateListener", `{"LoadBalancerId":"$lb","Ports":[95],"Protocol":"TCP","ListenerNames":["a","b"]}`, "InvalidParameterValue", "2 names for 1 port"},
 		{"CreateListener", `{"LoadBalancerId":"$lb","Ports":[95],"Protocol":"TCP","Scheduler":"FASTEST"}`, "InvalidParameterValue", "FASTEST"},

@@ -141,10 +141,12 @@ type balancerDoc struct {
 
 type listenerDoc struct {
 	Id                string         `tc:""`
-	Protocol          string         `tc:"required,only=TCP|UDP|HTTP,enum=TCP|UDP|HTTP|HTTPS|TCP_SSL|QUIC"`
+	Protocol          string         `tc:"required,only=TCP|UDP|HTTP|HTTPS,enum=TCP|UDP|HTTP|HTTPS|TCP_SSL|QUIC"`
 	Port              int64          `tc:"required,range=1-65535"`
 	EndPort           int64          `tc:"range=0-65535"`
 	ListenerName      string         `tc:"len=80"`
+	Certificate       string         `tc:""` // uploaded before: no file holds a private key
+	SniSwitch         int64          `tc:"range=0-1"`
 	HealthCheck       *healthCheckIn `tc:""`
 	Scheduler         string         `tc:"enum=WRR|LEAST_CONN|IP_HASH"`
 	SessionExpireTime int64          `tc:"range=0-86400"`
@@ -162,6 +164,7 @@ type ruleDoc struct {
 	Domain            string         `tc:"required,len=80"`
 	Url               string         `tc:"required,len=200"`
 	DefaultServer     bool           `tc:""`
+	Certificate       string         `tc:""` // of its domain, where the listener has SniSwitch 1
 	HealthCheck       *healthCheckIn `tc:""`
 	Scheduler         string         `tc:"enum=WRR|LEAST_CONN|IP_HASH"`
 	SessionExpireTime int64          `tc:"range=0-86400"`
@@ -181,6 +184,7 @@ type redirectDoc struct {
 	Url         string `tc:"required"`
 	RewriteCode int64  `tc:"enum=301|302|307"` // 0: 302
 	TakeUrl     bool   `tc:""`
+	Auto        bool   `tc:""` // as AutoRewrite makes it
 }
 
 type targetDoc struct {

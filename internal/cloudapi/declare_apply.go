@@ -173,7 +173,7 @@ func at(path, cut string, err error) error {
 // idLike reports whether a text could be an id of ours.
 func idLike(text string) bool {
 	prefix, rest, ok := strings.Cut(text, "-")
-	return ok && idShape.MatchString(rest) && slices.Contains([]string{"vpc", "subnet", "sg", "ins", "eip", "ipm", "ipmg", "ppm", "ppmg", "lbtg", "lb", "lbl", "loc"}, prefix)
+	return ok && idShape.MatchString(rest) && slices.Contains([]string{"vpc", "subnet", "sg", "ins", "eip", "ipm", "ipmg", "ppm", "ppmg", "lbtg", "lb", "lbl", "loc", "cert"}, prefix)
 }
 
 // A sort is one kind of object as documents refer to it.

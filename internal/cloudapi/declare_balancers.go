@@ -226,10 +226,13 @@ func (a *applier) listener(path string, b *lb.LoadBalancer, l *lb.Listener, d li
 	if d.TargetGroup, d.TargetType, err = a.groupOf(path, d.TargetGroup, d.TargetType, d.Targets); err != nil {
 		return err
 	}
+	if d.Certificate, err = a.certificate(path, d.Certificate); err != nil {
+		return err
+	}
 	made := l == nil
 	if made {
 		out, err := createListener(a.sub(nil, d.Id), &createListenerIn{LoadBalancerId: string(b.ID), Ports: []int64{d.Port}, EndPort: &d.EndPort, Protocol: d.Protocol,
-			ListenerNames: []string{d.ListenerName}, HealthCheck: d.HealthCheck, choiceIn: d.choice(), TargetType: d.TargetType})
+			ListenerNames: []string{d.ListenerName}, HealthCheck: d.HealthCheck, choiceIn: d.choice(), tlsIn: d.tls(), TargetType: d.TargetType})
 		if err != nil {
 			return at(path, "", err)
 		}
@@ -291,7 +294,7 @@ func (a *applier) changeListener(path, title string, made bool, l *lb.Listener, 
 	if len(changed) == 0 {
 		return nil
 	}
-	in := &modifyListenerIn{LoadBalancerId: string(l.Balancer), ListenerId: string(l.ID), ListenerName: &d.ListenerName, choiceIn: d.choice()}
+	in := &modifyListenerIn{LoadBalancerId: string(l.Balancer), ListenerId: string(l.ID), ListenerName: &d.ListenerName, choiceIn: d.choice(), tlsIn: d.tls()}
 	if !l.Protocol.Layer7() && check != nil {
 		in.HealthCheck = checkDoc(*check)
 	}

@@ -19,8 +19,8 @@ type exporter struct {
 // names counts per kind how many objects have a name: only one that is alone
 // can be referred to by it.
 type names struct {
-	vpcs, subnets, groups, instances, addresses, targetGroups map[string]int
-	templates                                                 map[string]map[string]int // by prefix
+	vpcs, subnets, groups, instances, addresses, targetGroups, certificates map[string]int
+	templates                                                               map[string]map[string]int // by prefix
 }
 
 func namesOf(st *lb.State) names {
@@ -35,6 +35,7 @@ func namesOf(st *lb.State) names {
 		groups:       countNames(st.Groups, func(g *lb.SecurityGroup) string { return g.Name }),
 		instances:    countNames(st.Instances, func(i *lb.Instance) string { return i.Name }),
 		addresses:    countNames(st.Addresses, func(e *lb.Address) string { return e.Name }),
+		certificates: countNames(st.Certificates, func(c *lb.Certificate) string { return c.Alias }),
 		targetGroups: countNames(st.TargetGroups, func(g *lb.TargetGroup) string { return g.Name }),
 	}
 }
@@ -228,6 +229,9 @@ func (x *exporter) balancer(b *lb.LoadBalancer) balancerDoc {
 func (x *exporter) listener(l *lb.Listener) listenerDoc {
 	d := listenerDoc{Id: string(l.ID), Protocol: string(l.Protocol), Port: int64(l.Port), EndPort: int64(l.EndPort), ListenerName: l.Name, Stopped: l.Stopped}
 	if l.Protocol.Layer7() {
+		if d.Certificate = x.certificateRef(l.Certificate); l.SNI {
+			d.SniSwitch = 1
+		}
 		for i := range l.Rules {
 			d.Rules = append(d.Rules, x.rule(&l.Rules[i]))
 		}
@@ -244,14 +248,14 @@ func (x *exporter) listener(l *lb.Listener) listenerDoc {
 
 func (x *exporter) rule(r *lb.Rule) ruleDoc {
 	d := ruleDoc{Id: string(r.ID), Domain: r.Domain, Url: r.URL, DefaultServer: r.Default, Scheduler: r.Scheduler,
-		TargetType: string(r.From), TargetGroup: x.targetGroupRef(r.Group)}
+		TargetType: string(r.From), TargetGroup: x.targetGroupRef(r.Group), Certificate: x.certificateRef(r.Certificate)}
 	d.HealthCheck, d.Targets = x.ownOf(r.From, r.Check, r.Targets)
 	d.SessionExpireTime, d.CookieName, d.SlowStart = int64(r.Choice.Session), r.Choice.Cookie, int64(r.Choice.SlowStart)
 	if r.Choice.HealthyOnly {
 		d.WhenAllUnhealthy = unhealthyNone
 	}
 	if w := r.Rewrite; w != nil {
-		d.Redirect = &redirectDoc{RewriteCode: int64(w.Code), TakeUrl: w.TakeURL}
+		d.Redirect = &redirectDoc{RewriteCode: int64(w.Code), TakeUrl: w.TakeURL, Auto: w.Auto}
 		if to := x.st.Listeners.Get(w.Listener); to != nil {
 			d.Redirect.Port = int64(to.Port)
 			if i := slices.IndexFunc(to.Rules, func(r lb.Rule) bool { return r.ID == w.Location }); i >= 0 {

@@ -50,10 +50,16 @@ func (a *applier) forward(path, title string, place targetPlace, id lb.LocationI
 	if d.TargetGroup, d.TargetType, err = a.groupOf(path, d.TargetGroup, d.TargetType, d.Targets); err != nil {
 		return err
 	}
+	if d.Certificate, err = a.certificate(path, d.Certificate); err != nil {
+		return err
+	}
+	if err := a.certify(path, title, place, d); err != nil {
+		return err
+	}
 	made := id == ""
 	if made {
 		out, err := createRule(a.sub(nil, d.Id), &createRuleIn{LoadBalancerId: place.LoadBalancerId, ListenerId: place.ListenerId,
-			Rules: []ruleIn{{Domain: d.Domain, Url: d.Url, HealthCheck: d.HealthCheck, choiceIn: d.choice(), CookieName: &d.CookieName, TargetType: d.TargetType}}})
+			Rules: []ruleIn{{Domain: d.Domain, Url: d.Url, HealthCheck: d.HealthCheck, choiceIn: d.choice(), CookieName: &d.CookieName, TargetType: d.TargetType, Certificate: certificateNamed(d.Certificate)}}})
 		if err != nil {
 			return at(path, "Rules.0.", err)
 		}
@@ -251,6 +257,9 @@ func (a *applier) makeRedirects(path string, b *lb.LoadBalancer, docs []listener
 			info := rewriteIn{SourceLocationId: string(source.ID), TargetLocationId: string(target.ID), RewriteCode: want.RewriteCode, TakeUrl: &want.TakeUrl, SourceDomain: source.Domain}
 			if _, err := manualRewrite(a.sub(nil), redirects(b, from, to, info)); err != nil {
 				return at(field, "RewriteInfos.0.", err)
+			}
+			if want.Auto {
+				a.markAuto(from, source.ID)
 			}
 			if !a.fresh[string(source.ID)] {
 				a.note("create", "Redirect", string(source.ID), r.Domain+r.Url, field)

@@ -166,7 +166,7 @@ func TestExportAppliesToItself(t *testing.T) {
 func asMaps() cmp.Options {
 	return cmp.Options{asMap[lb.GroupID, lb.SecurityGroup](), asMap[lb.TemplateID, lb.Template](), asMap[lb.VPCID, lb.VPC](), asMap[lb.SubnetID, lb.Subnet](),
 		asMap[lb.InstanceID, lb.Instance](), asMap[lb.BalancerID, lb.LoadBalancer](), asMap[lb.ListenerID, lb.Listener](), asMap[lb.NodeID, lb.Node](),
-		asMap[lb.TargetGroupID, lb.TargetGroup](), asMap[lb.AddressID, lb.Address](), asMap[lb.KeyID, lb.AccessKey]()}
+		asMap[lb.TargetGroupID, lb.TargetGroup](), asMap[lb.AddressID, lb.Address](), asMap[lb.KeyID, lb.AccessKey](), asMap[lb.CertificateID, lb.Certificate]()}
 }
 
 func asMap[K ~string, V any]() cmp.Option {
@@ -174,9 +174,10 @@ func asMap[K ~string, V any]() cmp.Option {
 }
 
 // unsaid are fields of the state that files do not carry, because they belong to
-// one server's life: numbers, times, versions and the states of machines.
+// one server's life: numbers, times, versions and the states of machines, and
+// what no file may hold: secrets and private keys.
 func unsaid() []string {
-	return []string{"Revision", "Num", "KeptSince", "Created", "Updated", "Modified", "Registered", "Version", "State", "Operation", "OperationID", "Others", "Keys", "Nodes", "ID"}
+	return []string{"Revision", "Num", "KeptSince", "Created", "Updated", "Modified", "Registered", "Version", "State", "Operation", "OperationID", "Others", "Keys", "Certificates", "Nodes", "ID"}
 }
 
 // Every field of the state is in the files, or named here as one that is not:
@@ -193,8 +194,8 @@ func TestFilesCarryEveryField(t *testing.T) {
 		reflect.TypeFor[lb.TargetGroup]():   {"ID", "Name", "VPC", "Type", "Protocol", "Port", "Weight", "Check", "Members", "Tags"},
 		reflect.TypeFor[lb.Member]():        {"Instance", "Port", "Weight"},
 		reflect.TypeFor[lb.LoadBalancer]():  {"ID", "Name", "Type", "Classic", "VPC", "Subnet", "VIPs", "EIP", "Groups", "PassToTarget", "Keep", "ReturnPath", "Protected", "Tags", "Echo"},
-		reflect.TypeFor[lb.Listener]():      {"ID", "Balancer", "Name", "Protocol", "Port", "EndPort", "Scheduler", "Choice", "Check", "Targets", "Rules", "Stopped", "From", "Group", "Echo"},
-		reflect.TypeFor[lb.Rule]():          {"ID", "Domain", "URL", "Default", "Scheduler", "Choice", "Check", "Targets", "From", "Group", "Rewrite", "Echo"},
+		reflect.TypeFor[lb.Listener]():      {"ID", "Balancer", "Name", "Protocol", "Port", "EndPort", "Scheduler", "Choice", "Check", "Targets", "Rules", "Stopped", "From", "Group", "Certificate", "SNI", "Echo"},
+		reflect.TypeFor[lb.Rule]():          {"ID", "Domain", "URL", "Default", "Scheduler", "Choice", "Check", "Targets", "From", "Group", "Rewrite", "Certificate", "Echo"},
 		reflect.TypeFor[lb.Choice]():        {"Session", "Cookie", "HealthyOnly", "SlowStart"},
 		reflect.TypeFor[lb.Target]():        {"Instance", "Port", "Weight", "Group"},
 		reflect.TypeFor[lb.Rewrite]():       {"Listener", "Location", "Code", "TakeURL", "Auto"},

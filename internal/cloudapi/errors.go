@@ -79,6 +79,8 @@ func (s Service) code(k lb.Kind) string {
 		return codeCLB(k)
 	case serviceVPC.Name:
 		return codeVPC(k)
+	case serviceSSL.Name:
+		return codeSSL(k)
 	}
 	switch k {
 	case lb.NotFound:

@@ -15,7 +15,7 @@ import (
 // VaultKeySize is the length of a Vault's key, in bytes.
 const VaultKeySize = 32
 
-// A Vault seals the secrets of access keys, so that whoever reads the database
+// A Vault seals the secrets of access keys and the private keys of certificates, so that whoever reads the database
 // or its backup cannot use them. A sealed secret opens only under the id of its
 // own key.
 type Vault struct{ aead cipher.AEAD }
@@ -56,10 +56,24 @@ func (v *Vault) open(id lb.KeyID, sealed []byte) (string, error) {
 	return string(secret), err
 }
 
-// ErrVault is returned by Check for a state that was sealed with another key.
-var ErrVault = errors.New("the key file does not open the access keys in the store")
+// sealKey is seal for the private key of a certificate.
+func (v *Vault) sealKey(id lb.CertificateID, key string) []byte {
+	return v.aead.Seal(nil, nil, []byte(key), []byte("certificate "+id))
+}
 
-// Check reports whether v opens every secret of a state; the error wraps
+// OpenKey is the private key of a certificate, in PEM.
+func (v *Vault) OpenKey(c *lb.Certificate) (string, error) {
+	key, err := v.aead.Open(nil, nil, c.Sealed, []byte("certificate "+c.ID))
+	if err != nil {
+		return "", fmt.Errorf("%w: %s, for one", ErrVault, c.ID)
+	}
+	return string(key), nil
+}
+
+// ErrVault is returned by Check for a state that was sealed with another key.
+var ErrVault = errors.New("the key file does not open the access keys and certificates in the store")
+
+// Check reports whether v opens every secret and private key of a state; the error wraps
 // ErrVault.
 func (v *Vault) Check(st *lb.State) error {
 	for _, id := range st.Keys.Sorted() {
@@ -67,6 +81,11 @@ func (v *Vault) Check(st *lb.State) error {
 			if _, err := v.open(id, s.Sealed); err != nil {
 				return fmt.Errorf("%w: %s, for one", ErrVault, id)
 			}
+		}
+	}
+	for _, id := range st.Certificates.Sorted() {
+		if _, err := v.OpenKey(st.Certificates.Get(id)); err != nil {
+			return err
 		}
 	}
 	return nil

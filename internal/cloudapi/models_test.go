@@ -254,6 +254,7 @@ var differences = map[string]string{
 	"CreateTargetGroup in: Tags[].TagValue is optional here":                                          "an empty value may be left out",
 	"CloneLoadBalancer in: Tags[].TagValue is optional here":                                          "an empty value may be left out",
 	"ModifyResourceTags in: ReplaceTags[].TagValue is optional here":                                  "an empty value may be left out",
+	"UploadCertificate in: Tags[].TagValue is optional here":                                          "an empty value may be left out",
 	"RunInstances in: TagSpecification[].Tags[].Value is optional":                                    "an empty value may be left out",
 	"RunInstances in: DataDisks[].DiskSize is optional here":                                          "there are no disks; the list is only kept",
 	"RunInstances in: Placement.Zone is optional here":                                                "a region has one zone",

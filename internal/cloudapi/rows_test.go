@@ -104,7 +104,7 @@ func sawAnswer(a *Action, err error) {
 }
 
 // objectID finds the id of an object that is at fault where no one field is.
-var objectID = regexp.MustCompile(`\b(lb|lbl|loc|lbtg|sg|ins|vpc|subnet|rtb|ipmg?|ppmg?|eip|eni)-\w{8}\b`)
+var objectID = regexp.MustCompile(`\b(lb|lbl|loc|lbtg|sg|ins|vpc|subnet|rtb|ipmg?|ppmg?|eip|eni|cert)-\w{8}\b`)
 
 // unhelpful says what a message lacks of field, fault and repair.
 func unhelpful(a *Action, err error, e *Error) string {

@@ -116,7 +116,7 @@ func idPrefix(name string) string {
 		{"LoadBalancerId", "lb-"}, {"SourceListenerId", "lbl-"}, {"TargetListenerId", "lbl-"}, {"ListenerId", "lbl-"}, {"LocationId", "loc-"},
 		{"TargetGroupId", "lbtg-"}, {"SecurityGroupId", "sg-"}, {"InstanceId", "ins-"}, {"VpcId", "vpc-"}, {"SubnetId", "subnet-"}, {"RouteTableId", "rtb-"},
 		{"AddressTemplateGroupId", "ipmg-"}, {"AddressTemplateId", "ipm-"}, {"ServiceTemplateGroupId", "ppmg-"}, {"ServiceTemplateId", "ppm-"},
-		{"NetworkInterfaceId", "eni-"}, {"AddressId", "eip-"},
+		{"NetworkInterfaceId", "eni-"}, {"AddressId", "eip-"}, {"CertificateId", "cert-"}, {"CertId", "cert-"},
 	} {
 		if strings.HasSuffix(name, p[0]) {
 			return p[1]

@@ -23,6 +23,7 @@ var (
 	serviceVPC       = Service{"vpc", "2017-03-12"}
 	serviceCVM       = Service{"cvm", "2017-03-12"}
 	serviceTag       = Service{"tag", "2018-08-13"}
+	serviceSSL       = Service{"ssl", "2019-12-05"}
 	serviceSallyport = Service{"sallyport", "2026-11-23"}
 )
 

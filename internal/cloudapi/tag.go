@@ -36,6 +36,7 @@ func taggables() []taggable {
 		tagsOfKind("vpc", "vpc", func(st *lb.State) lb.Table[lb.VPCID, lb.VPC] { return st.VPCs }, func(v *lb.VPC) *lb.Tags { return &v.Tags }, (*store.Tx).PutVPC),
 		tagsOfKind("vpc", "eip", func(st *lb.State) lb.Table[lb.AddressID, lb.Address] { return st.Addresses }, func(e *lb.Address) *lb.Tags { return &e.Tags }, (*store.Tx).PutAddress),
 		tagsOfKind("vpc", "subnet", func(st *lb.State) lb.Table[lb.SubnetID, lb.Subnet] { return st.Subnets }, func(n *lb.Subnet) *lb.Tags { return &n.Tags }, (*store.Tx).PutSubnet),
+		tagsOfKind("ssl", "certificate", func(st *lb.State) lb.Table[lb.CertificateID, lb.Certificate] { return st.Certificates }, func(c *lb.Certificate) *lb.Tags { return &c.Tags }, (*store.Tx).PutCertificate),
 	}
 	kinds := templateKinds()
 	for i, prefix := range []string{"address", "addressgroup", "service", "servicegroup"} {
@@ -67,7 +68,7 @@ func findTaggable(field, service, prefix string) (taggable, error) {
 		}
 	}
 	return taggable{}, refuse(lb.Unsupported, field, fmt.Sprintf("resources %s/%s have no tags here", clip(service, 40), clip(prefix, 40)),
-		"served: clb/clb, clb/targetgroup, cvm/instance, cvm/sg, vpc/vpc, vpc/subnet, vpc/eip, vpc/address, vpc/addressgroup, vpc/service, vpc/servicegroup (templates)")
+		"served: clb/clb, clb/targetgroup, cvm/instance, cvm/sg, vpc/vpc, vpc/subnet, vpc/eip, vpc/address, vpc/addressgroup, vpc/service, vpc/servicegroup (templates), ssl/certificate")
 }
 
 type describeTagsIn struct {

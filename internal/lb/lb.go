@@ -304,7 +304,6 @@ type Rule struct {
 	// Certificate is its domain's, where the listener has SNI; the same on all
 	// rules of the domain.
 	Certificate CertificateID `json:",omitempty"`
-	Auto        bool          `json:",omitempty"` // made by AutoRewrite
 	Echo        map[string]string
 }
 

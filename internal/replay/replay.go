@@ -143,7 +143,7 @@ func Parse(name string, text []byte) (*Sequence, error) {
 }
 
 func versions() map[string]string {
-	return map[string]string{"clb": "2018-03-17", "vpc": "2017-03-12", "cvm": "2017-03-12", "tag": "2018-08-13"}
+	return map[string]string{"clb": "2018-03-17", "vpc": "2017-03-12", "cvm": "2017-03-12", "tag": "2018-08-13", "ssl": "2019-12-05"}
 }
 
 // Actions are the actions that the sequence calls, sorted.

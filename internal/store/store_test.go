@@ -88,6 +88,8 @@ func everything(tx *Tx) {
 	weight := 5
 	tx.PutTargetGroup(&lb.TargetGroup{ID: "lbtg-1", VPC: "vpc-1", Type: lb.TargetGroupV2, Protocol: lb.ListenHTTP, Port: 80, Weight: &weight, Check: lb.HealthCheck{On: true},
 		Members: []lb.Member{{Instance: "ins-1", Port: 8080, Registered: when}}, Created: when, Tags: tags})
+	tx.PutCertificate(&lb.Certificate{ID: "cert-1", Alias: "web", ProjectID: "0", Chain: "-----BEGIN CERTIFICATE-----", Sealed: []byte{0, 1, 255}, Subject: "www.example.com",
+		Names: []string{"www.example.com"}, NotBefore: when, NotAfter: when, Created: when, Tags: tags})
 	tx.PutNode(&lb.Node{ID: "gateway-1", Num: tx.NextNum(), Role: lb.RoleGateway, Address: netip.MustParseAddr("192.0.2.129"), Created: when})
 }
 
@@ -108,7 +110,7 @@ func TestPutReadsBackExactly(t *testing.T) {
 func asMaps() cmp.Options {
 	return cmp.Options{asMap[lb.GroupID, lb.SecurityGroup](), asMap[lb.TemplateID, lb.Template](), asMap[lb.VPCID, lb.VPC](), asMap[lb.SubnetID, lb.Subnet](),
 		asMap[lb.InstanceID, lb.Instance](), asMap[lb.BalancerID, lb.LoadBalancer](), asMap[lb.ListenerID, lb.Listener](), asMap[lb.NodeID, lb.Node](),
-		asMap[lb.TargetGroupID, lb.TargetGroup](), asMap[lb.AddressID, lb.Address](), asMap[lb.KeyID, lb.AccessKey]()}
+		asMap[lb.TargetGroupID, lb.TargetGroup](), asMap[lb.AddressID, lb.Address](), asMap[lb.KeyID, lb.AccessKey](), asMap[lb.CertificateID, lb.Certificate]()}
 }
 
 func asMap[K ~string, V any]() cmp.Option {

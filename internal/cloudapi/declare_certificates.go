@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloudapi
+
+import (
+	"fmt"
+
+	"github.com/sallyport/sallyport/internal/lb"
+)
+
+func certificateSort() sort[lb.CertificateID, lb.Certificate] {
+	return sort[lb.CertificateID, lb.Certificate]{"Certificate", "cert-", func(s *lb.State) lb.Table[lb.CertificateID, lb.Certificate] { return s.Certificates }, func(c *lb.Certificate) string { return c.Alias }}
+}
+
+func (x *exporter) certificateRef(id lb.CertificateID) string {
+	if c := x.st.Certificates.Get(id); c != nil {
+		return reference(x, x.names.certificates, id, c.Alias)
+	}
+	return string(id)
+}
+
+// certificate resolves the one that a document names. Documents hold none:
+// a private key is not for files.
+func (a *applier) certificate(path, ref string) (string, error) {
+	if ref == "" {
+		return "", nil
+	}
+	_, id, err := certificateSort().find(a, path+"Certificate", ref)
+	if err != nil && id == "" && !a.hasCertificate(ref) {
+		return "", refuse(lb.NotFound, path+"Certificate", fmt.Sprintf("there is no certificate with the alias or id %q", clip(ref, 60)), "upload it first, with UploadCertificate of the ssl service")
+	}
+	return string(id), err
+}
+
+func (a *applier) hasCertificate(alias string) bool {
+	for c := range a.st().Certificates.Values() {
+		if c.Alias == alias {
+			return true
+		}
+	}
+	return false
+}
+
+func certificateNamed(id string) *certificateIn {
+	if id == "" {
+		return nil
+	}
+	return &certificateIn{CertId: id}
+}
+
+// tls is what the document's listener shows, its certificate resolved.
+func (d listenerDoc) tls() tlsIn { return tlsIn{certificateNamed(d.Certificate), &d.SniSwitch} }
+
+// certify gives the domain of a rule's document its certificate, where the
+// domain is there and has another one.
+func (a *applier) certify(path, title string, place targetPlace, d ruleDoc) error {
+	l := a.st().Listeners.Get(lb.ListenerID(place.ListenerId))
+	for i := range l.Rules {
+		if l.Rules[i].Domain != d.Domain || d.Certificate == "" || string(l.Rules[i].Certificate) == d.Certificate {
+			continue
+		}
+		_, err := modifyDomainAttributes(a.sub(nil), &modifyDomainAttributesIn{LoadBalancerId: place.LoadBalancerId, ListenerId: place.ListenerId,
+			Domain: d.Domain, Certificate: certificateNamed(d.Certificate)})
+		a.note("change", "Rule", string(l.Rules[i].ID), title, path, "Certificate")
+		return at(path, "", err)
+	}
+	return nil
+}
+
+// markAuto says of a redirect that AutoRewrite would have made it.
+func (a *applier) markAuto(listener lb.ListenerID, rule lb.LocationID) {
+	l := copyListener(a.st().Listeners.Get(listener))
+	for i := range l.Rules {
+		if r := &l.Rules[i]; r.ID == rule {
+			redirect := *r.Rewrite
+			redirect.Auto = true
+			r.Rewrite = &redirect
+		}
+	}
+	a.tx.PutListener(l)
+}
