@@ -34,6 +34,7 @@ type kernel struct {
 	nodes    map[lb.NodeID]*lb.Node
 	compiler *snapshot.Compiler
 	now      *snapshot.Snapshot // the gateway's, in force
+	flows    map[string]held    // that a story holds open, by name
 	early    bool               // the gateway's XDP program stands before the one at TC
 	port     uint16
 	packets  int
@@ -47,7 +48,7 @@ func newKernel(t *testing.T, early bool, flags ...string) *kernel {
 // newKernelAt is newKernel with the gateway's end of the tunnel at an address,
 // whose family the hosts' ends have too.
 func newKernelAt(t *testing.T, early bool, gateway netip.Addr, flags ...string) *kernel {
-	k := &kernel{Ref: scenario.NewRef(flags...), w: newQuiet(t), early: early, hosts: map[lb.InstanceID]*bench{}, compiler: snapshot.NewCompiler(), port: 20000,
+	k := &kernel{Ref: scenario.NewRef(flags...), w: newQuiet(t), early: early, hosts: map[lb.InstanceID]*bench{}, flows: map[string]held{}, compiler: snapshot.NewCompiler(), port: 20000,
 		nodes: map[lb.NodeID]*lb.Node{"gateway-1": {ID: "gateway-1", Num: 1, Role: lb.RoleGateway, Address: gateway}}}
 	t.Cleanup(func() {
 		if err := k.Close(); err != nil {
@@ -271,6 +272,12 @@ func (t *trip) open(o opening) (at place, end netip.AddrPort, fault string, err 
 	if err != nil {
 		return at, dst, "", err
 	}
+	if o.icmp && at == client && slices.Contains(t.now.VIPs, o.dst.Addr()) { // the gateway has answered
+		if src != o.dst || dst != o.src {
+			return at, dst, fmt.Sprintf("the echo came from %v to %v", src, dst), nil
+		}
+		return at, dst, "", nil
+	}
 	if src != o.src {
 		return at, dst, fmt.Sprintf("%s sees %v, not %v", at, src, o.src), nil
 	}
@@ -332,11 +339,11 @@ func (k *kernel) send(s scenario.Send) (scenario.Result, error) {
 	if err == nil && fault == "" && at == gateway1 {
 		at, end, fault, err = t.proxied(s, o.src.Addr())
 	}
-	res := scenario.Result{Served: at != nowhere && fault == "", Detail: fmt.Sprintf("the packet ended at %q, %v", at, end), Fault: fault, Verdicts: t.verdicts}
+	res := scenario.Result{Served: at != nowhere && fault == "", By: string(at), Detail: fmt.Sprintf("the packet ended at %q, %v", at, end), Fault: fault, Verdicts: t.verdicts}
 	if res.Served && s.Target.Instance != "" && at != place(s.Target.Instance) {
 		res.Fault = fmt.Sprintf("%q got what was sent to %s", at, s.Target.Name)
 	}
-	if err == nil && res.Served && s.Balancer != "" && !k.isTarget(s, at, end) {
+	if err == nil && res.Served && s.Balancer != "" && !s.ICMP && !k.isTarget(s, at, end) {
 		res.Fault = fmt.Sprintf("%v at %q is no target of the listener", end, at)
 	}
 	return res, err

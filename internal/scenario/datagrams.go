@@ -45,6 +45,7 @@ func (a attempt) datagram(ctx context.Context, pid int) (Result, error) {
 		return Result{}, err
 	}
 	var sight struct {
+		Instance string
 		Peer     netip.Addr
 		PeerPort uint16
 	}
@@ -54,5 +55,5 @@ func (a attempt) datagram(ctx context.Context, pid int) (Result, error) {
 	if sight.Peer != a.From.Address || sight.PeerPort != a.port {
 		return Result{Fault: fmt.Sprintf("the instance saw %v:%d, not the client's %v:%d", sight.Peer, sight.PeerPort, a.From.Address, a.port)}, nil
 	}
-	return Result{Served: true, Detail: "answered"}, nil
+	return Result{Served: true, By: sight.Instance, Detail: "answered"}, nil
 }

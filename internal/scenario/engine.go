@@ -23,6 +23,10 @@ type Engine interface {
 	Settle(ctx context.Context) error
 	// Send tries all the sends, which do not depend on each other.
 	Send(ctx context.Context, sends []Send) ([]Result, error)
+	// Open opens a connection to a listener of layer 4 and keeps it under a name.
+	Open(ctx context.Context, name string, s Send) (Result, error)
+	// Still sends more on an open connection; served says what is expected.
+	Still(ctx context.Context, name string, served bool) (Result, error)
 	// Health waits until the target has the state wanted, and says what it is.
 	Health(ctx context.Context, h Health) (Health, error)
 	// Logged reports whether the instance logged a request on port from that address.
@@ -85,6 +89,8 @@ type Host struct {
 // A Result is what became of a Send.
 type Result struct {
 	Served     bool
+	By         string   // the id of the instance that served; "": not known
+	Lost       bool     // an open flow was reset, or has another target now
 	Redirected bool     // an HTTP redirect by the gateway itself
 	Detail     string   // how it ended, for people
 	Fault      string   // what is neither served nor a refusal: an error page, a reset; "" otherwise

@@ -23,6 +23,7 @@ import (
 // Lab is one `sallyport up` for all stories. Stories run on its stages.
 type Lab struct {
 	binary   string
+	data     string // the lab's folder
 	up       *exec.Cmd
 	said     *bytes.Buffer
 	ended    chan struct{}
@@ -31,19 +32,55 @@ type Lab struct {
 	verdicts *follower
 
 	mu   sync.Mutex
-	pids map[string]int // of a process in the network namespace of each host
+	pids map[string]int        // of a process in the network namespace of each host
+	free map[string][]Instance // that no stage has, by kind
 }
 
-// A Stage is the engine with real packets: a lab and instances of its own,
-// which stay from story to story. Stages of one lab run stories at the same
-// time; a stage runs one at a time.
+// A Stage is the engine with real packets: a lab, and instances of its own for
+// as long as one story lasts. Stages of one lab run stories at the same time.
 type Stage struct {
 	*Lab
 	instances map[string]Instance
+	flows     map[string]*liveFlow // that the story holds open, by name
 }
 
-// Stage makes a stage without instances.
-func (l *Lab) Stage() *Stage { return &Stage{Lab: l, instances: map[string]Instance{}} }
+// Stage makes a stage without instances. Leave ends it.
+func (l *Lab) Stage() *Stage {
+	return &Stage{Lab: l, instances: map[string]Instance{}, flows: map[string]*liveFlow{}}
+}
+
+// Leave lets other stages have the instances, which the story left as they were.
+func (l *Stage) Leave() {
+	for _, f := range l.flows {
+		_ = f.conn.Close()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for name, i := range l.instances {
+		l.free[kindOf(name)] = append(l.free[kindOf(name)], i)
+	}
+	clear(l.instances)
+}
+
+// take gives an instance of the name's kind that no stage has; false when there
+// is none.
+func (l *Lab) take(name string) (Instance, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	free := l.free[kindOf(name)]
+	if len(free) == 0 {
+		return Instance{}, false
+	}
+	i := free[len(free)-1]
+	l.free[kindOf(name)], i.Name = free[:len(free)-1], name
+	return i, true
+}
+
+// kindOf is what an instance's name says of its place.
+func kindOf(name string) string {
+	kind, _, _ := strings.Cut(name, "-")
+	return kind
+}
 
 // patience is how long a test waits for another lab on the machine to end, and
 // for its own to be ready.
@@ -68,9 +105,9 @@ func StartLab(ctx context.Context, binary, dir string, flags ...string) (*Lab, e
 
 func startLab(ctx context.Context, binary, dir string, flags []string) (l *Lab, busy bool, err error) {
 	ready := filepath.Join(dir, "ready.json")
-	l = &Lab{binary: binary, said: &bytes.Buffer{}, ended: make(chan struct{}), pids: map[string]int{}}
+	l = &Lab{binary: binary, data: filepath.Join(dir, "data"), said: &bytes.Buffer{}, ended: make(chan struct{}), pids: map[string]int{}, free: map[string][]Instance{}}
 	l.port.Store(20000)
-	l.up = exec.Command(binary, append([]string{"up", "--data", filepath.Join(dir, "data"), "--ready-file", ready}, flags...)...)
+	l.up = exec.Command(binary, append([]string{"up", "--data", l.data, "--ready-file", ready}, flags...)...)
 	l.up.Stdout, l.up.Stderr = l.said, l.said
 	l.up.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if err := l.up.Start(); err != nil {
@@ -194,9 +231,14 @@ func (l *Lab) Call(ctx context.Context, api API, action string, in, out any) err
 	return nil
 }
 
-// Instance waits until the instance runs and has a host in the lab.
+// Instance takes a free instance of that kind, or runs one and waits until it has
+// a host in the lab.
 func (l *Stage) Instance(ctx context.Context, name string, public bool) (Instance, error) {
 	if i, ok := l.instances[name]; ok {
+		return i, nil
+	}
+	if i, ok := l.take(name); ok {
+		l.instances[name] = i
 		return i, nil
 	}
 	id, err := runInstance(ctx, l, name, public)
@@ -341,11 +383,12 @@ func (l *Lab) Logged(ctx context.Context, i Instance, port uint16, from netip.Ad
 	return err == nil, err
 }
 
-// logs are the access logs of all instances.
-func (l *Stage) logs(ctx context.Context) (string, error) {
+// logs are the access logs of all instances, read where the lab keeps them:
+// that is done so often that a program for each would take most of the time.
+func (l *Stage) logs() (string, error) {
 	var all strings.Builder
 	for _, i := range l.instances {
-		data, err := l.command(ctx, "lab", "logs", i.ID)
+		data, err := os.ReadFile(filepath.Join(l.data, "logs", i.ID+".log"))
 		if err != nil {
 			return "", err
 		}

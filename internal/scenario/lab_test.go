@@ -61,10 +61,7 @@ func labStories(t *testing.T, binaries string, stories []*Script, flags ...strin
 	}()
 	// Stories mostly wait for silence, so some run at the same time, each on
 	// instances of its own.
-	stages := make(chan *Stage, 5)
-	for range cap(stages) {
-		stages <- lab.Stage()
-	}
+	stages := make(chan struct{}, 7)
 	var count Count
 	defer func() { t.Logf("lab, %v: %v", flags, count) }()
 	t.Run("stories", func(t *testing.T) {
@@ -72,8 +69,10 @@ func labStories(t *testing.T, binaries string, stories []*Script, flags ...strin
 			count.Add(s, "lab")
 			t.Run(strings.TrimSuffix(s.Name, ".txtar"), func(t *testing.T) {
 				t.Parallel()
-				stage := <-stages
-				defer func() { stages <- stage }()
+				stages <- struct{}{}
+				defer func() { <-stages }()
+				stage := lab.Stage()
+				defer stage.Leave()
 				if err := Run(t.Context(), stage, "lab", s); err != nil {
 					t.Error(err)
 				}

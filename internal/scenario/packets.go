@@ -56,18 +56,18 @@ func (l *Stage) Send(ctx context.Context, sends []Send) ([]Result, error) {
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
-	if err := l.unheard(ctx, attempts, results); err != nil {
+	if err := l.unheard(attempts, results); err != nil {
 		return nil, err
 	}
 	return results, l.tell(ctx, mark, attempts, results)
 }
 
 // unheard checks that no instance accepted or logged a refused attempt.
-func (l *Stage) unheard(ctx context.Context, attempts []attempt, results []Result) error {
+func (l *Stage) unheard(attempts []attempt, results []Result) error {
 	if !slices.ContainsFunc(results, func(r Result) bool { return !r.Served }) {
 		return nil
 	}
-	logs, err := l.logs(ctx)
+	logs, err := l.logs()
 	for i, a := range attempts {
 		peer := fmt.Sprintf("peer=%v:%d ", a.From.Address, a.port)
 		if !results[i].Served && (strings.Contains(logs, a.token+`"`) || strings.Contains(logs, peer)) {
@@ -207,20 +207,33 @@ func (a attempt) ask(ctx context.Context, conn net.Conn) (Result, error) {
 		return Result{Fault: fmt.Sprintf("a broken answer: %v", err)}, nil
 	}
 	defer func() { _ = res.Body.Close() }()
-	var sight struct{ Peer netip.Addr }
+	return a.sees(res), nil
+}
+
+// sees reads what an instance answered: what it saw of the request. Behind layer 7
+// that must name the client once more, as the last in a list that nobody else ends.
+func (a attempt) sees(res *http.Response) Result {
+	var sight struct {
+		Instance string
+		Peer     netip.Addr
+		Headers  http.Header
+	}
 	if res.StatusCode == http.StatusFound && res.Header.Get("Location") != "" {
-		return Result{Redirected: true, Detail: "to " + res.Header.Get("Location")}, nil
+		return Result{Redirected: true, Detail: "to " + res.Header.Get("Location")}
 	}
 	if res.StatusCode != http.StatusOK {
-		return Result{Fault: "answered with " + res.Status}, nil
+		return Result{Fault: "answered with " + res.Status}
 	}
 	if err := json.NewDecoder(res.Body).Decode(&sight); err != nil {
-		return Result{Fault: fmt.Sprintf("not the instance's answer: %v", err)}, nil
+		return Result{Fault: fmt.Sprintf("not the instance's answer: %v", err)}
 	}
 	if sight.Peer != a.From.Address {
-		return Result{Fault: fmt.Sprintf("the instance saw %v, not the client's %v", sight.Peer, a.From.Address)}, nil
+		return Result{Fault: fmt.Sprintf("the instance saw %v, not the client's %v", sight.Peer, a.From.Address)}
 	}
-	return Result{Served: true, Detail: res.Status}, nil
+	if chain := strings.Join(sight.Headers["X-Forwarded-For"], ", "); a.Layer7 && chain != a.From.Address.String() {
+		return Result{Fault: fmt.Sprintf("X-Forwarded-For is %q, not the client's %v", chain, a.From.Address)}
+	}
+	return Result{Served: true, By: sight.Instance, Detail: res.Status}
 }
 
 // ping sends one echo request, with the attempt's port as its identifier.

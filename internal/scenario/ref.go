@@ -23,6 +23,7 @@ type Ref struct {
 	store     *store.Store
 	api       *cloudapi.Server
 	instances map[string]Instance
+	flows     map[string]refFlow // that stories hold open, by name
 }
 
 // NewRef makes an empty region, by a server with these flags (Script.Server).
@@ -32,7 +33,7 @@ func NewRef(flags ...string) *Ref {
 	if slices.Contains(flags, "--source-ip-type=1") {
 		sourceIPType = 1
 	}
-	return &Ref{store: s, instances: map[string]Instance{}, api: cloudapi.New(cloudapi.Options{
+	return &Ref{store: s, instances: map[string]Instance{}, flows: map[string]refFlow{}, api: cloudapi.New(cloudapi.Options{
 		Store: s, Region: "local", SeedMode: slices.Contains(flags, "--seed-mode"), SourceIPType: sourceIPType,
 		VIPPool: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/26")}, EIPPool: []netip.Prefix{netip.MustParsePrefix("192.0.2.64/26")},
 		IPv6Pool: ipv6Pool(),
@@ -111,12 +112,16 @@ func runInstance(ctx context.Context, e Engine, name string, public bool) (strin
 func (r *Ref) Settle(context.Context) error { return nil }
 
 // Send judges each send on the newest state.
-func (r *Ref) Send(_ context.Context, sends []Send) ([]Result, error) {
+func (r *Ref) Send(ctx context.Context, sends []Send) ([]Result, error) {
 	results := make([]Result, len(sends))
 	for i, s := range sends {
 		var err error
 		if results[i], err = r.judge(r.store.State(), s); err != nil {
 			return nil, err
+		}
+		l := r.store.State().Listeners.Get(lb.ListenerID(s.Listener))
+		if l != nil && len(results[i].Verdicts) > 1 && l.Choice.HealthyOnly && len(r.eligible(ctx, l)) == 0 {
+			results[i] = Result{Verdicts: []string{"drop clb " + policy.NoHealthyTarget.String()}}
 		}
 	}
 	return results, nil
@@ -151,6 +156,10 @@ func (r *Ref) judge(state *lb.State, s Send) (Result, error) {
 // through judges a packet to a VIP: gate 1 on the listener's port, gate 2 on
 // the service port of every target the flow may be given to.
 func through(state *lb.State, b *lb.LoadBalancer, p lb.Packet) (Result, error) {
+	if p.Proto == lb.ICMP || p.Proto == lb.ICMPv6 { // the gateway answers by itself
+		gate1 := policy.Decide(policy.GateCLB, policy.In, policy.NewResolver(state).Gate1(b, p.Dst), p)
+		return Result{Served: gate1.Action == lb.Accept, Verdicts: []string{VerdictText(gate1, policy.In)}}, nil
+	}
 	listener := listenerOf(state, b.ID, p)
 	if listener == nil {
 		return Result{Verdicts: []string{"drop clb " + policy.NoListener.String()}}, nil
@@ -187,6 +196,15 @@ func through(state *lb.State, b *lb.LoadBalancer, p lb.Packet) (Result, error) {
 		}
 	}
 	return all[0], nil
+}
+
+// gatesOf are what both gates say of a packet to a listener with one target.
+func gatesOf(state *lb.State, b *lb.LoadBalancer, l *lb.Listener, p lb.Packet) (gate1, gate2 bool) {
+	gate1 = policy.Decide(policy.GateCLB, policy.In, policy.NewResolver(state).Gate1(b, p.Dst), p).Action == lb.Accept
+	if l.EndPort == 0 {
+		p.DstPort = l.Targets[0].Port
+	}
+	return gate1, atInstance(state, b, l.Targets[0].Instance, policy.In, p).Action == lb.Accept
 }
 
 // atInstance is gate 2; b is the load balancer the packet came through, or nil.

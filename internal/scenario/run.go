@@ -79,7 +79,8 @@ func (w *world) act(ctx context.Context, lines []Line) error {
 	acts := map[string]func(context.Context, []string) error{
 		"apply": w.apply, "bind": w.bind, "listen": w.listen, "switch": w.switchOn, "shows": w.shows, "health": w.health, "log": w.log,
 		"balancer": w.makeBalancer, "members": w.members, "redirect": w.redirect,
-		"template": w.template, "insert": w.insert,
+		"template": w.template, "insert": w.insert, "targets": w.targets, "choice": w.choice, "keep-flows": w.keepFlows,
+		"spread": w.spread, "open": w.openFlow, "still": w.still,
 	}
 	acts["refuses"] = func(ctx context.Context, args []string) error {
 		act := acts[args[1]]

@@ -181,6 +181,12 @@ func TestWrongStories(t *testing.T) {
 		{"unknown group", "bind web-1 web", "bind web-1 wob", "no group wob"},
 		{"unknown section", "apply web", "apply web wob", "no section -- wob --"},
 		{"refused by the API", "client-1 8080", "client-1 80800", "ModifySecurityGroupPolicies"},
+		{"another server", "send client-2", "spread client-1 -> vip:80/tcp web-2\nsend client-2", "want web-2, got web-1"},
+		{"open flow that is not there", "send client-2", "still a served\nsend client-2", "no flow a"},
+		{"open flow that is judged otherwise", "send client-2", "open a client-1 -> vip:80/tcp\nstill a refused\nsend client-2", "want refused, got served"},
+		{"open flow that is refused", "send client-2", "open a client-2 -> vip:80/tcp\nsend client-2", "want served, got refused"},
+		{"open flow without a way", "send client-2", "open a client-1 -> web-1:8080/tcp\nsend client-2", "write open FLOW"},
+		{"choice of nothing", "send client-2", "choice 80 luck 7\nsend client-2", "write choice PORT"},
 		{"verdict without send", "listen tcp 80 -> web-1:8080\nsend client-2 -> vip:80/tcp refused\n", "listen tcp 80 -> web-1:8080\n", "a verdict follows its send"},
 	}
 	for _, tt := range tests {
@@ -210,6 +216,7 @@ func TestWrongStories(t *testing.T) {
 // where the file has them.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(story))
+	f.Add([]byte("targets 80 web-1:8080*0\nopen a client-1 -> vip:80/tcp\nstill a refused\nspread client-1 -> vip:80/tcp one\nkeep-flows clb on\nchoice 80 sticky 60\n"))
 	f.Add([]byte("[lab]\n[ref] send\ndecisive web egress 1\n-- web --\negress: x\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := Parse("x.txtar", data)
