@@ -136,7 +136,9 @@ type Datapath struct {
 	guarding    chan struct{}     // closed when keepGuests has ended; nil on a gateway
 	memory      [][]byte          // mappings to undo at Close
 	flowTables
-	gates gateStates
+	aside  map[string]*ebpf.Map // flow tables that others of another size replace, by name
+	movers map[string]mover
+	gates  gateStates
 }
 
 // pending is what a staged revision does when it is committed.
@@ -192,11 +194,22 @@ func Open(o Options) (*Datapath, error) {
 		d.Close()
 		return nil, err
 	}
+	if err := d.carryFlows(false); err != nil {
+		d.Close()
+		return nil, err
+	}
 	if err := d.attach(); err != nil {
 		d.Close()
 		return nil, err
 	}
 	if err := d.watchGuests(); err != nil {
+		d.Close()
+		return nil, err
+	}
+	d.mu.Lock()
+	err = d.carryFlows(o.Role == lb.RoleGateway) // programs at guests' ports may still use the old table
+	d.mu.Unlock()
+	if err != nil {
 		d.Close()
 		return nil, err
 	}
@@ -227,6 +240,9 @@ func (d *Datapath) load() error {
 		return err
 	}
 	if err := d.setVariables(spec, set, key); err != nil {
+		return err
+	}
+	if err := d.setAside(spec); err != nil {
 		return err
 	}
 	if err := d.replaceOutgrown(spec); err != nil {
@@ -428,6 +444,9 @@ func (d *Datapath) Close() error {
 		errs = append(errs, unix.Munmap(m))
 	}
 	d.memory = nil
+	for name := range d.aside {
+		errs = append(errs, d.letGo(name))
+	}
 	for _, l := range d.links {
 		errs = append(errs, l.Close())
 	}

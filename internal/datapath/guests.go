@@ -130,6 +130,11 @@ func (d *Datapath) guard() {
 		return
 	}
 	d.guardDoors()
+	defer func() {
+		if err := d.carryFlows(d.guests != nil); err != nil {
+			d.log.Error("flows stay in the table of the former size", "error", err)
+		}
+	}()
 	if d.guests == nil { // what an earlier process guarded stays until a snapshot says otherwise
 		return
 	}

@@ -37,7 +37,7 @@ func (d *Datapath) replaceOutgrown(spec *ebpf.CollectionSpec) error {
 			continue
 		}
 		if strings.Contains(name, "_flows") {
-			return fmt.Errorf("the pinned flow table %s has another size or layout; to give up tracked flows, detach first", name)
+			return fmt.Errorf("the pinned flow table %s has another layout; to give up tracked flows, detach first", name)
 		}
 		outgrown[name] = true
 		for _, group := range pinGroups {
