@@ -12,6 +12,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/features"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/internal/lb"
@@ -39,6 +40,13 @@ func ChooseAttach(device string) (Attach, string) {
 	case err != nil:
 		return AttachTC, fmt.Sprintf("TC: the driver of %s does not say who it is", device)
 	case slices.Contains(earlyDrivers, driver):
+		links, err := netlink.LinkList()
+		if err != nil {
+			return AttachTC, fmt.Sprintf("TC: cannot look for VLANs on %s: %v", device, err)
+		}
+		if why := hidesVLANs(device, vlansOn(device, links), stripsTags(device)); why != "" {
+			return AttachTC, "TC only: " + why
+		}
 		return AttachXDP, fmt.Sprintf("XDP with TC behind it: driver %s runs XDP by itself", driver)
 	}
 	return AttachTC, fmt.Sprintf("TC only: on driver %s XDP would give up segmentation offload", driver)
@@ -73,7 +81,7 @@ func Doctor(role lb.NodeRole, device, pinDir string) []Finding {
 	findings = append(findings,
 		Finding{true, "attach", fmt.Sprintf("%s (--attach %s)", why, attach)},
 		mtuFinding(dev), pinFinding(pinDir))
-	return findings
+	return append(findings, linkFindings(role, device)...)
 }
 
 func kernelFinding() Finding {

@@ -36,16 +36,21 @@ func doorsOf(h *netlink.Handle) ([]netlink.Link, error) {
 	if err != nil {
 		return nil, err
 	}
+	return doorsAmong(links), nil
+}
+
+// doorsAmong picks the doors from all of a machine's interfaces.
+func doorsAmong(links []netlink.Link) []netlink.Link {
 	outward := map[int]bool{} // bridges with a member that is no guest's
 	for _, l := range links {
 		if k := l.Type(); k != "veth" && k != "tuntap" && k != "tun" {
 			outward[l.Attrs().MasterIndex] = true
 		}
 	}
-	return slices.DeleteFunc(links, func(l netlink.Link) bool {
+	return slices.DeleteFunc(slices.Clone(links), func(l netlink.Link) bool {
 		a := l.Attrs()
 		return a.EncapType != "ether" || a.MasterIndex != 0 || l.Type() == "bridge" && !outward[a.Index]
-	}), nil
+	})
 }
 
 // doors are those beside Device that are judged, by name: guests' ports, also of
