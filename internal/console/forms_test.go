@@ -57,6 +57,7 @@ func TestRefusedFormsKeepWhatWasTyped(t *testing.T) {
 		{"clb/" + w.balancer + "/listeners/new", []string{"ListenerName", "kept remark", "Protocol", "TCP", "Port", "eighty", "HealthSwitch", ""}, "e-Port", "is not a number"},
 		{"clb/" + w.balancer + "/listeners/new", []string{"ListenerName", "kept remark", "Protocol", "TCP", "Port", "80", "HealthSwitch", ""}, "", "is used by listener"},
 		{"clb/" + w.balancer + "/listeners/new", []string{"ListenerName", "kept remark", "Protocol", "HTTP", "Port", "99", "Domain", "a b", "Url", "/", "HealthSwitch", ""}, "e-Domain", "a b"},
+		{"clb/" + w.balancer + "/listeners/new", []string{"ListenerName", "kept remark", "Protocol", "HTTPS", "Port", "99", "Domain", "a.example.com", "Url", "/", "HealthSwitch", ""}, "e-Certificate", "is not given"},
 		{listener + "/rules/new", []string{"Domain", "kept.example.com", "Url", "no-slash", "HealthSwitch", ""}, "e-Url", "does not begin with /"},
 		{listener + "/targets/add?location=" + w.location, []string{"Port", "90000", "Weight", "10", "id", w.ins1}, "e-Port", "outside 1-65535"},
 		{"cvm/new", []string{"InstanceName", strings.Repeat("kept", 60)}, "e-InstanceName", "at most 128 are allowed"},

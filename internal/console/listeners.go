@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 type listenerFormData struct {
@@ -18,6 +19,8 @@ type listenerFormData struct {
 	Location string
 	Http     bool
 	Stamp    string // of what is edited
+
+	Certificates []certificate // to choose from
 }
 
 func checkDefaults() []string {
@@ -77,9 +80,12 @@ func (v *visit) newListener() error {
 		return err
 	}
 	d := listenerFormData{B: b, F: v.initial(append(checkDefaults(), "Domain", firstText(b.LoadBalancerVips))...), Http: true}
+	if d.Certificates, err = v.certificates(); err != nil {
+		return err
+	}
 	if v.posted() {
 		d.F = v.typed()
-		d.Http = d.F.V("Protocol") == "HTTP"
+		d.Http = overHTTP(d.F.V("Protocol"))
 		id, err := v.createListener(b.LoadBalancerId, d.F)
 		if err == nil {
 			return v.to(listenersPath(b.LoadBalancerId, id), "Created. Bind targets next.")
@@ -96,7 +102,7 @@ func listenersPath(balancer, listener string) string {
 }
 
 func (v *visit) createListener(balancer string, f form) (id string, err error) {
-	http := f.V("Protocol") == "HTTP"
+	http := overHTTP(f.V("Protocol"))
 	port, err := f.number("Port")
 	if err != nil {
 		return "", err
@@ -114,11 +120,17 @@ func (v *visit) createListener(balancer string, f form) (id string, err error) {
 	if !http {
 		in["HealthCheck"] = check
 	}
+	if f.V("Protocol") == "HTTPS" {
+		in["Certificate"] = m{"SSLMode": "UNIDIRECTIONAL", "CertId": f.V("CertId")}
+	}
 	var out struct{ ListenerIds []string }
 	if err := v.do(clbVersion, "CreateListener", in, &out); err != nil {
 		var e form
 		if e, err = f.refused(err); err == nil && e.Field == "Ports" {
 			return "", fieldError{"Port", e.Fault}
+		}
+		if err == nil && strings.HasPrefix(e.Field, "Cert") {
+			return "", fieldError{"Certificate", e.Fault}
 		}
 		return "", firstOf(err, fieldError{e.Field, e.Fault})
 	}
@@ -132,9 +144,22 @@ func (v *visit) createListener(balancer string, f form) (id string, err error) {
 	return id, nil
 }
 
+// overHTTP reports whether a listener of the protocol has rules.
+func overHTTP(protocol string) bool { return protocol == "HTTP" || protocol == "HTTPS" }
+
 func (v *visit) createLocation(balancer, listener string, f form, check m) error {
-	return v.do(clbVersion, "CreateRule", m{"LoadBalancerId": balancer, "ListenerId": listener, "Rules": []m{{
-		"Domain": f.V("Domain"), "Url": f.V("Url"), "DefaultServer": f.V("DefaultServer") == "true", "HealthCheck": check}}}, nil)
+	rule := m{"Domain": f.V("Domain"), "Url": f.V("Url"), "DefaultServer": f.V("DefaultServer") == "true", "HealthCheck": check}
+	if f.V("CertId") != "" && f.V("Protocol") == "" { // of a rule by itself: its domain's
+		rule["Certificate"] = m{"CertId": f.V("CertId")}
+	}
+	return v.do(clbVersion, "CreateRule", m{"LoadBalancerId": balancer, "ListenerId": listener, "Rules": []m{rule}}, nil)
+}
+
+// certificates are those that listeners can show.
+func (v *visit) certificates() ([]certificate, error) {
+	var out struct{ Certificates []certificate }
+	err := v.do(sslVersion, "DescribeCertificates", m{"Limit": 1000}, &out)
+	return out.Certificates, err
 }
 
 // findListener is the listener that the address names, and its rule if it
@@ -193,6 +218,11 @@ func (v *visit) newLocation() error {
 		return err
 	}
 	d.F = v.initial(checkDefaults()...)
+	if d.L.SniSwitch == 1 {
+		if d.Certificates, err = v.certificates(); err != nil {
+			return err
+		}
+	}
 	if v.posted() {
 		d.F = v.typed()
 		check, err := d.F.check(true)

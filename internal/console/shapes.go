@@ -88,6 +88,8 @@ type check struct {
 type listener struct {
 	ListenerId, ListenerName, Protocol string
 	Port, EndPort                      int
+	SniSwitch                          int
+	Certificate                        *shownCertificate
 	HealthCheck                        *check
 	Rules                              []location
 	Targets                            []target `json:"-"` // layer 4
@@ -102,6 +104,12 @@ func (l listener) Title() string {
 	return fmt.Sprintf("%s:%d", l.Protocol, l.Port)
 }
 
+// A shownCertificate is what a listener or domain shows its clients.
+type shownCertificate struct{ CertId string }
+
+// A certificate is one that listeners can show.
+type certificate struct{ CertificateId, Alias, Domain, CertEndTime string }
+
 // Layer7 reports whether targets stand behind rules.
 func (l listener) Layer7() bool { return l.Protocol == "HTTP" || l.Protocol == "HTTPS" }
 
@@ -109,6 +117,7 @@ type location struct {
 	LocationId, Domain, Url string
 	DefaultServer           bool
 	HealthCheck             *check
+	Certificate             *shownCertificate
 	Targets                 []target `json:"-"`
 }
 

@@ -94,6 +94,7 @@ func (v *visit) posted() bool { return v.r.Method == http.MethodPost }
 // The API's versions that pages use.
 const (
 	clbVersion = "2018-03-17"
+	sslVersion = "2019-12-05"
 	vpcVersion = "2017-03-12" // cvm has the same
 	ourVersion = "2026-11-23"
 )

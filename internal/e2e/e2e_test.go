@@ -77,6 +77,7 @@ func TestStories(t *testing.T) {
 	t.Run("probes come from the VIP", s.probeSource)
 	t.Run("gate 1 is silent and lets nothing out", s.gateOne)
 	t.Run("gate 2 is silent and lets nothing in", s.gateTwo)
+	t.Run("TLS ends at the gateway, after gate 1", s.https)
 	t.Run("warm connections serve one client only", s.warmConnections)
 	t.Run("the server dies", func(t *testing.T) { s.deaths(t, "server", 12*time.Second, 6) })
 	t.Run("the host's node dies", func(t *testing.T) { s.deaths(t, s.Instances[0]+".agent", 12*time.Second, 6) })

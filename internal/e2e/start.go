@@ -205,7 +205,7 @@ func (l *Lab) call(ctx context.Context, service, action string, in, out any) err
 
 // Versions are the API versions of the services, by name.
 func Versions() map[string]string {
-	return map[string]string{"clb": "2018-03-17", "vpc": "2017-03-12", "cvm": "2017-03-12", "sallyport": "2026-11-23"}
+	return map[string]string{"clb": "2018-03-17", "vpc": "2017-03-12", "cvm": "2017-03-12", "ssl": "2019-12-05", "sallyport": "2026-11-23"}
 }
 
 // Status is what DescribeStatus says of nodes and targets.

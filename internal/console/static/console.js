@@ -229,7 +229,8 @@ function prepare(part) {
   for (const form of part.querySelectorAll("[data-protocol-form]")) {
     const protocol = form.elements.Protocol;
     const show = () => {
-      for (const http of form.querySelectorAll("[data-http]")) http.hidden = protocol.value !== "HTTP";
+      for (const http of form.querySelectorAll("[data-http]")) http.hidden = !protocol.value.startsWith("HTTP");
+      for (const https of form.querySelectorAll("[data-https]")) https.hidden = protocol.value !== "HTTPS";
     };
     protocol.addEventListener("change", show);
     show();
