@@ -29,13 +29,14 @@ type names struct {
 	targets   map[uint32]snapshot.TargetID
 	exempt    map[uint32]int // the system rule that admits a target's probes, by target
 	instances map[netip.Addr]lb.InstanceID
+	fronts    map[netip.Addr]lb.BalancerID              // by the address that clients dial
 	rules     map[lb.Revision]map[uint32]policy.RuleRef // by counter slot
 	order     []lb.Revision
 }
 
 func newNames() *names {
 	return &names{map[uint32]snapshot.Listener{}, map[uint32]snapshot.TargetID{}, map[uint32]int{}, map[netip.Addr]lb.InstanceID{},
-		map[lb.Revision]map[uint32]policy.RuleRef{}, nil}
+		map[netip.Addr]lb.BalancerID{}, map[lb.Revision]map[uint32]policy.RuleRef{}, nil}
 }
 
 // learn adds what a snapshot names. Names of what is gone are kept until the
@@ -49,6 +50,9 @@ func (n *names) learn(s *snapshot.Snapshot, rules map[uint32]policy.RuleRef) {
 		if n.exempt[t.Num] = policy.SystemProbeKind; t.ProbeSource.Is4() && t.ProbeSource.As4()[0] == 100 && t.ProbeSource.As4()[1] == 64 {
 			n.exempt[t.Num] = policy.SystemProbeRange
 		}
+	}
+	for _, f := range s.Fronts {
+		n.fronts[f.Addr] = f.Balancer
 	}
 	for _, i := range s.Instances {
 		for _, a := range i.Addrs {
@@ -119,6 +123,9 @@ func (d *Datapath) event(e *GatewayEvent) flow.Event {
 	}
 	if t, ok := d.names.targets[e.Target]; ok {
 		out.Listener, out.Balancer, out.Instance = t.Listener, t.Balancer, t.Instance
+	}
+	if out.Balancer == "" {
+		out.Balancer = d.names.fronts[out.Dst.Addr()] // no listener of its is there
 	}
 	own := out.Dst.Addr()
 	if out.Direction == policy.Out {

@@ -17,8 +17,12 @@ import (
 // unitShift: time in flow slots runs in units of 2^30 ns, about a second.
 const unitShift = 30
 
-// seenClosing marks a gateway's entry whose flow has ended.
-const seenClosing = 1 << 31
+// seenClosing marks a gateway's entry whose flow has ended, seenUnsure one whose
+// target may not be the one that knows the flow.
+const (
+	seenClosing = 1 << 31
+	seenUnsure  = 1 << 30
+)
 
 // flowMoved marks a host's flow whose client has another port for the instance.
 const flowMoved = 64
@@ -66,7 +70,7 @@ func (r *raw) life() uint32 {
 // idle is the time since the last packet, in units; alive is false when the
 // slot may be taken by another flow.
 func (r *raw) idle(now uint32) (units uint32, alive bool) {
-	units = now - r.seen&^seenClosing
+	units = now - r.seen&^(seenClosing|seenUnsure)
 	if units > 1<<30 { // seen in the unit that began just now
 		units = 0
 	}

@@ -29,20 +29,10 @@ INLINE int send(struct __sk_buff *skb, const struct packet *p, const struct hop 
  * listen on every address are not meant, also while the proxy is away. */
 INLINE int deliver(struct __sk_buff *skb, const struct packet *p, struct verdict *v, const int family)
 {
-	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock_tuple tuple;
 	if (proxied) {
-		if (family == 4) {
-			tuple.ipv4.saddr = p->src.w[0];
-			tuple.ipv4.daddr = p->dst.w[0];
-			tuple.ipv4.sport = htons(p->src_port);
-			tuple.ipv4.dport = htons(p->dst_port);
-		} else {
-			__builtin_memcpy(tuple.ipv6.saddr, &p->src, sizeof(p->src));
-			__builtin_memcpy(tuple.ipv6.daddr, &p->dst, sizeof(p->dst));
-			tuple.ipv6.sport = htons(p->src_port);
-			tuple.ipv6.dport = htons(p->dst_port);
-		}
-		struct bpf_sock *sk = bpf_skc_lookup_tcp(skb, &tuple, family == 4 ? sizeof(tuple.ipv4) : sizeof(tuple.ipv6), (__u64)-1, 0);
+		__u32 size = name_socket(&tuple, p, family);
+		struct bpf_sock *sk = bpf_skc_lookup_tcp(skb, &tuple, size, (__u64)-1, 0);
 		int ours = 0;
 		if (sk) {
 			ours = family == 4 ? sk->src_ip4 == p->dst.w[0] :
@@ -76,6 +66,7 @@ INLINE int see(struct __sk_buff *skb, struct packet *p, struct verdict *v, const
 enum { IN_TUNNEL = 256 };
 
 #include "echo.h"
+#include "resend.h"
 
 /* from_client judges what came from outside the tunnel. It and the other
  * functions with a 4 and a 6 are walked by the verifier on their own. */
@@ -134,6 +125,8 @@ INLINE int from_host(struct __sk_buff *skb, __u32 target, __u32 host, const int 
 	struct target *t = find_target(v.target, v.revision);
 	if (t && from && answers_as_vip(t, &p, &from->key, family))
 		return send_on(skb);
+	if (t && from && sent_back(t, &p, family))
+		return THEN_ELSEWHERE;
 	enum whose_error whose = t && from && p.proto == icmp_of(family) ? about_answer(skb, t, &p, &from->key, family) : ERROR_NOBODYS;
 	if (whose == ERROR_CLIENTS)
 		return send_on(skb);
@@ -229,7 +222,10 @@ int gateway_rest(struct __sk_buff *skb)
 		return answer;
 	if ((family == 4 ? arrive4(skb, &a) : arrive6(skb, &a)) <= 0)
 		return a.answer;
-	return a.family == 4 ? from_host4(skb, a.target, a.sender) : from_host6(skb, a.target, a.sender);
+	answer = a.family == 4 ? from_host4(skb, a.target, a.sender) : from_host6(skb, a.target, a.sender);
+	if (answer == THEN_ELSEWHERE)
+		answer = a.family == 4 ? resend4(skb, a.target, a.sender) : resend6(skb, a.target, a.sender);
+	return answer;
 }
 
 /* gateway finishes clients' packets of IPv4 in its own frame. All else is

@@ -123,7 +123,7 @@ INLINE int find_flow(const struct packet *p, __u32 listener, __u64 hash, struct 
 INLINE __u32 age(const struct gateway_flow *s, __u32 now, __u32 listener)
 {
 	__u32 cheap = (s->listener == listener) | s->seen >> 31;
-	return !s->seq ? ~0u : now - (s->seen & ~SEEN_CLOSING) + (cheap << 6);
+	return !s->seq ? ~0u : now - (s->seen & ~(SEEN_CLOSING | SEEN_UNSURE)) + (cheap << 6);
 }
 
 INLINE struct gateway_flow *victim(__u64 hash, __u32 now, __u32 listener, const int family)
@@ -210,6 +210,9 @@ INLINE enum outcome because(struct verdict *v, __u8 reason)
 	return OUTCOME_DROP;
 }
 
+/* beside gives the other one of the two that choose gave. */
+INLINE __u32 beside(__u64 choice, __u32 target) { return (__u32)choice == target ? choice >> 32 : (__u32)choice; }
+
 /* find_hop finds the way to the flow's target, which it keeps while that exists. */
 INLINE enum outcome find_hop(const struct listener *l, const struct found *f, const struct packet *p, int tracked, __u64 hash, struct verdict *v, struct hop *hop, const int family)
 {
@@ -218,7 +221,9 @@ INLINE enum outcome find_hop(const struct listener *l, const struct found *f, co
 	__u32 target = 0;
 	if (tracked && f->target && (row = family == 4 ? find_target_quickly(target = f->target) : find_target_row(target = f->target)))
 		t = target_at(row, v->revision);
-	if (!t) {
+	if (t && f->seen & SEEN_UNSURE && !begins(p)) {
+		hop->second = beside(choose(p, l, v->revision, family), target);
+	} else if (!t) {
 		__u64 choice = choose(p, l, v->revision, family);
 		target = (__u32)choice;
 		hop->second = choice >> 32;
@@ -273,6 +278,8 @@ INLINE enum outcome admit(struct __sk_buff *skb, const struct packet *p, __u32 l
 		seen |= SEEN_CLOSING;
 	else if (!tracked)
 		seen = now;
+	if (hop->second)
+		seen |= SEEN_UNSURE;
 	if (!current | (target != f->target) | (seen != f->seen)) {
 		struct gateway_flow *place = f->slot ? f->slot : victim(hash, now, l->num, family);
 		if (place)

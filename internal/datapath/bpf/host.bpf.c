@@ -230,6 +230,7 @@ INLINE int to_gateway(struct __sk_buff *skb, const struct packet *p, const struc
 	return leave(hop.peer);
 }
 
+#include "elsewhere.h"
 #include "relate.h"
 
 /* aside looks where the flow of a packet is that another one keeps from its tuple:
@@ -263,8 +264,9 @@ __attribute__((noinline)) __u32 aside6(struct __sk_buff *skb, __u32 target, __u3
 /* from_gateway takes what a gateway sent, out of its tunnel: a client's packet
  * for a VIP, or one from the gateway's own proxy or prober for the service
  * address itself. */
-INLINE int from_gateway(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 gateway, __u32 looked, const int family)
+INLINE int from_gateway(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 from, __u32 second, const int family)
 {
+	__u32 gateway = from & ((1 << LOOKED_PORT) - 1), looked = from & LOOKED ? from : 0;
 	struct packet p;
 	struct verdict v = { .direction = DIRECTION_IN };
 	struct revisions *r = current_revisions();
@@ -311,6 +313,8 @@ INLINE int from_gateway(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 
 			return drop(skb, &p, &v, REASON_TUPLE_COLLISION);
 		begin_anew(&k, DIRECTION_IN);
 	}
+	if (second && !k.slot && dialled_vip && p.proto == IPPROTO_TCP && !opens(&p))
+		return THEN_ELSEWHERE;
 	note_move(&k, &p, &want);
 	/* What gate 2 judges is the service, whatever was dialled. */
 	set_addr(&p.dst, &k.t.local, family);
@@ -346,14 +350,14 @@ INLINE int from_gateway(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 
 
 /* These and the other functions with a 4 and a 6 are walked by the verifier on
  * their own. */
-__attribute__((noinline)) int from_gateway4(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 gateway, __u32 looked)
+__attribute__((noinline)) int from_gateway4(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 from, __u32 second)
 {
-	return from_gateway(skb, stamp, target, gateway, looked, 4);
+	return from_gateway(skb, stamp, target, from, second, 4);
 }
 
-__attribute__((noinline)) int from_gateway6(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 gateway, __u32 looked)
+__attribute__((noinline)) int from_gateway6(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 from, __u32 second)
 {
-	return from_gateway(skb, stamp, target, gateway, looked, 6);
+	return from_gateway(skb, stamp, target, from, second, 6);
 }
 
 /* track_direct judges and tracks a packet that did not come through the
@@ -688,13 +692,33 @@ INLINE int unnamed(struct __sk_buff *skb, __u8 direction, int *answer)
 	return 0;
 }
 
-/* through judges what came through the tunnel. */
-INLINE int through(struct __sk_buff *skb, const struct arrival *a, __u32 looked)
+/* through judges what came through the tunnel; from is the gateway's row, and what
+ * aside said. */
+INLINE int through(struct __sk_buff *skb, const struct arrival *a, __u32 from, __u32 second)
 {
-	int answer = a->family == 4 ? from_gateway4(skb, a->revision, a->target, a->sender, looked) :
-				      from_gateway6(skb, a->revision, a->target, a->sender, looked);
+	int answer = a->family == 4 ? from_gateway4(skb, a->revision, a->target, from, second) :
+				      from_gateway6(skb, a->revision, a->target, from, second);
 	if (answer == THEN_ERROR)
-		answer = a->family == 4 ? error_in4(skb, a->revision, a->target, looked) : error_in6(skb, a->revision, a->target, looked);
+		answer = a->family == 4 ? error_in4(skb, a->revision, a->target, from & LOOKED ? from : 0) :
+					  error_in6(skb, a->revision, a->target, from & LOOKED ? from : 0);
+	return answer;
+}
+
+/* arrived does so as often as it takes to find out whose the packet is. */
+INLINE int arrived(struct __sk_buff *skb, const struct arrival *a)
+{
+	__u32 from = a->sender;
+	int answer = through(skb, a, from, a->second);
+	if (answer == THEN_ASIDE) {
+		from |= a->family == 4 ? aside4(skb, a->target, a->revision) : aside6(skb, a->target, a->revision);
+		answer = through(skb, a, from, a->second);
+	}
+	if (answer == THEN_ELSEWHERE) {
+		answer = a->family == 4 ? elsewhere4(skb, a->sender, a->revision, a->target, a->second) :
+					  elsewhere6(skb, a->sender, a->revision, a->target, a->second);
+		if (answer == NOT_OURS)
+			answer = through(skb, a, from, 0);
+	}
 	return answer;
 }
 
@@ -713,9 +737,7 @@ int host_in(struct __sk_buff *skb)
 	if (how < 0)
 		return a.answer;
 	if (how) {
-		answer = through(skb, &a, 0);
-		if (answer == THEN_ASIDE)
-			answer = through(skb, &a, a.family == 4 ? aside4(skb, a.target, a.revision) : aside6(skb, a.target, a.revision));
+		answer = arrived(skb, &a);
 		return answer == TCX_NEXT && has_guests(current_revisions()) ? hand_over(skb, a.target, a.revision) : answer;
 	}
 	answer = family == 4 ? arriving4(skb, 0) : arriving6(skb, 0);

@@ -209,10 +209,11 @@ struct gateway_flow {
 	__u16 port;
 	__u32 target; /* 0: layer 7, delivered locally */
 	__u32 counter;
-	__u32 seen; /* units of 2^30 ns, with SEEN_CLOSING once a FIN or RST went by */
+	__u32 seen; /* units of 2^30 ns, with SEEN_CLOSING once a FIN or RST went by, and SEEN_UNSURE */
 };
 
 #define SEEN_CLOSING (1u << 31)
+#define SEEN_UNSURE (1u << 30) /* chosen in the middle of the flow: another target may know it */
 
 struct gateway_bucket {
 	struct gateway_flow slot[2];

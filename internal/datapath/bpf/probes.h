@@ -4,24 +4,15 @@
 #pragma once
 #include "rows.h"
 #include "packet.h"
+#include "socket.h"
 
 /* listens_to says that a UDP socket of the gateway is connected to the packet's
  * sender. */
 INLINE int listens_to(struct __sk_buff *skb, const struct packet *p, const int family)
 {
-	struct bpf_sock_tuple tuple = {};
-	if (family == 4) {
-		tuple.ipv4.saddr = p->src.w[0];
-		tuple.ipv4.daddr = p->dst.w[0];
-		tuple.ipv4.sport = htons(p->src_port);
-		tuple.ipv4.dport = htons(p->dst_port);
-	} else {
-		__builtin_memcpy(tuple.ipv6.saddr, &p->src, sizeof(p->src));
-		__builtin_memcpy(tuple.ipv6.daddr, &p->dst, sizeof(p->dst));
-		tuple.ipv6.sport = htons(p->src_port);
-		tuple.ipv6.dport = htons(p->dst_port);
-	}
-	struct bpf_sock *sk = bpf_sk_lookup_udp(skb, &tuple, family == 4 ? sizeof(tuple.ipv4) : sizeof(tuple.ipv6), (__u64)-1, 0);
+	struct bpf_sock_tuple tuple;
+	__u32 size = name_socket(&tuple, p, family);
+	struct bpf_sock *sk = bpf_sk_lookup_udp(skb, &tuple, size, (__u64)-1, 0);
 	if (!sk)
 		return 0;
 	int connected = sk->dst_port == htons(p->src_port);

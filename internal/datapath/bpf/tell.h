@@ -28,6 +28,7 @@ enum then {
 	THEN_ERROR = 2 << 16, /* an ICMP error about a flow */
 	THEN_SIZE = 3 << 16,  /* too big for the tunnel; the packet's cb holds listener and target */
 	NOT_OURS = 4 << 16,
+	THEN_ELSEWHERE = 6 << 16, /* of a flow that another host may know: see elsewhere.h and resend.h */
 	THEN_ASIDE = 5 << 16, /* another flow has its tuple: see collide.h */
 };
 

@@ -161,7 +161,10 @@ INLINE int envelop(struct __sk_buff *skb, const struct hop *hop, __be16 protocol
 		fill_header(&f.tunnel, skb->len - ETH_HLEN, hop, protocol);
 	else
 		fill_header6(&f6.tunnel, skb->len - ETH_HLEN, hop, protocol);
-	if (bpf_skb_adjust_room(skb, size, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO | flags | BPF_F_ADJ_ROOM_ENCAP_L4_UDP))
+	/* What came out of a tunnel and goes into one again, on virtual devices, has
+	 * not lost the kernel's marks of the first, which are as good. */
+	if (bpf_skb_adjust_room(skb, size, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO | flags | BPF_F_ADJ_ROOM_ENCAP_L4_UDP) &&
+	    bpf_skb_adjust_room(skb, size, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO))
 		return -1;
 	eth->proto = ether_of(outer);
 	if (!hop->peer->ifindex)
@@ -170,23 +173,24 @@ INLINE int envelop(struct __sk_buff *skb, const struct hop *hop, __be16 protocol
 	return bpf_skb_store_bytes(skb, 0, eth, sizeof(*eth) + size, 0) ? -1 : 0;
 }
 
-INLINE int envelop_for(struct __sk_buff *skb, __u32 row, __u32 flow, __u32 revision, __u32 target, const int outer)
+/* targets holds the second target in its high half. */
+INLINE int envelop_for(struct __sk_buff *skb, __u32 row, __u32 flow, __u32 revision, __u64 targets, const int outer)
 {
 	struct peer_row *to = bpf_map_lookup_elem(&peers, &row);
 	if (!to)
 		return -1;
-	struct hop hop = { .to = to, .peer = peer_of(to), .flow = flow, .revision = revision, .target = target };
+	struct hop hop = { .to = to, .peer = peer_of(to), .flow = flow, .revision = revision, .target = targets, .second = targets >> 32 };
 	return envelop(skb, &hop, skb->protocol, outer);
 }
 
-__attribute__((noinline)) int over4(struct __sk_buff *skb, __u32 row, __u32 flow, __u32 revision, __u32 target)
+__attribute__((noinline)) int over4(struct __sk_buff *skb, __u32 row, __u32 flow, __u32 revision, __u64 targets)
 {
-	return envelop_for(skb, row, flow, revision, target, 4);
+	return envelop_for(skb, row, flow, revision, targets, 4);
 }
 
-__attribute__((noinline)) int over6(struct __sk_buff *skb, __u32 row, __u32 flow, __u32 revision, __u32 target)
+__attribute__((noinline)) int over6(struct __sk_buff *skb, __u32 row, __u32 flow, __u32 revision, __u64 targets)
 {
-	return envelop_for(skb, row, flow, revision, target, 6);
+	return envelop_for(skb, row, flow, revision, targets, 6);
 }
 
 /* encapsulate puts the tunnel's headers in front of a packet, over the family
@@ -194,8 +198,9 @@ __attribute__((noinline)) int over6(struct __sk_buff *skb, __u32 row, __u32 flow
  * off the caller's stack. */
 INLINE int encapsulate(struct __sk_buff *skb, const struct hop *hop)
 {
-	return hop->peer->family == 6 ? over6(skb, hop->to->row, hop->flow, hop->revision, hop->target) :
-					over4(skb, hop->to->row, hop->flow, hop->revision, hop->target);
+	__u64 targets = (__u64)hop->second << 32 | hop->target;
+	return hop->peer->family == 6 ? over6(skb, hop->to->row, hop->flow, hop->revision, targets) :
+					over4(skb, hop->to->row, hop->flow, hop->revision, targets);
 }
 
 /* leave sends an encapsulated packet on: straight to the neighbour when the
@@ -239,6 +244,7 @@ INLINE int is_tunnel(const struct packet *p, const int family)
 struct arrival {
 	__u32 revision;
 	__u32 target;
+	__u32 second;  /* where the flow may be known if the target does not know it; 0: nowhere */
 	__u32 sender;  /* its row among the peers */
 	__u32 family;  /* of the packet */
 	int answer;    /* when its way ends here */
@@ -272,6 +278,7 @@ INLINE enum reason decapsulate(struct __sk_buff *skb, const struct packet *p, st
 		return REASON_TUNNEL_FAILED;
 	a->revision = ntohl(h.revision);
 	a->target = ntohl(h.target);
+	a->second = ntohl(h.second);
 	a->sender = row->row;
 	a->family = inner;
 	return REASON_NONE;

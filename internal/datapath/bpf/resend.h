@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The gateway's part in finding the host that knows a flow: see elsewhere.h. */
+#pragma once
+#include "gateway.h"
+
+/* sent_back says that a packet out of a host's tunnel is a client's that the host
+ * did not know what to do with. */
+INLINE int sent_back(const struct target *t, const struct packet *p, const int family)
+{
+	return p->proto == IPPROTO_TCP && t->proto == IPPROTO_TCP && !begins(p) && within(p->dst_port, t->vport, t->span) &&
+	       (is_key(&t->vip, &p->dst, family) || is_key(&t->eip, &p->dst, family));
+}
+
+/* resend sends such a packet to the second target of its flow, for good: never
+ * anywhere else than this gateway would have it, nor for a host that it would not
+ * have asked first, nor past gate 1. */
+INLINE int resend(struct __sk_buff *skb, __u32 target, __u32 host, const int family)
+{
+	struct packet p;
+	struct hop hop = {};
+	struct found f = {};
+	struct verdict v = { .direction = DIRECTION_IN, .target = target };
+	struct peer_row *from = bpf_map_lookup_elem(&peers, &host);
+	if (see(skb, &p, &v, family) <= 0 || !from)
+		return drop(skb, &p, &v, REASON_MALFORMED);
+	struct listener *l = find_listener(&p, v.revision, family);
+	if (!l || l->flags & LISTENER_LAYER7)
+		return drop(skb, &p, &v, REASON_UNKNOWN_TARGET);
+	v.listener = l->num;
+	__u64 choice = choose(&p, l, v.revision, family);
+	__u32 first = beside(choice, target);
+	struct target *asked = first && beside(choice, first) == target ? find_target(first, v.revision) : 0;
+	if (!asked || !is_same(&asked->host, &from->key, 6))
+		return drop(skb, &p, &v, REASON_UNKNOWN_TARGET);
+	__u64 hash = flow_hash(&p, l->num, family);
+	if (find_flow(&p, l->num, hash, &f, family) && f.revision == v.revision) {
+		v.counter = f.counter;
+	} else if (!judge_client(&p, l, &v, family)) {
+		forget(&f);
+		return drop(skb, &p, &v, v.reason);
+	}
+	__u32 now = units(v.now), closing = (f.slot ? f.seen & SEEN_CLOSING : 0) | (p.tcp_flags & (TCP_FIN | TCP_RST) ? SEEN_CLOSING : 0);
+	f.target = target;
+	f.seen = 0; /* sure now */
+	if (find_hop(l, &f, &p, 1, hash, &v, &hop, family) != OUTCOME_TUNNEL)
+		return drop(skb, &p, &v, v.reason);
+	hop.second = 0;
+	struct gateway_flow *place = f.slot ? f.slot : victim(hash, now, l->num, family);
+	if (place)
+		remember(place, &p, l->num, v.revision, hop.target, v.counter, now | closing, family);
+	count_reason(REASON_ESTABLISHED);
+	return send(skb, &p, &hop, &v, family);
+}
+
+__attribute__((noinline)) int resend4(struct __sk_buff *skb, __u32 target, __u32 host) { return resend(skb, target, host, 4); }
+__attribute__((noinline)) int resend6(struct __sk_buff *skb, __u32 target, __u32 host) { return resend(skb, target, host, 6); }
