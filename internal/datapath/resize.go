@@ -93,7 +93,7 @@ func (r *resize[S]) put(s *S, f *raw, now uint32) {
 	for i := range 4 {
 		at := &r.to[(uint32(hash>>(i/2*32))&mask)*2+uint32(i&1)]
 		is, ok := r.liveSlot(at, now)
-		if ok && is.peer == f.peer && is.local == f.local && is.dialled.Port() == f.dialled.Port() && is.proto == f.proto && is.listener == f.listener {
+		if ok && is.peer == f.peer && is.local == f.local && is.dialled == f.dialled && is.proto == f.proto && is.listener == f.listener {
 			return
 		}
 		if !ok && room == nil {
