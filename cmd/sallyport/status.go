@@ -30,7 +30,7 @@ type statusNode struct {
 	LagMs                           float64
 	Error                           string
 	Drained                         bool
-	Alarms                          []string
+	Addresses, Alarms               []string
 	Gate                            string // host: enforce, or observe until a group is bound
 }
 

@@ -75,7 +75,8 @@ type nodeOut struct {
 	Drained                         bool // gateway: new flows are to go elsewhere
 	Alarms                          []string
 	FlowTables                      []flowTableOut
-	Gate                            string // host: "enforce", or "observe" until the first group is bound; "" on a gateway
+	Addresses                       []string // Address, where its tunnels end over the other family, and a joined machine's others
+	Gate                            string   // host: "enforce", or "observe" until the first group is bound; "" on a gateway
 }
 
 type targetStatus struct {
@@ -157,7 +158,8 @@ func (c *Call) nodes(st *lb.State) []nodeOut {
 	if c.Facts == nil {
 		for _, id := range st.Nodes.Sorted() {
 			n := st.Nodes.Get(id)
-			all = append(all, nodeOut{Name: string(id), Role: string(n.Role), InstanceId: string(n.Instance), Address: addrText(n.Address), Drained: n.Drained, Gate: gateOf(st, n.Instance)})
+			all = append(all, nodeOut{Name: string(id), Role: string(n.Role), InstanceId: string(n.Instance), Address: addrText(n.Address), Addresses: addressesOf(st, n.Instance, n.Address, n.Other),
+				Drained: n.Drained, Gate: gateOf(st, n.Instance)})
 		}
 		return all
 	}
@@ -168,7 +170,8 @@ func (c *Call) nodes(st *lb.State) []nodeOut {
 		all = append(all, nodeOut{
 			Name: string(n.ID), Role: string(n.Role), InstanceId: string(n.Instance), Address: addrText(n.Address), Connected: n.Connected,
 			Revision: n.Committed, LagMs: float64(n.Lag.Microseconds()) / 1000, Error: n.Err,
-			Gate: gateOf(st, n.Instance), Drained: st.Nodes.Get(n.ID) != nil && st.Nodes.Get(n.ID).Drained,
+			Addresses: addressesOf(st, n.Instance, n.Address, n.Other),
+			Gate:      gateOf(st, n.Instance), Drained: st.Nodes.Get(n.ID) != nil && st.Nodes.Get(n.ID).Drained,
 			Alarms: n.Tables.Alarms, FlowTables: showTables(n.Tables),
 		})
 	}
@@ -184,6 +187,21 @@ func gateOf(st *lb.State, id lb.InstanceID) string {
 		return "observe"
 	}
 	return "enforce"
+}
+
+// addressesOf lists a node's: where its tunnels end, and the further ones of a
+// machine that joined.
+func addressesOf(st *lb.State, id lb.InstanceID, ends ...netip.Addr) []string {
+	if i := st.Instances.Get(id); i != nil {
+		ends = append(ends, i.Others...)
+	}
+	var all []string
+	for _, a := range ends {
+		if text := addrText(a); text != "" && !slices.Contains(all, text) {
+			all = append(all, text)
+		}
+	}
+	return all
 }
 
 // addrText is "" for no address.

@@ -20,7 +20,7 @@ import (
 )
 
 func TestDescribeStatus(t *testing.T) {
-	facts := &reported{nodes: []control.NodeStatus{{ID: "gateway-1", Role: lb.RoleGateway, Address: netip.MustParseAddr("192.0.2.129"),
+	facts := &reported{nodes: []control.NodeStatus{{ID: "gateway-1", Role: lb.RoleGateway, Address: netip.MustParseAddr("192.0.2.129"), Other: netip.MustParseAddr("2001:db8::129"),
 		Connected: true, Committed: 7, Lag: 84500 * time.Microsecond, Err: "slow",
 		Tables: flow.Tables{Alarms: []string{"too full"}, Tables: []flow.Table{{Name: "flows", Slots: 8, Live: 7, Shares: []flow.Share{{Balancer: "lb-1", Flows: 6}}}}}}}}
 	s := newSite(t, func(o *Options) { o.Facts = facts })
@@ -31,7 +31,8 @@ func TestDescribeStatus(t *testing.T) {
 	var got describeStatusOut
 	s.must("DescribeStatus", `{}`, &got)
 	if got.Revision != s.Store.State().Revision || !reflect.DeepEqual(got.Nodes, []nodeOut{{Name: "gateway-1", Role: "gateway", Address: "192.0.2.129", Connected: true, Revision: 7, LagMs: 84.5, Error: "slow",
-		Alarms: []string{"too full"}, FlowTables: []flowTableOut{{Name: "flows", Slots: 8, Flows: 7, LargestLoadBalancerId: "lb-1", LargestFlows: 6}}}}) {
+		Addresses: []string{"192.0.2.129", "2001:db8::129"},
+		Alarms:    []string{"too full"}, FlowTables: []flowTableOut{{Name: "flows", Slots: 8, Flows: 7, LargestLoadBalancerId: "lb-1", LargestFlows: 6}}}}) {
 		t.Errorf("got %+v", got)
 	}
 	if x := got.Targets; len(x) != 2 || x[0].LocationId != s.rule || x[0].Health != "Unknown" || x[1].ListenerId != s.tcp || x[1].HealthReason.Kind != "refused" {
@@ -49,6 +50,15 @@ func TestDescribeStatus(t *testing.T) {
 	alone.must("DescribeStatus", `{}`, &got)
 	if len(got.Nodes) != 1 || got.Nodes[0].Connected {
 		t.Errorf("without facts: %+v", got.Nodes)
+	}
+	alone.seed(func(tx *store.Tx) {
+		one := netip.MustParseAddr("10.1.1.1")
+		tx.PutInstance(&lb.Instance{ID: "ins-joined01", Joined: true, Private: one, Others: []netip.Addr{one, netip.MustParseAddr("10.1.1.2")}, Groups: []lb.GroupID{"sg-1"}, State: lb.Running})
+		tx.PutNode(&lb.Node{ID: "ins-joined01", Role: lb.RoleHost, Instance: "ins-joined01", Address: one})
+	})
+	alone.must("DescribeStatus", `{}`, &got)
+	if got.Nodes[1].Addresses[1] != "10.1.1.2" || len(got.Nodes[1].Addresses) != 2 {
+		t.Errorf("a joined machine has %v", got.Nodes[1].Addresses)
 	}
 }
 

@@ -163,6 +163,7 @@ type balancerData struct {
 	Selected  string
 	Traffic   traffic
 	Return    string // the way of answers: direct or gateway
+	Keep      bool   // open flows keep their verdict
 }
 
 func (v *visit) balancerData() (balancerData, error) {
@@ -199,6 +200,9 @@ func (v *visit) balancerBasic() error {
 	}
 	d.EIP = eips[d.B.LoadBalancerId]
 	if d.Return, err = v.returnPathOf(d.B.LoadBalancerId); err != nil {
+		return err
+	}
+	if d.Keep, err = v.keepsFlows("LoadBalancerId", d.B.LoadBalancerId); err != nil {
 		return err
 	}
 	if d.Traffic, err = v.balancerTraffic("clb/"+d.B.LoadBalancerId, d.B.LoadBalancerId); err != nil {

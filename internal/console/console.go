@@ -143,6 +143,8 @@ func (c *Console) balancerRoutes() {
 	c.both("clb/{id}/edit", (*visit).editBalancer)
 	c.both("clb/{id}/delete", (*visit).deleteBalancer)
 	c.both("clb/{id}/return", (*visit).returnPath)
+	c.both("clb/{id}/keep", (*visit).keepOfBalancer)
+	c.both("cvm/{id}/keep", (*visit).keepOfInstance)
 	c.both("clb/{id}/eip", (*visit).bindEIP)
 	c.both("clb/{id}/eip/unbind", (*visit).unbindEIP)
 	c.get("clb/{id}", (*visit).balancerBasic)

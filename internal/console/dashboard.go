@@ -67,7 +67,7 @@ func troubled(s status) (list []node, more int) {
 			return 0
 		case n.Error != "":
 			return 1
-		case n.Revision < s.Revision:
+		case n.Revision < s.Revision, len(n.Alarms) > 0:
 			return 2
 		case n.Role == "gateway":
 			return 3

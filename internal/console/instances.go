@@ -83,6 +83,7 @@ type instanceData struct {
 	More    int            // that are left out
 	Nodes   []node
 	Traffic traffic
+	Keep    bool // open flows keep their verdict
 }
 
 func (v *visit) instanceBasic() error {
@@ -92,6 +93,9 @@ func (v *visit) instanceBasic() error {
 	}
 	d := instanceData{I: i}
 	if d.Groups, err = v.named(i.SecurityGroupIds); err != nil {
+		return err
+	}
+	if d.Keep, err = v.keepsFlows("InstanceId", i.InstanceId); err != nil {
 		return err
 	}
 	s, err := v.status()

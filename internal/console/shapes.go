@@ -80,6 +80,7 @@ type check struct {
 	HealthSwitch, TimeOut, IntervalTime, HealthNum, UnHealthNum  int
 	HttpCode                                                     int
 	HttpCheckPath, HttpCheckDomain, HttpCheckMethod, HttpVersion string
+	ContextType, SendContext, RecvContext                        *string
 	CheckPort                                                    *int
 	CheckType                                                    string
 	SourceIpType                                                 int
@@ -148,7 +149,19 @@ type node struct {
 	Revision                        uint32
 	LagMs                           float64
 	Error                           string
+	Drained                         bool
+	Addresses, Alarms               []string
+	FlowTables                      []flowTable
+	Gate                            string // host: enforce, or observe until a group is bound
 }
+
+type flowTable struct {
+	Name         string
+	Slots, Flows uint64
+}
+
+// Full is how much of a table is taken, in percent.
+func (t flowTable) Full() uint64 { return 100 * t.Flows / max(t.Slots, 1) }
 
 type status struct {
 	Revision uint32

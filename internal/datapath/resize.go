@@ -39,7 +39,8 @@ type resize[S any] struct {
 	memory       [2][]byte
 	read         func(*S) (raw, bool)
 	hash         func(*S) uint64
-	seen         []uint32 // each old slot's seq when it was carried
+	same         func(a, b *S) bool // whether both say the same flow, as the programs compare
+	seen         []uint32           // each old slot's seq when it was carried
 	moved, noway int
 }
 
@@ -79,21 +80,21 @@ func (r *resize[S]) move() {
 			continue // the next call's
 		}
 		r.seen[i] = seq
-		if f, ok := r.liveSlot(&copied, now); ok {
-			r.put(&copied, &f, now)
+		if _, ok := r.liveSlot(&copied, now); ok {
+			r.put(&copied, now)
 		}
 	}
 }
 
 // put stores a flow where the programs would. One that is there already is
 // newer.
-func (r *resize[S]) put(s *S, f *raw, now uint32) {
+func (r *resize[S]) put(s *S, now uint32) {
 	hash, mask := r.hash(s), uint32(len(r.to)/2-1)
 	var room *S
 	for i := range 4 {
 		at := &r.to[(uint32(hash>>(i/2*32))&mask)*2+uint32(i&1)]
-		is, ok := r.liveSlot(at, now)
-		if ok && is.peer == f.peer && is.local == f.local && is.dialled == f.dialled && is.proto == f.proto && is.listener == f.listener {
+		_, ok := r.liveSlot(at, now)
+		if ok && r.same(at, s) {
 			return
 		}
 		if !ok && room == nil {
@@ -119,8 +120,8 @@ func (r *resize[S]) close() error {
 	return errors.Join(unix.Munmap(r.memory[0]), unix.Munmap(r.memory[1]))
 }
 
-func newMover[S any](from, to *ebpf.Map, read func(*S) (raw, bool), hash func(*S) uint64) (mover, error) {
-	r := &resize[S]{read: read, hash: hash}
+func newMover[S any](from, to *ebpf.Map, read func(*S) (raw, bool), hash func(*S) uint64, same func(a, b *S) bool) (mover, error) {
+	r := &resize[S]{read: read, hash: hash, same: same}
 	var err error
 	if r.from, r.memory[0], err = mapRows[S](from); err != nil {
 		return nil, err
@@ -144,20 +145,30 @@ func moverOf(name string, from, to *ebpf.Map, key uint64) (mover, error) {
 	ends := func(s *HostHostFlow, remote, local uint64) uint64 {
 		return mix((remote + (uint64(s.RemotePort)<<16 | uint64(s.LocalPort)) + (local+uint64(s.Proto))*golden) ^ key)
 	}
+	sameClient := func(a, b *GatewayGatewayFlow) bool {
+		return a.Client == b.Client && a.ClientPort == b.ClientPort && a.Port == b.Port && a.Listener == b.Listener
+	}
+	sameEnds := func(a, b *HostHostFlow) bool {
+		return a.Remote == b.Remote && a.Local == b.Local && a.RemotePort == b.RemotePort && a.LocalPort == b.LocalPort && a.Proto == b.Proto
+	}
 	switch strings.TrimRight(name, "0123456789") {
 	case "gateway_flows_":
 		return newMover(from, to, func(s *GatewayGatewayFlow) (raw, bool) { return readGatewaySlot(s, nil) },
-			func(s *GatewayGatewayFlow) uint64 { return client(s, uint64(s.Client)<<32) })
+			func(s *GatewayGatewayFlow) uint64 { return client(s, uint64(s.Client)<<32) }, sameClient)
 	case "gateway_flows6_":
 		return newMover(from, to, func(s *GatewayGatewayFlow6) (raw, bool) { return readGatewaySlot(&s.Head, s) },
-			func(s *GatewayGatewayFlow6) uint64 { return client(&s.Head, folded(s.Head.Client, s.Client)) })
+			func(s *GatewayGatewayFlow6) uint64 { return client(&s.Head, folded(s.Head.Client, s.Client)) },
+			func(a, b *GatewayGatewayFlow6) bool { return sameClient(&a.Head, &b.Head) && a.Client == b.Client })
 	case "host_flows_":
 		return newMover(from, to, func(s *HostHostFlow) (raw, bool) { return readHostSlot(s, nil) },
-			func(s *HostHostFlow) uint64 { return ends(s, uint64(s.Remote)<<32, uint64(s.Local)<<8) })
+			func(s *HostHostFlow) uint64 { return ends(s, uint64(s.Remote)<<32, uint64(s.Local)<<8) }, sameEnds)
 	case "host_flows6_":
 		return newMover(from, to, func(s *HostHostFlow6) (raw, bool) { return readHostSlot(&s.Head, s) },
 			func(s *HostHostFlow6) uint64 {
 				return ends(&s.Head, folded(s.Head.Remote, s.Remote), folded(s.Head.Local, s.Local))
+			},
+			func(a, b *HostHostFlow6) bool {
+				return sameEnds(&a.Head, &b.Head) && a.Remote == b.Remote && a.Local == b.Local
 			})
 	}
 	return nil, fmt.Errorf("no release had a flow table %s", name)
