@@ -98,12 +98,13 @@ func TestKeyCommands(t *testing.T) {
 		code int
 		says string
 	}{
-		{"key create", 2, "--role"},
-		{"key create --role king", 1, "king"},
-		{"key create --role operator --project=", 2, "--project"}, // not a key for all
-		{"key create --role operator --project=7,", 2, "--project"},
-		{"key create --role operator --project=7 --project=", 2, "--project"},
-		{"key create --role operator --project=web", 1, "Projects.0"},
+		{"key create --name ci", 2, "--role"},
+		{"key create --role admin", 2, "--name"},
+		{"key create --name x --role king", 1, "king"},
+		{"key create --name x --role operator --project=", 2, "--project"}, // not a key for all
+		{"key create --name x --role operator --project=7,", 2, "--project"},
+		{"key create --name x --role operator --project=7 --project=", 2, "--project"},
+		{"key create --name x --role operator --project=web", 1, "Projects.0"},
 		{"node token --role host --instance=", 2, "--instance"}, // not a token for a new instance
 		{"key rotate", 2, "usage"},
 		{"key rotate AKIDNONE", 1, "AKIDNONE"},

@@ -59,6 +59,9 @@ func newKeyCreateCommand() *cobra.Command {
 	projects := cmd.Flags().StringArray("project", nil, "project that the key is for; may be repeated (default: all)")
 	asJSON := cmd.Flags().Bool("json", false, "print JSON")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if strings.TrimSpace(*name) == "" {
+			return usageError{errors.New("key create needs --name, what the key is for")}
+		}
 		if *role == "" {
 			return usageError{errors.New("key create needs --role admin, operator or auditor")}
 		}

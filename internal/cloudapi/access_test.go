@@ -3,6 +3,7 @@
 package cloudapi
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -47,7 +48,7 @@ func undeclared(actions []Action) []string {
 // addKey makes a key of a role and returns its id.
 func (b *bench) addKey(role lb.KeyRole, projects ...string) string {
 	b.Helper()
-	in, _ := json.Marshal(map[string]any{"Role": role, "Projects": projects})
+	in, _ := json.Marshal(map[string]any{"Name": rand.Text(), "Role": role, "Projects": projects})
 	var out newKeyOut
 	b.must("CreateAccessKey", string(in), &out)
 	return out.SecretId

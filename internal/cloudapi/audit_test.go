@@ -108,7 +108,7 @@ func TestAuditPagesAndFilters(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	_, _ = b.as(other, "CreateAccessKey", `{"Role":"admin"}`)
+	_, _ = b.as(other, "CreateAccessKey", `{"Name":"x","Role":"admin"}`)
 	var first []lb.GroupID
 	for id, g := range b.State().Groups.All() {
 		if g.Name == "g0" {

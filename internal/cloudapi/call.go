@@ -27,11 +27,12 @@ type Call struct {
 	Echo      map[string]string // given echo fields: name → JSON text
 	raw       *request
 	ctx       context.Context
-	keepFlows bool     // open flows keep their verdict, whatever this change does to rules
-	recorded  bool     // whether the audit log has a line of this call
-	forbidden error    // why projects forbid what the caller is told is not there; nil: they do not
-	made      []string // load balancers created, for the task's answer
-	effect    string   // for the audit log: what was done elsewhere than in the store
+	keepFlows bool         // open flows keep their verdict, whatever this change does to rules
+	recorded  bool         // whether the audit log has a line of this call
+	forbidden error        // why projects forbid what the caller is told is not there; nil: they do not
+	made      []string     // load balancers created, for the task's answer
+	given     *policySetIn // the rules that the call gives, for what refusals name; nil: none
+	effect    string       // for the audit log: what was done elsewhere than in the store
 
 	// Of a call that is a part of another one, see applier.
 	tx     *store.Tx  // of the other call; nil: it has its own

@@ -5,6 +5,7 @@ package cloudapi
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/sallyport/sallyport/internal/lb"
@@ -98,7 +99,8 @@ func (in *batchTargetsIn) batch(c *Call, fn func(tx *store.Tx, l *lb.Listener, t
 		for _, listener := range listenersNamed(places) {
 			l, err := changeListener(tx.State(), in.LoadBalancerId, listener)
 			if err != nil {
-				return err
+				at := slices.IndexFunc(in.Targets, func(t batchTargetIn) bool { return t.ListenerId == listener })
+				return renamed(err, "ListenerId", fmt.Sprintf("Targets.%d.ListenerId", at))
 			}
 			fault, err := changePlaces(tx, l, places, fn)
 			if err != nil {
@@ -142,7 +144,7 @@ func changePlaces(tx *store.Tx, l *lb.Listener, places []batchPlace, fn func(*st
 		}
 		targets, err := placeTargets(l, p.location, "", "")
 		if err != nil {
-			return nil, err
+			return nil, renamed(err, "LocationId", p.field(0)+"LocationId", "ListenerId", p.field(0)+"ListenerId")
 		}
 		if err := fn(tx, l, targets, p); err != nil {
 			if !ofTargets(err) {
@@ -168,7 +170,7 @@ func batchRegisterTargets(c *Call, in *batchTargetsIn) (*batchTargetsOut, error)
 
 func batchDeregisterTargets(c *Call, in *batchTargetsIn) (*batchTargetsOut, error) {
 	return in.batch(c, func(_ *store.Tx, _ *lb.Listener, targets *[]lb.Target, part *batchPlace) error {
-		return unbindTargets(targets, part.targets)
+		return unbindTargets(targets, part.targets, part.field)
 	})
 }
 
@@ -200,16 +202,17 @@ func batchModifyTargetWeight(c *Call, in *batchModifyTargetWeightIn) (*done, err
 		}
 	}
 	return nil, c.Update(func(tx *store.Tx) error {
-		for _, m := range in.ModifyList {
+		for i, m := range in.ModifyList {
+			at := fmt.Sprintf("ModifyList.%d.", i)
 			l, err := changeListener(tx.State(), in.LoadBalancerId, m.ListenerId)
 			if err != nil {
-				return err
+				return renamed(err, "ListenerId", at+"ListenerId")
 			}
 			targets, err := placeTargets(l, m.LocationId, m.Domain, m.Url)
 			if err != nil {
-				return err
+				return renamed(err, "LocationId", at+"LocationId", "ListenerId", at+"ListenerId")
 			}
-			if err := weigh(*targets, m.Targets, m.Weight); err != nil {
+			if err := weigh(*targets, m.Targets, m.Weight, func(n int) string { return fmt.Sprintf("%sTargets.%d.", at, n) }); err != nil {
 				return err
 			}
 			tx.PutListener(l)

@@ -101,16 +101,24 @@ func errSixPasses(b *lb.LoadBalancer) error {
 	return refuse(lb.Invalid, "LoadBalancerPassToTarget", fmt.Sprintf("%s is an IPv6 load balancer, whose traffic always passes gate 2", b.ID), "leave it out, or use an IPv4 load balancer")
 }
 
+// hasFamily checks that an instance has an address that the balancer can dial.
+func hasFamily(b *lb.LoadBalancer, i *lb.Instance, field string) error {
+	switch {
+	case i.ServiceFor(b).IsValid():
+		return nil
+	case b.IPv6():
+		return refuse(lb.Invalid, field, fmt.Sprintf("%s has no IPv6 address, and %s is an IPv6 load balancer", i.ID, b.ID), "AssignIpv6Addresses gives it one")
+	}
+	return refuse(lb.Invalid, field, fmt.Sprintf("%s has no IPv4 address, and %s is an IPv4 load balancer", i.ID, b.ID), "use an IPv6 load balancer")
+}
+
 func fitsFamily(st *lb.State, b *lb.LoadBalancer, l *lb.Listener) error {
 	for _, t := range allTargets(l) {
-		i := st.Instances.Get(t.Instance)
-		if i == nil || i.ServiceFor(b).IsValid() {
-			continue
+		if i := st.Instances.Get(t.Instance); i != nil {
+			if err := hasFamily(b, i, ""); err != nil {
+				return err
+			}
 		}
-		if b.IPv6() {
-			return refuse(lb.Invalid, "InstanceId", fmt.Sprintf("%s has no IPv6 address, and %s is an IPv6 load balancer", i.ID, b.ID), "AssignIpv6Addresses gives it one")
-		}
-		return refuse(lb.Invalid, "InstanceId", fmt.Sprintf("%s has no IPv4 address, and %s is an IPv4 load balancer", i.ID, b.ID), "use an IPv6 load balancer")
 	}
 	checks := []lb.HealthCheck{l.Check}
 	for _, r := range l.Rules {

@@ -204,10 +204,10 @@ func deleteLoadBalancerListeners(c *Call, in *deleteLoadBalancerListenersIn) (*d
 		if err != nil {
 			return err
 		}
-		for _, id := range in.ListenerIds {
+		for i, id := range in.ListenerIds {
 			l, err := findListener(tx.State(), in.LoadBalancerId, id)
 			if err != nil {
-				return err
+				return inList(err, "ListenerIds", i)
 			}
 			tx.DeleteListener(l.ID)
 		}

@@ -45,11 +45,11 @@ func (in *rewritesIn) edit(c *Call, fn func(tx *store.Tx, source, target *lb.Lis
 	return c.Update(func(tx *store.Tx) error {
 		source, err := changeHTTPListener(tx.State(), in.LoadBalancerId, in.SourceListenerId)
 		if err != nil {
-			return err
+			return renamed(err, "ListenerId", "SourceListenerId")
 		}
 		target, err := changeHTTPListener(tx.State(), in.LoadBalancerId, in.TargetListenerId)
 		if err != nil {
-			return err
+			return renamed(err, "ListenerId", "TargetListenerId")
 		}
 		if err := fn(tx, source, target); err != nil {
 			return err
@@ -73,10 +73,10 @@ func manualRewrite(c *Call, in *rewritesIn) (*done, error) {
 			field := fmt.Sprintf("RewriteInfos.%d.", i)
 			r, err := findRule(source, info.SourceLocationId, "", "")
 			if err != nil {
-				return err
+				return renamed(err, "LocationId", field+"SourceLocationId")
 			}
 			if _, err := findRule(target, info.TargetLocationId, "", ""); err != nil {
-				return err
+				return renamed(err, "LocationId", field+"TargetLocationId")
 			}
 			switch {
 			case r.Rewrite != nil:

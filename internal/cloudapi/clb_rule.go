@@ -229,9 +229,9 @@ func deleteRule(c *Call, in *deleteRuleIn) (*done, error) {
 		if err != nil {
 			return err
 		}
-		for _, id := range in.LocationIds {
+		for i, id := range in.LocationIds {
 			if _, err := findRule(l, id, "", ""); err != nil {
-				return err
+				return inList(err, "LocationIds", i)
 			}
 		}
 		before, old := len(l.Rules), defaultDomain(l)

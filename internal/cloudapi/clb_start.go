@@ -33,9 +33,9 @@ func setLoadBalancerStartStatus(c *Call, in *setLoadBalancerStartStatusIn) (*don
 		if len(all) == 0 {
 			return errorf("FailedOperation.NoListenerInLB", "LoadBalancerId: load balancer %s has no listener to stop or start; create one first", b.ID)
 		}
-		for _, id := range in.ListenerIds {
+		for i, id := range in.ListenerIds {
 			if _, err := findListener(st, in.LoadBalancerId, id); err != nil {
-				return err
+				return inList(err, "ListenerIds", i)
 			}
 		}
 		for _, l := range all {
@@ -71,10 +71,10 @@ type modifyLoadBalancersProjectIn struct {
 // number that reads return and filters find.
 func modifyLoadBalancersProject(c *Call, in *modifyLoadBalancersProjectIn) (*done, error) {
 	return nil, c.Update(func(tx *store.Tx) error {
-		for _, id := range in.LoadBalancerIds {
+		for i, id := range in.LoadBalancerIds {
 			b, err := changeBalancer(tx.State(), id)
 			if err != nil {
-				return err
+				return inList(err, "LoadBalancerIds", i)
 			}
 			b.Echo = withEcho(b.Echo, "ProjectId", strconv.FormatInt(in.ProjectId, 10))
 			tx.PutBalancer(b)

@@ -5,6 +5,7 @@ package cloudapi
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/sallyport/sallyport/internal/lb"
 	"github.com/sallyport/sallyport/internal/store"
@@ -69,6 +70,9 @@ type targetsIn struct {
 	Targets []targetIn `tc:"required"`
 }
 
+// at is how faults begin the names of the i-th target's fields.
+func (in *targetsIn) at(i int) string { return fmt.Sprintf("Targets.%d.", i) }
+
 // check refuses lists that are empty, out of range or name a target twice.
 func (in *targetsIn) check() error { return checkTargets("Targets", in.Targets) }
 
@@ -121,7 +125,7 @@ func registerTargets(c *Call, in *targetsIn) (*done, error) {
 		return nil, err
 	}
 	return nil, in.edit(c, func(tx *store.Tx, l *lb.Listener, targets *[]lb.Target) error {
-		return c.bindTargets(tx, l, targets, in.Targets, func(i int) string { return fmt.Sprintf("Targets.%d.", i) })
+		return c.bindTargets(tx, l, targets, in.Targets, in.at)
 	})
 }
 
@@ -143,6 +147,9 @@ func (c *Call) bindTargets(tx *store.Tx, l *lb.Listener, targets *[]lb.Target, g
 		case len(*targets) >= c.Quotas.TargetsPerListener:
 			return refuse(lb.LimitExceeded, "Targets", fmt.Sprintf("a listener or rule has at most %s", count(c.Quotas.TargetsPerListener, "target")), "unbind one")
 		}
+		if err := hasFamily(st.Balancers.Get(l.Balancer), instance, at+"InstanceId"); err != nil {
+			return err
+		}
 		if err := onceBehind(l, *targets, instance.ID, at+"InstanceId"); err != nil {
 			return err
 		}
@@ -157,8 +164,8 @@ func (c *Call) bindTargets(tx *store.Tx, l *lb.Listener, targets *[]lb.Target, g
 }
 
 // errNotBound has the code that clients take for "already gone".
-func errNotBound(t targetIn) error {
-	return errorf("InvalidParameter", "Targets: %s port %d is not bound here; DescribeTargets lists what is", clip(t.InstanceId, 40), t.Port)
+func errNotBound(at string, t targetIn) error {
+	return errorf("InvalidParameter", "%s: %s port %d is not bound here; DescribeTargets lists what is", strings.TrimSuffix(at, "."), clip(t.InstanceId, 40), t.Port)
 }
 
 func deregisterTargets(c *Call, in *targetsIn) (*done, error) {
@@ -166,15 +173,16 @@ func deregisterTargets(c *Call, in *targetsIn) (*done, error) {
 		return nil, err
 	}
 	return nil, in.edit(c, func(_ *store.Tx, _ *lb.Listener, targets *[]lb.Target) error {
-		return unbindTargets(targets, in.Targets)
+		return unbindTargets(targets, in.Targets, in.at)
 	})
 }
 
-func unbindTargets(targets *[]lb.Target, given []targetIn) error {
-	for _, t := range given {
+// unbindTargets takes targets away. field is how a fault names the i-th.
+func unbindTargets(targets *[]lb.Target, given []targetIn, field func(i int) string) error {
+	for i, t := range given {
 		at := t.find(*targets)
 		if at < 0 {
-			return errNotBound(t)
+			return errNotBound(field(i), t)
 		}
 		*targets = slices.Delete(*targets, at, at+1)
 	}
@@ -196,16 +204,16 @@ func modifyTargetWeight(c *Call, in *modifyTargetWeightIn) (*done, error) {
 		return nil, err
 	}
 	return nil, in.edit(c, func(_ *store.Tx, _ *lb.Listener, targets *[]lb.Target) error {
-		return weigh(*targets, in.Targets, in.Weight)
+		return weigh(*targets, in.Targets, in.Weight, in.at)
 	})
 }
 
-// weigh gives bound targets their weights.
-func weigh(targets []lb.Target, given []targetIn, all *int64) error {
-	for _, t := range given {
+// weigh gives bound targets their weights. field is how a fault names the i-th.
+func weigh(targets []lb.Target, given []targetIn, all *int64, field func(i int) string) error {
+	for i, t := range given {
 		at := t.find(targets)
 		if at < 0 {
-			return errNotBound(t)
+			return errNotBound(field(i), t)
 		}
 		weight := defaultWeight
 		setInt(&weight, all)
@@ -230,10 +238,10 @@ func modifyTargetPort(c *Call, in *modifyTargetPortIn) (*done, error) {
 		return nil, err
 	}
 	return nil, in.edit(c, func(tx *store.Tx, l *lb.Listener, targets *[]lb.Target) error {
-		for _, t := range in.Targets {
+		for i, t := range in.Targets {
 			at := t.find(*targets)
 			if at < 0 {
-				return errNotBound(t)
+				return errNotBound(in.at(i), t)
 			}
 			if t.Port == in.NewPort {
 				continue

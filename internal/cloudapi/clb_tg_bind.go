@@ -85,14 +85,14 @@ func (in *associationsIn) each(c *Call, fn func(tx *store.Tx, p groupPlace, g *l
 			}
 			p, err := in.Associations[i].place(tx.State(), field)
 			if err != nil {
-				return err
+				return renamed(err, "LoadBalancerId", field+"LoadBalancerId", "ListenerId", field+"ListenerId", "LocationId", field+"LocationId")
 			}
 			g, err := findTargetGroup(tx.State(), field+"TargetGroupId", in.Associations[i].TargetGroupId)
 			if err != nil {
 				return err
 			}
 			if err := fn(tx, p, g, field); err != nil {
-				return err
+				return renamed(err, "TargetGroupId", field+"TargetGroupId")
 			}
 			tx.PutListener(p.listener)
 		}

@@ -64,7 +64,7 @@ func modifyInstancesAttribute(c *Call, in *modifyInstancesIn) (*done, error) {
 		if given != "SecurityGroups" {
 			return nil
 		}
-		return c.checkMembers(tx, i.Groups)
+		return renamed(c.checkMembers(tx, i.Groups), "SecurityGroupIds", "SecurityGroups")
 	})
 }
 

@@ -89,7 +89,7 @@ type runInstancesIn struct {
 	HostName              *string              `tc:"echo"`
 	TagSpecification      []tagSpecificationIn `tc:""`
 	UserData              *string              `tc:"echo"`
-	DisableApiTermination *bool                `tc:"echo"`        // not without effect: it protects
+	DisableApiTermination *bool                `tc:"echo,acts"`   // it protects
 	MinCount              *int64               `tc:"range=1-100"` // all are made, or none
 	DryRun                bool                 `tc:""`
 	_                     struct{}             `unserved:"ActionTimer DisasterRecoverGroupIds InstanceMarketOptions Metadata CpuTopology CamRoleName HpcClusterId LaunchTemplate DedicatedClusterId ChcIds PartitionNumber EnableJumboFrame NetworkInterfaces"`

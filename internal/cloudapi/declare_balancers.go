@@ -234,7 +234,7 @@ func (a *applier) listener(path string, b *lb.LoadBalancer, l *lb.Listener, d li
 		out, err := createListener(a.sub(nil, d.Id), &createListenerIn{LoadBalancerId: string(b.ID), Ports: []int64{d.Port}, EndPort: &d.EndPort, Protocol: d.Protocol,
 			ListenerNames: []string{d.ListenerName}, HealthCheck: d.HealthCheck, choiceIn: d.choice(), tlsIn: d.tls(), TargetType: d.TargetType})
 		if err != nil {
-			return at(path, "", err)
+			return at(path, "", renamed(err, "Ports", "Port"))
 		}
 		l = a.st().Listeners.Get(lb.ListenerID(out.ListenerIds[0]))
 		if err := a.create("Listener", d.Id, string(l.ID), title, path); err != nil {

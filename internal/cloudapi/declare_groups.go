@@ -78,7 +78,9 @@ func (a *applier) policies() error {
 		}
 		before := a.st().Groups.Get(id)
 		var fields []string
-		err = editRules(a.sub(nil), string(id), func(g *lb.SecurityGroup) error {
+		call := a.sub(nil)
+		call.given = set
+		err = editRules(call, string(id), func(g *lb.SecurityGroup) error {
 			for _, dir := range directions() {
 				rules, err := dir.parseRules(set)
 				if err != nil {

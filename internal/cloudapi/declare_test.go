@@ -306,7 +306,7 @@ func TestApplyRefuses(t *testing.T) {
 		{"a network that moves", "Vpcs:\n- {VpcName: office, CidrBlock: 10.2.0.0/16}\n", "UnsupportedOperation", "Vpcs.0.CidrBlock", "a.yaml:2:32"},
 		{"an id of another sort", "Vpcs:\n- {Id: sg-12345678, VpcName: x, CidrBlock: 10.2.0.0/16}\n", "InvalidParameterValue", "Vpcs.0.Id", "a.yaml:2:8"},
 		{"a port twice", "LoadBalancers:\n- LoadBalancerName: shop\n  Vpc: office\n  Listeners: [{Protocol: TCP, Port: 7}, {Protocol: TCP, Port: 7}]\n",
-			"InvalidParameter.PortCheckFailed", "LoadBalancers.0.Listeners.1", "a.yaml:4:41"},
+			"InvalidParameter.PortCheckFailed", "LoadBalancers.0.Listeners.1", "a.yaml:4:63"},
 		{"an instance without group", "Instances:\n- {InstanceName: web-1, Vpc: office, Subnet: desks, PublicIpAssigned: true, SecurityGroups: []}\n", "MissingParameter", "Instances.0.SecurityGroups", "a.yaml:2:93"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

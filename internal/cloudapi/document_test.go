@@ -170,7 +170,7 @@ func (l *lists) add(at string, f *field) {
 	}
 	text += ")"
 	switch {
-	case f.echo:
+	case f.echo && !f.acts:
 		l.echo = append(l.echo, text)
 		return
 	case f.required:

@@ -31,9 +31,38 @@ func errorf(code, format string, args ...any) error {
 // inList renames the field that a refusal opens with: the one-object form of a
 // check, used on item i of a list.
 func inList(err error, field string, i int) error {
+	return refield(err, func(string) string { return fmt.Sprintf("%s.%d", field, i) })
+}
+
+// renamed gives the field that a refusal opens with the name that it has in the
+// call, where a check knows it by another: pairs of the check's name and the
+// call's. What is below such a field stays.
+func renamed(err error, pairs ...string) error {
+	return refield(err, func(field string) string {
+		for i := 0; i+1 < len(pairs); i += 2 {
+			if rest, ok := strings.CutPrefix(field, pairs[i]); ok && (rest == "" || rest[0] == '.') {
+				return strings.TrimPrefix(pairs[i+1]+rest, ".")
+			}
+		}
+		return field
+	})
+}
+
+// refield renames the field that a refusal opens with, if it names one.
+func refield(err error, name func(string) string) error {
+	if e := (*lb.Error)(nil); errors.As(err, &e) && e.Field != "" {
+		moved := *e
+		moved.Field = name(e.Field)
+		return &moved
+	}
 	if e := (*Error)(nil); errors.As(err, &e) {
-		if _, rest, ok := strings.Cut(e.Message, ": "); ok {
-			return &Error{Code: e.Code, Message: fmt.Sprintf("%s.%d: %s", field, i, rest)}
+		field, rest, ok := strings.Cut(e.Message, ": ")
+		if ok && !strings.ContainsRune(field, ' ') {
+			text := rest
+			if field = name(field); field != "" {
+				text = field + ": " + rest
+			}
+			return &Error{Code: e.Code, Message: text}
 		}
 	}
 	return err

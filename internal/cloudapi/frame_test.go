@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -13,6 +14,8 @@ import (
 	"net/netip"
 	"net/url"
 	"reflect"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -93,9 +96,47 @@ func (b *bench) refused(action, params, wantCode, wantText string) {
 		b.Errorf("%s %s:\n got %v\nwant %s naming %q", action, params, err, wantCode, wantText)
 	}
 	sawRow(action, wantCode)
+	b.namesOwnField(action, err)
 	if b.Store.State().Revision != before {
 		b.Errorf("%s %s was refused and changed the state", action, params)
 	}
+}
+
+var opensWithField = regexp.MustCompile(`^[A-Z]\w*(\.\w+)*: `)
+
+// namesOwnField checks that a refusal that opens with a field names one that
+// its action has.
+func (b *bench) namesOwnField(action string, err error) {
+	b.Helper()
+	e := (*Error)(nil)
+	if !errors.As(err, &e) || !opensWithField.MatchString(e.Message) {
+		return
+	}
+	path, _, _ := strings.Cut(e.Message, ": ")
+	for key, a := range b.actions {
+		if key.name == action && !a.fields.has(path) {
+			b.Errorf("%s has no field %s, and its refusal names that: %v", action, path, err)
+		}
+	}
+}
+
+// has reports whether a path such as "Filters.0.Values" leads to a field, or to
+// an item or a field that is known and refused.
+func (o *object) has(path string) bool {
+	name, rest, deeper := strings.Cut(path, ".")
+	f := o.byName[name]
+	if f == nil {
+		return slices.Contains(o.unserved, name)
+	}
+	v := f.value
+	for deeper && v.kind == kindList {
+		index, more, further := strings.Cut(rest, ".")
+		if _, err := strconv.Atoi(index); err != nil {
+			return false
+		}
+		rest, deeper, v = more, further, v.elem
+	}
+	return !deeper || v.kind == kindObject && v.obj.has(rest)
 }
 
 // seed writes objects of other services straight into the store.

@@ -77,14 +77,14 @@ type flowKeepingOut struct {
 // without names, load balancers first, by id.
 func describeFlowKeeping(c *Call, in *describeFlowKeepingIn) (*describeFlowKeepingOut, error) {
 	st := c.State()
-	for _, id := range in.LoadBalancerIds {
+	for i, id := range in.LoadBalancerIds {
 		if _, err := findBalancer(st, id); err != nil {
-			return nil, err
+			return nil, inList(err, "LoadBalancerIds", i)
 		}
 	}
-	for _, id := range in.InstanceIds {
+	for i, id := range in.InstanceIds {
 		if st.Instances.Get(lb.InstanceID(id)) == nil {
-			return nil, noInstance(id)
+			return nil, inList(noInstance(id), "InstanceIds", i)
 		}
 	}
 	all := len(in.LoadBalancerIds)+len(in.InstanceIds) == 0

@@ -9,6 +9,7 @@ import (
 	"crypto/subtle"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sallyport/sallyport/internal/lb"
@@ -110,7 +111,7 @@ func keyActions() []Action {
 const maxKeys = 1000
 
 type createKeyIn struct {
-	Name     string   `tc:"len=60"`
+	Name     string   `tc:"required,len=60"` // the audit log tells keys apart by it
 	Role     string   `tc:"required,enum=admin|operator|auditor"`
 	Projects []string `tc:"items=100"` // decimal ids; none: all projects
 }
@@ -125,7 +126,10 @@ type newKeyOut struct {
 // createAccessKey makes a key. Its secret is in the answer and can never be
 // read again.
 func createAccessKey(c *Call, in *createKeyIn) (*newKeyOut, error) {
-	k := &lb.AccessKey{Name: in.Name, Role: lb.KeyRole(in.Role)}
+	k := &lb.AccessKey{Name: strings.TrimSpace(in.Name), Role: lb.KeyRole(in.Role)}
+	if k.Name == "" {
+		return nil, refuse(lb.Invalid, "Name", "it is empty, and the audit log tells keys apart by their names", "say what the key is for")
+	}
 	if in.Projects != nil && len(in.Projects) == 0 {
 		return nil, refuse(lb.Invalid, "Projects", "the list is empty, and a key without projects is for all of them", "name the key's projects, or leave Projects out")
 	}
@@ -143,8 +147,11 @@ func createAccessKey(c *Call, in *createKeyIn) (*newKeyOut, error) {
 	err := c.Update(func(tx *store.Tx) error {
 		active := 0
 		for _, other := range tx.State().Keys.All() {
-			if other.Active() {
-				active++
+			if !other.Active() {
+				continue
+			}
+			if active++; other.Name == k.Name {
+				return refuse(lb.Duplicate, "Name", fmt.Sprintf("key %s has the name %q", other.ID, k.Name), "choose another, or revoke that key first")
 			}
 		}
 		if active >= maxKeys {

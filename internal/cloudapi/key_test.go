@@ -121,11 +121,13 @@ func TestKeyRefusals(t *testing.T) {
 	k.must("RevokeAccessKey", fmt.Sprintf(`{"SecretId":%q}`, gone), nil)
 	scoped := k.addKey(lb.KeyAdmin, "7")
 	k.refusals([]refusal{
-		{"CreateAccessKey", `{"Role":"admin","Projects":["p"]}`, "InvalidParameterValue", "Projects.0"},
-		{"CreateAccessKey", `{"Role":"admin","Projects":[""]}`, "InvalidParameterValue", "Projects.0"},
-		{"CreateAccessKey", `{"Role":"admin","Projects":[]}`, "InvalidParameterValue", "Projects"}, // not a key for all
-		{"CreateAccessKey", `{"Role":"admin","Projects":["7",""]}`, "InvalidParameterValue", "Projects.1"},
-		{"CreateAccessKey", `{"Role":"root"}`, "InvalidParameterValue", "Role"},
+		{"CreateAccessKey", `{"Name":"x","Role":"admin","Projects":["p"]}`, "InvalidParameterValue", "Projects.0"},
+		{"CreateAccessKey", `{"Name":"x","Role":"admin","Projects":[""]}`, "InvalidParameterValue", "Projects.0"},
+		{"CreateAccessKey", `{"Name":"x","Role":"admin","Projects":[]}`, "InvalidParameterValue", "Projects"}, // not a key for all
+		{"CreateAccessKey", `{"Name":"x","Role":"admin","Projects":["7",""]}`, "InvalidParameterValue", "Projects.1"},
+		{"CreateAccessKey", `{"Name":" ","Role":"admin"}`, "InvalidParameterValue", "Name"},
+		{"CreateAccessKey", `{"Name":"vector ","Role":"admin"}`, "InvalidParameterValue", "Name: key "},
+		{"CreateAccessKey", `{"Name":"x","Role":"root"}`, "InvalidParameterValue", "Role"},
 		{"DescribeAccessKeys", `{"Filters":[{"Name":"colour","Values":["x"]}]}`, "InvalidParameterValue.InvalidFilter", "colour"},
 		{"DescribeAccessKeys", `{"Limit":101}`, "InvalidParameterValue", "Limit"},
 		{"DescribeAccessKeys", `{"Offset":-1}`, "InvalidParameterValue", "Offset"},
@@ -135,7 +137,7 @@ func TestKeyRefusals(t *testing.T) {
 		{"RevokeAccessKey", `{"SecretId":"` + gone + `"}`, "ResourceNotFound", "revoked"},
 		{"RevokeAccessKey", `{"SecretId":"` + vectorID + `"}`, "UnsupportedOperation", "last admin key"}, // the scoped one makes none
 	})
-	if _, err := k.as(scoped, "CreateAccessKey", `{"Role":"admin"}`); code(err) != codeUnauthorized {
+	if _, err := k.as(scoped, "CreateAccessKey", `{"Name":"x","Role":"admin"}`); code(err) != codeUnauthorized {
 		t.Errorf("a scoped admin made a key: %v", err)
 	}
 	// The last but one may go, from either side.
@@ -155,7 +157,7 @@ func TestKeyLimit(t *testing.T) {
 			tx.PutKey(&lb.AccessKey{ID: id, Role: lb.KeyAuditor, Secrets: []lb.SealedSecret{{Sealed: []byte("x")}}})
 		}
 	})
-	k.refused("CreateAccessKey", `{"Role":"auditor"}`, "LimitExceeded", "at most 1000")
+	k.refused("CreateAccessKey", `{"Name":"x","Role":"auditor"}`, "LimitExceeded", "at most 1000")
 }
 
 // A vault opens what it sealed, under the same id, and nothing else.

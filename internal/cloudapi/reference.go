@@ -97,7 +97,7 @@ func (a *Action) Help() string {
 		switch {
 		case f.required:
 			mark = "*"
-		case f.echo:
+		case f.echo && !f.acts:
 			mark = "~"
 		}
 		name, leaf := shown(path, f)

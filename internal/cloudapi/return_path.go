@@ -49,9 +49,9 @@ type returnPathOut struct{ LoadBalancerId, ReturnPath string }
 // all without names, by id.
 func describeReturnPaths(c *Call, in *describeReturnPathsIn) (*describeReturnPathsOut, error) {
 	st := c.State()
-	for _, id := range in.LoadBalancerIds {
+	for i, id := range in.LoadBalancerIds {
 		if _, err := findBalancer(st, id); err != nil {
-			return nil, err
+			return nil, inList(err, "LoadBalancerIds", i)
 		}
 	}
 	out := &describeReturnPathsOut{}

@@ -33,6 +33,7 @@ var (
 //	Name string  `tc:"required"`        must be given (it may be empty)
 //	Name string  `tc:""`                may be given
 //	Name *string `tc:"echo"`            stored and returned, without effect
+//	Name *bool   `tc:"echo,acts"`       stored as an echo field is, and heeded
 //	Name string  `tc:"only=WRR|..."`    other values answer UnsupportedOperation
 //	Name string  `tc:"enum=ADD|DEL"`    other values mean nothing: the service's code of lb.Invalid
 //	Name string  `tc:"anycase,enum=A"`  with enum: in any case, and with blanks around it
@@ -163,6 +164,7 @@ type field struct {
 	needed   bool // required by this action alone, see needs
 	late     bool // with required: the check of what it is part of refuses its absence
 	echo     bool
+	acts     bool     // with echo: it has an effect, and is no echo to readers
 	only     []string // values served of those that the vendor has
 	enum     []string // values there are
 	bounds   *bounds  // of a number; nil: any
@@ -259,6 +261,8 @@ func (f *field) flags(tag string) {
 			f.required = true
 		case "late":
 			f.late = true
+		case "acts":
+			f.acts = true
 		case "echo":
 			f.echo = true
 		case "":

@@ -17,6 +17,9 @@ const myPublicIP = "MY_PUBLIC_IP"
 // PolicyIndex, and MY_PUBLIC_IP the caller's address as the server sees it, which
 // a rule that is made (not one that is looked for) also says as its description.
 func (c *Call) settle(field string, set *policySetIn, made bool) error {
+	if made {
+		c.given = set
+	}
 	for _, d := range directions() {
 		d = d.in(field)
 		given := d.given(set)
@@ -34,6 +37,24 @@ func (c *Call) settle(field string, set *policySetIn, made bool) error {
 		}
 	}
 	return nil
+}
+
+// placeOf is how refusals name the first given rule that is meant: what the call
+// gives becomes rules of the store, which are checked together and have other
+// places there. "" when the call gives no such rule.
+func (c *Call) placeOf(d direction, field string, meant func(policyIn) bool) string {
+	if c.given == nil {
+		return ""
+	}
+	if i := slices.IndexFunc(d.given(c.given), meant); i >= 0 {
+		return d.at(i) + field
+	}
+	return ""
+}
+
+// templates are the ids of templates that a rule names.
+func (p policyIn) templates() []string {
+	return []string{p.AddressTemplate.AddressId, p.AddressTemplate.AddressGroupId, p.ServiceTemplate.ServiceId, p.ServiceTemplate.ServiceGroupId}
 }
 
 func (c *Call) ownAddress(p *policyIn, at string, made bool) error {

@@ -32,16 +32,7 @@ func setSecurityGroupPolicies(c *Call, in *setPoliciesIn) (*done, error) {
 
 // named gives an error the names of fields that this action has.
 func (in *setPoliciesIn) named(err error) error {
-	theirs, ours := rulesField+"."+in.Direction, "Policies"
-	if e := (*lb.Error)(nil); errors.As(err, &e) && strings.HasPrefix(e.Field, theirs) {
-		moved := *e
-		moved.Field = ours + strings.TrimPrefix(e.Field, theirs)
-		return &moved
-	}
-	if e := (*Error)(nil); errors.As(err, &e) && strings.HasPrefix(e.Message, theirs) {
-		return &Error{Code: e.Code, Message: ours + strings.TrimPrefix(e.Message, theirs)}
-	}
-	return err
+	return renamed(err, rulesField+"."+in.Direction, "Policies", rulesField+".Version", "Version", rulesField, "Policies")
 }
 
 func setPolicies(c *Call, in *setPoliciesIn) (*done, error) {

@@ -85,14 +85,14 @@ func (c *Call) checkRules(tx *store.Tx, g *lb.SecurityGroup, tooMany string) err
 			return err
 		}
 		for _, r := range rules {
-			if err := templatesExist(st, d, r); err != nil {
+			if err := c.templatesExist(st, d, r); err != nil {
 				return err
 			}
 			if r.PeerGroup == "" {
 				continue
 			}
 			peers[r.PeerGroup] = true
-			if err := checkPeer(st, g, d, r.PeerGroup); err != nil {
+			if err := c.checkPeer(st, g, d, r.PeerGroup); err != nil {
 				return err
 			}
 		}
@@ -100,14 +100,14 @@ func (c *Call) checkRules(tx *store.Tx, g *lb.SecurityGroup, tooMany string) err
 	if len(peers) > c.Quotas.References {
 		return refuse(lb.LimitExceeded, rulesField, fmt.Sprintf("the group's rules would name %d other groups; at most %d are allowed", len(peers), c.Quotas.References), "name addresses instead")
 	}
-	return c.checkOnBalancer(tx, g)
+	return c.checkOnBalancer(tx, g, rulesField+": ")
 }
 
-func checkPeer(st *lb.State, g *lb.SecurityGroup, d direction, id lb.GroupID) error {
+func (c *Call) checkPeer(st *lb.State, g *lb.SecurityGroup, d direction, id lb.GroupID) error {
 	if id == g.ID {
 		return nil
 	}
-	field := rulesField + "." + d.name + ".SecurityGroupId"
+	field := c.placeOf(d, "SecurityGroupId", func(p policyIn) bool { return p.SecurityGroupId == string(id) })
 	peer := st.Groups.Get(id)
 	if peer == nil {
 		return refuse(lb.NotFound, field, "there is no security group "+string(id), "DescribeSecurityGroups lists them")

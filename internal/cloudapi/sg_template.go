@@ -219,7 +219,8 @@ func (c *Call) deleteTemplate(k templateKind, field, id string) (*done, error) {
 			return err
 		}
 		if holding := tx.Index().Holding(t.ID); len(holding) > 0 {
-			return refuse(lb.InUse, field, fmt.Sprintf("template group %s holds %s", holding[0], t.ID), "take it out of the group first")
+			// No code is published for it; ResourceInUse would let clients try again for minutes.
+			return refuse(lb.Unsupported, field, fmt.Sprintf("template group %s holds %s", holding[0], t.ID), "take it out of the group first")
 		}
 		for _, g := range tx.Index().Using(t.ID) {
 			c.dropRules(tx, st.Groups.Get(g), func(r lb.PolicyRule) bool { return r.PeerTemplate == t.ID || r.Service == t.ID })

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/sallyport/sallyport/internal/lb"
 )
@@ -112,10 +113,22 @@ func addTemplateMember(c *Call, in *templateMemberIn) (*done, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &done{}, c.changeTemplate(k, "TemplateId", in.TemplateId, func(t *lb.Template) error {
+	had := 0
+	err = c.changeTemplate(k, "TemplateId", in.TemplateId, func(t *lb.Template) error {
+		had = len(t.Templates)
 		t.Members = append(t.Members, e.members...)
 		t.Templates = append(t.Templates, e.lists...)
 		return once(t, "TemplateMember")
+	})
+	return &done{}, refield(err, func(field string) string { // the template's lists are what the call adds to
+		list, place, _ := strings.Cut(field, ".")
+		switch i, err := strconv.Atoi(place); {
+		case list == "TemplateId" || list == "TemplateMember":
+			return field
+		case err == nil && i >= had:
+			return fmt.Sprintf("TemplateMember.%d.Member", i-had)
+		}
+		return "TemplateMember"
 	})
 }
 

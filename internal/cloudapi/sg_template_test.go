@@ -271,7 +271,7 @@ func TestTemplateFaults(t *testing.T) {
 			{modify, strings.Replace(changed(given(first)), k.id, "x", 1), "InvalidParameterValue.Malformed", k.list + "Id"},
 			{remove, `{"` + k.list + `Id":"x"}`, "InvalidParameterValue.Malformed", k.list + "Id"},
 			{remove, `{"` + k.list + `Id":"` + k.id[:4] + `00000000"}`, "ResourceNotFound", k.list + "Id"},
-			{remove, `{"` + k.list + `Id":"` + k.id + `"}`, "ResourceInUse", "holds " + k.id},
+			{remove, `{"` + k.list + `Id":"` + k.id + `"}`, "UnsupportedOperation", "holds " + k.id},
 			{"Describe" + k.list + "s", `{"Filters":[{"Name":"colour","Values":["red"]}]}`, "InvalidParameter.FilterInvalidKey", "colour"},
 			{"Describe" + k.list + "s", `{"Limit":"many"}`, "InvalidParameterValue.Malformed", "Limit"},
 			{"Describe" + k.list + "s", `{"Limit":"101"}`, "InvalidParameterValue.Range", "Limit"},
@@ -345,7 +345,7 @@ func TestRulesWithTemplates(t *testing.T) {
 	})
 
 	// Deleting a template deletes the rules that name it; a list in a group stays.
-	b.refused("DeleteAddressTemplate", fmt.Sprintf(`{"AddressTemplateId":%q}`, list), "ResourceInUse", group)
+	b.refused("DeleteAddressTemplate", fmt.Sprintf(`{"AddressTemplateId":%q}`, list), "UnsupportedOperation", group)
 	b.must("DeleteServiceTemplate", fmt.Sprintf(`{"ServiceTemplateId":%q}`, services), nil)
 	b.wantRules(id, "ACCEPT tcp 22 10.0.0.0/8 | ", "2")
 	b.must("DeleteAddressTemplateGroup", fmt.Sprintf(`{"AddressTemplateGroupId":%q}`, group), nil)

@@ -37,7 +37,7 @@ func (c *Call) checkUsers(tx *store.Tx, field string, lists []lb.TemplateID) err
 // for: the groups bound to load balancers and instances, expanded.
 func (c *Call) checkUses(tx *store.Tx, id lb.TemplateID) error {
 	for _, g := range usersOfTemplate(tx, id) {
-		if err := c.checkOnBalancer(tx, tx.State().Groups.Get(g)); err != nil {
+		if err := c.checkOnBalancer(tx, tx.State().Groups.Get(g), ""); err != nil {
 			return err
 		}
 		if err := c.checkBound(tx, g); err != nil {
@@ -48,15 +48,16 @@ func (c *Call) checkUses(tx *store.Tx, id lb.TemplateID) error {
 }
 
 // checkOnBalancer counts the rules of a group that is bound to a load
-// balancer: both directions, templates expanded.
-func (c *Call) checkOnBalancer(tx *store.Tx, g *lb.SecurityGroup) error {
+// balancer: both directions, templates expanded. field is what the call gives
+// of the rules.
+func (c *Call) checkOnBalancer(tx *store.Tx, g *lb.SecurityGroup, field string) error {
 	bound := tx.Index().Balancers(g.ID)
 	if len(bound) == 0 {
 		return nil
 	}
 	if n := expandedRules(tx.State(), g); n > c.Quotas.RulesOnBalancer {
-		return errorf("UnsupportedOperation.ClbPolicyExceedLimit", "%s: %s is bound to load balancer %s and would have %d rules, both directions together and templates expanded; at most %d are allowed; delete some, or unbind the group",
-			rulesField, g.ID, bound[0], n, c.Quotas.RulesOnBalancer)
+		return errorf("UnsupportedOperation.ClbPolicyExceedLimit", "%s%s is bound to load balancer %s and would have %d rules, both directions together and templates expanded; at most %d are allowed; delete some, or unbind the group",
+			field, g.ID, bound[0], n, c.Quotas.RulesOnBalancer)
 	}
 	return nil
 }
@@ -74,12 +75,12 @@ func expandedRules(st *lb.State, g *lb.SecurityGroup) int {
 }
 
 // templatesExist checks that the templates of a rule are there.
-func templatesExist(st *lb.State, d direction, r lb.PolicyRule) error {
+func (c *Call) templatesExist(st *lb.State, d direction, r lb.PolicyRule) error {
 	for field, id := range map[string]lb.TemplateID{"AddressTemplate": r.PeerTemplate, "ServiceTemplate": r.Service} {
 		if id == "" {
 			continue
 		}
-		at := rulesField + "." + d.name + "." + field
+		at := c.placeOf(d, field, func(p policyIn) bool { return slices.Contains(p.templates(), string(id)) })
 		k, err := kindOfTemplate(at, string(id))
 		if err != nil {
 			return err

@@ -163,7 +163,7 @@ func modifyResourceTags(c *Call, in *modifyTagsIn) (*done, error) {
 	}
 	given, err := tagsIn("ReplaceTags", set)
 	if err != nil {
-		return nil, err
+		return nil, refield(err, func(field string) string { return strings.TrimSuffix(field, "Key") + "TagKey" })
 	}
 	for i, t := range in.DeleteTags {
 		if _, both := given[t.TagKey]; both {

@@ -4,6 +4,7 @@ package console
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"net/http/httptest"
 	"strings"
@@ -14,7 +15,7 @@ import (
 func (d *desk) loginAs(role string, projects ...string) (id string) {
 	d.Helper()
 	var made struct{ SecretId, SecretKey string }
-	d.do(ourVersion, "CreateAccessKey", m{"Role": role, "Projects": projects}, &made)
+	d.do(ourVersion, "CreateAccessKey", m{"Name": rand.Text(), "Role": role, "Projects": projects}, &made)
 	d.newBrowser()
 	d.open("login", 200)
 	d.fill("login", 200, "SecretId", made.SecretId, "SecretKey", made.SecretKey)

@@ -12,7 +12,7 @@ import (
 func (d *desk) loginWith(role string, projects ...string) {
 	d.Helper()
 	var key struct{ SecretId, SecretKey string }
-	in := m{"Role": role, "Name": "key of the " + role}
+	in := m{"Role": role, "Name": strings.TrimSpace("key of the " + role + " " + strings.Join(projects, " "))}
 	if len(projects) > 0 {
 		in["Projects"] = projects
 	}
