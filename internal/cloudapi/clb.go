@@ -15,7 +15,7 @@ import (
 func clbActions() []Action {
 	return []Action{
 		action(serviceCLB, "CreateLoadBalancer", createLoadBalancer).fails("InvalidAddressId.NotFound", "InvalidParameterValue.AddressIdMalformed", "InvalidParameterValue.InstanceHasWanIP", "UnsupportedOperation.AddressStatusNotPermit", "InvalidParameter.ClientTokenLimitExceeded", "InvalidParameter.FormatError", "InvalidParameterValue", "InvalidParameterValue.Length", "InvalidParameterValue.Range", "LimitExceeded", "UnsupportedOperation"),
-		action(serviceCLB, "DescribeLoadBalancers", describeLoadBalancers).fails("LimitExceeded", "InvalidParameterValue", "InvalidParameterValue.Length", "InvalidParameterValue.Range"),
+		action(serviceCLB, "DescribeLoadBalancers", describeLoadBalancers).fails("InvalidParameterValue", "InvalidParameterValue.Length", "InvalidParameterValue.Range"),
 		action(serviceCLB, "ModifyLoadBalancerAttributes", modifyLoadBalancerAttributes).fails("InvalidParameter.LBIdNotFound", "InvalidParameterValue"),
 		action(serviceCLB, "DeleteLoadBalancer", deleteLoadBalancer).fails("FailedOperation", "FailedOperation.TargetNumCheckRisk", "InvalidParameter.LBIdNotFound", "InvalidParameterValue.Length"),
 		action(serviceCLB, "SetLoadBalancerSecurityGroups", setLoadBalancerSecurityGroups).fails("InvalidParameter.LBIdNotFound", "InvalidParameterValue", "InvalidParameterValue.Duplicate", "LimitExceeded"),

@@ -30,7 +30,7 @@ func cvmActions() []Action {
 		action(serviceCVM, "DescribeZones", describeZones),
 		action(serviceCVM, "DescribeRegions", describeRegions),
 		action(serviceCVM, "DescribeInstanceTypeConfigs", describeInstanceTypeConfigs),
-		action(serviceCVM, "DescribeZoneInstanceConfigInfos", describeZoneInstanceConfigInfos).fails("InvalidParameterValue"),
+		action(serviceCVM, "DescribeZoneInstanceConfigInfos", describeZoneInstanceConfigInfos),
 		action(serviceCVM, "DescribeKeyPairs", describeKeyPairs).fails("InvalidParameterValue"),
 	}
 }

@@ -24,8 +24,8 @@ func sgPolicyActions() []Action {
 			like(`{"SecurityGroupId":"sg-1a2b3c4d","SecurityGroupPolicySet":{"Ingress":[{"PolicyIndex":0,"Protocol":"TCP","Port":"443","CidrBlock":"203.0.113.0/24","Action":"ACCEPT"}]}}`),
 		action(serviceVPC, "DeleteSecurityGroupPolicies", deleteSecurityGroupPolicies).fails("InvalidParameter.Coexist", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Empty", "InvalidParameterValue.Range", "ResourceNotFound", "UnsupportedOperation.VersionMismatch").
 			like(`{"SecurityGroupId":"sg-1a2b3c4d","SecurityGroupPolicySet":{"Ingress":[{"Protocol":"TCP","Port":"443","CidrBlock":"203.0.113.0/24","Action":"ACCEPT"}]}}`),
-		action(serviceVPC, "DescribeSecurityGroupPolicies", describeSecurityGroupPolicies).fails("LimitExceeded", "ResourceNotFound"),
-		action(serviceVPC, "DescribeSecurityGroupExpandedPolicies", describeSecurityGroupExpandedPolicies).fails("LimitExceeded", "ResourceNotFound"),
+		action(serviceVPC, "DescribeSecurityGroupPolicies", describeSecurityGroupPolicies).fails("ResourceNotFound"),
+		action(serviceVPC, "DescribeSecurityGroupExpandedPolicies", describeSecurityGroupExpandedPolicies).fails("ResourceNotFound"),
 	}
 }
 

@@ -20,7 +20,7 @@ func assistantActions() []Action {
 		action(serviceVPC, "ModifyAssistantCidr", modifyAssistantCidr).fails(change...),
 		action(serviceVPC, "DeleteAssistantCidr", deleteAssistantCidr).fails("InvalidParameterValue", "InvalidParameterValue.Malformed", "ResourceInUse", "ResourceNotFound"),
 		action(serviceVPC, "CheckAssistantCidr", checkAssistantCidr).fails("InvalidParameterValue", "InvalidParameterValue.Malformed", "ResourceNotFound"),
-		action(serviceVPC, "DescribeAssistantCidr", describeAssistantCidr).fails("InvalidParameter.Coexist", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "ResourceNotFound"),
+		action(serviceVPC, "DescribeAssistantCidr", describeAssistantCidr).fails("LimitExceeded", "InvalidParameter.Coexist", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "ResourceNotFound"),
 	}
 }
 
