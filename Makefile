@@ -62,8 +62,9 @@ soak-api:
 	SALLYPORT_SOAK_API=$(SOAK) $(GO) test -v -run '^TestLinearizableAcrossKills$$' -timeout 0 ./cmd/sallyport/
 
 # Plants a fault in each branch of the C sources, one at a time, and runs the
-# tests on frames; prints which were seen and which survived. MUTATE=50 takes 50
-# of them by chance, MUTATE_FILE=judge.h one file's.
+# tests that come by it; prints which were seen and which survived. MUTATE=50 takes
+# 50 of them by chance, MUTATE_FILE=judge.h one file's; MUTATE=seen lists which
+# branches no test takes, without any fault.
 mutate:
 	MUTATE=$(MUTATE) $(GO) test -v -count=1 -run '^TestMutants$$' -timeout 0 ./internal/datapath
 

@@ -146,6 +146,7 @@ func (w *world) open(ns string, o Options) *Datapath {
 		w.t.Fatalf("open %s: %+v", ns, err)
 	}
 	w.t.Cleanup(func() { d.Close() })
+	noteSeen(w.t, d)
 	return d
 }
 

@@ -4,21 +4,12 @@ package datapath
 
 import (
 	"bytes"
-	"context"
-	"debug/elf"
-	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
-	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -26,25 +17,55 @@ import (
 )
 
 // mutantDir names the folder of other objects than the committed ones, for a
-// run of the tests on a mutant.
-const mutantDir = "SALLYPORT_MUTANT"
+// run of the tests on a mutant; mutantNumber which of the mutants in them is meant.
+const (
+	mutantDir    = "SALLYPORT_MUTANT"
+	mutantNumber = "SALLYPORT_MUTANT_NUMBER"
+)
 
 // mutantOf gives the role's mutant when the tests are run on one, else nil.
 func mutantOf(role lb.NodeRole) func() (*ebpf.CollectionSpec, error) {
-	dir := os.Getenv(mutantDir)
+	if dir := os.Getenv(mutantDir); dir == "" || !spared(role) {
+		return mutantIn(os.Getenv(mutantDir), role)
+	}
+	return nil
+}
+
+func mutantIn(dir string, role lb.NodeRole) func() (*ebpf.CollectionSpec, error) {
 	if dir == "" {
 		return nil
 	}
 	return func() (*ebpf.CollectionSpec, error) {
-		return ebpf.LoadCollectionSpec(filepath.Join(dir, string(role)+".o"))
+		spec, err := ebpf.LoadCollectionSpec(filepath.Join(dir, string(role)+".o"))
+		if err != nil {
+			return nil, err
+		}
+		if v := spec.Variables["mutant_number"]; v != nil {
+			n, _ := strconv.ParseUint(os.Getenv(mutantNumber), 10, 32)
+			err = v.Set(uint32(n))
+		}
+		return spec, err
 	}
+}
+
+// spared reports whether the tests are run on a mutant that changes nothing of
+// the role's programs.
+func spared(role lb.NodeRole) bool {
+	dir := os.Getenv(mutantDir)
+	if dir == "" {
+		return false
+	}
+	_, err := os.Stat(filepath.Join(dir, string(role)+".o"))
+	return err != nil
 }
 
 // A mutant is one edit of the C sources.
 type mutant struct {
 	file        string
 	line        int
-	at, end     int // bytes of the file that are replaced
+	at, end     int    // bytes of the file that are replaced
+	from, to    int    // the expression around them, which can stand beside its other form
+	text        string // the line, without what is around it
 	old, new    string
 	killed, how string // by which test; or why it could not be run
 }
@@ -74,8 +95,12 @@ func mutants(t *testing.T) []*mutant {
 			continue
 		}
 		code := withoutComments(raw)
+		first := len(all)
 		add := func(at, end int, text string) {
-			all = append(all, &mutant{file: filepath.Base(name), line: 1 + bytes.Count(raw[:at], []byte("\n")), at: at, end: end, old: string(raw[at:end]), new: text})
+			m := &mutant{file: filepath.Base(name), line: 1 + bytes.Count(raw[:at], []byte("\n")), at: at, end: end, old: string(raw[at:end]), new: text}
+			m.text = string(bytes.TrimSpace(raw[bytes.LastIndexByte(raw[:at], '\n')+1 : at+bytes.IndexByte(raw[at:], '\n')]))
+			m.from, m.to = expression(code, at, end)
+			all = append(all, m)
 		}
 		for _, m := range branch.FindAllIndex(code, -1) {
 			open := m[1] - 1
@@ -86,24 +111,79 @@ func mutants(t *testing.T) []*mutant {
 		}
 		for _, m := range operator.FindAllSubmatchIndex(code, -1) {
 			line := code[bytes.LastIndexByte(code[:m[0]], '\n')+1 : m[0]]
-			if bytes.Contains(line, []byte("for (")) || bytes.HasPrefix(bytes.TrimSpace(line), []byte("#")) {
-				continue // a loop's bound
+			if bytes.Contains(line, []byte("for (")) || bytes.HasPrefix(bytes.TrimSpace(line), []byte("#")) || bytes.Contains(line, []byte("_Static_assert")) {
+				continue // a loop's bound, or nothing that runs
 			}
 			add(m[2], m[3], other[string(code[m[2]:m[3]])])
 		}
+		widen(all[first:])
 	}
 	return all
+}
+
+// expression gives the bounds of the expression that the operator at at stands
+// in: up to what binds less than any operator that is changed. A condition in
+// brackets is one already.
+func expression(code []byte, at, end int) (from, to int) {
+	if code[at] == '(' {
+		return at, end
+	}
+	depth := 0
+	for from = at; from > 0; from-- {
+		c := code[from-1]
+		switch {
+		case c == ')' || c == ']':
+			depth++
+		case depth > 0 && (c == '(' || c == '['):
+			depth--
+		case depth > 0:
+		case bytes.IndexByte([]byte("([{},;?:"), c) >= 0 || c == '=' && bytes.IndexByte([]byte("=!<>"), code[from-2]) < 0 && code[from] != '=',
+			bytes.HasSuffix(code[:from], []byte("return")):
+			goto found
+		}
+	}
+found:
+	depth = 0
+	for to = end; to < len(code); to++ {
+		c := code[to]
+		switch {
+		case c == '(' || c == '[':
+			depth++
+		case depth > 0 && (c == ')' || c == ']'):
+			depth--
+		case depth > 0:
+		case bytes.IndexByte([]byte(")]},;?:"), c) >= 0:
+			return from, to
+		}
+	}
+	return from, to
+}
+
+// widen makes expressions that stand within another, of a file's mutants, that
+// other one, so that they are apart or the same.
+func widen(all []*mutant) {
+	for again := true; again; {
+		again = false
+		for _, m := range all {
+			for _, o := range all {
+				if o.from < m.to && m.from < o.to && (o.from < m.from || o.to > m.to) {
+					m.from, m.to, again = min(m.from, o.from), max(m.to, o.to), true
+				}
+			}
+		}
+	}
 }
 
 // withoutComments blanks comments and strings, and leaves every byte in place.
 func withoutComments(raw []byte) []byte {
 	return regexp.MustCompile(`(?s)/\*.*?\*/|//[^\n]*|"[^"\n]*"`).ReplaceAllFunc(raw, func(c []byte) []byte {
-		return bytes.Map(func(r rune) rune {
-			if r == '\n' {
-				return r
+		blank := bytes.Repeat([]byte(" "), len(c))
+		for i := range c {
+			if c[i] == '\n' {
+				blank[i] = '\n'
 			}
-			return ' '
-		}, bytes.ToValidUTF8(c, nil))
+		}
+		return blank
 	})
 }
 
@@ -121,168 +201,4 @@ func closing(code []byte, open int) int {
 		}
 	}
 	return len(code)
-}
-
-// suites are the tests that a mutant has to get past, quickest first. All run
-// the programs on frames; none needs another kernel than this one.
-func suites() []string {
-	return []string{
-		"^(TestKernelTwinAtEveryEdge|TestKernelTwinAtStampedRevision|TestFrames)$",
-		"^(TestEstablishedFlows|TestDirectTraffic|TestStrangersStayOutside|TestGatewaysOwnConnections|TestChooseFindsTheLiveTarget|TestDialledPeerDialsBack|TestPingIsNotAnswerToPing|TestRefusedThenAllowed|TestVouchedNoLonger|TestProxyMeetsDirectConnection|TestHalfClosedIsOpen|TestControlAddressIsNoKey|TestGatewayRefusesItsOwnAddresses|TestUnboundGroupCountsNothing|TestHostsReachNoSocketOfTheGateway)$",
-		"^(TestScenarios|TestObserved.*|TestFlows.*|TestBefore.*|TestDHCP.*|TestARP|TestEIP.*|TestKernelTwinPrivate|TestBothHooks.*|TestOnlyTheProxy.*|TestGatewayPasses.*|TestHammer.*|TestPeersChangeWhole|TestReturn.*|TestTwoGatesLive)$",
-	}
-}
-
-// run compiles the mutant and runs the suites on it until one fails.
-func (m *mutant) run(ctx context.Context, dir, plain string) {
-	if err := os.CopyFS(dir, os.DirFS("bpf")); err != nil {
-		m.how = err.Error()
-		return
-	}
-	raw, err := os.ReadFile(filepath.Join(dir, m.file))
-	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, m.file), slices.Concat(raw[:m.at], []byte(m.new), raw[m.end:]), 0o600)
-	}
-	if err != nil {
-		m.how = err.Error()
-		return
-	}
-	same := true
-	for _, role := range []lb.NodeRole{lb.RoleGateway, lb.RoleHost} {
-		object := filepath.Join(dir, string(role)+".o")
-		if err := compileRole(ctx, dir, role); err != nil {
-			m.how = "does not compile"
-			return
-		}
-		one, err1 := codeOf(object)
-		two, err2 := codeOf(filepath.Join(plain, string(role)+".o"))
-		if same = same && bytes.Equal(one, two); err1 != nil || err2 != nil {
-			m.how = errors.Join(err1, err2).Error()
-			return
-		}
-	}
-	if same {
-		m.how = "compiles to the same"
-		return
-	}
-	for _, suite := range suites() {
-		cmd := exec.CommandContext(ctx, os.Args[0], "-test.run", suite, "-test.failfast", "-test.timeout", "240s")
-		cmd.Env = append(os.Environ(), mutantDir+"="+dir)
-		out, err := cmd.CombinedOutput()
-		if err == nil {
-			continue
-		}
-		m.killed = "a crash"
-		if found := regexp.MustCompile(`--- FAIL: (\S+)`).FindAllSubmatch(out, -1); len(found) > 0 {
-			m.killed = string(found[len(found)-1][1])
-		}
-		if bytes.Contains(out, []byte("load program")) {
-			m.killed = "the verifier"
-		}
-		return
-	}
-}
-
-// compileRole compiles a role's sources in dir.
-func compileRole(ctx context.Context, dir string, role lb.NodeRole) error {
-	out, err := exec.CommandContext(ctx, "clang-19", "-O2", "-g", "-mcpu=v3", "-nostdinc", "-Wall", "-Wno-unused-function", "-target", "bpfel",
-		"-c", filepath.Join(dir, string(role)+".bpf.c"), "-o", filepath.Join(dir, string(role)+".o")).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%w\n%s", err, out)
-	}
-	return nil
-}
-
-// codeOf is the code of an object, without what is for debuggers.
-func codeOf(object string) ([]byte, error) {
-	f, err := elf.Open(object)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	var code []byte
-	for _, s := range f.Sections {
-		if s.Flags&elf.SHF_EXECINSTR == 0 && !strings.HasPrefix(s.Name, ".rodata") {
-			continue
-		}
-		data, err := s.Data()
-		if err != nil {
-			return nil, err
-		}
-		code = append(append(code, s.Name...), data...)
-	}
-	return code, nil
-}
-
-// A fault is planted in every branch of the C sources, one at a time, and the
-// tests on frames are run: they must see it. MUTATE is "all", or how many of
-// them, by chance; MUTATE_FILE one file's. It takes hours and is run on demand.
-func TestMutants(t *testing.T) {
-	text := os.Getenv("MUTATE")
-	if text == "" || os.Getenv(mutantDir) != "" {
-		t.Skip("run on demand: make mutate")
-	}
-	all := slices.DeleteFunc(mutants(t), func(m *mutant) bool {
-		only := os.Getenv("MUTATE_FILE")
-		return only != "" && m.file != only
-	})
-	t.Logf("%d places", len(all))
-	if n, err := strconv.Atoi(text); err == nil {
-		rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-		all = all[:min(n, len(all))]
-	}
-	plain := t.TempDir()
-	if err := os.CopyFS(plain, os.DirFS("bpf")); err != nil {
-		t.Fatal(err)
-	}
-	for _, role := range []lb.NodeRole{lb.RoleGateway, lb.RoleHost} {
-		if err := compileRole(t.Context(), plain, role); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, suite := range suites() { // what fails without a fault says nothing about one
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", suite, "-test.failfast", "-test.timeout", "240s")
-		cmd.Env = append(os.Environ(), mutantDir+"="+plain)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("without a fault: %v\n%s", err, out)
-		}
-	}
-	work := make(chan *mutant)
-	var wg sync.WaitGroup
-	for range 2 {
-		wg.Go(func() {
-			for m := range work {
-				dir, err := os.MkdirTemp("", "mutant")
-				if err != nil {
-					m.how = err.Error()
-					continue
-				}
-				began := time.Now()
-				m.run(t.Context(), dir, plain)
-				os.RemoveAll(dir)
-				fmt.Printf("%-14s %5.1fs  %v\n", map[bool]string{true: m.killed + m.how, false: "SURVIVED"}[m.killed+m.how != ""], time.Since(began).Seconds(), m)
-			}
-		})
-	}
-	for _, m := range all {
-		work <- m
-	}
-	close(work)
-	wg.Wait()
-	killed, unrun := 0, map[string]int{}
-	var survived []string
-	for _, m := range all {
-		switch {
-		case m.killed != "":
-			killed++
-		case m.how != "":
-			unrun[m.how]++
-		default:
-			survived = append(survived, m.String())
-		}
-	}
-	t.Logf("%d killed, %d survived, %v could not be told apart or run", killed, len(survived), unrun)
-	for _, s := range survived {
-		t.Log("survived: ", s)
-	}
 }
