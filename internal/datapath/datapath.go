@@ -335,8 +335,10 @@ func (d *Datapath) attach() error {
 	in, out := "host_in", "host_out"
 	if d.opts.Role == lb.RoleGateway {
 		in, out = "gateway", "gateway_out"
-		if err := d.maps["rest"].Put(uint32(0), d.progs["gateway_rest"]); err != nil {
-			return fmt.Errorf("put gateway_rest behind gateway: %w", err)
+		for further, program := range map[string]string{"rest": "gateway_rest", "cut": "gateway_cut"} {
+			if err := d.maps[further].Put(uint32(0), d.progs[program]); err != nil {
+				return fmt.Errorf("put %s behind gateway: %w", program, err)
+			}
 		}
 	}
 	dev, err := net.InterfaceByName(d.opts.Device)

@@ -126,7 +126,11 @@ func mtuFinding(dev *net.Interface) Finding {
 	if inside < clientMTU {
 		text += fmt.Sprintf("; packets of %d bytes do not fit whole: raise the MTU to %d to spare segments", clientMTU, clientMTU+tunnelOverhead)
 	}
-	text += "; fragments pass no gate (reason fragment: only the first of a packet has ports to judge), so let UDP applications send what fits whole"
+	if inside < clientMTU {
+		text += fmt.Sprintf("; until then fragments are dropped (reason fragment), so let UDP applications send what fits whole")
+	} else {
+		text += "; fragments pass once the first of their packet did (reason fragment: those that are early, or come alone)"
+	}
 	return Finding{dev.MTU >= 576+tunnelOverhead, "mtu", text}
 }
 

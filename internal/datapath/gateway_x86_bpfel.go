@@ -79,6 +79,30 @@ type GatewayEventBudget struct {
 	Lost   uint64
 }
 
+type GatewayFragment struct {
+	_        structs.HostLayout
+	Seen     uint32
+	SrcPort  uint16
+	DstPort  uint16
+	End      uint16
+	IcmpType uint8
+	Pad      [5]uint8
+}
+
+type GatewayFragmentKey struct {
+	_   structs.HostLayout
+	Src struct {
+		_ structs.HostLayout
+		W [4]uint32
+	}
+	Dst struct {
+		_ structs.HostLayout
+		W [4]uint32
+	}
+	Id    uint32
+	Proto uint32
+}
+
 type GatewayGatewayBucket struct {
 	_    structs.HostLayout
 	Slot [2]GatewayGatewayFlow
@@ -165,11 +189,19 @@ type GatewayPeerRow struct {
 		_ structs.HostLayout
 		W [4]uint32
 	}
-	Num   uint32
-	Which uint32
-	V     [2]GatewayPeer
-	Row   uint32
-	Pad   [9]uint32
+	Num       uint32
+	Which     uint32
+	V         [2]GatewayPeer
+	Row       uint32
+	Room      uint32
+	RoomUntil uint32
+	Pad       [7]uint32
+}
+
+type GatewayReadFragment struct {
+	_   structs.HostLayout
+	Key GatewayFragmentKey
+	Is  GatewayFragment
 }
 
 type GatewayRevisions struct {
@@ -264,13 +296,16 @@ const (
 	GatewayMapClock          = "clock"
 	GatewayMapCounterNames   = "counter_names"
 	GatewayMapCounters       = "counters"
+	GatewayMapCut            = "cut"
 	GatewayMapEvents         = "events"
+	GatewayMapFragments      = "fragments"
 	GatewayMapGatewayFlows62 = "gateway_flows6_2"
 	GatewayMapGatewayFlows2  = "gateway_flows_2"
 	GatewayMapListenerIndex  = "listener_index"
 	GatewayMapListeners      = "listeners"
 	GatewayMapPeerIndex      = "peer_index"
 	GatewayMapPeers          = "peers"
+	GatewayMapReadFragments  = "read_fragments"
 	GatewayMapReasons        = "reasons"
 	GatewayMapRest           = "rest"
 	GatewayMapRevisions      = "revisions"
@@ -280,6 +315,7 @@ const (
 	GatewayMapVipIndex       = "vip_index"
 	GatewayMapVips           = "vips"
 	GatewayProgGateway       = "gateway"
+	GatewayProgGatewayCut    = "gateway_cut"
 	GatewayProgGatewayOut    = "gateway_out"
 	GatewayProgGatewayRest   = "gateway_rest"
 	GatewayProgGatewayXdp    = "gateway_xdp"
@@ -349,6 +385,7 @@ type GatewaySpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type GatewayProgramSpecs struct {
 	Gateway     *ebpf.ProgramSpec `ebpf:"gateway"`
+	GatewayCut  *ebpf.ProgramSpec `ebpf:"gateway_cut"`
 	GatewayOut  *ebpf.ProgramSpec `ebpf:"gateway_out"`
 	GatewayRest *ebpf.ProgramSpec `ebpf:"gateway_rest"`
 	GatewayXdp  *ebpf.ProgramSpec `ebpf:"gateway_xdp"`
@@ -363,13 +400,16 @@ type GatewayMapSpecs struct {
 	Clock          *ebpf.MapSpec `ebpf:"clock"`
 	CounterNames   *ebpf.MapSpec `ebpf:"counter_names"`
 	Counters       *ebpf.MapSpec `ebpf:"counters"`
+	Cut            *ebpf.MapSpec `ebpf:"cut"`
 	Events         *ebpf.MapSpec `ebpf:"events"`
+	Fragments      *ebpf.MapSpec `ebpf:"fragments"`
 	GatewayFlows62 *ebpf.MapSpec `ebpf:"gateway_flows6_2"`
 	GatewayFlows2  *ebpf.MapSpec `ebpf:"gateway_flows_2"`
 	ListenerIndex  *ebpf.MapSpec `ebpf:"listener_index"`
 	Listeners      *ebpf.MapSpec `ebpf:"listeners"`
 	PeerIndex      *ebpf.MapSpec `ebpf:"peer_index"`
 	Peers          *ebpf.MapSpec `ebpf:"peers"`
+	ReadFragments  *ebpf.MapSpec `ebpf:"read_fragments"`
 	Reasons        *ebpf.MapSpec `ebpf:"reasons"`
 	Rest           *ebpf.MapSpec `ebpf:"rest"`
 	Revisions      *ebpf.MapSpec `ebpf:"revisions"`
@@ -432,13 +472,16 @@ type GatewayMaps struct {
 	Clock          *ebpf.Map `ebpf:"clock"`
 	CounterNames   *ebpf.Map `ebpf:"counter_names"`
 	Counters       *ebpf.Map `ebpf:"counters"`
+	Cut            *ebpf.Map `ebpf:"cut"`
 	Events         *ebpf.Map `ebpf:"events"`
+	Fragments      *ebpf.Map `ebpf:"fragments"`
 	GatewayFlows62 *ebpf.Map `ebpf:"gateway_flows6_2"`
 	GatewayFlows2  *ebpf.Map `ebpf:"gateway_flows_2"`
 	ListenerIndex  *ebpf.Map `ebpf:"listener_index"`
 	Listeners      *ebpf.Map `ebpf:"listeners"`
 	PeerIndex      *ebpf.Map `ebpf:"peer_index"`
 	Peers          *ebpf.Map `ebpf:"peers"`
+	ReadFragments  *ebpf.Map `ebpf:"read_fragments"`
 	Reasons        *ebpf.Map `ebpf:"reasons"`
 	Rest           *ebpf.Map `ebpf:"rest"`
 	Revisions      *ebpf.Map `ebpf:"revisions"`
@@ -456,13 +499,16 @@ func (m *GatewayMaps) Close() error {
 		m.Clock,
 		m.CounterNames,
 		m.Counters,
+		m.Cut,
 		m.Events,
+		m.Fragments,
 		m.GatewayFlows62,
 		m.GatewayFlows2,
 		m.ListenerIndex,
 		m.Listeners,
 		m.PeerIndex,
 		m.Peers,
+		m.ReadFragments,
 		m.Reasons,
 		m.Rest,
 		m.Revisions,
@@ -506,6 +552,7 @@ type GatewayVariables struct {
 // It can be passed to LoadGatewayObjects or ebpf.CollectionSpec.LoadAndAssign.
 type GatewayPrograms struct {
 	Gateway     *ebpf.Program `ebpf:"gateway"`
+	GatewayCut  *ebpf.Program `ebpf:"gateway_cut"`
 	GatewayOut  *ebpf.Program `ebpf:"gateway_out"`
 	GatewayRest *ebpf.Program `ebpf:"gateway_rest"`
 	GatewayXdp  *ebpf.Program `ebpf:"gateway_xdp"`
@@ -514,6 +561,7 @@ type GatewayPrograms struct {
 func (p *GatewayPrograms) Close() error {
 	return _GatewayClose(
 		p.Gateway,
+		p.GatewayCut,
 		p.GatewayOut,
 		p.GatewayRest,
 		p.GatewayXdp,

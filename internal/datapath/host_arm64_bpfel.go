@@ -76,6 +76,30 @@ type HostFormerFlow struct {
 	Pad2       [4]uint32
 }
 
+type HostFragment struct {
+	_        structs.HostLayout
+	Seen     uint32
+	SrcPort  uint16
+	DstPort  uint16
+	End      uint16
+	IcmpType uint8
+	Pad      [5]uint8
+}
+
+type HostFragmentKey struct {
+	_   structs.HostLayout
+	Src struct {
+		_ structs.HostLayout
+		W [4]uint32
+	}
+	Dst struct {
+		_ structs.HostLayout
+		W [4]uint32
+	}
+	Id    uint32
+	Proto uint32
+}
+
 type HostGuestPort struct {
 	_   structs.HostLayout
 	Mac [6]uint8
@@ -175,8 +199,16 @@ type HostPeerRow struct {
 		Pad     [3]uint8
 		_       [4]byte
 	}
-	Row uint32
-	Pad [9]uint32
+	Row       uint32
+	Room      uint32
+	RoomUntil uint32
+	Pad       [7]uint32
+}
+
+type HostReadFragment struct {
+	_   structs.HostLayout
+	Key HostFragmentKey
+	Is  HostFragment
 }
 
 type HostRevisions struct {
@@ -274,6 +306,7 @@ const (
 	HostMapCounterNames   = "counter_names"
 	HostMapCounters       = "counters"
 	HostMapEvents         = "events"
+	HostMapFragments      = "fragments"
 	HostMapGuestPorts     = "guest_ports"
 	HostMapHostFlows63    = "host_flows6_3"
 	HostMapHostFlows2     = "host_flows_2"
@@ -283,6 +316,7 @@ const (
 	HostMapMovedAt        = "moved_at"
 	HostMapPeerIndex      = "peer_index"
 	HostMapPeers          = "peers"
+	HostMapReadFragments  = "read_fragments"
 	HostMapReasons        = "reasons"
 	HostMapRevisions      = "revisions"
 	HostMapShares         = "shares"
@@ -376,6 +410,7 @@ type HostMapSpecs struct {
 	CounterNames  *ebpf.MapSpec `ebpf:"counter_names"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
+	Fragments     *ebpf.MapSpec `ebpf:"fragments"`
 	GuestPorts    *ebpf.MapSpec `ebpf:"guest_ports"`
 	HostFlows63   *ebpf.MapSpec `ebpf:"host_flows6_3"`
 	HostFlows2    *ebpf.MapSpec `ebpf:"host_flows_2"`
@@ -385,6 +420,7 @@ type HostMapSpecs struct {
 	MovedAt       *ebpf.MapSpec `ebpf:"moved_at"`
 	PeerIndex     *ebpf.MapSpec `ebpf:"peer_index"`
 	Peers         *ebpf.MapSpec `ebpf:"peers"`
+	ReadFragments *ebpf.MapSpec `ebpf:"read_fragments"`
 	Reasons       *ebpf.MapSpec `ebpf:"reasons"`
 	Revisions     *ebpf.MapSpec `ebpf:"revisions"`
 	Shares        *ebpf.MapSpec `ebpf:"shares"`
@@ -448,6 +484,7 @@ type HostMaps struct {
 	CounterNames  *ebpf.Map `ebpf:"counter_names"`
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Events        *ebpf.Map `ebpf:"events"`
+	Fragments     *ebpf.Map `ebpf:"fragments"`
 	GuestPorts    *ebpf.Map `ebpf:"guest_ports"`
 	HostFlows63   *ebpf.Map `ebpf:"host_flows6_3"`
 	HostFlows2    *ebpf.Map `ebpf:"host_flows_2"`
@@ -457,6 +494,7 @@ type HostMaps struct {
 	MovedAt       *ebpf.Map `ebpf:"moved_at"`
 	PeerIndex     *ebpf.Map `ebpf:"peer_index"`
 	Peers         *ebpf.Map `ebpf:"peers"`
+	ReadFragments *ebpf.Map `ebpf:"read_fragments"`
 	Reasons       *ebpf.Map `ebpf:"reasons"`
 	Revisions     *ebpf.Map `ebpf:"revisions"`
 	Shares        *ebpf.Map `ebpf:"shares"`
@@ -475,6 +513,7 @@ func (m *HostMaps) Close() error {
 		m.CounterNames,
 		m.Counters,
 		m.Events,
+		m.Fragments,
 		m.GuestPorts,
 		m.HostFlows63,
 		m.HostFlows2,
@@ -484,6 +523,7 @@ func (m *HostMaps) Close() error {
 		m.MovedAt,
 		m.PeerIndex,
 		m.Peers,
+		m.ReadFragments,
 		m.Reasons,
 		m.Revisions,
 		m.Shares,

@@ -81,6 +81,7 @@ func (t *peerTable) put(k GatewayAddr, p peer) error {
 	row := t.free[len(t.free)-1]
 	r := &t.rows[row]
 	r.Key, r.Row, r.Which, r.V[0] = k, row, 0, p.GatewayPeer
+	r.Room, r.RoomUntil = 0, 0
 	atomic.StoreUint32(&r.Num, p.num)
 	if err := t.index.put(&k, row); err != nil {
 		return err

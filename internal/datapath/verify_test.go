@@ -39,9 +39,15 @@ func TestEveryVariantPassesTheVerifier(t *testing.T) {
 			variants[fmt.Sprintf("host, observing %v, control %v", a, b)] = o
 		}
 	}
+	// Where fragments pass there is more to walk.
+	variants["jumbo gateway"] = Options{Node: "gateway-1", Role: lb.RoleGateway}
+	variants["jumbo host"] = Options{Node: "ins-1", Role: lb.RoleHost}
 	variants["host, upgraded, observing, control"] = Options{Node: "ins-1", Role: lb.RoleHost, Observe: true, Control: netip.MustParseAddrPort("192.0.2.250:7781")}
 	for _, name := range slices.Sorted(maps.Keys(variants)) {
 		o := variants[name]
+		if strings.HasPrefix(name, "jumbo") {
+			w.in(quietName(), "ip", "link", "set", "eth0", "mtu", "9000")
+		}
 		o.Address, o.Buckets = netip.MustParseAddr(gwAddr), 1024
 		delete(w.dirs, quietName())
 		if strings.Contains(name, "upgraded") {

@@ -38,7 +38,7 @@ INLINE int crosses(const struct known *was)
 INLINE int may_be_moved(const struct packet *p, __u32 now)
 {
 	__u32 zero = 0, *at;
-	if (p->fragment || !has_ports(p->proto) || begins(p) || !(at = bpf_map_lookup_elem(&moved_at, &zero)))
+	if (p->fragment == FRAGMENT_STRAY || !has_ports(p->proto) || begins(p) || !(at = bpf_map_lookup_elem(&moved_at, &zero)))
 		return 0;
 	__u32 last = READ_ONCE(*at);
 	return last && now - last <= life(FLOW_OPEN, p->proto);
@@ -113,15 +113,15 @@ __attribute__((noinline)) int change_port(struct __sk_buff *skb, __u32 l4, __u32
 }
 
 /* move_in gives the packet of a moved flow the port by which the instance knows
- * the client, and move_out the client's own again. */
+ * the client, and move_out the client's own again. Later fragments have none. */
 INLINE int move_in(struct __sk_buff *skb, const struct packet *p, const struct track *k, __u32 now)
 {
-	return change_port(skb, p->l4, p->proto | CHANGE_SOURCE, both_ports(p->src_port, k->t.remote_port), now);
+	return p->fragment == FRAGMENT_LATER ? 0 : change_port(skb, p->l4, p->proto | CHANGE_SOURCE, both_ports(p->src_port, k->t.remote_port), now);
 }
 
 INLINE int move_out(struct __sk_buff *skb, const struct packet *p, const struct track *k, __u32 now)
 {
-	return change_port(skb, p->l4, p->proto, both_ports(k->t.remote_port, k->was.client_port), now);
+	return p->fragment == FRAGMENT_LATER ? 0 : change_port(skb, p->l4, p->proto, both_ports(k->t.remote_port, k->was.client_port), now);
 }
 
 /* change_quoted does the same in what an ICMP error quotes, at offset at, whose

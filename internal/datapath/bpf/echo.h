@@ -116,7 +116,7 @@ INLINE int error(struct __sk_buff *skb, const int family)
 __attribute__((noinline)) int error4(struct __sk_buff *skb) { return error(skb, 4); }
 __attribute__((noinline)) int error6(struct __sk_buff *skb) { return error(skb, 6); }
 
-/* refuse_size tells a client what fits into the tunnel. */
+/* refuse_size tells a client what fits into the tunnel: the packet's cb[3]. */
 INLINE int refuse_size(struct __sk_buff *skb, __u32 listener, __u32 target, const int family)
 {
 	struct packet p;
@@ -126,7 +126,7 @@ INLINE int refuse_size(struct __sk_buff *skb, __u32 listener, __u32 target, cons
 	__u32 length = skb->len;
 	v.listener = listener;
 	v.target = target;
-	if ((family == 4 ? too_big4(skb, &p) : too_big6(skb, &p)) || turn_back(skb))
+	if ((family == 4 ? too_big4(skb, &p, skb->cb[3]) : too_big6(skb, &p, skb->cb[3])) || turn_back(skb))
 		return drop(skb, &p, &v, REASON_TOO_BIG);
 	refused(&p, &v, REASON_TOO_BIG, length);
 	return bpf_redirect(skb->ifindex, 0);

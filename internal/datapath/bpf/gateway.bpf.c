@@ -8,6 +8,7 @@
 #include "nd.h"
 #include "probes.h"
 #include "return.h"
+#include "underlay.h"
 #include "vlan.h"
 
 volatile const __u32 mark_mask;
@@ -69,8 +70,9 @@ enum { IN_TUNNEL = 256 };
 #include "resend.h"
 
 /* from_client judges what came from outside the tunnel. It and the other
- * functions with a 4 and a 6 are walked by the verifier on their own. */
-INLINE int from_client(struct __sk_buff *skb, const int family)
+ * functions with a 4 and a 6 are walked by the verifier on their own. Fragments
+ * are taken where cut says so. */
+INLINE int from_client(struct __sk_buff *skb, const int cut, const int family)
 {
 	struct packet p;
 	struct hop hop = {};
@@ -84,29 +86,35 @@ INLINE int from_client(struct __sk_buff *skb, const int family)
 		count_reason(REASON_SYSTEM_RULE);
 		return bpf_redirect(skb->ifindex, 0);
 	}
-	switch (receive(skb, &p, skb->len, &v, &hop, family)) {
+	if (p.fragment && !cut)
+		return THEN_FRAGMENT;
+	switch (cut && family == 4 && !passes_fragments() ? strange(&p, 0, &v, family) : receive(skb, &p, skb->len, &v, &hop, family)) {
 	case OUTCOME_DROP:
 		return drop(skb, &p, &v, v.reason);
 	case OUTCOME_TUNNEL:
-		return send(skb, &p, &hop, &v, family);
+		return followed(&p, send(skb, &p, &hop, &v, family));
 	case OUTCOME_LOCAL:
-		return deliver(skb, &p, &v, family);
+		return followed(&p, deliver(skb, &p, &v, family));
 	case OUTCOME_ICMP:
 		if (p.icmp_type == echo_of(family))
 			return THEN_ECHO;
 		return p.error ? THEN_ERROR : drop(skb, &p, &v, REASON_UNSUPPORTED);
 	case OUTCOME_SIZE:
+		if (p.fragment)
+			return drop(skb, &p, &v, REASON_FRAGMENT);
 		skb->cb[0] = v.listener;
 		skb->cb[1] = v.target;
+		skb->cb[3] = room_to(hop.to, units(v.now));
 		return THEN_SIZE;
 	case OUTCOME_STACK:
+		return p.error ? THEN_UNDERLAY : TCX_NEXT;
 	case OUTCOME_LATER:
 		break;
 	}
 	return TCX_NEXT;
 }
 
-__attribute__((noinline)) int from_client6(struct __sk_buff *skb) { return from_client(skb, 6); }
+__attribute__((noinline)) int from_client6(struct __sk_buff *skb) { return from_client(skb, 1, 6); }
 
 /* from_host takes a reply that its host sent back through the gateway, out of
  * its tunnel: to a client, or to the gateway's own sockets, and then it answers
@@ -118,13 +126,13 @@ INLINE int from_host(struct __sk_buff *skb, __u32 target, __u32 host, const int 
 	int seen = see(skb, &p, &v, family);
 	if (seen <= 0)
 		return drop(skb, &p, &v, REASON_MALFORMED);
-	if (p.fragment)
+	if (p.fragment == FRAGMENT_STRAY)
 		return drop(skb, &p, &v, REASON_FRAGMENT);
 	v.target = target;
 	struct peer_row *from = bpf_map_lookup_elem(&peers, &host);
 	struct target *t = find_target(v.target, v.revision);
 	if (t && from && answers_as_vip(t, &p, &from->key, family))
-		return send_on(skb);
+		return followed(&p, send_on(skb));
 	if (t && from && sent_back(t, &p, family))
 		return THEN_ELSEWHERE;
 	enum whose_error whose = t && from && p.proto == icmp_of(family) ? about_answer(skb, t, &p, &from->key, family) : ERROR_NOBODYS;
@@ -134,7 +142,7 @@ INLINE int from_host(struct __sk_buff *skb, __u32 target, __u32 host, const int 
 		return drop(skb, &p, &v, REASON_UNKNOWN_TARGET);
 	count_reason(REASON_ESTABLISHED);
 	skb->mark = mark_local;
-	return TCX_NEXT;
+	return followed(&p, TCX_NEXT);
 }
 
 __attribute__((noinline)) int from_host4(struct __sk_buff *skb, __u32 target, __u32 host) { return from_host(skb, target, host, 4); }
@@ -159,15 +167,17 @@ INLINE int arrive(struct __sk_buff *skb, struct arrival *a, const int family)
 __attribute__((noinline)) int arrive4(struct __sk_buff *skb, struct arrival *a) { return arrive(skb, a, 4); }
 __attribute__((noinline)) int arrive6(struct __sk_buff *skb, struct arrival *a) { return arrive(skb, a, 6); }
 
-/* The program that goes on with what `gateway` does not finish. The loader fills
- * it in before it attaches. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, 1);
-	__uint(pinning, LIBBPF_PIN_BY_NAME);
-	__uint(key_size, sizeof(__u32));
-	__uint(value_size, sizeof(__u32));
-} rest SEC(".maps");
+/* The programs that go on with what `gateway` does not finish. The loader fills
+ * them in before it attaches. */
+#define THEN_RUN(name_) \
+	struct { __uint(type, BPF_MAP_TYPE_PROG_ARRAY); __uint(max_entries, 1); __uint(pinning, LIBBPF_PIN_BY_NAME); \
+		 __uint(key_size, sizeof(__u32)); __uint(value_size, sizeof(__u32)); } name_ SEC(".maps")
+THEN_RUN(rest);
+THEN_RUN(cut);
+
+/* gateway_cut takes over from `gateway`: fragments of IPv4. */
+SEC("tcx/ingress")
+int gateway_cut(struct __sk_buff *skb) { return from_client(skb, 1, 4); }
 
 /* resolve answers what is no IP packet: ARP for VIPs. */
 INLINE int resolve(struct __sk_buff *skb)
@@ -218,6 +228,10 @@ int gateway_rest(struct __sk_buff *skb)
 		return family == 4 ? error4(skb) : error6(skb);
 	if (answer == THEN_SIZE)
 		return family == 4 ? refuse_size4(skb, skb->cb[0], skb->cb[1]) : refuse_size6(skb, skb->cb[0], skb->cb[1]);
+	if (answer == THEN_UNDERLAY) { /* the stack has its own use for errors */
+		family == 4 ? learn4(skb) : learn6(skb);
+		return TCX_NEXT;
+	}
 	if (answer != IN_TUNNEL)
 		return answer;
 	if ((family == 4 ? arrive4(skb, &a) : arrive6(skb, &a)) <= 0)
@@ -236,9 +250,11 @@ int gateway(struct __sk_buff *skb)
 {
 	without_priority(skb);
 	if (skb->protocol == htons(ETH_P_IP) && !skb->vlan_present) {
-		int answer = from_client(skb, 4);
+		int answer = from_client(skb, 0, 4);
 		if (answer < IN_TUNNEL)
 			return answer;
+		if (answer == THEN_FRAGMENT)
+			bpf_tail_call(skb, &cut, 0);
 		skb->cb[2] = answer;
 	}
 	bpf_tail_call(skb, &rest, 0);

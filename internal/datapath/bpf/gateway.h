@@ -267,9 +267,9 @@ INLINE enum outcome admit(struct __sk_buff *skb, const struct packet *p, __u32 l
 		enum outcome o = find_hop(l, f, p, tracked, hash, v, hop, family);
 		if (o != OUTCOME_TUNNEL)
 			return o;
-		if (!skb && (!hop->peer->ifindex || hop->peer->family != 4 || length - ETH_HLEN > tunnel_room()))
+		if (!skb && (!hop->peer->ifindex || hop->peer->family != 4 || !fits(0, p, length - ETH_HLEN, hop->to, now)))
 			return OUTCOME_LATER;
-		if (skb && !fits(skb, p))
+		if (skb && !fits(skb, p, skb->len - p->l3, hop->to, now))
 			return OUTCOME_SIZE;
 	}
 	__u32 target = v->target;
@@ -300,10 +300,10 @@ INLINE enum outcome strange(const struct packet *p, const struct listener *l, st
 	/* From an address of ours a client would be taken for our prober, or the gateway itself. */
 	if (ours(&p->src, family) || is_own(&p->src, family))
 		return because(v, REASON_SPOOFED);
-	if (p->fragment)
+	if (p->fragment == FRAGMENT_STRAY)
 		return because(v, REASON_FRAGMENT);
-	if (p->proto == icmp_of(family))
-		return OUTCOME_ICMP;
+	if (p->proto == icmp_of(family)) /* whoever answers an echo needs it whole */
+		return p->fragment ? because(v, REASON_FRAGMENT) : OUTCOME_ICMP;
 	if (p->proto != IPPROTO_TCP && p->proto != IPPROTO_UDP)
 		return because(v, REASON_UNSUPPORTED);
 	return l ? OUTCOME_TUNNEL : because(v, REASON_NO_LISTENER);
@@ -313,7 +313,7 @@ INLINE enum outcome strange(const struct packet *p, const struct listener *l, st
  * admit. */
 INLINE enum outcome receive(struct __sk_buff *skb, const struct packet *p, __u32 length, struct verdict *v, struct hop *hop, const int family)
 {
-	struct listener *l = p->fragment ? 0 : find_listener(p, v->revision, family);
+	struct listener *l = p->fragment == FRAGMENT_STRAY ? 0 : find_listener(p, v->revision, family);
 	struct found f = {};
 	__u64 hash = 0;
 	/* A connection that is not to be costs no look into the table. */

@@ -92,8 +92,8 @@ INLINE int sent(struct __sk_buff *skb, __u32 unrelated, const int family)
 	if (p.error && !unrelated)
 		return THEN_ERROR;
 	if (!look_up(&p, &v, &k, 0, family) || !(k.was.flags & FLOW_TUNNELLED) || (opens(&p) && k.was.state == FLOW_CLOSING))
-		return direct(skb, &p, &v, &k, 0, family);
-	int verdict = reply(skb, &p, &k, &v, units(v.now), family);
+		return followed(&p, direct(skb, &p, &v, &k, 0, family));
+	int verdict = followed(&p, reply(skb, &p, &k, &v, units(v.now), family));
 	return verdict == TCX_NEXT ? by_uplink(skb) : verdict;
 }
 
@@ -123,7 +123,7 @@ INLINE int received(struct __sk_buff *skb, __u32 looked, const int family)
 	if (!is_at(&p.dst, skb->ifindex, family))
 		return drop(skb, &p, &v, REASON_NO_MATCH);
 	look_up(&p, &v, &k, looked, family);
-	return direct(skb, &p, &v, &k, looked, family);
+	return followed(&p, direct(skb, &p, &v, &k, looked, family));
 }
 
 __attribute__((noinline)) int received4(struct __sk_buff *skb, __u32 looked) { return received(skb, looked, 4); }
@@ -173,6 +173,8 @@ int guest_out(struct __sk_buff *skb)
 	}
 	if (answer == NOT_OURS)
 		answer = family == 4 ? sent4(skb, 1) : sent6(skb, 1);
+	if (answer == THEN_SIZE)
+		answer = family == 4 ? refuse_size4(skb, 0) : refuse_size6(skb, 0);
 	return answer;
 }
 

@@ -11,6 +11,7 @@
 #include "rows.h"
 #include "spoof.h"
 #include "tell.h"
+#include "underlay.h"
 #include "vlan.h"
 
 volatile const __u32 mark_judged; /* between this node's programs: judged already */
@@ -156,6 +157,11 @@ INLINE int rewrite(struct __sk_buff *skb, const struct packet *p, int source, co
 					  (source ? offsetof(struct ipv6hdr, saddr) : offsetof(struct ipv6hdr, daddr)));
 	if (is_same(was, addr, family) && was_port == now_port)
 		return 0;
+	if (p->fragment == FRAGMENT_LATER) /* without ports, and the sum of both stands in the first */
+		return (family == 4 && bpf_l3_csum_replace(skb, p->l3 + offsetof(struct iphdr, check), was->w[0], addr->w[0], 4)) ||
+				       bpf_skb_store_bytes(skb, at, addr, family == 4 ? 4 : 16, family == 4 ? 0 : BPF_F_RECOMPUTE_CSUM) ?
+			       -1 :
+			       0;
 	if (repair(skb, p, sum, was, addr, flags, family) || bpf_l4_csum_replace(skb, sum, was_port, now_port, flags | 2))
 		return -1;
 	if (bpf_skb_store_bytes(skb, at, addr, family == 4 ? 4 : 16, 0))
@@ -273,7 +279,7 @@ INLINE int from_gateway(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 
 	struct peer_row *sender = bpf_map_lookup_elem(&peers, &gateway);
 	if (!r || !sender || see(skb, &p, &v, r, family))
 		return drop(skb, &p, &v, REASON_MALFORMED);
-	if (p.fragment)
+	if (p.fragment == FRAGMENT_STRAY)
 		return drop(skb, &p, &v, REASON_FRAGMENT);
 	v.revision = stamped_revision(r, stamp, &v);
 	v.target = target;
@@ -345,7 +351,7 @@ INLINE int from_gateway(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 
 		return drop(skb, &p, &v, REASON_TUNNEL_FAILED);
 	if (want.flags & FLOW_MOVED && move_in(skb, &p, &k, now))
 		return drop(skb, &p, &v, REASON_TUNNEL_FAILED);
-	return TCX_NEXT;
+	return followed(&p, TCX_NEXT);
 }
 
 /* These and the other functions with a 4 and a 6 are walked by the verifier on
@@ -425,13 +431,13 @@ INLINE int is_dhcp(const struct packet *p, int in)
 }
 
 /* look_up names the packet's flow, by the port that it was moved to if somebody
- * looked, and asks the table; a fragment has none. */
+ * looked, and asks the table; a stray fragment has none. */
 INLINE int look_up(const struct packet *p, const struct verdict *v, struct track *k, __u32 looked, const int family)
 {
 	name_flow(p, v->direction, &k->t, family);
 	if (looked)
 		k->t.remote_port = port_looked(looked);
-	return !p->fragment && find(k, units(v->now), family);
+	return p->fragment != FRAGMENT_STRAY && find(k, units(v->now), family);
 }
 
 /* settled says that the packet changes nothing about its flow, which was judged
@@ -460,7 +466,7 @@ INLINE int direct(struct __sk_buff *skb, struct packet *p, struct verdict *v, st
 	struct instance *i = find_instance(in ? &p->dst : &p->src, v->revision, family);
 	if (!i)
 		return give_up(skb, p, v, in ? REASON_NO_MATCH : REASON_SPOOFED);
-	if (p->fragment)
+	if (p->fragment == FRAGMENT_STRAY)
 		return give_up(skb, p, v, REASON_FRAGMENT);
 	if (p->proto == icmp_of(family) && p->icmp_type != echo_of(family) && p->icmp_type != echoreply_of(family)) {
 		struct packet q;
@@ -523,6 +529,14 @@ INLINE int reply(struct __sk_buff *skb, struct packet *p, struct track *k, struc
 		want.revision = v->revision;
 		want.counter = v->counter;
 	}
+	struct peer_row *to = k->was.flags & (FLOW_VIA_GATEWAY | FLOW_RETURN) ? peer_numbered(k->was.gateway_row, k->was.gateway) : 0;
+	if (to && !fits(skb, p, skb->len - p->l3, to, now)) {
+		if (p->fragment)
+			return drop(skb, p, v, REASON_FRAGMENT);
+		skb->cb[0] = k->was.target;
+		skb->cb[3] = room_to(to, now);
+		return THEN_SIZE;
+	}
 	move_on(k, p, DIRECTION_OUT, &want);
 	int verdict = pass(skb, p, k, &want, v, now, family);
 	if (verdict != TCX_NEXT)
@@ -536,6 +550,26 @@ INLINE int reply(struct __sk_buff *skb, struct packet *p, struct track *k, struc
 		return to_gateway(skb, p, k, v, family);
 	return TCX_NEXT;
 }
+
+/* refuse_size tells whoever sent an answer what of it fits into the tunnel back
+ * to its gateway, as that tells clients: the machine's own stack, or the guest
+ * behind the port. */
+INLINE int refuse_size(struct __sk_buff *skb, __u32 flags, const int family)
+{
+	struct packet p;
+	struct verdict v = { .direction = DIRECTION_OUT, .target = skb->cb[0] };
+	if (see(skb, &p, &v, current_revisions(), family))
+		return drop(skb, &p, &v, REASON_MALFORMED);
+	__u32 length = skb->len, room = skb->cb[3];
+	if ((family == 4 ? too_big4(skb, &p, room) : too_big6(skb, &p, room)) || turn_back(skb))
+		return drop(skb, &p, &v, REASON_TOO_BIG);
+	refused(&p, &v, REASON_TOO_BIG, length);
+	skb->mark = mark_judged;
+	return bpf_redirect(skb->ifindex, flags);
+}
+
+__attribute__((noinline)) int refuse_size4(struct __sk_buff *skb, __u32 flags) { return refuse_size(skb, flags, 4); }
+__attribute__((noinline)) int refuse_size6(struct __sk_buff *skb, __u32 flags) { return refuse_size(skb, flags, 6); }
 
 /* has_guests says that packets may be for or from somebody behind a port. */
 INLINE int has_guests(const struct revisions *r) { return r && READ_ONCE(r->here); }
@@ -590,8 +624,9 @@ INLINE int system_rule(struct __sk_buff *skb, const struct packet *p, int in, co
 	return family == 4 ? is_dhcp(p, in) : is_nd(skb, p, in) || is_dhcp6(p, in);
 }
 
-/* arriving judges what did not come through the tunnel. */
-INLINE int arriving(struct __sk_buff *skb, __u32 looked, const int family)
+/* arriving judges what did not come through the tunnel. Whether an ICMP error is
+ * about the tunnel itself has to be found out before. */
+INLINE int arriving(struct __sk_buff *skb, __u32 looked, __u32 unrelated, const int family)
 {
 	struct packet p;
 	struct track k = {};
@@ -602,16 +637,18 @@ INLINE int arriving(struct __sk_buff *skb, __u32 looked, const int family)
 		return give_up(skb, &p, &v, REASON_MALFORMED);
 	if (has_guests(r) && (elsewhere = judged_elsewhere(&p.dst, v.revision, family)))
 		return elsewhere > 0 ? TCX_NEXT : drop(skb, &p, &v, REASON_GUEST_AWAY);
+	if (p.error && !unrelated && is_own(&p.dst, family))
+		return THEN_UNDERLAY;
 	if (system_rule(skb, &p, 1, family)) {
 		count_reason(REASON_SYSTEM_RULE);
 		return TCX_NEXT;
 	}
 	look_up(&p, &v, &k, looked, family);
-	return direct(skb, &p, &v, &k, looked, family);
+	return followed(&p, direct(skb, &p, &v, &k, looked, family));
 }
 
-__attribute__((noinline)) int arriving4(struct __sk_buff *skb, __u32 looked) { return arriving(skb, looked, 4); }
-__attribute__((noinline)) int arriving6(struct __sk_buff *skb, __u32 looked) { return arriving(skb, looked, 6); }
+__attribute__((noinline)) int arriving4(struct __sk_buff *skb, __u32 looked, __u32 unrelated) { return arriving(skb, looked, unrelated, 4); }
+__attribute__((noinline)) int arriving6(struct __sk_buff *skb, __u32 looked, __u32 unrelated) { return arriving(skb, looked, unrelated, 6); }
 
 /* leaving judges what an instance sends. ICMP errors it judges as such only when
  * they are about no flow of the tunnel, which has to be found out before. */
@@ -638,8 +675,8 @@ INLINE int leaving(struct __sk_buff *skb, __u32 unrelated, const int family)
 	if (p.error && !unrelated)
 		return THEN_ERROR;
 	if (look_up(&p, &v, &k, 0, family) && k.was.flags & FLOW_TUNNELLED && !(opens(&p) && k.was.state == FLOW_CLOSING))
-		return reply(skb, &p, &k, &v, units(v.now), family);
-	return direct(skb, &p, &v, &k, 0, family);
+		return followed(&p, reply(skb, &p, &k, &v, units(v.now), family));
+	return followed(&p, direct(skb, &p, &v, &k, 0, family));
 }
 
 __attribute__((noinline)) int leaving4(struct __sk_buff *skb, __u32 unrelated) { return leaving(skb, unrelated, 4); }
@@ -727,6 +764,10 @@ int host_in(struct __sk_buff *skb)
 {
 	struct arrival a = {};
 	without_priority(skb);
+	if (skb->mark == mark_judged) { /* what refuse_size tells this machine */
+		skb->mark = 0;
+		return TCX_NEXT;
+	}
 	int answer, how = 0, family = unnamed(skb, DIRECTION_IN, &answer);
 	if (!family)
 		return answer;
@@ -740,9 +781,15 @@ int host_in(struct __sk_buff *skb)
 		answer = arrived(skb, &a);
 		return answer == TCX_NEXT && has_guests(current_revisions()) ? hand_over(skb, a.target, a.revision) : answer;
 	}
-	answer = family == 4 ? arriving4(skb, 0) : arriving6(skb, 0);
+	answer = family == 4 ? arriving4(skb, 0, 0) : arriving6(skb, 0, 0);
+	if (answer == THEN_UNDERLAY && (family == 4 ? learn4(skb) : learn6(skb))) {
+		count_reason(REASON_SYSTEM_RULE);
+		return TCX_NEXT;
+	}
+	if (answer == THEN_UNDERLAY)
+		answer = family == 4 ? arriving4(skb, 0, 1) : arriving6(skb, 0, 1);
 	if (answer == THEN_ASIDE)
-		answer = family == 4 ? arriving4(skb, aside4(skb, 0, 0)) : arriving6(skb, aside6(skb, 0, 0));
+		answer = family == 4 ? arriving4(skb, aside4(skb, 0, 0), 1) : arriving6(skb, aside6(skb, 0, 0), 1);
 	return answer;
 }
 
@@ -761,6 +808,8 @@ int host_out(struct __sk_buff *skb)
 		answer = family == 4 ? error_out4(skb, 0) : error_out6(skb, 0);
 	if (answer == NOT_OURS)
 		answer = family == 4 ? leaving4(skb, 1) : leaving6(skb, 1);
+	if (answer == THEN_SIZE)
+		answer = family == 4 ? refuse_size4(skb, BPF_F_INGRESS) : refuse_size6(skb, BPF_F_INGRESS);
 	return answer;
 }
 

@@ -31,6 +31,7 @@ enum {
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PROG_ARRAY = 3,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_RINGBUF = 27,
 	BPF_F_NO_PREALLOC = 1,
 	BPF_F_MMAPABLE = 1 << 10,
@@ -40,6 +41,7 @@ enum {
 enum {
 	TC_ACT_OK = 0,
 	TC_ACT_SHOT = 2,
+	TC_ACT_REDIRECT = 7,
 	TCX_NEXT = -1, /* go on to later programs of the hook, then accept */
 	XDP_DROP = 1,
 	XDP_PASS = 2,
@@ -170,6 +172,8 @@ struct xdp_md {
 };
 
 static void *(*const bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
+static long (*const bpf_map_update_elem)(void *map, const void *key, const void *value, __u64 flags) = (void *)2;
+static long (*const bpf_map_delete_elem)(void *map, const void *key) = (void *)3;
 static long (*const bpf_skb_store_bytes)(struct __sk_buff *, __u32 off, const void *from, __u32 len, __u64 flags) = (void *)9;
 static long (*const bpf_l3_csum_replace)(struct __sk_buff *, __u32 off, __u64 from, __u64 to, __u64 size) = (void *)10;
 static long (*const bpf_l4_csum_replace)(struct __sk_buff *, __u32 off, __u64 from, __u64 to, __u64 flags) = (void *)11;
@@ -191,6 +195,7 @@ static long (*const bpf_redirect_neigh)(__u32 ifindex, void *params, int plen, _
 static __u64 (*const bpf_ktime_get_coarse_ns)(void) = (void *)160;
 
 enum {
+	BPF_F_RECOMPUTE_CSUM = 1 << 0, /* of bpf_skb_store_bytes */
 	BPF_F_PSEUDO_HDR = 1 << 4,
 	BPF_F_MARK_MANGLED_0 = 1 << 5, /* a UDP checksum of 0 is none, and stays none */
 	BPF_F_IPV6 = 1 << 7, /* kernels that do not know it refuse it and have no need of it */

@@ -176,7 +176,9 @@ struct peer_row {
 	__u32 which;
 	struct peer v[2];
 	__u32 row; /* which one of the table this is */
-	__u32 pad[9];
+	__u32 room; /* for a packet inside the tunnel, as a router on the way told; 0: none did */
+	__u32 room_until; /* units of 2^30 ns: what it told is forgotten then */
+	__u32 pad[7];
 };
 
 struct counter {

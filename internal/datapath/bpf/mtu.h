@@ -13,13 +13,23 @@ INLINE __u32 wire_length(const struct __sk_buff *skb, const struct packet *p)
 	return skb->gso_size ? p->l4 - p->l3 + (p->proto == IPPROTO_TCP ? p->tcp_header : 8) + skb->gso_size : skb->len - p->l3;
 }
 
-/* tunnel_room is the length of the longest packet that fits into the tunnel. */
-INLINE __u32 tunnel_room(void) { return inner_mss + sizeof(struct iphdr) + 20; }
-
-/* fits says that the packet goes into the tunnel whole. */
-INLINE int fits(const struct __sk_buff *skb, const struct packet *p)
+/* room_to is tunnel_room for the way to one node, where a link may be narrower. */
+INLINE __u32 room_to(const struct peer_row *to, __u32 now)
 {
-	return skb->len - p->l3 <= tunnel_room() || wire_length(skb, p) <= tunnel_room();
+	__u32 told = READ_ONCE(to->room);
+	return told && told < tunnel_room() && (__s32)(READ_ONCE(to->room_until) - now) > 0 ? told : tunnel_room();
+}
+
+enum { LEAST_ROOM = 576 - 60 }; /* no way is believed to have less */
+
+/* fits says that a packet of length bytes goes into the tunnel whole, also when
+ * it was put together from several. */
+INLINE int fits(const struct __sk_buff *skb, const struct packet *p, __u32 length, const struct peer_row *to, __u32 now)
+{
+	if (length <= LEAST_ROOM)
+		return 1;
+	__u32 room = room_to(to, now);
+	return length <= room || (skb && wire_length(skb, p) <= room);
 }
 
 /* An error of each family, in front of what it quotes. */
@@ -80,8 +90,8 @@ INLINE int turn_back(struct __sk_buff *skb)
 }
 
 /* too_big makes of a packet the error that says it is too big, from the address
- * that it was for. It gives 0 when that is done. */
-INLINE int too_big4(struct __sk_buff *skb, const struct packet *p)
+ * that it was for, and what room there is. It gives 0 when that is done. */
+INLINE int too_big4(struct __sk_buff *skb, const struct packet *p, __u32 room)
 {
 	struct error4 e = {};
 	if (bpf_skb_load_bytes(skb, p->l3, e.quote, sizeof(e.quote)) || settle_sum(skb, p, e.quote, sizeof(e.quote), 4))
@@ -97,12 +107,12 @@ INLINE int too_big4(struct __sk_buff *skb, const struct packet *p)
 	e.ip.check = sum_of(&e.ip, sizeof(e.ip));
 	e.type = ICMP_UNREACHABLE;
 	e.code = ICMP_FRAGMENTATION_NEEDED;
-	e.mtu = htonl(tunnel_room());
+	e.mtu = htonl(room);
 	e.check = sum_of(&e.type, sizeof(e) - sizeof(e.ip));
 	return bpf_skb_store_bytes(skb, p->l3, &e, sizeof(e), 0) ? -1 : 0;
 }
 
-INLINE int too_big6(struct __sk_buff *skb, const struct packet *p)
+INLINE int too_big6(struct __sk_buff *skb, const struct packet *p, __u32 room)
 {
 	struct error6 e = {};
 	if (bpf_skb_load_bytes(skb, p->l3, e.quote, sizeof(e.quote)) || settle_sum(skb, p, e.quote, sizeof(e.quote), 6))
@@ -117,7 +127,7 @@ INLINE int too_big6(struct __sk_buff *skb, const struct packet *p)
 	e.ip.nexthdr = 0;
 	e.ip.hop_limit = IPPROTO_ICMPV6;
 	e.type = ICMPV6_TOO_BIG;
-	e.mtu = htonl(tunnel_room());
+	e.mtu = htonl(room);
 	e.check = sum_of(&e, sizeof(e));
 	e.ip.flow = htonl(0x60000000);
 	e.ip.payload_len = htons(sizeof(e) - sizeof(e.ip));

@@ -2,6 +2,7 @@
 /* Reading packets. Every read is checked; what does not parse is malformed. */
 #pragma once
 #include "layout.h"
+#include "slot.h"
 
 enum { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_ACK = 16 };
 enum { ICMP_ECHOREPLY = 0, ICMP_UNREACHABLE = 3, ICMP_ECHO = 8, ICMP_EXCEEDED = 11, ICMP_PARAMETER = 12 };
@@ -29,7 +30,7 @@ struct packet {
 	__u8 proto;
 	__u8 tcp_flags;
 	__u8 icmp_type;
-	__u8 fragment; /* any fragment, the first included */
+	__u8 fragment; /* 0: whole; see fragment.h */
 	__u8 error;    /* an ICMP error: it quotes another packet */
 };
 
@@ -47,6 +48,9 @@ INLINE __u8 quotes(__u8 type, const int family)
 					   1ull << ICMPV6_UNREACHABLE | 1ull << ICMPV6_TOO_BIG | 1ull << ICMPV6_EXCEEDED | 1ull << ICMPV6_PARAMETER;
 	return type < 64 ? errors >> type & 1 : 0;
 }
+
+/* tunnel_room is the length of the longest packet that fits into the tunnel. */
+INLINE __u32 tunnel_room(void) { return inner_mss + sizeof(struct iphdr) + 20; }
 
 INLINE int is_fragment(const struct iphdr *ip) { return (ip->frag_off & htons(0x3fff)) != 0; }
 
@@ -111,6 +115,8 @@ INLINE enum parsed parse_plain(void *frame, void *end, __u32 length, __u32 l3, s
 	return PARSED;
 }
 
+#include "fragment.h"
+
 /* parse_ip4 reads an IPv4 header: addresses, protocol, and where the transport
  * begins. It gives the transport's length, or a negative number. */
 INLINE int parse_ip4(struct __sk_buff *skb, struct packet *p)
@@ -125,8 +131,13 @@ INLINE int parse_ip4(struct __sk_buff *skb, struct packet *p)
 	p->dst.w[0] = ip.daddr;
 	p->proto = ip.protocol;
 	p->l4 = p->l3 + ihl;
-	p->fragment = is_fragment(&ip);
+	p->fragment = is_fragment(&ip) ? FRAGMENT_STRAY : 0;
 	return ntohs(ip.tot_len) - ihl;
+}
+
+INLINE int is_extension(__u32 header)
+{
+	return header == NEXTHDR_HOP || header == NEXTHDR_ROUTING || header == NEXTHDR_FRAGMENT || header == NEXTHDR_DEST;
 }
 
 enum { EXTENSIONS = 8 }; /* headers between IPv6's and the transport's that are walked */
@@ -147,7 +158,7 @@ INLINE int parse_ip6(struct __sk_buff *skb, struct packet *p)
 	__builtin_memcpy(&p->dst, ip.daddr, sizeof(p->dst));
 	for (int i = 0; i <= EXTENSIONS; i++) {
 		__u8 e[8];
-		if (next != NEXTHDR_HOP && next != NEXTHDR_ROUTING && next != NEXTHDR_FRAGMENT && next != NEXTHDR_DEST) {
+		if (!is_extension(next)) {
 			p->proto = next;
 			p->l4 = at;
 			return left;
@@ -157,7 +168,7 @@ INLINE int parse_ip6(struct __sk_buff *skb, struct packet *p)
 		__u32 size = next == NEXTHDR_FRAGMENT ? 8 : (e[1] + 1) * 8;
 		if (size > left || (next == NEXTHDR_HOP && i) || (next == NEXTHDR_ROUTING && e[3]))
 			break;
-		p->fragment = next == NEXTHDR_FRAGMENT && (e[2] | (e[3] & 0xf9));
+		p->fragment = next == NEXTHDR_FRAGMENT && (e[2] | (e[3] & 0xf9)) ? FRAGMENT_STRAY : 0;
 		next = e[0];
 		at += size;
 		left -= size;
@@ -170,28 +181,19 @@ INLINE int parse_ip6(struct __sk_buff *skb, struct packet *p)
 	return -1;
 }
 
-/* parse_slowly reads the packet of a family at offset l3, whatever stands
- * between its headers. A fragment is parsed up to its addresses only. */
-INLINE enum parsed parse_slowly(struct __sk_buff *skb, __u32 l3, struct packet *p, const int family)
+/* read_transport reads the header behind IP's, of payload bytes. */
+INLINE enum parsed read_transport(struct __sk_buff *skb, struct packet *p, __s32 payload, const int family)
 {
-	__builtin_memset(p, 0, sizeof(*p));
-	p->l3 = l3;
-	p->family = family;
-	__s32 payload = family == 4 ? parse_ip4(skb, p) : parse_ip6(skb, p);
-	if (payload < 0)
-		return BROKEN;
-	if (p->fragment)
-		return PARSED;
 	if (p->proto == IPPROTO_TCP) {
 		__u8 t[20];
 		if (payload < (int)sizeof(t) || bpf_skb_load_bytes(skb, p->l4, t, sizeof(t)))
 			return BROKEN;
-		p->src_port = t[0] << 8 | t[1];
-		p->dst_port = t[2] << 8 | t[3];
 		p->tcp_header = (t[12] >> 4) * 4;
-		p->tcp_flags = t[13];
 		if (p->tcp_header < sizeof(t) || p->tcp_header > payload)
 			return BROKEN;
+		p->src_port = t[0] << 8 | t[1];
+		p->dst_port = t[2] << 8 | t[3];
+		p->tcp_flags = t[13];
 	} else if (p->proto == IPPROTO_UDP) {
 		__u8 u[8];
 		if (payload < (int)sizeof(u) || bpf_skb_load_bytes(skb, p->l4, u, sizeof(u)))
@@ -202,6 +204,11 @@ INLINE enum parsed parse_slowly(struct __sk_buff *skb, __u32 l3, struct packet *
 		__u8 c[8];
 		if (payload < (int)sizeof(c) || bpf_skb_load_bytes(skb, p->l4, c, sizeof(c)))
 			return BROKEN;
+		/* Nothing but an echo may come in pieces: of what all else quotes or
+		 * tells there would be no end. */
+		int echo = c[0] == echo_of(family) || c[0] == echoreply_of(family);
+		if (p->fragment && !echo)
+			return BROKEN;
 		p->icmp_type = c[0];
 		p->error = quotes(c[0], family);
 		if (c[0] == echo_of(family))
@@ -209,6 +216,33 @@ INLINE enum parsed parse_slowly(struct __sk_buff *skb, __u32 l3, struct packet *
 		if (c[0] == echoreply_of(family))
 			p->dst_port = c[4] << 8 | c[5];
 	}
+	return PARSED;
+}
+
+/* parse_slowly reads the packet of a family at offset l3, whatever stands
+ * between its headers. Of a stray fragment it reads the addresses only. */
+INLINE enum parsed parse_slowly(struct __sk_buff *skb, __u32 l3, struct packet *p, const int family)
+{
+	__builtin_memset(p, 0, sizeof(*p));
+	p->l3 = l3;
+	p->family = family;
+	__s32 payload = family == 4 ? parse_ip4(skb, p) : parse_ip6(skb, p);
+	if (payload < 0)
+		return BROKEN;
+	if (!p->fragment)
+		return read_transport(skb, p, payload, family);
+	struct read_fragment *f = passes_fragments() ? fragment_read() : 0;
+	__s32 offset = f ? name_fragment(skb, p, &f->key, family) : -1;
+	if (!f || offset < 0)
+		return PARSED;
+	if (offset) {
+		recall_fragment(p, &f->key, offset);
+		return PARSED;
+	}
+	bpf_map_delete_elem(&fragments, &f->key); /* of another packet that had the name */
+	/* What further headers hide has no first fragment. */
+	if (!(family == 6 && is_extension(p->proto)) && read_transport(skb, p, payload, family) == PARSED)
+		note_first(p, f, payload);
 	return PARSED;
 }
 

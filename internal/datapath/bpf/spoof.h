@@ -11,7 +11,7 @@ enum { DHCP6_CLIENT = 546, DHCP6_SERVER = 547, ND_REDIRECT = 137 };
  * they are to have: a DHCP server's answer, a router's advertisement, a redirect. */
 INLINE int leads_astray(const struct packet *p, const int family)
 {
-	if (p->fragment)
+	if (p->fragment == FRAGMENT_STRAY)
 		return 0; /* dropped anyway */
 	if (p->proto == IPPROTO_UDP)
 		return family == 4 ? p->src_port == DHCP_SERVER && p->dst_port == DHCP_CLIENT : p->src_port == DHCP6_SERVER && p->dst_port == DHCP6_CLIENT;

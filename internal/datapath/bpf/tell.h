@@ -30,6 +30,8 @@ enum then {
 	NOT_OURS = 4 << 16,
 	THEN_ELSEWHERE = 6 << 16, /* of a flow that another host may know: see elsewhere.h and resend.h */
 	THEN_ASIDE = 5 << 16, /* another flow has its tuple: see collide.h */
+	THEN_FRAGMENT = 7 << 16,
+	THEN_UNDERLAY = 8 << 16, /* an ICMP error that may be about the tunnel itself */
 };
 
 enum { ACCEPT = 1, DROP = 2 };

@@ -12,6 +12,7 @@ enum {
 	OPTION_VERSION = 1,
 	OPTION_WORDS = 5,
 	GENEVE_OPTIONS = (4 + OPTION_WORDS * 4) / 4,
+	TUNNEL_SOURCE = 0xc000, /* and the ports behind it are where it comes from */
 };
 
 /* What stands behind the outer IP header. */
@@ -77,7 +78,7 @@ struct hop {
  * RFC 6935 lets tunnels go without. */
 INLINE void fill_tunnel(struct tunnel *h, __u32 inner, const struct hop *hop, __be16 protocol)
 {
-	h->udp.source = htons(0xc000 | (hop->flow & 0x3fff));
+	h->udp.source = htons(TUNNEL_SOURCE | (hop->flow & 0x3fff));
 	h->udp.dest = htons(tunnel_port);
 	h->udp.len = htons(inner + sizeof(*h));
 	h->udp.check = 0;
