@@ -43,7 +43,9 @@ func TestAskForFlows(t *testing.T) {
 	absent := r.token(lb.RoleGateway, "gateway-2", "")
 	gone := r.agent(lb.RoleGateway, "gateway-2", "192.0.2.131", absent)
 	gone.start()
-	eventually(t, "three nodes", func() bool { return r.status("gateway-2").Connected && r.status("ins-aaaaaaaa").Connected })
+	eventually(t, "three nodes", func() bool {
+		return r.status("gateway-1").Connected && r.status("gateway-2").Connected && r.status("ins-aaaaaaaa").Connected
+	})
 	if err := gone.stop(); err != nil {
 		t.Fatal(err)
 	}
