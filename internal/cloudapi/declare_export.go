@@ -220,9 +220,6 @@ func (x *exporter) balancer(b *lb.LoadBalancer) balancerDoc {
 	for _, l := range listenersOf(x.st, b.ID) {
 		d.Listeners = append(d.Listeners, x.listener(l))
 	}
-	slices.SortFunc(d.Listeners, func(a, b listenerDoc) int {
-		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Protocol, b.Protocol))
-	})
 	return d
 }
 

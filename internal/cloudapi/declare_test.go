@@ -104,7 +104,7 @@ TargetGroups:
 - {TargetGroupName: pool, Vpc: office, Port: 9000, Members: [{Instance: web-1, Port: 9000}, {Instance: web-2, Port: 9001, Weight: 3}]}
 - {TargetGroupName: checked, Vpc: office, Type: v2, Protocol: TCP, Port: 9100, Weight: 7, HealthCheck: {HealthSwitch: true, GapTime: 8}, Members: [{Instance: web-2, Port: 9100}], Tags: [{TagKey: g, TagValue: h}]}
 LoadBalancers:
-- {LoadBalancerName: inside, LoadBalancerType: INTERNAL, Vpc: office, Subnet: desks, Address: door, SecurityGroups: [front], Listeners: [{Protocol: TCP, Port: 90, TargetGroup: pool}, {Protocol: TCP, Port: 91, TargetGroup: checked, Stopped: true}]}
+- {LoadBalancerName: inside, LoadBalancerType: INTERNAL, Vpc: office, Subnet: desks, Address: door, SecurityGroups: [front], Listeners: [{Protocol: TCP, Port: 91, TargetGroup: checked, Stopped: true}, {Protocol: TCP, Port: 90, TargetGroup: pool}]}
 - {LoadBalancerName: ancient, Classic: true, CreateTime: "2015-01-02 03:04:05", LoadBalancerType: INTERNAL, Vpc: office, Subnet: desks}
 - {LoadBalancerName: plain, Network: BASIC, LoadBalancerType: INTERNAL, Listeners: [{Protocol: TCP, Port: 80, Targets: [{Instance: old-1, Port: 80}]}]}
 - LoadBalancerName: shop
@@ -133,6 +133,13 @@ func TestExportAppliesToItself(t *testing.T) {
 	b := newBench(t)
 	wealthy(b)
 	before := b.export()
+	var all strings.Builder
+	for _, name := range sortedKeys(before) {
+		all.WriteString(before[name])
+	}
+	if made, next := strings.Index(all.String(), "Port: 91\n"), strings.Index(all.String(), "Port: 90\n"); made < 0 || next < made {
+		t.Errorf("listeners are not told in the order they were made in: %d, %d", made, next)
+	}
 	if steps := b.apply(before, true, true); len(steps) > 0 {
 		t.Errorf("applying what is there would change it:\n%s", strings.Join(steps, "\n"))
 	}
