@@ -4,12 +4,15 @@ package datapath
 
 import (
 	"bytes"
+	"encoding/binary"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cilium/ebpf"
 
 	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/snapshot"
 )
 
 // Both hooks of the gateway make the same tunnel packet of the same segment.
@@ -37,5 +40,32 @@ func TestBothHooksTunnelAlike(t *testing.T) {
 	late, early := run("gateway", actRedirect), run("gateway_xdp", xdpRedirect)
 	if !bytes.Equal(late, early) {
 		t.Errorf("TC made\n%x\nXDP made\n%x", late, early)
+	}
+}
+
+// A flow weighs on its target once, though the early hook leaves its packet to
+// the other one, and not at all while nothing of it was sent.
+func TestFlowWeighsOnce(t *testing.T) {
+	c := newChooser(t, 10)
+	c.change(func(s *snapshot.Snapshot) { s.Listeners[0].Scheduler = lb.SchedulerLeast })
+	load := func() uint32 { return atomic.LoadUint32(&c.gw.targets.rows[c.gw.targets.at[1]].Load) }
+	const xdpPass = 2
+	great := append(tcpPacket(netip.MustParseAddr(clientA), netip.MustParseAddr(vip), 4000, 80, flagSYN), make([]byte, 1500)...)
+	binary.BigEndian.PutUint16(great[16:], uint16(len(great)-14)) // too much for the tunnel
+	if got, err := c.gw.progs["gateway_xdp"].Run(&ebpf.RunOptions{Data: great}); err != nil || got != xdpPass {
+		t.Fatalf("the early hook answered %d (%v), want %d", got, err, xdpPass)
+	}
+	if _, err := c.gw.progs["gateway"].Run(&ebpf.RunOptions{Data: great, DataOut: make([]byte, 4096)}); err != nil {
+		t.Fatal(err)
+	}
+	if got := load(); got != 0 {
+		t.Errorf("what was not sent weighs %d", got)
+	}
+	c.send(0, flagSYN)
+	once := load()
+	c.send(0, flagSYN)
+	c.send(0, flagACK)
+	if got := load(); once == 0 || got != once {
+		t.Errorf("one flow weighs %d, with its further packets %d", once, got)
 	}
 }

@@ -23,16 +23,19 @@ INLINE __u64 second_half(const struct addr *a, const int family)
 /* is_same compares the addresses of two packets, or of a packet and a flow. */
 INLINE int is_same(const struct addr *a, const struct addr *b, const int family)
 {
-	return family == 4 ? a->w[0] == b->w[0] : !((first_half(a, 6) ^ first_half(b, 6)) | (second_half(a, 6) ^ second_half(b, 6)));
+	__u32 d = a->w[0] ^ b->w[0];
+	if (family == 6)
+		d |= (a->w[1] ^ b->w[1]) | (a->w[2] ^ b->w[2]) | (a->w[3] ^ b->w[3]);
+	return !d;
 }
 
 /* is_key compares an address with that of a row, which may be of the other
  * family: an IPv6 address of which only the first word is not 0 is nobody's. */
 INLINE int is_key(const struct addr *key, const struct addr *a, const int family)
 {
-	if ((first_half(key, 6) ^ first_half(a, family)) | (second_half(key, 6) ^ second_half(a, family)))
-		return 0;
-	return family == 4 || a->w[1] | a->w[2] | a->w[3];
+	if (family == 4)
+		return !((key->w[0] ^ a->w[0]) | key->w[1] | key->w[2] | key->w[3]);
+	return is_same(key, a, 6) && a->w[1] | a->w[2] | a->w[3];
 }
 
 INLINE void set_addr(struct addr *to, const struct addr *from, const int family)

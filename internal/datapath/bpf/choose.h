@@ -11,17 +11,17 @@ enum { CANDIDATES = 16, ROSTER = 128 };
 /* Beside a target in what pick gives: it is dead. Targets have 24 bits. */
 #define PICKED_DEAD (1u << 31)
 
+INLINE __u32 place_in(__u32 ring_len, __u64 hash) { return (__u32)(hash >> 16) % ring_len; }
+
 INLINE __u32 ring_entry(__u32 ring, __u32 at) { return (__u32)(word(ring + (at >> 1)) >> ((at & 1) * 32)); }
 
 enum { UNUSABLE = 0, LAST_RESORT = 1, LATE = 2, USABLE = 3 };
 
 /* usable says whether a target may take a client's new flow: never the client's
  * own instance, a dead one only when nothing else is there, and one that starts
- * slowly only when the flow's lot, 0 to 255, falls into its share. It and pick are
- * functions of their own, so that the verifier walks them once. */
-INLINE __u32 usable(__u32 num, const struct addr *client, __u32 revision, __u32 lot, const int family)
+ * slowly only when the flow's lot, 0 to 255, falls into its share. */
+INLINE __u32 usable(struct target_row *row, const struct addr *client, __u32 revision, __u32 lot, const int family)
 {
-	struct target_row *row = find_target_row(num);
 	struct target *t = row ? target_at(row, revision) : 0;
 	if (!t || is_key(&t->service, client, family) || is_key(&t->public, client, family))
 		return UNUSABLE;
@@ -30,18 +30,19 @@ INLINE __u32 usable(__u32 num, const struct addr *client, __u32 revision, __u32 
 	return lot < READ_ONCE(row->held) ? LATE : USABLE;
 }
 
-/* The target at a place of the ring, and above it what usable says of it. */
+/* The target at a place of the ring, and above it what usable says of it. This
+ * and pick are functions of their own, so that the verifier walks them once. */
 __attribute__((noinline)) __u64 usable4(__u32 ring, __u32 at, __be32 client, __u32 revision, __u32 lot)
 {
 	struct addr a = { .w = { client } };
 	__u32 num = ring_entry(ring, at);
-	return num | (__u64)usable(num, &a, revision, lot, 4) << 32;
+	return num | (__u64)usable(find_target_row(num), &a, revision, lot, 4) << 32;
 }
 
 __attribute__((noinline)) __u64 usable6(__u32 ring, __u32 at, const struct addr *client, __u32 revision, __u32 lot)
 {
 	__u32 num = ring_entry(ring, at);
-	return client ? num | (__u64)usable(num, client, revision, lot, 6) << 32 : 0;
+	return client ? num | (__u64)usable(find_target_row(num), client, revision, lot, 6) << 32 : 0;
 }
 
 /* pick takes the ring's entry for the hash, and walks on past dead targets
@@ -56,7 +57,7 @@ __attribute__((noinline)) __u64 usable6(__u32 ring, __u32 at, const struct addr 
 	__u32 lot_ = (__u32)(hash) & 255; \
 	if (ring_len) \
 		for (__u32 i_ = 0; i_ < CANDIDATES + ROSTER; i_++) { \
-			__u32 at_ = i_ < CANDIDATES ? (__u32)((hash) >> 16) % (ring_len) : on_roster(ring, ring_len, (hash) >> 16, i_); \
+			__u32 at_ = i_ < CANDIDATES ? place_in(ring_len, hash) : on_roster(ring, ring_len, (hash) >> 16, i_); \
 			if (!at_ && i_ >= CANDIDATES) \
 				break; \
 			__u64 seen_ = usable_; \
@@ -104,7 +105,7 @@ INLINE __u8 nobody(const struct listener *l, __u32 target)
 	return l->flags & LISTENER_HEALTHY_ONLY ? REASON_NO_HEALTHY_TARGET : REASON_HAIRPIN_SELF;
 }
 
-/* weigh adds a new flow to what its target's host told last. */
+/* weigh adds a new flow, once it is on its way, to what its target's host told last. */
 __attribute__((noinline)) int weigh(__u32 num, __u32 revision)
 {
 	struct target_row *row = find_target_row(num);
@@ -134,20 +135,35 @@ INLINE __u64 weighed(__u64 first, __u64 again)
 	return busier(target, other) ? other | (__u64)target << 32 : target | (__u64)other << 32;
 }
 
+/* first_pick is pick for the flow's first place in the ring. Its target will do
+ * in most cases, and is found without a call. */
+INLINE __u64 first_pick4(const struct listener *l, __u64 at, __be32 client, __u32 revision)
+{
+	struct addr a = { .w = { client } };
+	if (l->ring_len) {
+		__u32 num = ring_entry(l->ring, place_in(l->ring_len, at));
+		if (usable(find_target_quickly(num), &a, revision, at & 255, 4) == USABLE)
+			return num;
+	}
+	return pick4(l->ring, l->ring_len, at, client, revision);
+}
+
+INLINE __u64 first_pick6(const struct listener *l, __u64 at, const struct addr *client, __u32 revision)
+{
+	return pick6(l->ring, l->ring_len, at, client, revision);
+}
+
 /* chosen is choose for one family: at is the first place in the ring, and
  * begins says that no host can know the flow. */
 #define CHOSEN(l, at, pick_, client, revision, begins) ({ \
-	__u64 c_ = pick_((l)->ring, (l)->ring_len, at, client, revision); \
+	__u64 c_ = first_##pick_(l, at, client, revision); \
 	if ((__u32)c_ & PICKED_DEAD) { \
 		c_ = (l)->flags & LISTENER_HEALTHY_ONLY ? 0 : (__u32)c_ & ~PICKED_DEAD; \
 	} else if (c_) { \
 		if ((l)->flags & LISTENER_LEAST) \
 			c_ = weighed(c_, pick_((l)->ring, (l)->ring_len, mix(at + 1), client, revision)); \
-		if (begins) { \
-			if ((l)->flags & LISTENER_LEAST) \
-				weigh((__u32)c_, revision); \
+		if (begins) \
 			c_ = (__u32)c_; \
-		} \
 		if (!begins && !(c_ >> 32) && (l)->former_len) \
 			c_ |= (pick_((l)->former, (l)->former_len, at, client, revision) & ~PICKED_DEAD) << 32; \
 	} \
@@ -183,6 +199,6 @@ __attribute__((noinline)) __u64 choose6(const struct listener *l, const struct a
 INLINE __u64 choose(const struct packet *p, const struct listener *l, __u32 revision, const int family)
 {
 	__u32 ports = (__u32)p->src_port << 16 | p->dst_port;
-	int starts = p->proto != IPPROTO_TCP || opens(p);
+	int starts = opens(p);
 	return family == 4 ? choose4(l, p->src.w[0], ports, revision, starts) : choose6(l, &p->src, ports, revision, starts);
 }

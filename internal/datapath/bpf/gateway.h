@@ -285,6 +285,8 @@ INLINE enum outcome admit(struct __sk_buff *skb, const struct packet *p, __u32 l
 		if (place)
 			remember(place, p, l->num, v->revision, target, v->counter, seen, family);
 	}
+	if (l->flags & LISTENER_LEAST && opens(p) && !(tracked && target == f->target))
+		weigh(target, v->revision);
 	admitted(p, v, length, !tracked);
 	return layer7 ? OUTCOME_LOCAL : OUTCOME_TUNNEL;
 }

@@ -5,13 +5,32 @@
 #include "former.h"
 #include "host.h"
 
+/* first_slot gives the number plus one of the flow's slot when that is one of
+ * its first bucket's, as most are; else 0, and find_slot4 knows. */
+INLINE __u32 first_slot(const struct tuple *t, __u32 now)
+{
+	__u32 at = candidate(flow_hash(t, 4), 0);
+	struct host_flow *s = slot_at(at, 4);
+	if (!s)
+		return 0;
+	if (!same_flow(s, t, 4)) {
+		s++;
+		at++;
+		if (!same_flow(s, t, 4))
+			return 0;
+	}
+	return s->state == FLOW_FREE || now != s->seen ? 0 : at + 1;
+}
+
 /* find looks the packet's flow up and copies what is known of it. */
 INLINE int find(struct track *k, __u32 now, const int family)
 {
 	const struct tuple *t = &k->t;
 	if (family == 6)
 		return read6(k, find_slot6(t, now));
-	__u32 at = find_slot4(t->remote.w[0], t->local.w[0], ports_of(t), t->proto, now);
+	__u32 at = first_slot(t, now);
+	if (!at)
+		at = find_slot4(t->remote.w[0], t->local.w[0], ports_of(t), t->proto, now);
 	if (former_flows && !at)
 		at = adopt(t, now);
 	return read_flow(k, at, 4);
