@@ -89,7 +89,7 @@ func TestKeyCommands(t *testing.T) {
 	server, _ := startServer(t, "--data", t.TempDir(), "--listen", "127.0.0.1:0")
 	server.use(t)
 	var made newKey
-	code, out, errs := command(t, "key", "create", "--role", "auditor", "--json")
+	code, out, errs := command(t, "key", "create", "--name", "made", "--role", "auditor", "--json")
 	if err := json.Unmarshal([]byte(out), &made); code != 0 || err != nil || made.SecretKey == "" {
 		t.Fatalf("exit %d: %s%s", code, out, errs)
 	}
@@ -123,7 +123,7 @@ func TestKeyCommands(t *testing.T) {
 	}
 	t.Setenv("SALLYPORT_SECRET_ID", made.SecretID)
 	t.Setenv("SALLYPORT_SECRET_KEY", made.SecretKey)
-	if code, _, errs := command(t, "key", "create", "--role", "admin"); code != 1 || !strings.Contains(errs, "UnauthorizedOperation") {
+	if code, _, errs := command(t, "key", "create", "--name", "x", "--role", "admin"); code != 1 || !strings.Contains(errs, "UnauthorizedOperation") {
 		t.Errorf("an auditor made a key: exit %d, %s", code, errs)
 	}
 	if code, out, errs := command(t, "audit", "--outcome", "refused"); code != 0 || !strings.Contains(out, "refused: the role auditor") {
@@ -201,7 +201,7 @@ func TestSecretKeyFile(t *testing.T) {
 		}
 	}
 	write(strings.Repeat("A", 43)+"=", 0o600)
-	refused("another one", "does not open the access keys in the store")
+	refused("another one", "does not open the access keys and certificates in the store")
 	write("short", 0o600)
 	refused("damaged", "damaged")
 	write("QUJD", 0o600)

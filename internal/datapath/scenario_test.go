@@ -31,7 +31,8 @@ type kernel struct {
 	w        *world
 	gateway  *bench
 	hosts    map[lb.InstanceID]*bench
-	nodes    map[lb.NodeID]*lb.Node
+	idle     []*bench // hosts whose instance is gone
+	nums     map[lb.NodeID]uint32
 	compiler *snapshot.Compiler
 	now      *snapshot.Snapshot // the gateway's, in force
 	flows    map[string]held    // that a story holds open, by name
@@ -48,8 +49,7 @@ func newKernel(t *testing.T, early bool, flags ...string) *kernel {
 // newKernelAt is newKernel with the gateway's end of the tunnel at an address,
 // whose family the hosts' ends have too.
 func newKernelAt(t *testing.T, early bool, gateway netip.Addr, flags ...string) *kernel {
-	k := &kernel{Ref: scenario.NewRef(flags...), w: newQuiet(t), early: early, hosts: map[lb.InstanceID]*bench{}, flows: map[string]held{}, compiler: snapshot.NewCompiler(), port: 20000,
-		nodes: map[lb.NodeID]*lb.Node{"gateway-1": {ID: "gateway-1", Num: 1, Role: lb.RoleGateway, Address: gateway}}}
+	k := &kernel{Ref: scenario.NewRef(flags...), w: newQuiet(t), early: early, hosts: map[lb.InstanceID]*bench{}, nums: map[lb.NodeID]uint32{}, flows: map[string]held{}, compiler: snapshot.NewCompiler(), port: 20000}
 	t.Cleanup(func() {
 		if err := k.Close(); err != nil {
 			t.Error(err)
@@ -59,20 +59,43 @@ func newKernelAt(t *testing.T, early bool, gateway netip.Addr, flags ...string) 
 	return k
 }
 
-// enrol makes a node for every instance that has none yet, where the state in
-// memory has none at all.
+// enrol gives every instance a host: one whose instance is gone, since opening
+// programs is dear, or a new one.
 func (k *kernel) enrol(state *lb.State) {
+	for id, h := range k.hosts {
+		if state.Instances.Get(id) == nil {
+			delete(k.hosts, id)
+			k.idle = append(k.idle, h)
+		}
+	}
 	for id := range state.Instances.All() {
-		if node := lb.NodeID(id); k.nodes[node] == nil {
-			num := uint32(len(k.nodes) + 1)
+		if k.hosts[id] != nil {
+			continue
+		}
+		if len(k.idle) == 0 {
+			num := 2 + uint32(len(k.nums))
 			address := netip.AddrFrom4([4]byte{192, 0, 2, 128 + byte(num)})
 			if k.gateway.opts.Address.Is6() {
 				address = netip.MustParseAddr(fmt.Sprintf("2001:db8:0:2::%d", 128+num))
 			}
-			k.nodes[node] = &lb.Node{ID: node, Num: num, Role: lb.RoleHost, Instance: id, Address: address}
-			k.hosts[id] = k.w.benchAt(Options{Node: node, Role: lb.RoleHost, Address: address})
+			name := lb.NodeID(fmt.Sprintf("host-%d", num))
+			k.nums[name] = num
+			k.idle = append(k.idle, k.w.benchAt(Options{Node: name, Role: lb.RoleHost, Address: address}))
 		}
+		last := len(k.idle) - 1
+		k.hosts[id], k.idle = k.idle[last], k.idle[:last]
 	}
+}
+
+// nodes are the hosts that have an instance, and the gateway.
+func (k *kernel) nodes() lb.Table[lb.NodeID, lb.Node] {
+	gateway := lb.Node{ID: "gateway-1", Num: 1, Role: lb.RoleGateway, Address: k.gateway.opts.Address}
+	all := map[lb.NodeID]*lb.Node{gateway.ID: &gateway}
+	for id, h := range k.hosts {
+		o := h.opts
+		all[o.Node] = &lb.Node{ID: o.Node, Num: k.nums[o.Node], Role: lb.RoleHost, Instance: id, Address: o.Address}
+	}
+	return lb.TableOf(all)
 }
 
 // Settle puts the newest state in force as the control plane does: hosts stage
@@ -83,13 +106,13 @@ func (k *kernel) Settle(ctx context.Context) error {
 	}
 	state := *k.State()
 	k.enrol(&state)
-	state.Nodes = lb.TableOf(k.nodes)
+	state.Nodes = k.nodes()
 	assemble := func(node lb.NodeID) (*snapshot.Snapshot, error) {
 		return snapshot.Assemble(&state, node, func(gateway, host uint32) [2]uint64 { return [2]uint64{uint64(gateway)<<32 | uint64(host), 0} }, k.compiler.Compile)
 	}
 	var staged []chan error
 	for id := range state.Instances.All() {
-		s, err := assemble(lb.NodeID(id))
+		s, err := assemble(k.hosts[id].opts.Node)
 		if err != nil {
 			return err
 		}
