@@ -33,10 +33,11 @@ const (
 type batchTargetIn struct {
 	ListenerId string   `tc:"required"`
 	Port       int64    `tc:"required,range=1-65535"`
-	InstanceId string   `tc:"required"`
+	InstanceId string   `tc:""`
+	EniIp      string   `tc:""` // of the instance, in its place
 	Weight     *int64   `tc:"range=0-100"`
 	LocationId string   `tc:""`
-	_          struct{} `unserved:"EniIp Tag"`
+	_          struct{} `unserved:"Tag"`
 }
 
 type batchTargetsIn struct {
@@ -66,9 +67,14 @@ func (in *batchTargetsIn) places() ([]batchPlace, error) {
 	seen := map[batchTargetIn]bool{}
 	for i, t := range in.Targets {
 		field := fmt.Sprintf("Targets.%d.", i)
-		id := batchTargetIn{ListenerId: t.ListenerId, LocationId: t.LocationId, InstanceId: t.InstanceId, Port: t.Port}
+		target := targetIn{InstanceId: t.InstanceId, EniIp: t.EniIp, Port: t.Port, Weight: t.Weight}
+		if err := target.checkName(field); err != nil {
+			return nil, err
+		}
+		id := t
+		id.Weight = nil
 		if seen[id] {
-			return nil, refuse(lb.Duplicate, field+"Port", fmt.Sprintf("%s port %d is named twice", clip(t.InstanceId, 40), t.Port), "name each target once for each listener or rule")
+			return nil, target.twice(field)
 		}
 		seen[id] = true
 		key := [2]string{t.ListenerId, t.LocationId}
@@ -78,7 +84,7 @@ func (in *batchTargetsIn) places() ([]batchPlace, error) {
 			at[key] = n
 			all = append(all, batchPlace{listener: t.ListenerId, location: t.LocationId})
 		}
-		all[n].targets = append(all[n].targets, targetIn{InstanceId: t.InstanceId, Port: t.Port, Weight: t.Weight})
+		all[n].targets = append(all[n].targets, target)
 		all[n].index = append(all[n].index, i)
 	}
 	return all, nil
@@ -169,8 +175,8 @@ func batchRegisterTargets(c *Call, in *batchTargetsIn) (*batchTargetsOut, error)
 }
 
 func batchDeregisterTargets(c *Call, in *batchTargetsIn) (*batchTargetsOut, error) {
-	return in.batch(c, func(_ *store.Tx, _ *lb.Listener, targets *[]lb.Target, part *batchPlace) error {
-		return unbindTargets(targets, part.targets, part.field)
+	return in.batch(c, func(tx *store.Tx, l *lb.Listener, targets *[]lb.Target, part *batchPlace) error {
+		return unbindTargets(tx, l, targets, part.targets, part.field)
 	})
 }
 
@@ -212,7 +218,7 @@ func batchModifyTargetWeight(c *Call, in *batchModifyTargetWeightIn) (*done, err
 			if err != nil {
 				return renamed(err, "LocationId", at+"LocationId", "ListenerId", at+"ListenerId")
 			}
-			if err := weigh(*targets, m.Targets, m.Weight, func(n int) string { return fmt.Sprintf("%sTargets.%d.", at, n) }); err != nil {
+			if err := weigh(tx, l, *targets, m.Targets, m.Weight, func(n int) string { return fmt.Sprintf("%sTargets.%d.", at, n) }); err != nil {
 				return err
 			}
 			tx.PutListener(l)

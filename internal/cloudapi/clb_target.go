@@ -12,11 +12,12 @@ import (
 )
 
 type targetIn struct {
-	InstanceId string   `tc:"required"`
+	InstanceId string   `tc:""`
 	Port       int64    `tc:"required,range=1-65535"`
 	Weight     *int64   `tc:"range=0-100"`
-	Type       string   `tc:"only=CVM"`
-	_          struct{} `unserved:"EniIp Tag"`
+	Type       string   `tc:"only=CVM|ENI"` // goes with InstanceId, or with EniIp
+	EniIp      string   `tc:""`             // of the instance, in its place
+	_          struct{} `unserved:"Tag"`
 }
 
 // targetPlace names a listener, and at layer 7 one of its rules.
@@ -82,6 +83,9 @@ func checkTargets(name string, targets []targetIn) error {
 	}
 	for i, t := range targets {
 		field := fmt.Sprintf("%s.%d.", name, i)
+		if err := t.checkName(field); err != nil {
+			return err
+		}
 		if err := checkPort(field+"Port", t.Port); err != nil {
 			return err
 		}
@@ -89,8 +93,8 @@ func checkTargets(name string, targets []targetIn) error {
 			return err
 		}
 		for _, earlier := range targets[:i] {
-			if earlier.InstanceId == t.InstanceId && earlier.Port == t.Port {
-				return refuse(lb.Duplicate, field+"Port", fmt.Sprintf("%s port %d is named twice", clip(t.InstanceId, 40), t.Port), "name each target once")
+			if earlier.InstanceId == t.InstanceId && earlier.EniIp == t.EniIp && earlier.Port == t.Port {
+				return t.twice(field)
 			}
 		}
 	}
@@ -134,23 +138,29 @@ func registerTargets(c *Call, in *targetsIn) (*done, error) {
 func (c *Call) bindTargets(tx *store.Tx, l *lb.Listener, targets *[]lb.Target, given []targetIn, field func(i int) string) error {
 	st := tx.State()
 	network := st.Balancers.Get(l.Balancer).VPC
+	given, err := byInstance(tx, l, given, field)
+	if err != nil {
+		return err
+	}
 	for i, t := range given {
 		at := field(i)
 		instance := st.Instances.Get(lb.InstanceID(t.InstanceId))
 		switch {
+		case t.EniIp != "" && (instance == nil || instance.State == lb.Terminating || c.hides(st, instance, *targets)):
+			return t.nowhere(st.Balancers.Get(l.Balancer), at)
 		case instance == nil || instance.State == lb.Terminating || c.hides(st, instance, *targets):
 			return refuse(lb.NotFound, at+"InstanceId", fmt.Sprintf("there is no instance %q", clip(t.InstanceId, 40)), "name one that DescribeInstances lists")
 		case instance.VPC != network:
 			return refuse(lb.Invalid, at+"InstanceId", fmt.Sprintf("%s is in %s, the load balancer in %s", t.InstanceId, networkText(instance.VPC), networkText(network)), "both must be in one network")
 		case t.find(*targets) >= 0:
-			return refuse(lb.Duplicate, at+"Port", fmt.Sprintf("%s port %d is bound already", t.InstanceId, t.Port), "leave it out")
+			return refuse(lb.Duplicate, at+"Port", fmt.Sprintf("%s port %d is bound already", t.name(), t.Port), "leave it out")
 		case len(*targets) >= c.Quotas.TargetsPerListener:
 			return refuse(lb.LimitExceeded, "Targets", fmt.Sprintf("a listener or rule has at most %s", count(c.Quotas.TargetsPerListener, "target")), "unbind one")
 		}
-		if err := hasFamily(st.Balancers.Get(l.Balancer), instance, at+"InstanceId"); err != nil {
+		if err := hasFamily(st.Balancers.Get(l.Balancer), instance, at+t.field()); err != nil {
 			return err
 		}
-		if err := onceBehind(l, *targets, instance.ID, at+"InstanceId"); err != nil {
+		if err := onceBehind(l, *targets, instance.ID, at+t.field()); err != nil {
 			return err
 		}
 		if err := soleListener(tx, l, instance.ID, uint16(t.Port), at+"Port"); err != nil {
@@ -158,27 +168,31 @@ func (c *Call) bindTargets(tx *store.Tx, l *lb.Listener, targets *[]lb.Target, g
 		}
 		weight := defaultWeight
 		setInt(&weight, t.Weight)
-		*targets = append(*targets, lb.Target{Num: tx.NextNum(), Instance: instance.ID, Port: uint16(t.Port), Weight: weight, Registered: c.Now().UTC()})
+		*targets = append(*targets, lb.Target{Num: tx.NextNum(), Instance: instance.ID, Port: uint16(t.Port), Weight: weight, Registered: c.Now().UTC(), ByAddress: t.EniIp != ""})
 	}
 	return nil
 }
 
 // errNotBound has the code that clients take for "already gone".
 func errNotBound(at string, t targetIn) error {
-	return errorf("InvalidParameter", "%s: %s port %d is not bound here; DescribeTargets lists what is", strings.TrimSuffix(at, "."), clip(t.InstanceId, 40), t.Port)
+	return errorf("InvalidParameter", "%s: %s port %d is not bound here; DescribeTargets lists what is", strings.TrimSuffix(at, "."), t.name(), t.Port)
 }
 
 func deregisterTargets(c *Call, in *targetsIn) (*done, error) {
 	if err := in.check(); err != nil {
 		return nil, err
 	}
-	return nil, in.edit(c, func(_ *store.Tx, _ *lb.Listener, targets *[]lb.Target) error {
-		return unbindTargets(targets, in.Targets, in.at)
+	return nil, in.edit(c, func(tx *store.Tx, l *lb.Listener, targets *[]lb.Target) error {
+		return unbindTargets(tx, l, targets, in.Targets, in.at)
 	})
 }
 
 // unbindTargets takes targets away. field is how a fault names the i-th.
-func unbindTargets(targets *[]lb.Target, given []targetIn, field func(i int) string) error {
+func unbindTargets(tx *store.Tx, l *lb.Listener, targets *[]lb.Target, given []targetIn, field func(i int) string) error {
+	given, err := byInstance(tx, l, given, field)
+	if err != nil {
+		return err
+	}
 	for i, t := range given {
 		at := t.find(*targets)
 		if at < 0 {
@@ -203,13 +217,17 @@ func modifyTargetWeight(c *Call, in *modifyTargetWeightIn) (*done, error) {
 	if err := checkWeight("Weight", in.Weight); err != nil {
 		return nil, err
 	}
-	return nil, in.edit(c, func(_ *store.Tx, _ *lb.Listener, targets *[]lb.Target) error {
-		return weigh(*targets, in.Targets, in.Weight, in.at)
+	return nil, in.edit(c, func(tx *store.Tx, l *lb.Listener, targets *[]lb.Target) error {
+		return weigh(tx, l, *targets, in.Targets, in.Weight, in.at)
 	})
 }
 
 // weigh gives bound targets their weights. field is how a fault names the i-th.
-func weigh(targets []lb.Target, given []targetIn, all *int64, field func(i int) string) error {
+func weigh(tx *store.Tx, l *lb.Listener, targets []lb.Target, given []targetIn, all *int64, field func(i int) string) error {
+	given, err := byInstance(tx, l, given, field)
+	if err != nil {
+		return err
+	}
 	for i, t := range given {
 		at := t.find(targets)
 		if at < 0 {
@@ -238,7 +256,11 @@ func modifyTargetPort(c *Call, in *modifyTargetPortIn) (*done, error) {
 		return nil, err
 	}
 	return nil, in.edit(c, func(tx *store.Tx, l *lb.Listener, targets *[]lb.Target) error {
-		for i, t := range in.Targets {
+		given, err := byInstance(tx, l, in.Targets, in.at)
+		if err != nil {
+			return err
+		}
+		for i, t := range given {
 			at := t.find(*targets)
 			if at < 0 {
 				return errNotBound(in.at(i), t)
@@ -248,7 +270,7 @@ func modifyTargetPort(c *Call, in *modifyTargetPortIn) (*done, error) {
 			}
 			moved := targetIn{InstanceId: t.InstanceId, Port: in.NewPort}
 			if moved.find(*targets) >= 0 {
-				return refuse(lb.Duplicate, "NewPort", fmt.Sprintf("%s port %d is bound already", t.InstanceId, in.NewPort), "choose another port")
+				return refuse(lb.Duplicate, "NewPort", fmt.Sprintf("%s port %d is bound already", t.name(), in.NewPort), "choose another port")
 			}
 			if err := soleListener(tx, l, lb.InstanceID(t.InstanceId), uint16(in.NewPort), "NewPort"); err != nil {
 				return err
@@ -350,8 +372,12 @@ func privateOf(st *lb.State, id lb.InstanceID) []string {
 func (c *Call) showTargets(st *lb.State, balancer *lb.LoadBalancer, targets []lb.Target) []backendOut {
 	var all []backendOut
 	for _, t := range targets {
-		b := backendOut{Type: "CVM", InstanceId: string(t.Instance), Port: int(t.Port), Weight: t.Weight, RegisteredTime: stamp(t.Registered), Zone: c.Zone()}
+		b := backendOut{Type: typeCVM, InstanceId: string(t.Instance), Port: int(t.Port), Weight: t.Weight, RegisteredTime: stamp(t.Registered), Zone: c.Zone()}
 		if i := st.Instances.Get(t.Instance); i != nil {
+			if t.ByAddress {
+				eni := interfaceID(i.ID)
+				b.Type, b.EniId = typeENI, &eni
+			}
 			b.InstanceName, b.PrivateIpAddresses = i.Name, backendAddress(st, balancer, i.ID)
 			if i.Public.IsValid() {
 				b.PublicIpAddresses = []string{i.Public.String()}

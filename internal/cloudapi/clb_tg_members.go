@@ -69,7 +69,7 @@ func member(tx *store.Tx, g *lb.TargetGroup, m memberIn, field string) (*lb.Inst
 		return nil, 0, refuse(lb.Invalid, field+"BindIP", fmt.Sprintf("%q is not an address", clip(m.BindIP, 60)), "give an instance's private address")
 	}
 	for _, id := range tx.Index().Placed(addr) {
-		if i := tx.State().Instances.Get(id); i.VPC == g.VPC && i.State != lb.Terminating {
+		if i := tx.State().Instances.Get(id); i.VPC == g.VPC && i.Private == addr && i.State != lb.Terminating {
 			return i, port, nil
 		}
 	}

@@ -191,6 +191,7 @@ type targetDoc struct {
 	Instance string `tc:"required"`
 	Port     int64  `tc:"required,range=1-65535"`
 	Weight   *int64 `tc:"range=0-100"`
+	Type     string `tc:"only=CVM|ENI"` // ENI: bound by address, and read so; not for members of target groups
 }
 
 // keptAs is the name under which a document's field is stored without effect;

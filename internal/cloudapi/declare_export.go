@@ -279,7 +279,11 @@ func (x *exporter) targets(list []lb.Target) []targetDoc {
 	var docs []targetDoc
 	for _, t := range list {
 		weight := int64(t.Weight)
-		docs = append(docs, targetDoc{Instance: x.instanceRef(t.Instance), Port: int64(t.Port), Weight: &weight})
+		d := targetDoc{Instance: x.instanceRef(t.Instance), Port: int64(t.Port), Weight: &weight}
+		if t.ByAddress {
+			d.Type = typeENI
+		}
+		docs = append(docs, d)
 	}
 	return docs
 }

@@ -143,11 +143,20 @@ func (a *applier) targets(path, title string, place targetPlace, have []lb.Targe
 		}
 		switch old := want[i].find(have); {
 		case old < 0:
-			fresh = append(fresh, want[i])
+			fresh = append(fresh, a.bound(place, want[i], d.Type == typeENI))
 			a.note("create", "Target", string(id), fmt.Sprintf("%s:%d of %s", d.Instance, d.Port, title), field)
-		case int64(have[old].Weight) != *want[i].Weight:
-			weighed = append(weighed, want[i])
-			a.note("change", "Target", string(id), fmt.Sprintf("%s:%d of %s", d.Instance, d.Port, title), field, "Weight")
+		default:
+			var changed []string
+			if int64(have[old].Weight) != *want[i].Weight {
+				changed, weighed = append(changed, "Weight"), append(weighed, want[i])
+			}
+			if have[old].ByAddress != (d.Type == typeENI) {
+				changed = append(changed, "Type")
+				a.renameTarget(place, have[old].Num)
+			}
+			if len(changed) > 0 {
+				a.note("change", "Target", string(id), fmt.Sprintf("%s:%d of %s", d.Instance, d.Port, title), field, changed...)
+			}
 		}
 	}
 	if len(fresh) > 0 {
@@ -161,6 +170,36 @@ func (a *applier) targets(path, title string, place targetPlace, have []lb.Targe
 		}
 	}
 	return nil
+}
+
+// bound is a new target as it is registered: by its instance's id, or by the
+// address that the load balancer dials.
+func (a *applier) bound(place targetPlace, t targetIn, byAddress bool) targetIn {
+	addr := a.st().Instances.Get(lb.InstanceID(t.InstanceId)).ServiceFor(a.st().Balancers.Get(lb.BalancerID(place.LoadBalancerId)))
+	if byAddress && addr.IsValid() { // registering says what is wrong with another
+		t.InstanceId, t.EniIp = "", addr.String()
+	}
+	return t
+}
+
+// renameTarget turns the way in which a target is named: it stays what it is,
+// and so do its flows.
+func (a *applier) renameTarget(place targetPlace, num uint32) {
+	l := *a.st().Listeners.Get(lb.ListenerID(place.ListenerId))
+	turn := func(targets []lb.Target) []lb.Target {
+		targets = slices.Clone(targets)
+		for i := range targets {
+			if targets[i].Num == num {
+				targets[i].ByAddress = !targets[i].ByAddress
+			}
+		}
+		return targets
+	}
+	l.Targets, l.Rules = turn(l.Targets), slices.Clone(l.Rules)
+	for i := range l.Rules {
+		l.Rules[i].Targets = turn(l.Rules[i].Targets)
+	}
+	a.tx.PutListener(&l)
 }
 
 // unbind takes away the targets that the documents do not have.

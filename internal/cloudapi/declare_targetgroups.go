@@ -141,7 +141,10 @@ func (a *applier) membersOf(path string, d targetGroupDoc) ([]targetDoc, error) 
 		if err != nil {
 			return nil, err
 		}
-		m.Instance = string(id)
+		if m.Type == typeENI {
+			return nil, refuse(lb.Unsupported, field+"Type", "members of target groups are read as CVM, however they were named", "leave it out")
+		}
+		m.Instance, m.Type = string(id), ""
 		if m.Weight == nil {
 			weight := int64(defaultWeight)
 			if d.Weight != nil {

@@ -424,7 +424,15 @@ func (w *world) targets() (targets []modelTarget, fields []map[string]any) {
 	for range rapid.IntRange(1, 2).Draw(w.T, "targets") {
 		t := modelTarget{w.instance(), w.targetPort(), w.weight()}
 		targets = append(targets, t)
-		fields = append(fields, map[string]any{"InstanceId": t.instance, "Port": t.port, "Weight": t.weight})
+		field := map[string]any{"InstanceId": t.instance, "Port": t.port, "Weight": t.weight}
+		if w.chance() { // by address, which comes to the same
+			delete(field, "InstanceId")
+			field["EniIp"] = "10.254.254.254" // nobody's
+			if i := w.b.Store.State().Instances.Get(lb.InstanceID(t.instance)); i != nil {
+				field["EniIp"] = i.Private.String()
+			}
+		}
+		fields = append(fields, field)
 	}
 	return targets, fields
 }

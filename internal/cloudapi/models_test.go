@@ -265,13 +265,6 @@ var differences = map[string]string{
 	"RunInstances in: Placement.PartitionId is refused by name":                                       "other releases of the SDK declare it",
 	"CreateRule in: Rules[].OAuth is refused by name":                                                 "other releases of the SDK declare it",
 	"CreateRule in: Rules[].Domain is required here":                                                  "Domains, which would stand for it, is refused by name",
-	"RegisterTargets in: Targets[].InstanceId is required here":                                       targetsByInstance,
-	"DeregisterTargets in: Targets[].InstanceId is required here":                                     targetsByInstance,
-	"ModifyTargetWeight in: Targets[].InstanceId is required here":                                    targetsByInstance,
-	"ModifyTargetPort in: Targets[].InstanceId is required here":                                      targetsByInstance,
-	"BatchRegisterTargets in: Targets[].InstanceId is required here":                                  targetsByInstance,
-	"BatchDeregisterTargets in: Targets[].InstanceId is required here":                                targetsByInstance,
-	"BatchModifyTargetWeight in: ModifyList[].Targets[].InstanceId is":                                targetsByInstance,
 	"DescribeTargetHealth answer: .LoadBalancers[].Listeners[].Rules[].Targets[].HealthReason is not": "see above",
 	"DescribeSecurityGroupExpandedPolicies answer: .SecurityGroupPolicySet.Ingress[].PolicyId is not": policyID,
 	"DescribeSecurityGroupPolicies answer: .SecurityGroupPolicySet.Egress[].PolicyId is not":          policyID,
@@ -286,8 +279,7 @@ var differences = map[string]string{
 }
 
 const (
-	targetsByInstance = "EniIp, which would stand for it, is refused by name"
-	policyID          = "ours: verdicts and counters name a rule by it"
+	policyID = "ours: verdicts and counters name a rule by it"
 )
 
 // without leaves the faults that nobody has given a reason for, and notes the

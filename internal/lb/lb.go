@@ -315,6 +315,7 @@ type Target struct {
 	Weight     int    // 0–100; 0: no new flows
 	Registered time.Time
 	Group      TargetGroupID // the target group whose member it is; "": bound by itself
+	ByAddress  bool          `json:",omitempty"` // named by the instance's address, not its id; for clients that read it back
 }
 
 // A HealthCheck says how targets are probed. Times are whole seconds.

@@ -23,7 +23,7 @@ type Index struct {
 	following relation // target group → listeners that are associated with it
 	located   relation // layer-7 rule → its listener
 	joined    relation // instance → target groups that it is a member of
-	placed    relation // private address → instances that have it
+	placed    relation // private address of either family → instances that have it
 	showing   relation // certificate → listeners that show it
 
 	part *lb.State // when set, only what is in it is answered, see Tx.Try
@@ -83,8 +83,8 @@ func (x *Index) Joined(i lb.InstanceID) []lb.TargetGroupID {
 	return shown(x, targetGroups, ids[lb.TargetGroupID](&x.joined, i))
 }
 
-// Placed are the instances with that private address, sorted: one in each
-// network at most.
+// Placed are the instances with that private or IPv6 address, sorted: one in
+// each network at most.
 func (x *Index) Placed(a netip.Addr) []lb.InstanceID {
 	return shown(x, instances, ids[lb.InstanceID](&x.placed, a.String()))
 }
@@ -172,8 +172,11 @@ func (x *Index) references(object any) []reference {
 		return refs
 	case *lb.Instance:
 		refs := bound(&x.instances, v.Groups)
-		if v.Private.IsValid() {
-			refs = append(refs, reference{&x.placed, v.Private.String()})
+		addrs := []netip.Addr{v.Private, v.OwnIPv4(), v.OwnIPv6()}
+		for n, a := range addrs {
+			if a.IsValid() && !slices.Contains(addrs[:n], a) {
+				refs = append(refs, reference{&x.placed, a.String()})
+			}
 		}
 		return refs
 	case *lb.TargetGroup:

@@ -80,7 +80,8 @@ func randomChange(tx *Tx, r *rand.Rand) {
 		}
 		tx.PutGroup(g)
 	case 1, 2:
-		tx.PutInstance(&lb.Instance{ID: lb.InstanceID(pick("ins")), Groups: bound(), Private: netip.AddrFrom4([4]byte{10, 0, 0, byte(r.IntN(4))})})
+		tx.PutInstance(&lb.Instance{ID: lb.InstanceID(pick("ins")), Groups: bound(), Private: netip.AddrFrom4([4]byte{10, 0, 0, byte(r.IntN(4))}),
+			IPv6: netip.AddrFrom16([16]byte{0: 0x20, 15: byte(r.IntN(4))})})
 	case 10:
 		g := &lb.TargetGroup{ID: lb.TargetGroupID(pick("lbtg"))}
 		for _, t := range targets() {
