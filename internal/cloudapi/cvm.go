@@ -22,6 +22,7 @@ func cvmActions() []Action {
 		action(serviceCVM, "StartInstances", startInstances).fails("InvalidInstance.NotSupported", "InvalidInstanceId.Malformed", "InvalidInstanceId.NotFound", "InvalidParameterValue.LimitExceeded").fails(otherStates(lb.Stopped)...),
 		action(serviceCVM, "StopInstances", stopInstances).fails("InvalidInstance.NotSupported", "InvalidInstanceId.Malformed", "InvalidInstanceId.NotFound", "InvalidParameterValue.LimitExceeded", "InvalidParameterCombination", "UnsupportedOperation.StoppedModeStopCharging").fails(otherStates(lb.Running)...),
 		action(serviceCVM, "RebootInstances", rebootInstances).fails("InvalidInstance.NotSupported", "InvalidInstanceId.Malformed", "InvalidInstanceId.NotFound", "InvalidParameterValue.LimitExceeded", "InvalidParameterCombination").fails(otherStates(lb.Running)...),
+		action(serviceCVM, "ResetInstance", resetInstance).fails("InvalidImageId.NotFound", "InvalidInstance.NotSupported", "InvalidInstanceId.Malformed", "InvalidInstanceId.NotFound", "InvalidParameterValue", "InvalidParameterValue.IllegalHostName", "InvalidParameterValue.InvalidUserDataFormat").fails(otherStates(lb.Running)...),
 		action(serviceCVM, "DescribeInstancesStatus", describeInstancesStatus).fails("InvalidInstanceId.Malformed", "InvalidParameterValue"),
 		action(serviceCVM, "DescribeInstancesAttributes", describeInstancesAttributes).fails("InvalidInstanceId.Malformed", "InvalidInstanceId.NotFound", "InvalidParameterValue", "InvalidParameterValue.LimitExceeded").
 			like(`{"Attributes":["UserData"],"InstanceIds":["ins-1a2b3c4d"]}`),

@@ -57,16 +57,21 @@ func rebootInstances(c *Call, in *rebootInstancesIn) (*done, error) {
 // is done by the machine and noticed by its node's coming and going.
 func (c *Call) power(ids []string, from, to lb.InstanceState) error {
 	return editInstances(c, ids, func(tx *store.Tx, i *lb.Instance) error {
-		if i.Joined {
-			return errorf("InvalidInstance.NotSupported", "InstanceIds: %s is a machine of its own, which nobody here can switch on or off; do that on the machine", i.ID)
-		}
-		if i.State != from {
-			return errorf("UnsupportedOperation.InstanceState"+stateWord(i.State), "InstanceIds: %s is %s; this needs %s", i.ID, i.State, from)
-		}
-		i.State, i.Operation, i.OperationID = to, c.Name, c.RequestID
-		tx.PutInstance(i)
-		return nil
+		return c.powerOne(tx, i, "InstanceIds", from, to)
 	})
+}
+
+// powerOne moves an instance, whose copy i is; field is how a fault names it.
+func (c *Call) powerOne(tx *store.Tx, i *lb.Instance, field string, from, to lb.InstanceState) error {
+	if i.Joined {
+		return errorf("InvalidInstance.NotSupported", "%s: %s is a machine of its own, which nobody here can switch on or off; do that on the machine", field, i.ID)
+	}
+	if i.State != from {
+		return errorf("UnsupportedOperation.InstanceState"+stateWord(i.State), "%s: %s is %s; this needs %s", field, i.ID, i.State, from)
+	}
+	i.State, i.Operation, i.OperationID = to, c.Name, c.RequestID
+	tx.PutInstance(i)
+	return nil
 }
 
 // otherStates are the codes for instances that are in another state than the

@@ -82,6 +82,46 @@ func TestInstanceLife(t *testing.T) {
 	})
 }
 
+// A reset is a reboot that stores what it is given.
+func TestResetInstance(t *testing.T) {
+	b := newBench(t)
+	i := b.runInstances(`{"HostName":"web-1","ImageId":"img-older","InstanceName":"web"}`)[0]
+	reset := func(more string) string { return fmt.Sprintf(`{"InstanceId":%q%s}`, i.ID, more) }
+	shown := func() instanceOut {
+		var out describeInstancesOut
+		b.must("DescribeInstances", `{}`, &out)
+		return out.InstanceSet[0]
+	}
+	for _, state := range lb.InstanceStates() {
+		b.become(i.ID, state)
+		if state != lb.Running {
+			b.refused("ResetInstance", reset(``), "UnsupportedOperation.InstanceState"+stateWord(state), "InstanceId: "+string(i.ID))
+		}
+	}
+	b.become(i.ID, lb.Running)
+	b.refusals([]refusal{
+		{"ResetInstance", reset(`,"ImageId":"img-00000000"`), "InvalidImageId.NotFound", `ImageId: there is no image "img-00000000"`},
+		{"ResetInstance", reset(`,"HostName":"a..b"`), "InvalidParameterValue.IllegalHostName", "HostName"},
+		{"ResetInstance", reset(`,"UserData":"%"`), "InvalidParameterValue.InvalidUserDataFormat", "UserData"},
+		{"ResetInstance", reset(`,"LoginSettings":{"Password":"secret"}`), "UnsupportedOperation", "LoginSettings.Password"},
+		{"ResetInstance", `{"InstanceId":"ins-00000000"}`, "InvalidInstanceId.NotFound", "ins-00000000"},
+		{"ResetInstance", `{"InstanceId":"web"}`, "InvalidInstanceId.Malformed", "web"},
+		{"ResetInstance", `{}`, "MissingParameter", "InstanceId"},
+	})
+	b.must("ResetInstance", reset(`,"ImageId":"img-older"`), nil) // its own
+	if o := shown(); o.InstanceState != "REBOOTING" || o.LatestOperation != "ResetInstance" || o.LatestOperationState != "OPERATING" || o.ImageId != "img-older" || o.HostName != "web-1" {
+		t.Errorf("while it is reset: %+v", o)
+	}
+	b.become(i.ID, lb.Running)
+	b.must("ResetInstance", reset(`,"ImageId":"`+labImage+`","HostName":"web-2","UserData":"YQ==","SystemDisk":{"DiskSize":70},"LoginSettings":{"KeepImageLogin":"FALSE"}`), nil)
+	b.become(i.ID, lb.Running)
+	if o := shown(); o.LatestOperationState != "SUCCESS" || o.ImageId != labImage || o.HostName != "web-2" || o.SystemDisk.DiskSize != 70 || o.InstanceName != "web" {
+		t.Errorf("when it is over: %+v", o)
+	}
+	b.seed(func(tx *store.Tx) { j := *i; j.Joined, j.State = true, lb.Running; tx.PutInstance(&j) })
+	b.refused("ResetInstance", reset(``), "InvalidInstance.NotSupported", "InstanceId: "+string(i.ID)+" is a machine of its own")
+}
+
 func TestInstanceAttributes(t *testing.T) {
 	b := newBench(t)
 	data := base64.StdEncoding.EncodeToString([]byte("#!/bin/sh"))
