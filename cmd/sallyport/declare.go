@@ -174,17 +174,18 @@ func placed(config *cloudapi.Configuration, err error) error {
 	return err
 }
 
+// readConfiguration reads all sources; its error has all of their faults, in
+// their order.
 func readConfiguration(in io.Reader, sources []string) (*cloudapi.Configuration, error) {
 	config := &cloudapi.Configuration{}
+	var faults []error
 	for _, source := range sources {
 		if source == "-" {
 			content, err := io.ReadAll(in)
 			if err != nil {
 				return nil, err
 			}
-			if err := config.Add("standard input", content); err != nil {
-				return nil, err
-			}
+			faults = append(faults, config.Add("standard input", content))
 			continue
 		}
 		files, err := yamlFiles(source)
@@ -196,10 +197,11 @@ func readConfiguration(in io.Reader, sources []string) (*cloudapi.Configuration,
 			if err != nil {
 				return nil, err
 			}
-			if err := config.Add(file, content); err != nil {
-				return nil, err
-			}
+			faults = append(faults, config.Add(file, content))
 		}
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, fmt.Errorf("%w\nnothing was changed", err)
 	}
 	return config, nil
 }

@@ -31,11 +31,15 @@ func clbActions() []Action {
 			like(`{"LoadBalancerId":"lb-1a2b3c4d","ListenerId":"lbl-1a2b3c4d","LocationIds":["loc-1a2b3c4d"]}`),
 		action(serviceCLB, "ModifyDomain", modifyDomain).fails("InvalidParameter.LBIdNotFound", "InvalidParameterValue", "InvalidParameterValue.Duplicate"),
 		action(serviceCLB, "ModifyDomainAttributes", modifyDomainAttributes).fails("InvalidParameter.LBIdNotFound", "InvalidParameterValue"),
-		action(serviceCLB, "RegisterTargets", registerTargets).fails("InvalidParameter.LBIdNotFound", "InvalidParameter.ListenerIdNotFound", "InvalidParameter.LocationNotFound", "InvalidParameterValue", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Range", "LimitExceeded"),
-		action(serviceCLB, "DeregisterTargets", deregisterTargets).fails("InvalidParameter.LBIdNotFound", "InvalidParameter.ListenerIdNotFound", "InvalidParameter.LocationNotFound", "InvalidParameterValue", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Range"),
+		action(serviceCLB, "RegisterTargets", registerTargets).fails("InvalidParameter.LBIdNotFound", "InvalidParameter.ListenerIdNotFound", "InvalidParameter.LocationNotFound", "InvalidParameterValue", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Range", "LimitExceeded").
+			like(`{"LoadBalancerId":"lb-1a2b3c4d","ListenerId":"lbl-1a2b3c4d","Targets":[{"InstanceId":"ins-1a2b3c4d","Port":80}]}`),
+		action(serviceCLB, "DeregisterTargets", deregisterTargets).fails("InvalidParameter.LBIdNotFound", "InvalidParameter.ListenerIdNotFound", "InvalidParameter.LocationNotFound", "InvalidParameterValue", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Range").
+			like(`{"LoadBalancerId":"lb-1a2b3c4d","ListenerId":"lbl-1a2b3c4d","Targets":[{"InstanceId":"ins-1a2b3c4d","Port":80}]}`),
 		action(serviceCLB, "DescribeTargets", describeTargets).fails("InvalidParameter.LBIdNotFound"),
-		action(serviceCLB, "ModifyTargetWeight", modifyTargetWeight).fails("InvalidParameter.LBIdNotFound", "InvalidParameter.ListenerIdNotFound", "InvalidParameter.LocationNotFound", "InvalidParameterValue", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Range"),
-		action(serviceCLB, "ModifyTargetPort", modifyTargetPort).fails("InvalidParameter.LBIdNotFound", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Range"),
+		action(serviceCLB, "ModifyTargetWeight", modifyTargetWeight).fails("InvalidParameter.LBIdNotFound", "InvalidParameter.ListenerIdNotFound", "InvalidParameter.LocationNotFound", "InvalidParameterValue", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Range").
+			like(`{"LoadBalancerId":"lb-1a2b3c4d","ListenerId":"lbl-1a2b3c4d","Targets":[{"InstanceId":"ins-1a2b3c4d","Port":80}]}`),
+		action(serviceCLB, "ModifyTargetPort", modifyTargetPort).fails("InvalidParameter.LBIdNotFound", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Range").
+			like(`{"LoadBalancerId":"lb-1a2b3c4d","ListenerId":"lbl-1a2b3c4d","Targets":[{"InstanceId":"ins-1a2b3c4d","Port":80}],"NewPort":8080}`),
 		action(serviceCLB, "DescribeTargetHealth", describeTargetHealth).fails("InvalidParameter.LBIdNotFound", "InvalidParameterValue.Length"),
 		action(serviceCLB, "DescribeTaskStatus", describeTaskStatus).fails("InvalidParameterValue", "MissingParameter"),
 	}

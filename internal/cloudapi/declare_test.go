@@ -204,7 +204,7 @@ func TestFilesCarryEveryField(t *testing.T) {
 		reflect.TypeFor[lb.Listener]():      {"ID", "Balancer", "Name", "Protocol", "Port", "EndPort", "Scheduler", "Choice", "Check", "Targets", "Rules", "Stopped", "From", "Group", "Certificate", "SNI", "Echo"},
 		reflect.TypeFor[lb.Rule]():          {"ID", "Domain", "URL", "Default", "Scheduler", "Choice", "Check", "Targets", "From", "Group", "Rewrite", "Certificate", "Echo"},
 		reflect.TypeFor[lb.Choice]():        {"Session", "Cookie", "HealthyOnly", "SlowStart"},
-		reflect.TypeFor[lb.Target]():        {"Instance", "Port", "Weight", "Group"},
+		reflect.TypeFor[lb.Target]():        {"Instance", "Port", "Weight", "Group", "ByAddress"},
 		reflect.TypeFor[lb.Rewrite]():       {"Listener", "Location", "Code", "TakeURL", "Auto"},
 		reflect.TypeFor[lb.State]():         {"Groups", "VPCs", "Subnets", "Instances", "Balancers", "Listeners", "TargetGroups", "Addresses", "Templates"},
 	}
@@ -369,6 +369,38 @@ func TestYAMLFaults(t *testing.T) {
 				t.Errorf("got %v, want %s", err, tc.want)
 			}
 		})
+	}
+}
+
+// All faults of all files are told, each once, in the order of their places.
+func TestYAMLFaultsOfAllFiles(t *testing.T) {
+	c := &Configuration{}
+	add := func(file, text string) string {
+		if err := c.Add(file, []byte(text)); err != nil {
+			return err.Error()
+		}
+		return ""
+	}
+	got := add("a.yaml", "Vpcs:\n- {VpcName: a}\n- {VpcNam: b}\n- VpcName: c\n  CidrBlock: []\n  IsDefault: 1\n  IsDefault: true\nGroups: []\n---\nSubnets: {}\n")
+	want := []string{`a.yaml:2:3: CidrBlock is missing; `, `a.yaml:3:4: "VpcNam" is not known here; `, `a.yaml:5:14: this is a list; want a string`, `a.yaml:6:14: "1" is neither true nor false`,
+		`a.yaml:7:3: IsDefault is given twice, first in line 6`, `a.yaml:8:1: "Groups" is not known here; `, `a.yaml:10:10: this is a mapping; want a list`}
+	lines := strings.Split(got, "\n")
+	if len(lines) != len(want) {
+		t.Fatalf("got %d faults:\n%s", len(lines), got)
+	}
+	for i, line := range lines {
+		if !strings.HasPrefix(line, want[i]) {
+			t.Errorf("fault %d is %s, want %s", i, line, want[i])
+		}
+	}
+	if got := add("b.yaml", "Vpcs:\n- {Name: &x {Cidr: 1}, VpcName: *x, CidrBlock: *x}\n"); strings.Count(got, "\n") != 2 {
+		t.Errorf("a second file: %s", got)
+	}
+	if got := add("c.yaml", "Groups: []\nVpcs: ["); strings.Count(got, "\n") != 1 || !strings.HasPrefix(got, "c.yaml:1:1: ") && !strings.HasPrefix(got, "c.yaml:2:") {
+		t.Errorf("a file that is no YAML: %s", got)
+	}
+	if got := add("d.yaml", strings.Repeat("Groups: []\n", 60)); strings.Count(got, "\n") > maxFaults || !strings.Contains(got, "more than 50 faults") {
+		t.Errorf("a file of faults: %s", got)
 	}
 }
 

@@ -4,17 +4,25 @@ package cloudapi
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
+
+// maxFaults bounds what is told of one file.
+const maxFaults = 50
+
+// errEnough ends the reading of a file; why is among its faults.
+var errEnough = errors.New("the rest of the file is not read")
 
 // maxNodes bounds the YAML values that one Configuration holds, so that a few
 // lines of aliases cannot become billions of values.
@@ -45,27 +53,28 @@ func (p Place) String() string {
 
 // Add reads the YAML documents of one file. Their lists are appended to those
 // of earlier files. Unknown names, names given twice and values of a wrong kind
-// are refused with their line and column; then c is good for nothing.
+// are refused with their line and column, all that can be told of the file, one
+// a line; then c is good for nothing but finding the faults of further files.
 func (c *Configuration) Add(file string, content []byte) error {
 	if c.tree == nil {
 		c.tree, c.places = map[string]any{}, map[string]Place{}
 	}
+	r := yamlReader{c: c, file: file}
 	dec := yaml.NewDecoder(bytes.NewReader(content))
 	for {
 		var doc yaml.Node
 		err := dec.Decode(&doc)
 		if errors.Is(err, io.EOF) {
-			return nil
+			return r.all(nil)
 		}
 		if err != nil {
-			return syntaxFault(file, content, err)
+			return r.all(syntaxFault(file, content, err))
 		}
 		if len(doc.Content) == 0 || blankNode(doc.Content[0]) {
 			continue
 		}
-		r := yamlReader{c: c, file: file}
 		if err := r.top(doc.Content[0]); err != nil {
-			return err
+			return r.all(nil)
 		}
 	}
 }
@@ -114,13 +123,44 @@ func (c *Configuration) Place(message string) Place {
 	}
 }
 
+// A yamlReader reads on after a fault and notes it; the errors of its methods
+// end the file.
 type yamlReader struct {
-	c    *Configuration
-	file string
+	c      *Configuration
+	file   string
+	faults []yamlFault
 }
 
+type yamlFault struct {
+	place Place
+	text  string
+}
+
+// fault notes a fault, once: what aliases stand for is read several times.
 func (r *yamlReader) fault(n *yaml.Node, format string, args ...any) error {
-	return fmt.Errorf("%v: %s", Place{r.file, n.Line, n.Column}, fmt.Sprintf(format, args...))
+	f := yamlFault{Place{r.file, n.Line, n.Column}, fmt.Sprintf(format, args...)}
+	if slices.Contains(r.faults, f) {
+		return nil
+	}
+	if len(r.faults) >= maxFaults {
+		f.text = fmt.Sprintf("more than %d faults; the rest of the file is not read", maxFaults)
+		r.faults = append(r.faults, f)
+		return errEnough
+	}
+	r.faults = append(r.faults, f)
+	return nil
+}
+
+// all are the faults in the order of their places, then the last one.
+func (r *yamlReader) all(last error) error {
+	slices.SortStableFunc(r.faults, func(a, b yamlFault) int {
+		return cmp.Or(cmp.Compare(a.place.Line, b.place.Line), cmp.Compare(a.place.Column, b.place.Column))
+	})
+	var all []error
+	for _, f := range r.faults {
+		all = append(all, fmt.Errorf("%v: %s", f.place, f.text))
+	}
+	return errors.Join(append(all, last)...)
 }
 
 func blankNode(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
@@ -128,7 +168,10 @@ func blankNode(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag ==
 // follow gives what an alias stands for, and counts.
 func (r *yamlReader) follow(n *yaml.Node) (*yaml.Node, error) {
 	if r.c.nodes++; r.c.nodes > maxNodes {
-		return nil, r.fault(n, "more than %d values; split the files or use fewer aliases", maxNodes)
+		if err := r.fault(n, "more than %d values; split the files or use fewer aliases", maxNodes); err != nil {
+			return nil, err
+		}
+		return nil, errEnough
 	}
 	if n.Kind == yaml.AliasNode {
 		meant := *n.Alias // said here: faults are about this place
@@ -158,15 +201,22 @@ func (r *yamlReader) entries(o *object, n *yaml.Node, at string, fn func(f *fiel
 	if n.Kind != yaml.MappingNode {
 		return r.fault(n, "%s; want a mapping of names to values", nodeIs(n))
 	}
-	seen := map[string]int{}
+	seen, strange := map[string]int{}, false
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, v := n.Content[i], n.Content[i+1]
 		f := o.byName[key.Value]
 		switch first, twice := seen[key.Value]; {
 		case key.Kind != yaml.ScalarNode || f == nil:
-			return r.fault(key, "%q is not known here; %s", clip(key.Value, 60), o.guess(at, key.Value))
+			strange = true
+			if err := r.fault(key, "%q is not known here; %s", clip(key.Value, 60), o.guess(at, key.Value)); err != nil {
+				return err
+			}
+			continue
 		case twice:
-			return r.fault(key, "%s is given twice, first in line %d", key.Value, first)
+			if err := r.fault(key, "%s is given twice, first in line %d", key.Value, first); err != nil {
+				return err
+			}
+			continue
 		}
 		seen[key.Value] = key.Line
 		if blankNode(v) {
@@ -177,8 +227,10 @@ func (r *yamlReader) entries(o *object, n *yaml.Node, at string, fn func(f *fiel
 		}
 	}
 	for _, f := range o.fields {
-		if _, ok := seen[f.name]; f.required && !ok {
-			return r.fault(n, "%s is missing; give %s", f.name, article(f.value.kind))
+		if _, ok := seen[f.name]; f.required && !ok && !strange { // a name that is not known may be a slip of it
+			if err := r.fault(n, "%s is missing; give %s", f.name, article(f.value.kind)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
