@@ -424,28 +424,12 @@ func (w *world) targets() (targets []modelTarget, fields []map[string]any) {
 	for range rapid.IntRange(1, 2).Draw(w.T, "targets") {
 		t := modelTarget{w.instance(), w.targetPort(), w.weight()}
 		targets = append(targets, t)
-<<<<<<< HEAD
-		field := map[string]any{"InstanceId": t.instance, "Port": t.port, "Weight": t.weight}
-		if w.chance() { // by address, which comes to the same
-			delete(field, "InstanceId")
-			field["EniIp"] = "10.254.254.254" // nobody's
-			if i := w.b.Store.State().Instances.Get(lb.InstanceID(t.instance)); i != nil {
-				field["EniIp"] = i.Private.String()
-			}
-		}
-		fields = append(fields, field)
-=======
-<<<<<<< HEAD
-		fields = append(fields, map[string]any{"InstanceId": t.instance, "Port": t.port, "Weight": t.weight})
-=======
 		field := map[string]any{"InstanceId": t.instance, "Port": t.port, "Weight": t.weight}
 		if i := w.b.Store.State().Instances.Get(lb.InstanceID(t.instance)); i != nil && w.chance() { // by address, which comes to the same
 			delete(field, "InstanceId")
 			field["EniIp"] = i.Private.String()
 		}
 		fields = append(fields, field)
->>>>>>> d937429 (cloudapi: tell all faults of all files)
->>>>>>> a03bcf6 (cloudapi: tell all faults of all files)
 	}
 	return targets, fields
 }
