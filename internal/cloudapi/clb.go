@@ -38,7 +38,7 @@ func clbActions() []Action {
 		action(serviceCLB, "DescribeTargets", describeTargets).fails("InvalidParameter.LBIdNotFound"),
 		action(serviceCLB, "ModifyTargetWeight", modifyTargetWeight).fails("InvalidParameter.LBIdNotFound", "InvalidParameter.ListenerIdNotFound", "InvalidParameter.LocationNotFound", "InvalidParameterValue", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Range").
 			like(`{"LoadBalancerId":"lb-1a2b3c4d","ListenerId":"lbl-1a2b3c4d","Targets":[{"InstanceId":"ins-1a2b3c4d","Port":80}]}`),
-		action(serviceCLB, "ModifyTargetPort", modifyTargetPort).fails("InvalidParameter.LBIdNotFound", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Range").
+		action(serviceCLB, "ModifyTargetPort", modifyTargetPort).fails("InvalidParameter.LBIdNotFound", "InvalidParameterValue", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Range").
 			like(`{"LoadBalancerId":"lb-1a2b3c4d","ListenerId":"lbl-1a2b3c4d","Targets":[{"InstanceId":"ins-1a2b3c4d","Port":80}],"NewPort":8080}`),
 		action(serviceCLB, "DescribeTargetHealth", describeTargetHealth).fails("InvalidParameter.LBIdNotFound", "InvalidParameterValue.Length"),
 		action(serviceCLB, "DescribeTaskStatus", describeTaskStatus).fails("InvalidParameterValue", "MissingParameter"),

@@ -14,8 +14,10 @@ import (
 
 func clbBatchActions() []Action {
 	return []Action{
-		action(serviceCLB, "BatchRegisterTargets", batchRegisterTargets).fails("InvalidParameterValue", "InvalidParameter.LBIdNotFound", "InvalidParameter.ListenerIdNotFound", "InvalidParameter.LocationNotFound", "InvalidParameterValue.Length", "InvalidParameterValue.Duplicate"),
-		action(serviceCLB, "BatchDeregisterTargets", batchDeregisterTargets).fails("InvalidParameterValue.Duplicate", "InvalidParameter.LBIdNotFound", "InvalidParameter.ListenerIdNotFound", "InvalidParameterValue.Length"),
+		action(serviceCLB, "BatchRegisterTargets", batchRegisterTargets).fails("InvalidParameterValue", "InvalidParameter.LBIdNotFound", "InvalidParameter.ListenerIdNotFound", "InvalidParameter.LocationNotFound", "InvalidParameterValue.Length", "InvalidParameterValue.Duplicate").
+			like(`{"LoadBalancerId":"lb-1a2b3c4d","Targets":[{"ListenerId":"lbl-1a2b3c4d","InstanceId":"ins-1a2b3c4d","Port":80}]}`),
+		action(serviceCLB, "BatchDeregisterTargets", batchDeregisterTargets).fails("InvalidParameterValue.Duplicate", "InvalidParameter.LBIdNotFound", "InvalidParameter.ListenerIdNotFound", "InvalidParameterValue.Length").
+			like(`{"LoadBalancerId":"lb-1a2b3c4d","Targets":[{"ListenerId":"lbl-1a2b3c4d","InstanceId":"ins-1a2b3c4d","Port":80}]}`),
 		action(serviceCLB, "BatchModifyTargetWeight", batchModifyTargetWeight).fails("InvalidParameter.LBIdNotFound", "InvalidParameter.ListenerIdNotFound", "InvalidParameter.LocationNotFound", "InvalidParameterValue.Length"),
 		action(serviceCLB, "SetLoadBalancerStartStatus", setLoadBalancerStartStatus).fails("InvalidParameter.LBIdNotFound", "InvalidParameter.ListenerIdNotFound", "FailedOperation.NoListenerInLB"),
 		action(serviceCLB, "ModifyLoadBalancersProject", modifyLoadBalancersProject).fails("InvalidParameter.LBIdNotFound", "InvalidParameterValue.Length"),

@@ -99,6 +99,7 @@ func TestBatchRefusals(t *testing.T) {
 	} {
 		s.refused(tc.action, s.q(`{"LoadBalancerId":"$lb",`+tc.params+`}`), tc.code, tc.text)
 	}
+	s.refused("BatchDeregisterTargets", s.q(`{"LoadBalancerId":"lb-none","Targets":[{"ListenerId":"$tcp","InstanceId":"ins-a","Port":1}]}`), "InvalidParameter.LBIdNotFound", "lb-none")
 	s.refused("BatchRegisterTargets", s.q(`{"LoadBalancerId":"lb-none","Targets":[{"ListenerId":"$tcp","InstanceId":"ins-a","Port":1}]}`), "InvalidParameter.LBIdNotFound", "lb-none")
 	s.refused("BatchModifyTargetWeight", s.q(`{"LoadBalancerId":"lb-none","ModifyList":[{"ListenerId":"$tcp","Targets":[{"InstanceId":"ins-a","Port":1}]}]}`), "InvalidParameter.LBIdNotFound", "lb-none")
 }
