@@ -86,7 +86,7 @@ func (s *stage) soak(t *testing.T) {
 	l.cancel() // of clients, before what they ask goes
 	l.wg.Wait()
 	remove(bounded)
-	settling, done := context.WithTimeout(ctx, 40*time.Second)
+	settling, done := context.WithTimeout(bounded, 40*time.Second)
 	defer done()
 	if err := s.Settle(settling); err != nil {
 		t.Error(err)
