@@ -115,7 +115,8 @@ func newApplyCommand() *cobra.Command {
 		Long: "Apply compares YAML files with what there is, prints each difference and writes all of them as\n" +
 			"one revision. Each document is the whole truth about its object: a rule, listener or target\n" +
 			"that it does not list goes. Objects without a document are left alone, unless --prune is given.\n" +
-			"`sallyport export` shows how the files look.",
+			"`sallyport export` shows how the files look. When anything is refused, all of it is told, with file,\n" +
+			"line and column, and nothing is written.",
 		Example: "  sallyport apply -f conf/ --dry-run\n  sallyport apply -f conf/\n  sallyport export | sallyport apply --endpoint https://other:7780 -f -",
 		Args:    cobra.NoArgs,
 	}
@@ -167,11 +168,34 @@ func newApplyCommand() *cobra.Command {
 // placed opens an error of the API with the file, line and column it is about.
 func placed(config *cloudapi.Configuration, err error) error {
 	if refused := (*cloudapi.Error)(nil); errors.As(err, &refused) {
+		if len(refused.Faults) > 0 {
+			return fmt.Errorf("%s\nnothing was changed", placedFaults(config, refused.Faults))
+		}
 		if place := config.Place(refused.Message); place != (cloudapi.Place{}) {
 			return fmt.Errorf("%v: %w\nnothing was changed", place, err)
 		}
 	}
 	return err
+}
+
+// placedFaults are faults with their places, in the order of these, one a line.
+func placedFaults(config *cloudapi.Configuration, faults []cloudapi.Fault) string {
+	place := func(f cloudapi.Fault) cloudapi.Place { return config.Place(f.Message) }
+	slices.SortStableFunc(faults, func(x, y cloudapi.Fault) int {
+		p, q := place(x), place(y)
+		return cmp.Or(cmp.Compare(p.File, q.File), cmp.Compare(p.Line, q.Line), cmp.Compare(p.Column, q.Column))
+	})
+	lines := make([]string, len(faults))
+	for i, f := range faults {
+		lines[i] = f.Code + ": " + f.Message
+		if at := place(f).String(); at != "" {
+			lines[i] = at + ": " + lines[i]
+		}
+		if on := config.Place(f.DependsOn).String(); on != "" {
+			lines[i] += " (" + on + ")"
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 // readConfiguration reads all sources; its error has all of their faults, in

@@ -102,6 +102,20 @@ func TestExportAndApply(t *testing.T) {
 			t.Errorf("%s: exit %d, %s; want %s", tc.name, code, errs, tc.want)
 		}
 	}
+	// All that the server refuses is told, in the order of the file, and what depends on it.
+	write(strings.NewReplacer("203.0.113.0/24", "203.0.113.1/33", "[front]", "[front, nowhere]").Replace(shopYAML))
+	for _, args := range [][]string{{"apply", "-f", file}, {"apply", "-f", file, "--dry-run"}} {
+		_, _, errs := first.on(t, args...)
+		var lines []string
+		for line := range strings.Lines(errs) {
+			place, rest, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "sallyport: "), ": ")
+			code, _, _ := strings.Cut(rest, ":")
+			lines = append(lines, strings.TrimPrefix(place, file)+" "+code)
+		}
+		if want := []string{":5:58 InvalidParameterValue", ":8:27 ResourceNotFound", ":10:3 FailedOperation", "nothing was changed "}; !cmp.Equal(lines, want) {
+			t.Errorf("%s: %s", errs, cmp.Diff(want, lines))
+		}
+	}
 	if _, now, _ := first.on(t, "export"); now != exported {
 		t.Errorf("a refused file changed something:\n%s", cmp.Diff(exported, now))
 	}

@@ -28,7 +28,7 @@ func TestServerReplaysTheProvider(t *testing.T) {
 				var out json.RawMessage
 				err := client.Do(t.Context(), service, version, action, params, &out)
 				return out, err
-			})
+			}, nil)
 			if err != nil {
 				t.Error(err)
 			}

@@ -84,7 +84,7 @@ func accesses() map[string]access {
 			CreateSecurityGroupPolicies ModifySecurityGroupPolicies ReplaceSecurityGroupPolicy DeleteSecurityGroupPolicies SetSecurityGroupPolicies
 			ReplaceSecurityGroupPolicies CloneSecurityGroup AssociateNetworkInterfaceSecurityGroups DisassociateNetworkInterfaceSecurityGroups
 			RunInstances TerminateInstances StartInstances StopInstances RebootInstances ResetInstance ModifyInstancesProject ModifyInstancesAttribute AssociateSecurityGroups DisassociateSecurityGroups
-			UploadCertificate ModifyCertificateAlias DeleteCertificate
+			UploadCertificate ModifyCertificateAlias ModifyCertificateProject DeleteCertificate
 			ModifyResourceTags ModifyReturnPath ModifyFlowKeeping`},
 		{toWrite, false, `CreateVpc ModifyVpcAttribute DeleteVpc CreateSubnet ModifySubnetAttribute DeleteSubnet
 			AssignIpv6CidrBlock UnassignIpv6CidrBlock AssignIpv6SubnetCidrBlock UnassignIpv6SubnetCidrBlock AssignIpv6Addresses UnassignIpv6Addresses

@@ -32,6 +32,7 @@ type Call struct {
 	forbidden error        // why projects forbid what the caller is told is not there; nil: they do not
 	made      []string     // load balancers created, for the task's answer
 	given     *policySetIn // the rules that the call gives, for what refusals name; nil: none
+	faults    []error      // that decoding found, of an action that tells all
 	effect    string       // for the audit log: what was done elsewhere than in the store
 
 	// Of a call that is a part of another one, see applier.

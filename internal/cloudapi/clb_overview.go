@@ -33,20 +33,23 @@ type quotaOut struct {
 	QuotaLimit   int
 }
 
-// describeQuota lists the quotas that are enforced.
+// describeQuota lists all quotas that the vendor names: those that are enforced,
+// and 0 for what there cannot be here.
 func describeQuota(c *Call, _ *describeQuotaIn) (*describeQuotaOut, error) {
 	used := map[lb.BalancerType]int{}
 	for _, b := range c.State().Balancers.All() {
 		used[b.Type]++
 	}
-	public, private := used[lb.Open], used[lb.Internal]
+	public, private, none := used[lb.Open], used[lb.Internal], 0
 	return &describeQuotaOut{QuotaSet: []quotaOut{
 		{"TOTAL_OPEN_CLB_QUOTA", &public, c.Quotas.BalancersPerType},
 		{"TOTAL_INTERNAL_CLB_QUOTA", &private, c.Quotas.BalancersPerType},
 		{"TOTAL_LISTENER_QUOTA", nil, c.Quotas.ListenersPerLB},
 		{"TOTAL_LISTENER_RULE_QUOTA", nil, c.Quotas.RulesPerListener},
 		{"TOTAL_TARGET_BIND_QUOTA", nil, c.Quotas.TargetsPerListener},
-		{"TOTAL_SNAT_IP_QUOTA", nil, 0}, // targets see the client's own address
+		{"TOTAL_SNAT_IP_QUOTA", nil, 0},                  // targets see the client's own address
+		{"TOTAL_ISP_CLB_QUOTA", &none, 0},                // VipIsp is not served
+		{"TOTAL_FULL_PORT_RANGE_LISTENER_QUOTA", nil, 1}, // of each protocol: a second one's ports would be taken
 	}}, nil
 }
 

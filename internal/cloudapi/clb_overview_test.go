@@ -77,8 +77,13 @@ func TestQuotaOverviewAndResources(t *testing.T) {
 	s := newSite(t)
 	var quotas describeQuotaOut
 	s.must("DescribeQuota", `{}`, &quotas)
-	if q := quotas.QuotaSet; len(q) != 6 || q[0].QuotaId != "TOTAL_OPEN_CLB_QUOTA" || *q[0].QuotaCurrent != 1 || q[0].QuotaLimit != 100 || q[2].QuotaCurrent != nil || q[2].QuotaLimit != 50 {
+	if q := quotas.QuotaSet; len(q) != 8 || q[0].QuotaId != "TOTAL_OPEN_CLB_QUOTA" || *q[0].QuotaCurrent != 1 || q[0].QuotaLimit != 100 || q[2].QuotaCurrent != nil || q[2].QuotaLimit != 50 {
 		t.Errorf("%+v", q)
+	}
+	for i, limit := range []int{5: 0, 6: 0, 7: 1} { // what there cannot be here, and one that only fits once
+		if q := quotas.QuotaSet[i]; i >= 5 && q.QuotaLimit != limit {
+			t.Errorf("%+v", q)
+		}
 	}
 	var counts describeLoadBalancerOverviewOut
 	if s.must("DescribeLoadBalancerOverview", `{}`, &counts); counts.TotalCount != 1 || counts.RunningCount != 1 {

@@ -33,7 +33,10 @@ func (in *autoRewriteIn) check() error {
 	return nil
 }
 
-// autoRewrite sends those who come to port 80 on to an HTTPS listener: for each
+// httpsPort is where a browser goes that is told nothing else.
+const httpsPort = 443
+
+// autoRewrite sends those who come to port 80 on to HTTPS:443: for each
 // of its rules there is one at HTTP:80 that redirects there. What is missing
 // there, the listener too, is made. Rules that come later need another call.
 func autoRewrite(c *Call, in *autoRewriteIn) (*done, error) {
@@ -47,6 +50,9 @@ func autoRewrite(c *Call, in *autoRewriteIn) (*done, error) {
 		}
 		if target.Protocol != lb.ListenHTTPS {
 			return errorf("InvalidParameter.ProtocolCheckFailed", "ListenerId: %s is a listener of %s, and automatic redirects lead to HTTPS; name an HTTPS listener, or use ManualRewrite", target.ID, target.Protocol)
+		}
+		if target.Port != httpsPort {
+			return errorf("InvalidParameter.PortCheckFailed", "ListenerId: %s listens on port %d, and automatic redirects lead to HTTPS:%d; name the listener of that port, or use ManualRewrite", target.ID, target.Port, httpsPort)
 		}
 		for i, domain := range in.Domains {
 			if !hasDomain(target, domain) {

@@ -102,6 +102,11 @@ func TestAutoRewriteRefusals(t *testing.T) {
 		{"AutoRewrite", s.q(ask + `,"Domains":["www.example.com"],"RewriteCodes":[302,0]}`), "InvalidParameterValue", "RewriteCodes"},
 		{"AutoRewrite", s.q(ask + `,"Domains":["www.example.com"],"RewriteCodes":[200]}`), "InvalidParameterValue", "RewriteCodes.0: 200"},
 	})
+	// Only HTTPS:443 is where the vendor's redirects lead.
+	other := s.listen(`"Ports":[8443],"Protocol":"HTTPS","Certificate":{"CertId":"$cert"}`)
+	s.rulesOf(other, "www.example.com")
+	s.refused("AutoRewrite", s.q(`{"LoadBalancerId":"$lb","ListenerId":"`+other+`"}`), "InvalidParameter.PortCheckFailed", "ListenerId: "+other+" listens on port 8443")
+	s.must("DeleteListener", s.q(`{"LoadBalancerId":"$lb","ListenerId":"`+other+`"}`), nil)
 	s.rulesOf(s.http, "own.example.com")
 	s.refused("AutoRewrite", s.q(ask+`}`), "LimitExceeded", "no more fit")
 	// A rule that redirects elsewhere is left alone.

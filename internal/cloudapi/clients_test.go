@@ -63,7 +63,7 @@ func TestGoClientInEveryWay(t *testing.T) {
 			for _, s := range sequences {
 				if err := s.Play(func(service, version, action string, params json.RawMessage) (json.RawMessage, error) {
 					return goCall(client, way, service, version, action, params)
-				}); err != nil {
+				}, nil); err != nil {
 					t.Error(err)
 				}
 			}
@@ -139,7 +139,7 @@ func TestNodeClientInEveryWay(t *testing.T) {
 						return nil, errors.New(refused.Refused)
 					}
 					return slices.Clone(answers.Bytes()), nil
-				}); err != nil {
+				}, nil); err != nil {
 					t.Error(err)
 				}
 			}

@@ -12,7 +12,7 @@ import (
 func declareActions() []Action {
 	return []Action{
 		action(serviceSallyport, "DescribeConfiguration", describeConfiguration),
-		action(serviceSallyport, "ApplyConfiguration", applyConfiguration).fails("LimitExceeded", "UnsupportedOperation.DuplicatePolicy", "FailedOperation", "InvalidParameter.PortCheckFailed", "InvalidParameterValue", "ResourceInUse", "ResourceNotFound", "UnsupportedOperation").
+		action(serviceSallyport, "ApplyConfiguration", applyConfiguration).gathering().fails("LimitExceeded", "UnsupportedOperation.DuplicatePolicy", "FailedOperation", "InvalidParameter.PortCheckFailed", "InvalidParameterValue", "ResourceInUse", "ResourceNotFound", "UnsupportedOperation").
 			like(`{"Instances":[{"InstanceName":"web-1","SecurityGroups":["sg-1a2b3c4d"]}],"DryRun":true}`),
 	}
 }

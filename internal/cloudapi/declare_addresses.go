@@ -40,8 +40,9 @@ func (x *exporter) eipOf(b *lb.LoadBalancer) string {
 }
 
 func (a *applier) addresses() error {
-	for i := range a.in.Addresses {
-		if err := a.address(fmt.Sprintf("Addresses.%d.", i), a.in.Addresses[i]); err != nil {
+	for i, d := range a.in.Addresses {
+		path := fmt.Sprintf("Addresses.%d.", i)
+		if err := a.attempt(path, "Address", d.Id, d.AddressName, func() error { return a.address(path, d) }); err != nil {
 			return err
 		}
 	}

@@ -42,8 +42,8 @@ var errDryRun = errors.New("nothing was written: a dry run")
 
 // applyConfiguration brings the documents' objects to what the documents say,
 // in one transaction: all of it or nothing. It works through the same handlers
-// as the actions, so what they refuse is refused here. A dry run does all of it
-// too, and then does not write.
+// as the actions, so what they refuse is refused here, all of it in one answer.
+// A dry run does all of it too, and then does not write.
 func applyConfiguration(c *Call, in *applyConfigurationIn) (*applyConfigurationOut, error) {
 	if in.Prune && len(unlike(configuration{}, in.configuration)) == 0 {
 		return nil, refuse(lb.Missing, "Prune", "no object is described, so everything would be deleted", "describe what is to stay; a VPC is enough")
@@ -51,11 +51,10 @@ func applyConfiguration(c *Call, in *applyConfigurationIn) (*applyConfigurationO
 	out := &applyConfigurationOut{}
 	c.keepFlows = in.KeepFlows
 	err := c.Update(func(tx *store.Tx) error {
-		a := &applier{c: c, tx: tx, in: &in.configuration, claimed: map[string]string{}, fresh: map[string]bool{}, dry: in.DryRun}
-		for _, step := range []func() error{a.vpcs, a.subnets, a.templates, a.groups, a.policies, a.addresses, a.instances, a.targetGroups, a.balancers} {
-			if err := step(); err != nil {
-				return err
-			}
+		a := &applier{c: c, tx: tx, in: &in.configuration, claimed: map[string]string{}, fresh: map[string]bool{}, dry: in.DryRun,
+			groupIDs: make([]lb.GroupID, len(in.SecurityGroups)), failed: map[string]string{}, lost: map[string]bool{}, broken: map[string]bool{}}
+		if err := a.outcome(a.documents()); err != nil {
+			return err
 		}
 		if in.Prune {
 			if err := a.prune(); err != nil {
@@ -88,6 +87,24 @@ type applier struct {
 	groupIDs []lb.GroupID      // of each document of a group
 	dry      bool
 	steps    []stepOut
+
+	faults []Fault
+	failed map[string]string // path of the document with faults, by the kind of its object and an id or name of it
+	lost   map[string]bool   // paths of documents with faults
+	broken map[string]bool   // those that had some as they were read
+}
+
+// documents tries all of them.
+func (a *applier) documents() error {
+	if err := a.read(a.c.faults); err != nil {
+		return err
+	}
+	for _, step := range []func() error{a.vpcs, a.subnets, a.templates, a.groups, a.policies, a.addresses, a.instances, a.targetGroups, a.balancers} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (a *applier) st() *lb.State { return a.tx.State() }
@@ -186,6 +203,9 @@ type sort[K ~string, V any] struct {
 
 // find resolves a reference: an id, else a name that one object alone has.
 func (s sort[K, V]) find(a *applier, field, ref string) (*V, K, error) {
+	if on, ok := a.failed[s.kind+" "+ref]; ok {
+		return nil, "", &dependence{field, s.kind, ref, on}
+	}
 	objects := s.objects(a.st())
 	if v := objects.Get(K(ref)); v != nil {
 		return v, K(ref), nil
@@ -231,7 +251,9 @@ func (s sort[K, V]) match(a *applier, path, id, name string) (*V, K, error) {
 
 // claim refuses two documents about one object.
 func (a *applier) claim(path, id string) error {
-	if first, ok := a.claimed[id]; ok {
+	if first, ok := a.claimed[id]; ok && a.lost[first] { // which may have given the name up
+		return &dependence{strings.TrimSuffix(path, "."), "the object", id, first}
+	} else if ok {
 		return refuse(lb.Duplicate, strings.TrimSuffix(path, "."), strings.TrimSuffix(first, ".")+" is about the same object", "keep one of the two")
 	}
 	a.claimed[id] = path

@@ -10,8 +10,12 @@ import (
 )
 
 func (a *applier) balancers() error {
-	for i := range a.in.LoadBalancers {
-		if err := a.balancer(fmt.Sprintf("LoadBalancers.%d.", i), a.in.LoadBalancers[i]); err != nil {
+	for i, d := range a.in.LoadBalancers {
+		path := fmt.Sprintf("LoadBalancers.%d.", i)
+		if err := a.attempt(path, "LoadBalancer", d.Id, d.LoadBalancerName, func() error { return a.balancer(path, d) }); err != nil {
+			return err
+		}
+		if err := a.depends(len(d.Listeners), path+"Listeners", "LoadBalancer", d.LoadBalancerName, path); err != nil {
 			return err
 		}
 	}
@@ -155,14 +159,12 @@ func (a *applier) changeBalancer(path string, id lb.BalancerID, d balancerDoc, c
 // groupIDsOf resolves a list of groups, in its order.
 func (a *applier) groupIDsOf(path string, refs []string) ([]string, error) {
 	var ids []string
-	for i, ref := range refs {
-		_, id, err := groupSort().find(a, fmt.Sprintf("%s.%d", path, i), ref)
-		if err != nil {
-			return nil, err
-		}
+	err := a.each(len(refs), func(i int) error {
+		_, id, err := groupSort().find(a, fmt.Sprintf("%s.%d", path, i), refs[i])
 		ids = append(ids, string(id))
-	}
-	return ids, nil
+		return err
+	})
+	return ids, err
 }
 
 // listeners gives a load balancer exactly the listeners of its document. Those
@@ -209,7 +211,11 @@ func (a *applier) listeners(path string, b *lb.LoadBalancer, docs []listenerDoc)
 		}
 	}
 	for i, d := range docs {
-		if err := a.listener(fmt.Sprintf("%sListeners.%d.", path, i), b, of[i], d); err != nil {
+		path, title := fmt.Sprintf("%sListeners.%d.", path, i), listenerTitle(b, d.Protocol, d.Port)
+		if err := a.attempt(path, "Listener", d.Id, title, func() error { return a.listener(path, b, of[i], d) }); err != nil {
+			return err
+		}
+		if err := a.depends(len(d.Rules), path+"Rules", "Listener", title, path); err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/sallyport/sallyport/internal/lb"
 )
@@ -36,10 +37,24 @@ func (a *applier) forwards(path, title string, l *lb.Listener, docs []ruleDoc) e
 			return at(path+"Rules", "", err)
 		}
 	}
+	lost := map[string]string{} // domains of rules with faults, and which
 	for i, d := range docs {
-		if err := a.forward(fmt.Sprintf("%sRules.%d.", path, i), title, place, ids[i], d); err != nil {
+		path := fmt.Sprintf("%sRules.%d.", path, i)
+		err := a.attempt(path, "Rule", d.Id, "", func() error {
+			if first, ok := lost[d.Domain]; ok && l.SNI && d.Certificate == "" { // which brings the domain's certificate
+				return &dependence{strings.TrimSuffix(path, "."), "Rule", d.Domain + d.Url, first}
+			}
+			return a.forward(path, title, place, ids[i], d)
+		})
+		if err != nil {
 			return err
 		}
+		if a.lost[path] {
+			lost[d.Domain] = cmp.Or(lost[d.Domain], path)
+		}
+	}
+	if len(lost) > 0 { // the default domain may be theirs
+		return nil
 	}
 	return a.defaultDomain(path, title, place, docs)
 }
@@ -127,7 +142,8 @@ func (a *applier) targets(path, title string, place targetPlace, have []lb.Targe
 	}
 	var fresh, weighed []targetIn
 	want := make([]targetIn, len(docs))
-	for i, d := range docs {
+	if err := a.each(len(docs), func(i int) error {
+		d := docs[i]
 		field := fmt.Sprintf("%sTargets.%d.", path, i)
 		_, id, err := instanceSort().find(a, field+"Instance", d.Instance)
 		if err != nil {
@@ -158,6 +174,9 @@ func (a *applier) targets(path, title string, place targetPlace, have []lb.Targe
 				a.note("change", "Target", string(id), fmt.Sprintf("%s:%d of %s", d.Instance, d.Port, title), field, changed...)
 			}
 		}
+		return nil
+	}); err != nil {
+		return err
 	}
 	if len(fresh) > 0 {
 		if _, err := registerTargets(a.sub(nil), &targetsIn{targetPlace: place, Targets: fresh}); err != nil {
@@ -282,30 +301,55 @@ func (a *applier) makeRedirects(path string, b *lb.LoadBalancer, docs []listener
 				continue
 			}
 			field := fmt.Sprintf("%sListeners.%d.Rules.%d.Redirect.", path, i, n)
-			from, source := a.ruleAt(b, d.Port, r.Domain, r.Url)
-			to, target := a.ruleAt(b, r.Redirect.Port, r.Redirect.Domain, r.Redirect.Url)
-			switch {
-			case source == nil: // its listener is not one of HTTP, which was refused
-				continue
-			case target == nil:
-				return refuse(lb.NotFound, field+"Url", fmt.Sprintf("%s has no rule %s%s on port %d", b.Name, r.Redirect.Domain, r.Redirect.Url, r.Redirect.Port), "name a rule of an HTTP listener")
-			case source.Rewrite != nil:
-				continue
-			}
-			want := redirectOf(docs, d.Port, r.Domain, r.Url)
-			info := rewriteIn{SourceLocationId: string(source.ID), TargetLocationId: string(target.ID), RewriteCode: want.RewriteCode, TakeUrl: &want.TakeUrl, SourceDomain: source.Domain}
-			if _, err := manualRewrite(a.sub(nil), redirects(b, from, to, info)); err != nil {
-				return at(field, "RewriteInfos.0.", err)
-			}
-			if want.Auto {
-				a.markAuto(from, source.ID)
-			}
-			if !a.fresh[string(source.ID)] {
-				a.note("create", "Redirect", string(source.ID), r.Domain+r.Url, field)
+			if err := a.attempt(field, "Redirect", "", "", func() error { return a.makeRedirect(path, field, b, docs, d.Port, r) }); err != nil {
+				return err
 			}
 		}
 	}
 	return nil
+}
+
+func (a *applier) makeRedirect(path, field string, b *lb.LoadBalancer, docs []listenerDoc, port int64, r ruleDoc) error {
+	from, source := a.ruleAt(b, port, r.Domain, r.Url)
+	to, target := a.ruleAt(b, r.Redirect.Port, r.Redirect.Domain, r.Redirect.Url)
+	switch {
+	case source == nil: // it, or its listener, was refused
+		return nil
+	case target == nil:
+		if on := a.lostRule(path, docs, r.Redirect); on != "" {
+			return &dependence{field + "Url", "Rule", r.Redirect.Domain + r.Redirect.Url, on}
+		}
+		return refuse(lb.NotFound, field+"Url", fmt.Sprintf("%s has no rule %s%s on port %d", b.Name, r.Redirect.Domain, r.Redirect.Url, r.Redirect.Port), "name a rule of an HTTP listener")
+	case source.Rewrite != nil:
+		return nil
+	}
+	want := redirectOf(docs, port, r.Domain, r.Url)
+	info := rewriteIn{SourceLocationId: string(source.ID), TargetLocationId: string(target.ID), RewriteCode: want.RewriteCode, TakeUrl: &want.TakeUrl, SourceDomain: source.Domain}
+	if _, err := manualRewrite(a.sub(nil), redirects(b, from, to, info)); err != nil {
+		return at(field, "RewriteInfos.0.", err)
+	}
+	if want.Auto {
+		a.markAuto(from, source.ID)
+	}
+	if !a.fresh[string(source.ID)] {
+		a.note("create", "Redirect", string(source.ID), r.Domain+r.Url, field)
+	}
+	return nil
+}
+
+// lostRule is the path of the document of the rule that a redirect leads to,
+// when that, or its listener, has faults; "" otherwise.
+func (a *applier) lostRule(path string, docs []listenerDoc, to *redirectDoc) string {
+	for i, d := range docs {
+		for n, r := range d.Rules {
+			listener := fmt.Sprintf("%sListeners.%d.", path, i)
+			rule := fmt.Sprintf("%sRules.%d.", listener, n)
+			if d.Port == to.Port && r.Domain == to.Domain && r.Url == to.Url && (a.lost[listener] || a.lost[rule]) {
+				return rule
+			}
+		}
+	}
+	return ""
 }
 
 func (a *applier) ruleAt(b *lb.LoadBalancer, port int64, domain, url string) (lb.ListenerID, *lb.Rule) {

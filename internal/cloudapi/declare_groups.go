@@ -3,6 +3,7 @@
 package cloudapi
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -13,115 +14,139 @@ import (
 // rules may refer to any group.
 func (a *applier) groups() error {
 	for i := range a.in.SecurityGroups {
-		if err := a.group(fmt.Sprintf("SecurityGroups.%d.", i), &a.in.SecurityGroups[i]); err != nil {
+		d, path := &a.in.SecurityGroups[i], fmt.Sprintf("SecurityGroups.%d.", i)
+		if err := a.attempt(path, "SecurityGroup", d.Id, d.GroupName, func() (err error) {
+			a.groupIDs[i], err = a.group(path, d)
+			return err
+		}); err != nil {
+			return err
+		}
+		if err := a.depends(len(d.Ingress), path+"Ingress", "SecurityGroup", d.GroupName, path); err != nil {
+			return err
+		}
+		if err := a.depends(len(d.Egress), path+"Egress", "SecurityGroup", d.GroupName, path); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (a *applier) group(path string, d *groupDoc) error {
+func (a *applier) group(path string, d *groupDoc) (lb.GroupID, error) {
 	keep(&d.ProjectId, "0")
 	g, id, err := groupSort().match(a, path, d.Id, d.GroupName)
 	if err != nil {
-		return err
+		return id, err
 	}
 	made := g == nil
 	switch {
 	case made && d.IsDefault:
 		if g, err = defaultGroup(a.sub(nil, d.Id), a.tx, d.ProjectId); err != nil {
-			return at(path, "", err)
+			return id, at(path, "", err)
 		}
 		id = g.ID
 	case made:
 		out, err := createSecurityGroup(a.sub(nil, d.Id), &createGroupIn{GroupName: d.GroupName, GroupDescription: d.GroupDescription, ProjectId: d.ProjectId, Tags: d.Tags})
 		if err != nil {
-			return at(path, "", err)
+			return id, at(path, "", err)
 		}
 		id = lb.GroupID(out.SecurityGroup.SecurityGroupId)
 	}
 	if made {
 		if err := a.claimNew(path, d.Id, string(id)); err != nil {
-			return err
+			return id, err
 		}
 	}
-	a.groupIDs = append(a.groupIDs, id)
 	have := (&exporter{st: a.st(), ids: true}).group(a.st().Groups.Get(id))
 	changed := unlike(have, *d, "Id", "Ingress", "Egress")
 	if err := fixed(path, "a security group", changed, "ProjectId", "IsDefault"); err != nil {
-		return err
+		return id, err
 	}
 	if err := a.noted(made, "SecurityGroup", d.Id, string(id), d.GroupName, path, changed); err != nil {
-		return err
+		return id, err
 	}
 	if len(changed) == 0 {
-		return nil
+		return id, nil
 	}
 	if _, err := modifySecurityGroupAttribute(a.sub(nil), &modifyGroupIn{SecurityGroupId: string(id), GroupName: &d.GroupName, GroupDescription: &d.GroupDescription}); err != nil {
-		return at(path, "", err)
+		return id, at(path, "", err)
 	}
-	return a.tags(path, "cvm", "sg", string(id), d.Tags)
+	return id, a.tags(path, "cvm", "sg", string(id), d.Tags)
 }
 
 // policies gives every group that has a document the rules of it, in their
-// order.
+// order. A fault in them is none of those who bind the group.
 func (a *applier) policies() error {
 	for i := range a.in.SecurityGroups {
-		d, id, path := &a.in.SecurityGroups[i], a.groupIDs[i], fmt.Sprintf("SecurityGroups.%d.", i)
-		set := &policySetIn{}
-		var err error
-		if set.Ingress, err = a.rules(path+"Ingress", d.Ingress); err != nil {
+		d, path := &a.in.SecurityGroups[i], fmt.Sprintf("SecurityGroups.%d.", i)
+		if a.lost[path] || a.broken[path+"rules"] {
+			continue
+		}
+		if err := a.tell(a.tx.Attempt(func() error { return a.policiesOf(path, a.groupIDs[i], d) })); err != nil {
 			return err
-		}
-		if set.Egress, err = a.rules(path+"Egress", d.Egress); err != nil {
-			return err
-		}
-		before := a.st().Groups.Get(id)
-		var fields []string
-		call := a.sub(nil)
-		call.given = set
-		err = editRules(call, string(id), func(g *lb.SecurityGroup) error {
-			for _, dir := range directions() {
-				rules, err := dir.parseRules(set)
-				if err != nil {
-					return err
-				}
-				if !sameRules(*dir.stored(before), rules) {
-					fields = append(fields, dir.name)
-					*dir.stored(g) = rules
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return at(path, rulesField+".", err)
-		}
-		if len(fields) > 0 && !a.fresh[string(id)] {
-			a.note("change", "SecurityGroup", string(id), d.GroupName, path, fields...)
 		}
 	}
 	return nil
 }
 
-// rules writes documents' rules as the actions take them.
-func (a *applier) rules(path string, docs []policyDoc) ([]policyIn, error) {
-	var rules []policyIn
-	for i, d := range docs {
-		p := policyIn{Action: d.Action, Protocol: d.Protocol, Port: d.Port, CidrBlock: d.CidrBlock, Ipv6CidrBlock: d.Ipv6CidrBlock,
-			PolicyDescription: d.PolicyDescription}
-		if d.SecurityGroup != "" {
-			_, id, err := groupSort().find(a, fmt.Sprintf("%s.%d.SecurityGroup", path, i), d.SecurityGroup)
-			if err != nil {
-				return nil, err
-			}
-			p.SecurityGroupId = string(id)
+func (a *applier) policiesOf(path string, id lb.GroupID, d *groupDoc) error {
+	set, bad := &policySetIn{}, false
+	for _, dir := range []struct {
+		name string
+		docs []policyDoc
+		to   *[]policyIn
+	}{{"Ingress", d.Ingress, &set.Ingress}, {"Egress", d.Egress, &set.Egress}} {
+		*dir.to = make([]policyIn, len(dir.docs))
+		err := a.each(len(dir.docs), func(i int) (err error) {
+			(*dir.to)[i], err = a.rule(fmt.Sprintf("%s%s.%d.", path, dir.name, i), dir.docs[i])
+			return err
+		})
+		if bad = bad || errors.Is(err, errTold); err != nil && !errors.Is(err, errTold) {
+			return err
 		}
-		if err := a.ruleTemplates(fmt.Sprintf("%s.%d.", path, i), d, &p); err != nil {
-			return nil, err
-		}
-		rules = append(rules, p)
 	}
-	return rules, nil
+	if bad {
+		return errTold
+	}
+	before := a.st().Groups.Get(id)
+	var fields []string
+	call := a.sub(nil)
+	call.given = set
+	err := editRules(call, string(id), func(g *lb.SecurityGroup) error {
+		for _, dir := range directions() {
+			rules, err := dir.parseRules(set)
+			if err != nil {
+				return err
+			}
+			if !sameRules(*dir.stored(before), rules) {
+				fields = append(fields, dir.name)
+				*dir.stored(g) = rules
+			}
+		}
+		return nil
+	})
+	if err == nil && len(fields) > 0 && !a.fresh[string(id)] {
+		a.note("change", "SecurityGroup", string(id), d.GroupName, path, fields...)
+	}
+	return at(path, rulesField+".", err)
+}
+
+// rule writes a document's rule as the actions take it, and looks at it by
+// itself.
+func (a *applier) rule(path string, d policyDoc) (policyIn, error) {
+	p := policyIn{Action: d.Action, Protocol: d.Protocol, Port: d.Port, CidrBlock: d.CidrBlock, Ipv6CidrBlock: d.Ipv6CidrBlock,
+		PolicyDescription: d.PolicyDescription}
+	if d.SecurityGroup != "" {
+		_, id, err := groupSort().find(a, path+"SecurityGroup", d.SecurityGroup)
+		if err != nil {
+			return p, err
+		}
+		p.SecurityGroupId = string(id)
+	}
+	if err := a.ruleTemplates(path, d, &p); err != nil {
+		return p, err
+	}
+	_, err := p.parse(path)
+	return p, err
 }
 
 // ruleTemplates resolves the templates that a rule names.

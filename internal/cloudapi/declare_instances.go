@@ -11,8 +11,9 @@ import (
 )
 
 func (a *applier) instances() error {
-	for i := range a.in.Instances {
-		if err := a.instance(fmt.Sprintf("Instances.%d.", i), a.in.Instances[i]); err != nil {
+	for i, d := range a.in.Instances {
+		path := fmt.Sprintf("Instances.%d.", i)
+		if err := a.attempt(path, "Instance", d.Id, d.InstanceName, func() error { return a.instance(path, d) }); err != nil {
 			return err
 		}
 	}

@@ -45,8 +45,9 @@ func (a *applier) tags(path, service, prefix, id string, tags []Tag) error {
 }
 
 func (a *applier) vpcs() error {
-	for i := range a.in.Vpcs {
-		if err := a.vpc(fmt.Sprintf("Vpcs.%d.", i), a.in.Vpcs[i]); err != nil {
+	for i, d := range a.in.Vpcs {
+		path := fmt.Sprintf("Vpcs.%d.", i)
+		if err := a.attempt(path, "Vpc", d.Id, d.VpcName, func() error { return a.vpc(path, d) }); err != nil {
 			return err
 		}
 	}
@@ -113,8 +114,9 @@ func (a *applier) vpc(path string, d vpcDoc) error {
 }
 
 func (a *applier) subnets() error {
-	for i := range a.in.Subnets {
-		if err := a.subnet(fmt.Sprintf("Subnets.%d.", i), a.in.Subnets[i]); err != nil {
+	for i, d := range a.in.Subnets {
+		path := fmt.Sprintf("Subnets.%d.", i)
+		if err := a.attempt(path, "Subnet", d.Id, d.SubnetName, func() error { return a.subnet(path, d) }); err != nil {
 			return err
 		}
 	}

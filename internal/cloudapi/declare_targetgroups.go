@@ -51,8 +51,9 @@ func groupCheckDoc(h lb.HealthCheck) *groupCheckIn {
 }
 
 func (a *applier) targetGroups() error {
-	for i := range a.in.TargetGroups {
-		if err := a.targetGroup(fmt.Sprintf("TargetGroups.%d.", i), a.in.TargetGroups[i]); err != nil {
+	for i, d := range a.in.TargetGroups {
+		path := fmt.Sprintf("TargetGroups.%d.", i)
+		if err := a.attempt(path, "TargetGroup", d.Id, d.TargetGroupName, func() error { return a.targetGroup(path, d) }); err != nil {
 			return err
 		}
 	}
@@ -135,14 +136,14 @@ func (a *applier) changeTargetGroup(path string, g *lb.TargetGroup, d targetGrou
 // membersOf resolves a group's members and fills in what the group says for all.
 func (a *applier) membersOf(path string, d targetGroupDoc) ([]targetDoc, error) {
 	members := slices.Clone(d.Members)
-	for i := range members {
+	err := a.each(len(members), func(i int) error {
 		m, field := &members[i], fmt.Sprintf("%sMembers.%d.", path, i)
 		_, id, err := instanceSort().find(a, field+"Instance", m.Instance)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if m.Type == typeENI {
-			return nil, refuse(lb.Unsupported, field+"Type", "members of target groups are read as CVM, however they were named", "leave it out")
+			return refuse(lb.Unsupported, field+"Type", "members of target groups are read as CVM, however they were named", "leave it out")
 		}
 		m.Instance, m.Type = string(id), ""
 		if m.Weight == nil {
@@ -153,10 +154,11 @@ func (a *applier) membersOf(path string, d targetGroupDoc) ([]targetDoc, error) 
 			m.Weight = &weight
 		}
 		if first := findDoc(members[:i], *m); first >= 0 {
-			return nil, refuse(lb.Duplicate, field+"Port", fmt.Sprintf("%s port %d is listed already", d.Members[i].Instance, m.Port), "name each member once")
+			return refuse(lb.Duplicate, field+"Port", fmt.Sprintf("%s port %d is listed already", d.Members[i].Instance, m.Port), "name each member once")
 		}
-	}
-	return members, nil
+		return nil
+	})
+	return members, err
 }
 
 func findDoc(docs []targetDoc, d targetDoc) int {

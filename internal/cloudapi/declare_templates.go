@@ -4,6 +4,7 @@ package cloudapi
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -75,7 +76,8 @@ func (a *applier) templates() error {
 			if (k.lists != "") != groups {
 				continue
 			}
-			if err := a.template(fmt.Sprintf("ParameterTemplates.%d.", i), k, d); err != nil {
+			path := fmt.Sprintf("ParameterTemplates.%d.", i)
+			if err := a.attempt(path, k.field, d.Id, d.Name, func() error { return a.template(path, k, d) }); err != nil {
 				return err
 			}
 		}
@@ -131,15 +133,13 @@ func (a *applier) holds(path string, k templateKind, d *templateDoc) ([]lb.Templ
 	}
 	d.Templates = slices.Clone(d.Templates)
 	var ids []lb.TemplateID
-	for i, ref := range d.Templates {
-		_, id, err := templateSort(k.part()).find(a, fmt.Sprintf("%sTemplates.%d", path, i), ref)
-		if err != nil {
-			return nil, nil, err
-		}
+	err := a.each(len(d.Templates), func(i int) error {
+		_, id, err := templateSort(k.part()).find(a, fmt.Sprintf("%sTemplates.%d", path, i), d.Templates[i])
 		d.Templates[i] = string(id)
 		ids = append(ids, id)
-	}
-	return nil, ids, nil
+		return err
+	})
+	return nil, ids, err
 }
 
 // templateIn resolves the template of a rule, a list or a group of lists.
@@ -155,6 +155,9 @@ func (a *applier) templateIn(field, ref string, list templateKind) (lb.TemplateI
 		return "", refuse(lb.Invalid, field, fmt.Sprintf("%q is the name of a list and of a group of lists", clip(ref, 60)), "write the id of one")
 	case err == nil || groupErr == nil:
 		return cmp.Or(inLists, inGroups), nil
+	}
+	if on := (*dependence)(nil); !errors.As(err, &on) && errors.As(groupErr, &on) {
+		return "", groupErr
 	}
 	return "", err
 }

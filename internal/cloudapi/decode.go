@@ -21,9 +21,10 @@ import (
 
 // decode turns a request's parameters into the action's input struct and
 // gathers the echoed ones as JSON texts by name. JSON and flattened queries
-// take the same way; only the leaves of a query are all text.
+// take the same way; only the leaves of a query are all text. Of an action that
+// gathers, a gathered error comes with an input, of what can be read.
 func (a *Action) decode(q *request) (in any, echo map[string]string, err error) {
-	d := decoder{service: a.Service}
+	d := decoder{service: a.Service, gathers: a.gathers}
 	var tree map[string]any
 	if q.flat != nil {
 		d.text = true
@@ -37,6 +38,9 @@ func (a *Action) decode(q *request) (in any, echo map[string]string, err error) 
 	v := reflect.New(a.input)
 	if err := d.object(a.fields, tree, v.Elem(), ""); err != nil {
 		return nil, nil, err
+	}
+	if len(d.faults) > 0 {
+		return v.Interface(), d.echo, d.faults
 	}
 	return v.Interface(), d.echo, nil
 }
@@ -113,6 +117,17 @@ type decoder struct {
 	service Service
 	text    bool // leaves are text, from a query
 	echo    map[string]string
+	gathers bool     // go on after a fault
+	faults  gathered // in the order of what was read
+}
+
+// fault is an error of decoding, or nil when it is noted and decoding goes on.
+func (d *decoder) fault(err error) error {
+	if !d.gathers || err == nil || len(d.faults) > maxTold {
+		return err
+	}
+	d.faults = append(d.faults, err)
+	return nil
 }
 
 // object decodes a map into a struct: unknown names, refused ones and missing
@@ -130,22 +145,33 @@ func (d *decoder) object(o *object, tree map[string]any, into reflect.Value, at 
 		}
 		f := o.byName[name]
 		if f == nil {
-			if !slices.Contains(o.unserved, name) {
-				return errorf("UnknownParameter", "parameter %q is not known; %s", clip(at+name, 120), o.guess(at, name))
-			}
-			if !blank(raw) {
-				return errorf("UnsupportedOperation", "parameter %s is known but not served; leave it out", at+name)
+			if err := d.fault(o.unknown(name, raw, at)); err != nil {
+				return err
 			}
 			continue
 		}
-		if err := d.field(f, raw, into, at); err != nil {
+		if err := d.fault(d.field(f, raw, into, at)); err != nil {
 			return err
 		}
 	}
 	for _, f := range o.fields {
 		if f.required && !f.late && tree[f.name] == nil {
-			return errorf("MissingParameter", "parameter %s is missing; give %s", at+f.name, f.want())
+			if err := d.fault(errorf("MissingParameter", "parameter %s is missing; give %s", at+f.name, f.want())); err != nil {
+				return err
+			}
 		}
+	}
+	return nil
+}
+
+// unknown refuses a name that is no field's, unless it is known and asks for
+// nothing.
+func (o *object) unknown(name string, raw any, at string) error {
+	if !slices.Contains(o.unserved, name) {
+		return errorf("UnknownParameter", "parameter %q is not known; %s", clip(at+name, 120), o.guess(at, name))
+	}
+	if !blank(raw) {
+		return errorf("UnsupportedOperation", "parameter %s is known but not served; leave it out", at+name)
 	}
 	return nil
 }

@@ -18,6 +18,7 @@ const codeInternal = "InternalError"
 type Error struct {
 	Code    string
 	Message string
+	Faults  []Fault `json:",omitempty"` // all of them, where a call tells more than one; Code and Message are then those of the first, and Message goes on with the others, one a line
 }
 
 // Error is code and message in one line.

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/policy"
 )
 
 // A Filter keeps items one of whose values equals one of Values, of which
@@ -32,7 +33,7 @@ const (
 //
 // A name that ends in ":KEY" stands for all that begin so. Without values any
 // is taken; with them others are refused, whatever their capitals, and readers
-// see them as they are declared.
+// see them as they are declared. "@reasons" stands for all reasons of verdicts.
 type filterRule struct {
 	name   string
 	values []string
@@ -43,7 +44,12 @@ func parseFilters(tag string) []filterRule {
 	for word := range strings.FieldsSeq(tag) {
 		name, values, enumerated := strings.Cut(word, "=")
 		rule := filterRule{name: name}
-		if enumerated {
+		switch {
+		case values == "@reasons":
+			for _, r := range policy.Reasons() {
+				rule.values = append(rule.values, r.String())
+			}
+		case enumerated:
 			rule.values = strings.Split(values, "|")
 		}
 		all = append(all, rule)

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/policy"
 	"github.com/sallyport/sallyport/internal/store"
 )
 
@@ -67,4 +68,20 @@ func TestFilterDeclaration(t *testing.T) {
 	if help := a.Help(); !strings.Contains(help, "is-default=true|false tag-key tag:KEY") {
 		t.Error(help)
 	}
+}
+
+// A verdict's reason is one of those there are; a filter by another says so.
+func TestReasonFilter(t *testing.T) {
+	b := newBench(t)
+	a, _ := Find("DescribeVerdicts")
+	help := a.Help()
+	for _, r := range policy.Reasons() {
+		if !strings.Contains(help, r.String()) {
+			t.Errorf("reason %s is not in the help", r)
+		}
+		// It is only nodes that are missing then.
+		b.refused("DescribeVerdicts", `{"Filters":[{"Name":"reason","Values":["`+strings.ToUpper(r.String())+`"]}]}`, "UnsupportedOperation", "no nodes")
+	}
+	b.refused("DescribeVerdicts", `{"Filters":[{"Name":"reason","Values":["no_match","nomatch"]}]}`, "InvalidParameterValue.InvalidFilter",
+		`Filters.0.Values.1: "nomatch" is no value of filter reason; it is one of none, no_groups, rule, no_match, `)
 }

@@ -286,7 +286,7 @@ func TestClientRetries(t *testing.T) {
 	left := 2
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if left--; left >= 0 {
-			_, _ = w.Write(errorEnvelope(&Error{"RequestLimitExceeded", "slow"}, "r"))
+			_, _ = w.Write(errorEnvelope(&Error{Code: "RequestLimitExceeded", Message: "slow"}, "r"))
 			return
 		}
 		_, _ = w.Write(envelope(json.RawMessage(`{"Done":true}`), "r"))

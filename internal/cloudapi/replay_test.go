@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/sallyport/sallyport/internal/lb"
 	"github.com/sallyport/sallyport/internal/replay"
 )
 
@@ -31,12 +32,15 @@ func TestReplay(t *testing.T) {
 				var out json.RawMessage
 				err := client.Do(t.Context(), service, version, action, params, &out)
 				return out, err
+			}, func(id, state string) error {
+				b.become(lb.InstanceID(id), lb.InstanceState(state))
+				return nil
 			})
 			if err != nil {
 				t.Fatal(err)
 			}
 			st := b.Store.State()
-			if n := st.Groups.Len() + st.Balancers.Len() + st.Listeners.Len() + st.Addresses.Len() + st.Instances.Len(); n > 1 { // the default group may have come
+			if n := st.Groups.Len() + st.Balancers.Len() + st.Listeners.Len() + st.Addresses.Len() + st.Instances.Len() + st.Certificates.Len(); n > 1 { // the default group may have come
 				t.Errorf("%d objects are left", n)
 			}
 		})

@@ -246,7 +246,7 @@ type describeVerdictsIn struct {
 	After       int64    `tc:"range=-1-"` // 0: the oldest held; -1: only new ones
 	Limit       *int64   `tc:"range=1-1000"`
 	WaitSeconds int64    `tc:"range=0-60"`
-	Filters     []Filter `tc:"" filters:"node gate=clb|cvm|none action=ACCEPT|DROP reason security-group-id load-balancer-id listener-id instance-id source-address"`
+	Filters     []Filter `tc:"" filters:"node gate=clb|cvm|none action=ACCEPT|DROP reason=@reasons security-group-id load-balancer-id listener-id instance-id source-address"`
 }
 
 type describeVerdictsOut struct {

@@ -54,14 +54,15 @@ var (
 //go:generate go test -run ^TestDocument$ . -update
 type Action struct {
 	Service
-	Name   string
-	access access
-	codes  []string // that the handler answers, beside those of the schema
-	fields *object
-	input  reflect.Type
-	output reflect.Type
-	sample string // request body of Example; "": its required fields
-	run    func(*Call, any) (any, error)
+	Name    string
+	access  access
+	codes   []string // that the handler answers, beside those of the schema
+	fields  *object
+	input   reflect.Type
+	output  reflect.Type
+	sample  string // request body of Example; "": its required fields
+	gathers bool   // see gathering
+	run     func(*Call, any) (any, error)
 }
 
 // like gives the action's example where the required fields alone ask for

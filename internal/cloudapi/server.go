@@ -274,6 +274,9 @@ func (s *Server) run(ctx context.Context, q *request) (out json.RawMessage, err 
 		return nil, err
 	}
 	in, echo, err := a.decode(q)
+	if all := (gathered)(nil); errors.As(err, &all) {
+		c.faults, err = all, nil
+	}
 	if err != nil {
 		return nil, err
 	}

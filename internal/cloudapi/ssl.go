@@ -43,6 +43,7 @@ func sslActions() []Action {
 		action(serviceSSL, "DescribeCertificates", describeCertificates),
 		action(serviceSSL, "DescribeCertificateDetail", describeCertificateDetail).fails(codeNoSuchCert),
 		action(serviceSSL, "ModifyCertificateAlias", modifyCertificateAlias).fails(codeNoSuchCert),
+		action(serviceSSL, "ModifyCertificateProject", modifyCertificateProject).fails(codeNoSuchCert),
 		action(serviceSSL, "DeleteCertificate", deleteCertificate).fails(codeNoSuchCert, codeCertInUse),
 	}
 }
@@ -206,7 +207,7 @@ type describeCertificateOut struct {
 	SubjectAltName                                                 []string
 	IsWildcard, Deployable, RenewAble                              bool
 	Tags                                                           []clbTag
-	CertificatePublicKey, CertFingerprint                          string
+	CertificatePublicKey, CertFingerprint, ProductZhName           string // ProductZhName: who signed it
 	CertificatePrivateKey                                          *string
 }
 
@@ -219,7 +220,7 @@ func describeCertificateDetail(c *Call, in *certificateIdIn) (*describeCertifica
 	return &describeCertificateOut{CertificateId: r.CertificateId, Alias: r.Alias, ProjectId: r.ProjectId, From: r.From, CertificateType: r.CertificateType, Domain: r.Domain,
 		Status: r.Status, StatusName: r.StatusName, CertBeginTime: r.CertBeginTime, CertEndTime: r.CertEndTime, InsertTime: r.InsertTime,
 		SubjectAltName: r.SubjectAltName, IsWildcard: r.IsWildcard, Deployable: true, Tags: r.Tags,
-		CertificatePublicKey: cert.Chain, CertFingerprint: fingerprint(cert)}, nil
+		CertificatePublicKey: cert.Chain, CertFingerprint: fingerprint(cert), ProductZhName: cert.Issuer}, nil
 }
 
 // fingerprint is the SHA-1 of the certificate itself, as browsers show it.
@@ -250,6 +251,31 @@ func modifyCertificateAlias(c *Call, in *modifyCertificateAliasIn) (*modifyCerti
 		own := *cert
 		own.Alias = in.Alias
 		tx.PutCertificate(&own)
+		return nil
+	})
+}
+
+type modifyCertificateProjectIn struct {
+	CertificateIdList []string `tc:"required,count=1-100"`
+	ProjectId         int64    `tc:"required,range=0-9007199254740991"`
+}
+
+// modifyCertificateProjectOut has no failed ones: all are moved, or none.
+type modifyCertificateProjectOut struct {
+	SuccessCertificates, FailCertificates []string
+}
+
+func modifyCertificateProject(c *Call, in *modifyCertificateProjectIn) (*modifyCertificateProjectOut, error) {
+	return &modifyCertificateProjectOut{SuccessCertificates: in.CertificateIdList}, c.Update(func(tx *store.Tx) error {
+		for i, id := range in.CertificateIdList {
+			cert, err := findCertificate(tx.State(), id)
+			if err != nil {
+				return inList(err, "CertificateIdList", i)
+			}
+			own := *cert
+			own.ProjectID = strconv.FormatInt(in.ProjectId, 10)
+			tx.PutCertificate(&own)
+		}
 		return nil
 	})
 }

@@ -467,3 +467,16 @@ func TestFilesNameCertificates(t *testing.T) {
 	}
 	empty.refused("ApplyConfiguration", string(params), "ResourceNotFound", `there is no certificate with the alias or id "web"; upload it first`)
 }
+
+// All of a list are moved to the project, or none.
+func TestCertificatesMoveToAProject(t *testing.T) {
+	b := newBench(t)
+	one, _ := b.upload("one.example.com")
+	two, _ := b.upload("two.example.com")
+	b.refused("ModifyCertificateProject", `{"CertificateIdList":["`+one+`","cert-none"],"ProjectId":7}`, "FailedOperation.CertificateNotFound", `CertificateIdList.1: there is no certificate "cert-none"`)
+	b.must("ModifyCertificateProject", `{"CertificateIdList":["`+one+`","`+two+`"],"ProjectId":7}`, nil)
+	var found describeCertificatesOut
+	if b.must("DescribeCertificates", `{"ProjectId":7}`, &found); found.TotalCount != 2 {
+		t.Errorf("%+v", found)
+	}
+}

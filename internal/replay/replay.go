@@ -24,7 +24,14 @@
 // exactly the items given. "$name" takes a value when it is first met and
 // stands for it from then on; "*" is any value but null. "-> ! CODE" is a
 // refusal. "again SECTION" plays a section once more: what was read before must
-// be read again, as when a second plan finds nothing to do.
+// be read again, as when a second plan finds nothing to do. "state INSTANCE
+// STATE" is what the instance's node does to it; sections with such lines, and
+// those whose titles end as theirs do in "with a host", are for players who can.
+//
+// Some names stand for something from the beginning: $site-crt and $site-key, a
+// certificate for www.example.com and its key in PEM, without the newline at the
+// end, as the provider wants them; $next-crt and $next-key, another one;
+// $ca-crt, a CA's certificate.
 package replay
 
 import (
@@ -57,6 +64,7 @@ type step struct {
 	params          string
 	want            string // JSON; "" when any answer will do
 	code            string // of the refusal wanted; "" when it must succeed
+	instance, state string // instead of a call
 }
 
 // A Caller sends one request and returns what stands inside Response. A refusal
@@ -127,6 +135,12 @@ func Parse(name string, text []byte) (*Sequence, error) {
 			} else {
 				steps[last].params += line
 			}
+		case strings.HasPrefix(line, "state ") && section != "":
+			words := strings.Fields(line)
+			if len(words) != 3 || !withHost(section) {
+				return nil, fmt.Errorf("%s:%d: want state INSTANCE STATE in a section with a host, found %q", name, n, line)
+			}
+			s.sections[section] = append(steps, step{line: n, instance: words[1], state: words[2]})
 		case strings.HasPrefix(line, "-> ! ") && last >= 0:
 			steps[last].code = strings.TrimSpace(line[len("-> ! "):])
 		case strings.HasPrefix(line, "-> ") && last >= 0:
@@ -151,18 +165,39 @@ func (s *Sequence) Actions() []string {
 	var names []string
 	for _, steps := range s.sections {
 		for _, st := range steps {
-			names = append(names, st.action)
+			if st.action != "" {
+				names = append(names, st.action)
+			}
 		}
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
 }
 
-// Play plays the sequence and returns the first difference, or nil.
-func (s *Sequence) Play(call Caller) error {
-	bound := map[string]any{}
+// withHost reports whether a section needs somebody who moves instances.
+func withHost(section string) bool { return strings.HasSuffix(section, "with a host") }
+
+// A Host puts an instance into a state, as its node does.
+type Host func(instance, state string) error
+
+// Play plays the sequence and returns the first difference, or nil. Without a
+// host it leaves out the sections that need one.
+func (s *Sequence) Play(call Caller, host Host) error {
+	bound, err := certificates()
+	if err != nil {
+		return err
+	}
 	for _, section := range s.order {
+		if host == nil && withHost(section) {
+			continue
+		}
 		for _, st := range s.sections[section] {
+			if st.state != "" {
+				if err := host(fmt.Sprint(bound[st.instance]), st.state); err != nil {
+					return fmt.Errorf("%s:%d: %w", s.Name, st.line, err)
+				}
+				continue
+			}
 			if err := st.play(call, bound); err != nil {
 				return fmt.Errorf("%s:%d: %s, %s: %w", s.Name, st.line, section, st.action, err)
 			}

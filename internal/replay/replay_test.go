@@ -59,7 +59,7 @@ vpc Drop {"Id":"$id"}
 					return nil, errors.New(refusal)
 				}
 				return json.RawMessage(answer), nil
-			})
+			}, nil)
 			if tc.want == "" {
 				if err != nil || len(asked) != 4 || asked[2] != `Show {"Ids":["vpc-1"],"Resource":"qcs::x/vpc-1"}` {
 					t.Errorf("%v, asked %q", err, asked)
@@ -73,6 +73,35 @@ vpc Drop {"Id":"$id"}
 	}
 }
 
+// Instances are moved by who plays; without a host such sections are left out.
+func TestPlayWithAHost(t *testing.T) {
+	s, err := Parse("story", []byte("== create\nvpc Make {\"Crt\":\"$site-crt\"}\n-> {\"Id\":\"$ins\"}\n== reset with a host\nstate $ins RUNNING\nvpc Reset {\"Id\":\"$ins\"}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var did []string
+	call := func(_, _, action string, params json.RawMessage) (json.RawMessage, error) {
+		if action == "Make" && !strings.Contains(string(params), "BEGIN CERTIFICATE") {
+			t.Errorf("%s", params)
+		}
+		did = append(did, action)
+		return json.RawMessage(`{"Id":"ins-1"}`), nil
+	}
+	if err := s.Play(call, nil); err != nil || strings.Join(did, " ") != "Make" {
+		t.Errorf("%v, did %v", err, did)
+	}
+	did = nil
+	if err := s.Play(call, func(id, state string) error { did = append(did, id+" "+state); return nil }); err != nil || strings.Join(did, " ") != "Make ins-1 RUNNING Reset" {
+		t.Errorf("%v, did %v", err, did)
+	}
+	if err := s.Play(call, func(string, string) error { return errors.New("no such instance") }); err == nil || err.Error() != "story:5: no such instance" {
+		t.Error(err)
+	}
+	if got := s.Actions(); strings.Join(got, " ") != "Make Reset" {
+		t.Errorf("actions %q", got)
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	for text, want := range map[string]string{
 		"vpc Make {}\n":          "x:1: want SERVICE ACTION JSON in a section",
@@ -80,6 +109,7 @@ func TestParseRefuses(t *testing.T) {
 		"== a\n== a\n":           `x:2: section "a" is there already`,
 		"== again a\n":           "x:1:",
 		"== a\nvpc Make\n":       "x:2:",
+		"== a\nstate $i RUNNING": "x:2: want state INSTANCE STATE in a section with a host",
 	} {
 		if _, err := Parse("x", []byte(text)); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%q: %v, want %s", text, err, want)

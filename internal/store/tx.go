@@ -36,6 +36,9 @@ type Tx struct {
 	tasks []Task
 	floor lb.Revision // the revision must become at least this; 0: the next will do
 	err   error       // what methods without an error result ran into
+
+	attempts int    // that run now, inside each other
+	undo     []undo // what they changed in write, in order
 }
 
 func newTx(ctx context.Context, b backend, base *view) *Tx {
@@ -268,8 +271,12 @@ func (tx *Tx) record(key string, value []byte) {
 	if tx.base.state.Revision == math.MaxUint32 {
 		tx.fail(errCounter)
 	}
-	if _, ok := tx.write[key]; !ok {
+	before, ok := tx.write[key]
+	if !ok {
 		tx.order = append(tx.order, key)
+	}
+	if tx.attempts > 0 {
+		tx.undo = append(tx.undo, undo{key, before, ok})
 	}
 	tx.write[key] = value
 }

@@ -12,7 +12,7 @@ const readline = require("readline");
 
 const [, , sdkDir, endpoint, signMethod, reqMethod] = process.argv;
 const sdk = path.join(path.resolve(sdkDir), "node_modules", "tencentcloud-sdk-nodejs", "tencentcloud");
-const versions = { vpc: "v20170312", cvm: "v20170312", clb: "v20180317", tag: "v20180813" };
+const versions = { vpc: "v20170312", cvm: "v20170312", clb: "v20180317", tag: "v20180813", ssl: "v20191205" };
 const clients = {};
 for (const [name, version] of Object.entries(versions)) {
   const { Client } = require(path.join(sdk, "services", name))[name][version];
