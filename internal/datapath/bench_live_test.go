@@ -48,7 +48,7 @@ func (d *Datapath) carryAs(b testing.TB, w *world, ns, program string, proto lb.
 		f := append(frameBetween(proto, clientA, 4000, vip, 82, 2), make([]byte, 64)...)
 		mustSet(b, d.vars, "bench_dst_mac", word(dev.HardwareAddr))
 		mustSet(b, d.vars, "bench_src_mac", word([]byte{2, 0, 0, 0, 0, 0xfe}))
-		return inject(b, d.progs[program], f[:64], dev.Index, n)
+		return inject(b, d.loaded(b, program), f[:64], dev.Index, n)
 	})
 	if err != nil {
 		b.Fatal(err)

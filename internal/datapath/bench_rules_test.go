@@ -127,8 +127,8 @@ func BenchmarkJudge(b *testing.B) {
 		for range benchRounds {
 			cost, err := inside(w, "dp-gw", func() (float64, error) {
 				f := frameBetween(6, clientA, 4000, vip, 80, 0x10)
-				base := timed(b, gw.progs["bench_judge_base"], f, 500_000)
-				return timed(b, gw.progs["bench_judge"], f, 500_000) - base, nil
+				base := timed(b, gw.loaded(b, "bench_judge_base"), f, 500_000)
+				return timed(b, gw.loaded(b, "bench_judge"), f, 500_000) - base, nil
 			})
 			if err != nil {
 				b.Fatal(err)

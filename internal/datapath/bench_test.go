@@ -125,7 +125,7 @@ func (d *Datapath) runAimed(b testing.TB, program string, c benchCase, n int) fl
 	if c.mask != 0xffffffff {
 		d.aim(b, c.mask)
 	}
-	return timed(b, d.progs[program], f, n)
+	return timed(b, d.loaded(b, program), f, n)
 }
 
 // pushed is what pushing the tunnel's room in front of a frame costs in XDP: half of

@@ -101,9 +101,12 @@ type Datapath struct {
 	gate  policy.Gate
 	log   *slog.Logger
 	maps  map[string]*ebpf.Map
-	progs map[string]*ebpf.Program
 	vars  map[string]*ebpf.Variable
 	links []link.Link
+
+	loading  sync.Mutex
+	progs    map[string]*ebpf.Program // those that are loaded: loadProgram gives any
+	unloaded *ebpf.CollectionSpec     // what they are loaded from; nil: closed
 
 	mu        sync.Mutex
 	revisions *GatewayRevisions // mapped; the kernel reads it at every packet
@@ -248,11 +251,20 @@ func (d *Datapath) load() error {
 	if err := d.replaceOutgrown(spec); err != nil {
 		return err
 	}
+	programs := spec.Programs
+	spec.Programs = nil
 	coll, err := d.collect(spec)
 	if err != nil {
 		return fmt.Errorf("load the %s's programs: %w", d.opts.Role, err)
 	}
-	d.maps, d.progs, d.vars = coll.Maps, coll.Programs, coll.Variables
+	d.maps, d.vars = coll.Maps, coll.Variables
+	spec.Programs = programs
+	d.unloaded, d.progs = spec, map[string]*ebpf.Program{}
+	for _, name := range always(d.opts.Role) {
+		if _, err := d.loadProgram(name); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -372,15 +384,22 @@ func (d *Datapath) attachEarly(ifindex int) error {
 	if d.opts.Role != lb.RoleGateway {
 		return errors.New("only a gateway attaches to XDP: gate 2 stands at TC")
 	}
+	program, fault := d.loadProgram("gateway_xdp")
+	if fault != nil {
+		if err == nil {
+			fault = errors.Join(fault, old.Close())
+		}
+		return fault
+	}
 	if err == nil {
-		if err = old.Update(d.progs["gateway_xdp"]); err == nil {
+		if err = old.Update(program); err == nil {
 			d.links = append(d.links, old)
 			return nil
 		}
 		old.Unpin()
 		old.Close()
 	}
-	l, err := link.AttachXDP(link.XDPOptions{Program: d.progs["gateway_xdp"], Interface: ifindex, Flags: link.XDPDriverMode})
+	l, err := link.AttachXDP(link.XDPOptions{Program: program, Interface: ifindex, Flags: link.XDPDriverMode})
 	if err != nil {
 		return fmt.Errorf("attach gateway_xdp to %s in its driver: %w (use tc)", d.opts.Device, err)
 	}
@@ -452,13 +471,11 @@ func (d *Datapath) Close() error {
 	for _, l := range d.links {
 		errs = append(errs, l.Close())
 	}
-	for _, p := range d.progs {
-		errs = append(errs, p.Close())
-	}
+	errs = append(errs, d.closePrograms()...)
 	for _, m := range d.maps {
 		errs = append(errs, m.Close())
 	}
-	d.links, d.progs, d.maps = nil, nil, nil
+	d.links, d.maps = nil, nil
 	return errors.Join(errs...)
 }
 

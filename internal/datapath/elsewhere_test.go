@@ -48,7 +48,7 @@ type hopper struct {
 func (h *hopper) through(b *bench, program string) uint32 {
 	h.t.Helper()
 	opts := &ebpf.RunOptions{Data: h.frame, DataOut: make([]byte, 2048)}
-	answer, err := b.progs[program].Run(opts)
+	answer, err := b.loaded(h.t, program).Run(opts)
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -168,7 +168,11 @@ func (d *Datapath) guardPort(port string, g *guest) (uint32, error) {
 		return 0, err
 	}
 	for _, h := range guestHooks {
-		l, err := attachOne(d.linkPin(h.program, port), d.progs[h.program], dev.Index, h.at)
+		program, err := d.loadProgram(h.program)
+		if err != nil {
+			return 0, err
+		}
+		l, err := attachOne(d.linkPin(h.program, port), program, dev.Index, h.at)
 		if err != nil {
 			return 0, err
 		}

@@ -49,6 +49,7 @@ func newWorld(t testing.TB) *world {
 	if os.Getuid() != 0 {
 		t.Skip("needs root: makes network namespaces")
 	}
+	sweepOnce()
 	w := &world{t: t, dirs: map[string]string{}}
 	w.run("ip", "netns", "add", filepath.Base(path("dp-fabric")))
 	t.Cleanup(func() { exec.Command("ip", "netns", "del", filepath.Base(path("dp-fabric"))).Run() })
@@ -64,7 +65,7 @@ func newWorld(t testing.TB) *world {
 
 // path is the file of a namespace. Its name holds our pid: what a killed run
 // left behind, or another one at the same time, is in nobody's way.
-func path(ns string) string { return fmt.Sprintf("/run/netns/%s-%d", ns, os.Getpid()) }
+func path(ns string) string { return "/run/netns/" + ofProcess(ns, os.Getpid()) }
 
 func (w *world) run(name string, arg ...string) string {
 	w.t.Helper()
@@ -131,7 +132,7 @@ func (w *world) open(ns string, o Options) *Datapath {
 	dir, ok := w.dirs[ns]
 	if !ok {
 		dir = w.t.TempDir()
-		if err := unix.Mount("bpf", dir, "bpf", 0, ""); err != nil {
+		if err := mountPins(dir, os.Getpid()); err != nil {
 			w.t.Fatal(err)
 		}
 		w.t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
@@ -148,6 +149,16 @@ func (w *world) open(ns string, o Options) *Datapath {
 	w.t.Cleanup(func() { d.Close() })
 	noteSeen(w.t, d)
 	return d
+}
+
+// loaded gives a program, also one that nothing but the test runs.
+func (d *Datapath) loaded(t testing.TB, program string) *ebpf.Program {
+	t.Helper()
+	p, err := d.loadProgram(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
 
 // serve answers every connection to addr in ns with its peer's address.
@@ -345,7 +356,7 @@ func twoGates(t *testing.T, attach Attach) {
 // runs counts how often a program was run since statistics were switched on.
 func runs(t *testing.T, d *Datapath, program string) uint64 {
 	t.Helper()
-	s, err := d.progs[program].Stats()
+	s, err := d.loaded(t, program).Stats()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -176,10 +176,14 @@ type skb [48]uint32
 func (t *trip) through(b *bench, program string, frame []byte, mark uint32) ([]byte, uint32, uint32, error) {
 	out := skb{}
 	opts := &ebpf.RunOptions{Data: frame, DataOut: make([]byte, 2048)}
-	if b.progs[program].Type() == ebpf.SchedCLS {
+	p, err := b.loadProgram(program)
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	if p.Type() == ebpf.SchedCLS {
 		opts.Context, opts.ContextOut = skb{2: mark}, &out
 	}
-	answer, err := b.progs[program].Run(opts)
+	answer, err := p.Run(opts)
 	if err != nil {
 		return nil, 0, 0, fmt.Errorf("%s: %w", program, err)
 	}

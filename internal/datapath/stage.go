@@ -90,6 +90,9 @@ func (d *Datapath) live() map[uint32]bool {
 // until Commit, except tunnelled packets that a gateway stamped with its
 // revision. On an error the snapshot in force is untouched.
 func (d *Datapath) Stage(ctx context.Context, s *snapshot.Snapshot) error {
+	if err := d.loadGuests(s); err != nil {
+		return err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed() {

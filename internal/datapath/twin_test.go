@@ -96,7 +96,11 @@ func newBench(t testing.TB, d *Datapath) *bench {
 
 // run gives a program's answer to a frame. out takes the frame as it leaves.
 func (b *bench) run(program string, frame, out []byte) (uint32, error) {
-	return b.progs[program].Run(&ebpf.RunOptions{Data: frame, DataOut: out})
+	p, err := b.loadProgram(program)
+	if err != nil {
+		return 0, err
+	}
+	return p.Run(&ebpf.RunOptions{Data: frame, DataOut: out})
 }
 
 // next is the next event; it errs when none was told.
@@ -328,6 +332,7 @@ func newQuiet(t testing.TB) *world {
 	if os.Getuid() != 0 {
 		t.Skip("needs root: loads programs into the kernel")
 	}
+	sweepOnce()
 	w := &world{t: t, dirs: map[string]string{}}
 	ns := quietName()
 	w.run("ip", "netns", "add", filepath.Base(path(ns)))

@@ -57,8 +57,8 @@ func TestEveryVariantPassesTheVerifier(t *testing.T) {
 		began := spent(t)
 		d := w.open(quietName(), o)
 		took := spent(t) - began
-		for _, program := range slices.Sorted(maps.Keys(d.progs)) {
-			info, err := d.progs[program].Info()
+		for _, program := range slices.Sorted(maps.Keys(d.unloaded.Programs)) {
+			info, err := d.loaded(t, program).Info()
 			if err != nil {
 				t.Fatal(err)
 			}

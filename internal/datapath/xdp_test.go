@@ -30,7 +30,7 @@ func TestBothHooksTunnelAlike(t *testing.T) {
 	frame := tcpPacket(netip.MustParseAddr(clientA), netip.MustParseAddr(vip), 4000, 80, 2)
 	run := func(program string, want uint32) []byte {
 		opts := &ebpf.RunOptions{Data: frame, DataOut: make([]byte, 256)}
-		got, err := gw.progs[program].Run(opts)
+		got, err := gw.loaded(t, program).Run(opts)
 		if err != nil || got != want {
 			t.Fatalf("%s answered %d (%v), want %d", program, got, err, want)
 		}
@@ -52,7 +52,7 @@ func TestFlowWeighsOnce(t *testing.T) {
 	const xdpPass = 2
 	great := append(tcpPacket(netip.MustParseAddr(clientA), netip.MustParseAddr(vip), 4000, 80, flagSYN), make([]byte, 1500)...)
 	binary.BigEndian.PutUint16(great[16:], uint16(len(great)-14)) // too much for the tunnel
-	if got, err := c.gw.progs["gateway_xdp"].Run(&ebpf.RunOptions{Data: great}); err != nil || got != xdpPass {
+	if got, err := c.gw.loaded(t, "gateway_xdp").Run(&ebpf.RunOptions{Data: great}); err != nil || got != xdpPass {
 		t.Fatalf("the early hook answered %d (%v), want %d", got, err, xdpPass)
 	}
 	if _, err := c.gw.progs["gateway"].Run(&ebpf.RunOptions{Data: great, DataOut: make([]byte, 4096)}); err != nil {

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"fmt"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/snapshot"
+)
+
+// The kernel takes most of the time that Open takes to verify programs, hence
+// only those that every node of a role runs are loaded by it, the others when
+// something is to run them.
+
+// always are the programs of a role that Open attaches.
+func always(role lb.NodeRole) []string {
+	if role == lb.RoleGateway {
+		return []string{"gateway", "gateway_cut", "gateway_out", "gateway_rest"}
+	}
+	return []string{"host_in", "host_out"}
+}
+
+// loadProgram gives a program of this node's. It is loaded when it is asked for
+// first, beside the maps and constants that the others have.
+func (d *Datapath) loadProgram(name string) (*ebpf.Program, error) {
+	d.loading.Lock()
+	defer d.loading.Unlock()
+	if p := d.progs[name]; p != nil {
+		return p, nil
+	}
+	if d.unloaded == nil {
+		return nil, errClosed
+	}
+	only := &ebpf.CollectionSpec{Maps: d.unloaded.Maps, Programs: map[string]*ebpf.ProgramSpec{}, Types: d.unloaded.Types, ByteOrder: d.unloaded.ByteOrder}
+	if only.Programs[name] = d.unloaded.Programs[name]; only.Programs[name] == nil {
+		return nil, fmt.Errorf("a %s has no program %s", d.opts.Role, name)
+	}
+	coll, err := ebpf.NewCollectionWithOptions(only, ebpf.CollectionOptions{MapReplacements: d.maps})
+	if err != nil {
+		return nil, fmt.Errorf("load the %s's programs: %w", d.opts.Role, err)
+	}
+	defer coll.Close()
+	d.progs[name] = coll.DetachProgram(name)
+	return d.progs[name], nil
+}
+
+// loadGuests loads what a snapshot's guests need before anything waits for them:
+// a port is to be guarded as soon as it comes.
+func (d *Datapath) loadGuests(s *snapshot.Snapshot) error {
+	if d.opts.Role != lb.RoleHost || len(guestsOf(s)) == 0 {
+		return nil
+	}
+	for _, h := range guestHooks {
+		if _, err := d.loadProgram(h.program); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// closePrograms lets go of all that were loaded.
+func (d *Datapath) closePrograms() (errs []error) {
+	d.loading.Lock()
+	defer d.loading.Unlock()
+	for _, p := range d.progs {
+		errs = append(errs, p.Close())
+	}
+	d.progs, d.unloaded = nil, nil
+	return errs
+}
