@@ -53,12 +53,17 @@ func benchObjects(b testing.TB) func() (*ebpf.CollectionSpec, error) {
 		b.Skip("needs clang-19: compiles the programs for repeated test runs")
 	}
 	object := filepath.Join(b.TempDir(), "bench.o")
-	cmd := exec.Command("clang-19", "-O2", "-g", "-mcpu=v3", "-nostdinc", "-Wall", "-Werror", "-Wno-unused-function", "-target", "bpfel",
+	cmd := exec.Command("clang-19", "-O2", "-g", "-mcpu=v3", "-nostdinc", "-Wall", "-Werror", "-Wno-unused-function", "-target", "bpfel", targetArch(),
 		"-Ibpf", "-c", "testdata/bench.bpf.c", "-o", object)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		b.Fatalf("%v\n%s", err, out)
 	}
 	return func() (*ebpf.CollectionSpec, error) { return ebpf.LoadCollectionSpec(object) }
+}
+
+// targetArch tells the sources which machine they are for, as the generator does.
+func targetArch() string {
+	return "-D__TARGET_ARCH_" + map[string]string{"amd64": "x86", "arm64": "arm64"}[runtime.GOARCH]
 }
 
 // benchPolicy has n rules, the last of which decides for every client.

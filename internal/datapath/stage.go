@@ -30,7 +30,8 @@ func (d *Datapath) takeOver() error {
 	d.targets = &table[uint32, GatewayTargetRow, GatewayTarget]{name: "targets", index: byNum, rows: targets,
 		key:      func(r *GatewayTargetRow) *uint32 { return &r.Num },
 		versions: func(r *GatewayTargetRow) *[2]GatewayTarget { return &r.V },
-		refs:     func(*GatewayTarget) []*uint32 { return nil }}
+		refs:     func(*GatewayTarget) []*uint32 { return nil },
+		own:      func(num uint32) uint32 { return num }}
 	d.counters = &counters{values: d.maps["counters"], names: d.maps["counter_names"], live: d.liveCounters}
 	d.names = newNames()
 	d.targets.load()

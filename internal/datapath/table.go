@@ -52,8 +52,10 @@ type table[K comparable, R any, V any] struct {
 	key      func(*R) *K
 	versions func(*R) *[2]V
 	refs     func(*V) []*uint32 // arena offsets that the version names; 0: none
+	own      func(K) uint32     // the row that programs try without the index, beyond the rows' number; nil: they try none
 	at       map[K]uint32
 	free     []uint32
+	spot     []uint32 // of each free row, where it stands in free
 }
 
 // load reads back what an earlier process left, so that staging can go on.
@@ -70,9 +72,33 @@ func (t *table[K, R, V]) load() {
 	}
 	for i := len(t.rows) - 1; i >= 0; i-- {
 		if !used[i] {
-			t.free = append(t.free, uint32(i))
+			t.release(uint32(i))
 		}
 	}
+}
+
+// release makes a row free.
+func (t *table[K, R, V]) release(row uint32) {
+	if t.spot == nil {
+		t.spot = make([]uint32, len(t.rows))
+	}
+	t.spot[row] = uint32(len(t.free))
+	t.free = append(t.free, row)
+}
+
+// vacancy gives the free row for a key, which is the last of them then: its own
+// one, unless another key has it.
+func (t *table[K, R, V]) vacancy(k K) uint32 {
+	last := uint32(len(t.free) - 1)
+	if t.own != nil {
+		row := t.own(k) % uint32(len(t.rows))
+		if at := t.spot[row]; at <= last && t.free[at] == row {
+			other := t.free[last]
+			t.free[at], t.free[last] = other, row
+			t.spot[other], t.spot[row] = at, last
+		}
+	}
+	return t.free[last]
 }
 
 func head[V any](v *V) *version { return (*version)(unsafe.Pointer(v)) }
@@ -139,7 +165,7 @@ func (t *table[K, R, V]) stage(rev, committed uint32, want map[K]V) error {
 	for k, v := range want {
 		row, ok := t.at[k]
 		if !ok {
-			row = t.free[len(t.free)-1]
+			row = t.vacancy(k)
 			*t.key(&t.rows[row]) = k
 			t.put(row, rev, committed, &v, true)
 			if err := t.index.put(&k, row); err != nil {
@@ -176,7 +202,7 @@ func (t *table[K, R, V]) sweep(committed uint32) {
 		t.index.remove(&k, row)
 		t.clear(row)
 		delete(t.at, k)
-		t.free = append(t.free, row)
+		t.release(row)
 	}
 }
 

@@ -142,7 +142,7 @@ INLINE __u64 first_pick4(const struct listener *l, __u64 at, __be32 client, __u3
 	struct addr a = { .w = { client } };
 	if (l->ring_len) {
 		__u32 num = ring_entry(l->ring, place_in(l->ring_len, at));
-		if (usable(find_target_quickly(num), &a, revision, at & 255, 4) == USABLE)
+		if (usable(find_target_row(num), &a, revision, at & 255, 4) == USABLE)
 			return num;
 	}
 	return pick4(l->ring, l->ring_len, at, client, revision);

@@ -16,6 +16,29 @@ volatile const __u32 mark_local;
 volatile const __u32 mark_target;
 volatile const __u8 proxied; /* the node's own proxy listens on VIPs */
 
+/* write_tunnel writes the frame's new beginning into the room that was made for
+ * it in front of inner bytes of packet. */
+INLINE int write_tunnel(void *data, void *end, __u32 inner, const struct hop *hop)
+{
+	struct ethhdr *eth = data;
+	struct tunnel_header *h = (void *)(eth + 1);
+	if ((void *)(h + 1) > end)
+		return -1;
+	fill_link(eth, hop->peer, htons(ETH_P_IP));
+	fill_header(h, inner, hop, htons(ETH_P_IP));
+	return 0;
+}
+
+/* wrap is envelop for IPv4 over IPv4 without a copy. Only `gateway` has it: for
+ * it the kernel looks at each packet first, whether others share its bytes. */
+INLINE int wrap(struct __sk_buff *skb, const struct hop *hop)
+{
+	__u32 inner = skb->len - ETH_HLEN;
+	if (make_room(skb, 4))
+		return -1;
+	return write_tunnel((void *)(long)skb->data, (void *)(long)skb->data_end, inner, hop);
+}
+
 /* send tunnels the packet to its host: straight out when the neighbour is
  * known, else by way of the kernel's own lookup. The common way, IPv4 over IPv4,
  * takes no call. */
@@ -92,6 +115,8 @@ INLINE int from_client(struct __sk_buff *skb, const int cut, const int family)
 	case OUTCOME_DROP:
 		return drop(skb, &p, &v, v.reason);
 	case OUTCOME_TUNNEL:
+		if (!cut && family == 4 && hop.peer->family == 4)
+			return wrap(skb, &hop) ? drop(skb, &p, &v, REASON_TUNNEL_FAILED) : leave(hop.peer);
 		return followed(&p, send(skb, &p, &hop, &v, family));
 	case OUTCOME_LOCAL:
 		return followed(&p, deliver(skb, &p, &v, family));
@@ -306,14 +331,7 @@ INLINE int push_tunnel(struct xdp_md *ctx, __u32 length, const struct hop *hop)
 {
 	if (bpf_xdp_adjust_head(ctx, -(int)sizeof(struct tunnel_header)))
 		return -1;
-	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	struct ethhdr *eth = data;
-	struct tunnel_header *h = (void *)(eth + 1);
-	if ((void *)(h + 1) > end)
-		return -1;
-	fill_link(eth, hop->peer, htons(ETH_P_IP));
-	fill_header(h, length - ETH_HLEN, hop, htons(ETH_P_IP));
-	return 0;
+	return write_tunnel((void *)(long)ctx->data, (void *)(long)ctx->data_end, length - ETH_HLEN, hop);
 }
 
 /* early is gateway_xdp, for whoever has a frame. */

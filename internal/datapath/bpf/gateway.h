@@ -219,7 +219,7 @@ INLINE enum outcome find_hop(const struct listener *l, const struct found *f, co
 	struct target_row *row = 0;
 	struct target *t = 0;
 	__u32 target = 0;
-	if (tracked && f->target && (row = family == 4 ? find_target_quickly(target = f->target) : find_target_row(target = f->target)))
+	if (tracked && f->target && (row = find_target_row(target = f->target)))
 		t = target_at(row, v->revision);
 	if (t && f->seen & SEEN_UNSURE && !begins(p)) {
 		hop->second = beside(choose(p, l, v->revision, family), target);

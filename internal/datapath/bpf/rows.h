@@ -9,12 +9,10 @@ INLINE struct revisions *current_revisions(void)
 	return bpf_map_lookup_elem(&revisions, &zero);
 }
 
-/* look_for_target gives the number plus one of a target's row, 0 for none. */
-INLINE __u32 look_for_target(__u32 num) { return row_of(target_index, place(num, 0, 0)); }
-
-/* number_of_target is look_for_target as a function of its own, so that the
- * verifier walks its branches once. */
-__attribute__((noinline)) __u32 number_of_target(__u32 num) { return look_for_target(num); }
+/* number_of_target gives the number plus one of the row that the index knows for
+ * a target, 0 for none. It is a function of its own, so that the verifier walks
+ * its branches once. */
+__attribute__((noinline)) __u32 number_of_target(__u32 num) { return row_of(target_index, place(num, 0, 0)); }
 
 INLINE struct target_row *target_row(__u32 i, __u32 num)
 {
@@ -22,11 +20,13 @@ INLINE struct target_row *target_row(__u32 i, __u32 num)
 	return row && row->num == num ? row : 0;
 }
 
-INLINE struct target_row *find_target_row(__u32 num) { return target_row(number_of_target(num) - 1, num); }
-
-/* find_target_quickly is find_target_row without a call, for the way that most
- * packets go. */
-INLINE struct target_row *find_target_quickly(__u32 num) { return target_row(look_for_target(num) - 1, num); }
+/* find_target_row looks where the loader puts a target if it can, and asks the
+ * index only when another one is there. */
+INLINE struct target_row *find_target_row(__u32 num)
+{
+	struct target_row *row = target_row(num & (sizeof(*targets.max_entries) / sizeof(int) - 1), num);
+	return row ? row : target_row(number_of_target(num) - 1, num);
+}
 
 /* target_at gives what a row says at a revision, 0 when it says nothing. */
 INLINE struct target *target_at(struct target_row *row, __u32 revision)

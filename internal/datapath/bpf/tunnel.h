@@ -149,6 +149,17 @@ INLINE void fill_link(struct ethhdr *eth, const struct peer *peer, __be16 protoc
 	eth->proto = protocol;
 }
 
+/* make_room makes room for the headers over one family behind the frame's own. */
+INLINE int make_room(struct __sk_buff *skb, const int outer)
+{
+	const __u32 size = outer == 4 ? sizeof(struct tunnel_header) : sizeof(struct tunnel_header6);
+	const __u64 flags = outer == 4 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV6;
+	/* What came out of a tunnel and goes into one again, on virtual devices, has
+	 * not lost the kernel's marks of the first, which are as good. */
+	return bpf_skb_adjust_room(skb, size, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO | flags | BPF_F_ADJ_ROOM_ENCAP_L4_UDP) &&
+	       bpf_skb_adjust_room(skb, size, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO);
+}
+
 /* envelop puts the headers over one family in front of a packet, and the way to
  * the neighbour when the node resolved it. */
 INLINE int envelop(struct __sk_buff *skb, const struct hop *hop, __be16 protocol, const int outer)
@@ -157,15 +168,11 @@ INLINE int envelop(struct __sk_buff *skb, const struct hop *hop, __be16 protocol
 	struct frame_header6 f6;
 	struct ethhdr *eth = outer == 4 ? &f.eth : &f6.eth;
 	const __u32 size = outer == 4 ? sizeof(f.tunnel) : sizeof(f6.tunnel);
-	const __u64 flags = outer == 4 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV6;
 	if (outer == 4)
 		fill_header(&f.tunnel, skb->len - ETH_HLEN, hop, protocol);
 	else
 		fill_header6(&f6.tunnel, skb->len - ETH_HLEN, hop, protocol);
-	/* What came out of a tunnel and goes into one again, on virtual devices, has
-	 * not lost the kernel's marks of the first, which are as good. */
-	if (bpf_skb_adjust_room(skb, size, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO | flags | BPF_F_ADJ_ROOM_ENCAP_L4_UDP) &&
-	    bpf_skb_adjust_room(skb, size, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO))
+	if (make_room(skb, outer))
 		return -1;
 	eth->proto = ether_of(outer);
 	if (!hop->peer->ifindex)

@@ -33,10 +33,8 @@ INLINE int aim(struct __sk_buff *skb)
 SEC("tcx/ingress")
 int bench_tc_base(struct __sk_buff *skb)
 {
-	/* As envelop does: a repeated run's packet counts as in a tunnel since its first round. */
-	if (aim(skb) || (bpf_skb_adjust_room(skb, sizeof(struct tunnel_header), BPF_ADJ_ROOM_MAC,
-					     BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP) &&
-			 bpf_skb_adjust_room(skb, sizeof(struct tunnel_header), BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO)))
+	/* A repeated run's packet counts as in a tunnel since its first round. */
+	if (aim(skb) || make_room(skb, 4))
 		return TC_ACT_SHOT;
 	return restore(skb);
 }
@@ -55,7 +53,7 @@ int bench_tc(struct __sk_buff *skb)
 		return TC_ACT_OK;
 	if (receive(skb, &p, skb->len, &v, &hop, 4) == OUTCOME_DROP)
 		return drop(skb, &p, &v, v.reason);
-	if (!hop.peer || envelop(skb, &hop, ether_of(4), 4))
+	if (!hop.peer || wrap(skb, &hop))
 		return TCX_NEXT;
 	return restore(skb);
 }
