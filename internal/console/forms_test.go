@@ -395,6 +395,7 @@ func TestListenersAndTargets(t *testing.T) {
 		}
 	}
 	at := base + "/" + tcp
+	d.chooseCheck(base, lb.ListenerID(tcp))
 	d.open(at+"/targets/add", 200)
 	d.fill(at+"/targets/add", 422)
 	d.says("Tick at least one")

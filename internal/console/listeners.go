@@ -21,6 +21,7 @@ type listenerFormData struct {
 	Stamp    string // of what is edited
 
 	Certificates []certificate // to choose from
+	Types        []checkType   // to choose from; none: rules are checked by HTTP
 }
 
 func checkDefaults() []string {
@@ -51,35 +52,13 @@ func (f form) wrong(err error) (form, error) {
 	return f.refused(err)
 }
 
-// check is the health check that a form describes.
-func (f form) check(http bool) (m, error) {
-	if f.V("HealthSwitch") != "1" {
-		return m{"HealthSwitch": 0}, nil
-	}
-	c := m{"HealthSwitch": 1} // at layer 4 its type is the protocol's, or stays
-	for _, name := range []string{"IntervalTime", "TimeOut", "HealthNum", "UnHealthNum", "SourceIpType"} {
-		n, err := f.number(name)
-		if err != nil {
-			return nil, err
-		}
-		c[name] = n
-	}
-	if http {
-		c["CheckType"], c["HttpCheckPath"], c["HttpCheckMethod"] = "HTTP", f.V("HttpCheckPath"), f.V("HttpCheckMethod")
-		if f.V("HttpCheckDomain") != "" {
-			c["HttpCheckDomain"] = f.V("HttpCheckDomain")
-		}
-	}
-	return c, nil
-}
-
 // newListener makes a listener and, for HTTP, its first rule: both or none.
 func (v *visit) newListener() error {
 	b, err := v.balancer(v.r.PathValue("id"))
 	if err != nil {
 		return err
 	}
-	d := listenerFormData{B: b, F: v.initial(append(checkDefaults(), "Domain", firstText(b.LoadBalancerVips))...), Http: true}
+	d := listenerFormData{B: b, F: v.initial(append(checkDefaults(), "Domain", firstText(b.LoadBalancerVips))...), Http: true, Types: checkTypes("")}
 	if d.Certificates, err = v.certificates(); err != nil {
 		return err
 	}
@@ -271,9 +250,10 @@ func (v *visit) editCheck() error {
 	if have == nil {
 		return v.problem(http.StatusNotFound, "There is no health check here", "An HTTP listener is checked by its rules.")
 	}
-	d.F = v.initial("HealthSwitch", strconv.Itoa(have.HealthSwitch), "HttpCheckPath", have.HttpCheckPath, "HttpCheckMethod", have.HttpCheckMethod,
-		"HttpCheckDomain", have.HttpCheckDomain, "IntervalTime", strconv.Itoa(have.IntervalTime), "TimeOut", strconv.Itoa(have.TimeOut),
-		"HealthNum", strconv.Itoa(have.HealthNum), "UnHealthNum", strconv.Itoa(have.UnHealthNum), "SourceIpType", strconv.Itoa(have.SourceIpType))
+	if !d.Http {
+		d.Types = checkTypes(d.L.Protocol)
+	}
+	d.F = v.initial(have.fields()...)
 	d.Stamp = stamp(have.values()...)
 	if v.posted() {
 		d.F = v.typed()

@@ -42,12 +42,5 @@ func (c check) said() string {
 	return text
 }
 
-// values are a check's, for its stamp.
-func (c check) values() []any {
-	port := 0
-	if c.CheckPort != nil {
-		port = *c.CheckPort
-	}
-	c.CheckPort = nil
-	return []any{c, port}
-}
+// values are a check's, for its stamp: no pointer is among them.
+func (c check) values() []any { return []any{c.fields(), c.HttpCode} }

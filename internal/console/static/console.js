@@ -217,6 +217,30 @@ function kinds(form) {
   show();
 }
 
+// What a listener's protocol and its type of health check leave to choose.
+function protocols(form) {
+  const { Protocol: chosen, CheckType: type } = form.elements;
+  const show = () => {
+    const protocol = chosen ? chosen.value : form.dataset.protocol;
+    const http = protocol.startsWith("HTTP");
+    if (type) {
+      for (const option of type.options) option.hidden = option.disabled = !option.dataset.of.split(" ").includes(protocol);
+      if (type.selectedOptions[0]?.disabled) type.value = [...type.options].find((option) => !option.disabled)?.value ?? "";
+    }
+    const hide = (mark, away) => {
+      for (const part of form.querySelectorAll(`[data-${mark}]`)) part.hidden = away;
+    };
+    hide("http", !http);
+    hide("https", protocol !== "HTTPS");
+    hide("layer4", http);
+    hide("check-http", !http && type?.value !== "HTTP");
+    hide("check-custom", http || type?.value !== "CUSTOM");
+  };
+  chosen?.addEventListener("change", show);
+  type?.addEventListener("change", show);
+  show();
+}
+
 // Small helps inside forms; also for what comes later.
 function prepare(part) {
   for (const select of part.querySelectorAll("[data-fills]")) {
@@ -226,15 +250,7 @@ function prepare(part) {
       service.focus();
     });
   }
-  for (const form of part.querySelectorAll("[data-protocol-form]")) {
-    const protocol = form.elements.Protocol;
-    const show = () => {
-      for (const http of form.querySelectorAll("[data-http]")) http.hidden = !protocol.value.startsWith("HTTP");
-      for (const https of form.querySelectorAll("[data-https]")) https.hidden = protocol.value !== "HTTPS";
-    };
-    protocol.addEventListener("change", show);
-    show();
-  }
+  for (const form of part.querySelectorAll("[data-protocol-form]")) protocols(form);
   for (const form of part.querySelectorAll("[data-kind-form]")) kinds(form);
   for (const box of part.querySelectorAll("[data-max-ticks]")) {
     const limit = Number(box.dataset.maxTicks);
