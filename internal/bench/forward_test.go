@@ -4,6 +4,7 @@ package bench
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/sallyport/sallyport/internal/datapath"
 	"github.com/sallyport/sallyport/internal/e2e"
+	"github.com/sallyport/sallyport/internal/flow"
 	"github.com/sallyport/sallyport/internal/lab"
 	"github.com/sallyport/sallyport/internal/lb"
 	"github.com/sallyport/sallyport/internal/policy"
@@ -27,9 +29,11 @@ import (
 )
 
 const (
-	rounds  = 5
-	repeats = 3                      // measurements of a job in each round
-	stretch = 200 * time.Millisecond // one measurement
+	rounds  = 7
+	repeats = 3                      // measurements of a bulk job in each round
+	stretch = 200 * time.Millisecond // one of them
+	pairs   = 6                      // of a way and none, of any other job in each round
+	slice   = 60 * time.Millisecond  // one half of a pair
 )
 
 // A meter reads the CPU time of this process, of what it starts and of the
@@ -87,11 +91,13 @@ type bed struct {
 	*testing.B
 	dir      string
 	instance netip.Addr
+	base     netip.Addr       // of another instance, which nothing is ever in the way of
 	compiled *policy.Compiled // ten rules that accept client-1 at the last
 }
 
 const (
 	instanceID  = "ins-aaaaaaaa"
+	baseID      = "ins-bbbbbbbb"
 	ourVIP      = "192.0.2.1"
 	peerVIP     = "192.0.2.60" // of nftables
 	gatewayAddr = "192.0.2.129"
@@ -100,7 +106,7 @@ const (
 
 func newBed(b *testing.B) *bed {
 	b.Helper()
-	f := &bed{B: b, dir: b.TempDir(), instance: netip.MustParseAddr("10.0.1.4")}
+	f := &bed{B: b, dir: b.TempDir(), instance: netip.MustParseAddr("10.0.1.4"), base: netip.MustParseAddr("10.0.1.5")}
 	if err := e2e.Build(b.Context(), "../..", f.dir); err != nil {
 		b.Fatal(err)
 	}
@@ -117,7 +123,9 @@ func newBed(b *testing.B) *bed {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = l.Close() })
-	if err := l.AddInstance(instanceID, "web", f.instance, netip.Addr{}, netip.Addr{}); err != nil {
+	err = errors.Join(l.AddInstance(instanceID, "web", f.instance, netip.Addr{}, netip.Addr{}),
+		l.AddInstance(baseID, "base", f.base, netip.Addr{}, netip.Addr{}))
+	if err != nil {
 		b.Fatal(err)
 	}
 	var rules []policy.Rule
@@ -129,8 +137,10 @@ func newBed(b *testing.B) *bed {
 	if f.compiled, err = policy.Compile([]policy.Group{{ID: "sg-bench", Rules: rules}}); err != nil {
 		b.Fatal(err)
 	}
-	for _, host := range []string{"client-1", lab.DefaultGateway, instanceID} {
+	for _, host := range []string{"client-1", lab.DefaultGateway, instanceID, baseID} {
 		f.in(host, "sysctl -qw net.ipv4.ip_local_port_range='1024 65535' net.ipv4.tcp_tw_reuse=1 net.ipv4.tcp_max_tw_buckets=200000 net.core.somaxconn=4096")
+		// Paced by nothing but acknowledgements: the timers of others cost by chance.
+		f.in(host, "sysctl -qw net.ipv4.tcp_congestion_control=reno")
 		// As on a server: the lab switches segmentation off for its stories' sake,
 		// and everyone's megabyte would be mostly the cost of cutting it up.
 		f.in(host, "ethtool -K eth0 tx on tso on gso on gro on")
@@ -205,7 +215,6 @@ type way struct {
 }
 
 const (
-	direct    = "direct"
 	plain     = "plain forwarding"
 	dnat      = "nftables DNAT"
 	haproxy   = "HAProxy TCP"
@@ -218,7 +227,6 @@ const (
 
 func ways() []way {
 	return []way{
-		{direct, "", func(f *bed) (string, func()) { return f.instance.String(), func() {} }},
 		{plain, "", func(f *bed) (string, func()) { return f.instance.String(), f.through() }},
 		{dnat, "nft", func(f *bed) (string, func()) {
 			off := f.through()
@@ -318,6 +326,7 @@ func (f *bed) snapshots() (gw, host *snapshot.Snapshot) {
 // attach puts snapshots in force on their nodes until off.
 func (f *bed) attach(snapshots ...*snapshot.Snapshot) (off func()) {
 	var opened []*datapath.Datapath
+	ctx, end := context.WithCancel(f.Context())
 	for _, s := range snapshots {
 		o := datapath.Options{Node: s.Node, Role: s.Role, Device: "eth0", PinDir: lab.PinDir(string(s.Node)), Address: netip.MustParseAddr(hostAddr)}
 		if s.Role == lb.RoleGateway {
@@ -329,6 +338,8 @@ func (f *bed) attach(snapshots ...*snapshot.Snapshot) (off func()) {
 				return err
 			}
 			opened = append(opened, d)
+			// As every node does: what verdicts cost to read is the way's own cost.
+			go func() { _ = d.Events(ctx, func(flow.Event) {}) }()
 			return errors.Join(d.Stage(f.Context(), s), d.Commit(f.Context(), s.Revision))
 		})
 		if err != nil {
@@ -336,6 +347,7 @@ func (f *bed) attach(snapshots ...*snapshot.Snapshot) (off func()) {
 		}
 	}
 	return func() {
+		end()
 		for _, d := range opened {
 			d.Close()
 		}
@@ -348,7 +360,7 @@ func (f *bed) attach(snapshots ...*snapshot.Snapshot) (off func()) {
 }
 
 // A comparison is one row: what a kind of traffic costs by our way and by
-// theirs; own: what `direct` costs, in the middle, is subtracted.
+// theirs; own: it is measured in pairs, and what the way itself costs is told.
 type comparison struct {
 	id, job      string
 	ours, theirs string
@@ -377,12 +389,15 @@ func BenchmarkForwarding(b *testing.B) {
 	}
 	needs := func(job, way string) bool {
 		return slices.ContainsFunc(wanted, func(c comparison) bool {
-			return c.job == job && (way == c.ours || way == c.theirs || c.own && way == direct)
+			return c.job == job && (way == c.ours || way == c.theirs)
 		})
 	}
 	f := newBed(b)
 	m := newMeter(b)
+	alone(b)
 	serve(b, instanceID)
+	serve(b, baseID)
+	warmUp(b, f.base)
 	costs := map[string][]float64{} // by job and way, a round each
 	for range rounds {
 		for _, w := range ways() {
@@ -398,7 +413,10 @@ func BenchmarkForwarding(b *testing.B) {
 				if !needs(j.name, w.name) {
 					continue
 				}
-				for range repeats {
+				for i := 0; j.poll != nil && i < pairs; i++ {
+					costs[j.name+w.name] = append(costs[j.name+w.name], j.pair(f, m, netip.MustParseAddr(to), i%2 == 0))
+				}
+				for i := 0; j.poll == nil && i < repeats; i++ {
 					cost, _ := j.cost(b, m, "client-1", netip.MustParseAddr(to), stretch)
 					costs[j.name+w.name] = append(costs[j.name+w.name], cost)
 				}
@@ -415,22 +433,31 @@ func BenchmarkForwarding(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
+// pair is what a unit costs more than to the instance that nothing is in the way
+// of: two stretches, one right after the other, so that what slows the machine
+// down meets both.
+func (j job) pair(f *bed, m *meter, to netip.Addr, first bool) float64 {
+	if first {
+		cost := j.paced(f.B, m, "client-1", to)
+		return cost - j.paced(f.B, m, "client-1", f.base)
+	}
+	without := j.paced(f.B, m, "client-1", f.base)
+	return j.paced(f.B, m, "client-1", to) - without
+}
+
+// row gives own costs with their quartiles: what else runs on the machine meets
+// one half of some pairs only.
 func (c comparison) row(costs map[string][]float64) Row {
-	without := 0.0
-	if c.own {
-		without = middle(slices.Clone(costs[c.job+direct]))
-	}
-	net := func(way string) (v []float64) {
-		for _, cost := range costs[c.job+way] {
-			v = append(v, cost-without)
-		}
-		return v
-	}
+	ours, theirs := slices.Clone(costs[c.job+c.ours]), slices.Clone(costs[c.job+c.theirs])
 	why := ""
-	if len(net(c.theirs)) == 0 {
+	if len(theirs) == 0 {
 		why = c.theirs + " is not installed"
 	}
-	return Fill(c.id, net(c.ours), net(c.theirs), why)
+	r := Fill(c.id, ours, theirs, why)
+	if c.own { // Fill has sorted them
+		r.Spread = [2]float64{ours[len(ours)/4], ours[len(ours)*3/4]}
+	}
+	return r
 }
 
 // warmUp makes sure that the way carries traffic: neighbours are known, peers

@@ -10,8 +10,8 @@ func Goals() []Goal {
 		plain    = "plain forwarding"
 		nft      = "nftables DNAT"
 		haproxy  = "HAProxy TCP"
-		request  = "µs own CPU/request"
-		conn     = "µs own CPU/connection"
+		request  = "µs own CPU/request, quartiles"
+		conn     = "µs own CPU/connection, quartiles"
 		megabyte = "µs CPU/MB"
 	)
 	goals := []Goal{
@@ -37,13 +37,13 @@ func Goals() []Goal {
 		{"crr-plain", "layer 4, one connection", conn, plain, 1.3},
 		{"crr-nft", "layer 4, one connection", conn, nft, 0.45},
 		{"crr-haproxy", "layer 4, one connection", conn, haproxy, 0.18},
-		{"udp-nft", "layer 4, one UDP packet", "µs own CPU/packet", nft, 0.5},
+		{"udp-nft", "layer 4, one UDP packet", "µs own CPU/packet, quartiles", nft, 0.5},
 		{"bulk-plain", "layer 4, download", megabyte, plain, 1.05},
 		{"bulk-haproxy", "layer 4, download", megabyte, haproxy, 0.35},
 		{"bulk-up-plain", "layer 4, upload", megabyte, plain, 1.05},
 		{"bulk-up-haproxy", "layer 4, upload", megabyte, haproxy, 0.35},
 		{"bulk-wire-plain", "layer 4, upload, the wire cuts all into frames", megabyte, plain, 1.05},
-		{"gate2-nft", "gate 2 added to direct traffic, one request", "µs added CPU/request", "nft conntrack filter on the host", 0.4},
+		{"gate2-nft", "gate 2 added to direct traffic, one request", "µs added CPU/request, quartiles", "nft conntrack filter on the host", 0.4},
 		{"swap-2560", "live replacement of 2,560 rules", "ms", "nft -f", 0.25},
 	}
 	return goals

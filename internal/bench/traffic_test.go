@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/netip"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -23,7 +22,6 @@ const (
 	sinkPort    = 5003
 	connections = 32
 	message     = 64 // bytes
-	echoers     = 8  // threads that answer datagrams
 )
 
 var tcpPorts = []uint16{echoPort, streamPort, sinkPort}
@@ -63,10 +61,10 @@ func serve(b *testing.B, host string) {
 		}
 		return fd
 	}
-	handlers := map[int]func(int){listen(echoPort): echo, listen(streamPort): stream, listen(sinkPort): sink}
+	handlers := map[int]func(int){listen(streamPort): stream, listen(sinkPort): sink}
 	var waits []func()
 	for fd, handle := range handlers {
-		waits = append(waits, threads(host, connections+8, func() {
+		waits = append(waits, threads(host, 4, func() {
 			for {
 				c, _, err := unix.Accept4(fd, unix.SOCK_CLOEXEC)
 				if err == unix.EINTR {
@@ -82,8 +80,9 @@ func serve(b *testing.B, host string) {
 		}))
 	}
 	datagrams := serveDatagrams(b, host)
-	waits = append(waits, threads(host, echoers, func() { echoDatagrams(datagrams) }))
-	handlers[datagrams] = nil
+	echo := listen(echoPort)
+	waits = append(waits, threads(host, 1, func() { answer(echo, datagrams) }))
+	handlers[echo], handlers[datagrams] = nil, nil
 	b.Cleanup(func() {
 		for fd := range handlers {
 			unix.Shutdown(fd, unix.SHUT_RDWR)
@@ -112,19 +111,6 @@ func serveDatagrams(b *testing.B, host string) (fd int) {
 	return fd
 }
 
-func echoDatagrams(fd int) {
-	for buf := make([]byte, message); ; {
-		n, from, err := unix.Recvfrom(fd, buf, 0)
-		if err == unix.EINTR {
-			continue
-		}
-		if n <= 0 || err != nil {
-			return
-		}
-		_ = unix.Sendto(fd, buf[:n], 0, from)
-	}
-}
-
 func patient(fd int) {
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 2})
@@ -146,19 +132,6 @@ func read(fd int, buf []byte) (int, error) {
 
 func send(fd int, buf []byte) (int, error) {
 	return again(func() (int, error) { return unix.SendmsgN(fd, buf, nil, nil, unix.MSG_NOSIGNAL) })
-}
-
-func echo(c int) {
-	buf := make([]byte, message)
-	for {
-		n, err := read(c, buf)
-		if n <= 0 || err != nil {
-			return
-		}
-		if _, err := send(c, buf[:n]); err != nil {
-			return
-		}
-	}
 }
 
 func stream(c int) {
@@ -207,66 +180,23 @@ func exchange(fd int, buf []byte) error {
 	return err
 }
 
-// A job is a kind of traffic; it counts units until stop.
+// A job is a kind of traffic: small units one thread makes by poll, and run
+// counts the bytes of threads until stop.
 type job struct {
-	name, unit string
-	port       uint16
-	threads    int
-	run        func(to netip.AddrPort, stop *atomic.Bool, units, failed *atomic.Int64)
+	name    string
+	port    uint16
+	poll    func(to netip.AddrPort, last time.Duration, cpu func() time.Duration) (spell, error)
+	threads int
+	run     func(to netip.AddrPort, stop *atomic.Bool, units, failed *atomic.Int64)
 }
 
 func jobs() []job {
 	return []job{
-		{"request", "µs CPU per request", echoPort, connections, func(to netip.AddrPort, stop *atomic.Bool, units, failed *atomic.Int64) {
-			fd, err := connect(to)
-			for err == unix.EINTR {
-				fd, err = connect(to)
-			}
-			if err != nil {
-				failed.Add(1)
-				return
-			}
-			defer unix.Close(fd)
-			for buf := make([]byte, message); !stop.Load(); units.Add(1) {
-				if exchange(fd, buf) != nil {
-					failed.Add(1)
-					return
-				}
-			}
-		}},
-		{"connection", "µs CPU per connection", echoPort, connections, func(to netip.AddrPort, stop *atomic.Bool, units, failed *atomic.Int64) {
-			for buf := make([]byte, message); !stop.Load(); {
-				fd, err := connect(to)
-				if err == nil {
-					err = exchange(fd, buf)
-					unix.Close(fd)
-				}
-				if err == unix.EINTR {
-					continue // connect was broken off
-				}
-				if err != nil {
-					failed.Add(1)
-				} else {
-					units.Add(1)
-				}
-			}
-		}},
-		{"packet", "µs CPU per packet", echoPort, connections, func(to netip.AddrPort, stop *atomic.Bool, units, failed *atomic.Int64) {
-			fd, err := connected(to, unix.SOCK_DGRAM)
-			if err != nil {
-				failed.Add(1)
-				return
-			}
-			defer unix.Close(fd)
-			for buf := make([]byte, message); !stop.Load(); units.Add(2) { // there and back
-				if exchange(fd, buf) != nil {
-					failed.Add(1)
-					return
-				}
-			}
-		}},
-		{"download", "µs CPU per MB", streamPort, 2, bulk(read)},
-		{"upload", "µs CPU per MB", sinkPort, 2, bulk(send)},
+		{name: "request", port: echoPort, poll: exchanges(unix.SOCK_STREAM, 1)},
+		{name: "connection", port: echoPort, poll: handshakes},
+		{name: "packet", port: echoPort, poll: exchanges(unix.SOCK_DGRAM, 2)}, // there and back
+		{name: "download", port: streamPort, threads: 2, run: bulk(read)},
+		{name: "upload", port: sinkPort, threads: 2, run: bulk(send)},
 	}
 }
 
@@ -293,7 +223,7 @@ func bulk(move func(fd int, buf []byte) (int, error)) func(netip.AddrPort, *atom
 	}
 }
 
-// cost is the CPU time of one unit in µs and how many units there were a second.
+// cost is the CPU time of one MB in µs and how many there were a second.
 func (j job) cost(b *testing.B, meter *meter, host string, to netip.Addr, last time.Duration) (µs, rate float64) {
 	b.Helper()
 	var stop atomic.Bool
@@ -304,10 +234,7 @@ func (j job) cost(b *testing.B, meter *meter, host string, to netip.Addr, last t
 	stop.Store(true)
 	wait()
 	used, took := meter.read(b)-before, time.Since(began)
-	n := float64(units.Load())
-	if strings.HasSuffix(j.name, "load") { // bytes were counted
-		n /= 1e6
-	}
+	n := float64(units.Load()) / 1e6
 	if n == 0 || float64(failed.Load()) > n/100 {
 		b.Errorf("%s to %v: %.0f done, %d failed", j.name, to, n, failed.Load())
 		return 0, 0
