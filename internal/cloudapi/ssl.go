@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/sallyport/sallyport/internal/lb"
 	"github.com/sallyport/sallyport/internal/store"
@@ -130,6 +131,7 @@ type certificateRow struct {
 	StatusName, CertBeginTime, CertEndTime, InsertTime             string
 	SubjectAltName                                                 []string
 	IsWildcard, Deployable, RenewAble                              bool
+	ProductZhName, OwnerUin, ValidityPeriod                        string // who signed it; the region's only account; months
 	BoundResource                                                  []string
 	Tags                                                           []clbTag
 }
@@ -182,8 +184,17 @@ func showCertificateRow(cert *lb.Certificate, users []string) certificateRow {
 	return certificateRow{
 		CertificateId: string(cert.ID), Alias: cert.Alias, ProjectId: cert.ProjectID, From: "upload", CertificateType: "SVR", Domain: domainOf(cert),
 		Status: 1, StatusName: "issued", CertBeginTime: stamp(cert.NotBefore), CertEndTime: stamp(cert.NotAfter), InsertTime: stamp(cert.Created),
-		SubjectAltName: cert.Names, IsWildcard: strings.HasPrefix(domainOf(cert), "*."), Deployable: true, BoundResource: users, Tags: clbTags(cert.Tags),
+		SubjectAltName: cert.Names, IsWildcard: strings.HasPrefix(domainOf(cert), "*."), Deployable: true, ProductZhName: cert.Issuer, OwnerUin: ownerUin, ValidityPeriod: months(cert), BoundResource: users, Tags: clbTags(cert.Tags),
 	}
+}
+
+// ownerUin is whose all certificates are: clients want a number.
+const ownerUin = "0"
+
+// months is how long a certificate is valid, in whole months.
+func months(cert *lb.Certificate) string {
+	const month = 365 * 24 * time.Hour / 12
+	return strconv.FormatInt(int64(cert.NotAfter.Sub(cert.NotBefore).Round(month)/month), 10)
 }
 
 // domainOf is the name that a certificate goes by: its common name, or the

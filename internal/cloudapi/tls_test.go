@@ -476,7 +476,7 @@ func TestCertificatesMoveToAProject(t *testing.T) {
 	b.refused("ModifyCertificateProject", `{"CertificateIdList":["`+one+`","cert-none"],"ProjectId":7}`, "FailedOperation.CertificateNotFound", `CertificateIdList.1: there is no certificate "cert-none"`)
 	b.must("ModifyCertificateProject", `{"CertificateIdList":["`+one+`","`+two+`"],"ProjectId":7}`, nil)
 	var found describeCertificatesOut
-	if b.must("DescribeCertificates", `{"ProjectId":7}`, &found); found.TotalCount != 2 {
+	if b.must("DescribeCertificates", `{"ProjectId":7}`, &found); found.TotalCount != 2 || !strings.HasSuffix(found.Certificates[0].ProductZhName, ".example.com") || found.Certificates[0].ValidityPeriod != "0" {
 		t.Errorf("%+v", found)
 	}
 }
