@@ -45,6 +45,19 @@ __attribute__((noinline)) __u64 usable6(__u32 ring, __u32 at, const struct addr 
 	return client ? num | (__u64)usable(find_target_row(num), client, revision, lot, 6) << 32 : 0;
 }
 
+/* noted is what pick has found, with a target that will not do now. A function of
+ * its own: in pick's loop, which the verifier walks round by round, each of its
+ * branches would double what there is to walk. */
+__attribute__((noinline)) __u64 noted(__u64 found, __u64 seen)
+{
+	__u32 how = seen >> 32;
+	if (how == LATE && !(found >> 32))
+		found |= seen << 32;
+	if (how == LAST_RESORT && !(__u32)found)
+		found |= (__u32)seen | PICKED_DEAD;
+	return found;
+}
+
 /* pick takes the ring's entry for the hash, and walks on past dead targets
  * and those that are the client itself. Where these hold most of the ring, it
  * goes through the roster of all targets with weight, which stands behind the
@@ -66,10 +79,7 @@ __attribute__((noinline)) __u64 usable6(__u32 ring, __u32 at, const struct addr 
 				found_ = (found_ >> 32 << 32) | (__u32)seen_; \
 				break; \
 			} \
-			if (how_ == LATE && !(found_ >> 32)) \
-				found_ |= seen_ << 32; \
-			if (how_ == LAST_RESORT && !(__u32)found_) \
-				found_ |= (__u32)seen_ | PICKED_DEAD; \
+			found_ = noted(found_, seen_); \
 			if (i_ < CANDIDATES) \
 				hash = mix(hash + i_ + 1); \
 		} \
