@@ -34,7 +34,7 @@ func parseCertificate(content, key string, now time.Time, contentField, keyField
 	}
 	leaf := chain[0]
 	if now.After(leaf.NotAfter) {
-		return nil, refuse(lb.Invalid, contentField, "the certificate expired at "+stamp(leaf.NotAfter), "give one that is valid")
+		return nil, errExpired(contentField, leaf.NotAfter)
 	}
 	pair, err := tls.X509KeyPair([]byte(content), []byte(key))
 	switch {
@@ -52,6 +52,10 @@ func parseCertificate(content, key string, now time.Time, contentField, keyField
 		c.Names = append(c.Names, ip.String())
 	}
 	return c, nil
+}
+
+func errExpired(field string, at time.Time) error {
+	return refuse(lb.Invalid, field, "the certificate expired at "+stamp(at), "give one that is valid")
 }
 
 // parseChain reads certificates, each of which is followed by who signed it.
@@ -108,16 +112,22 @@ type certificateIn struct {
 // given reports whether it asks for a certificate: clients send {} for none.
 func (in *certificateIn) given() bool { return in != nil && *in != certificateIn{} }
 
-// resolve finds the certificate, or stores the new one in the project.
-func (in *certificateIn) resolve(c *Call, tx *store.Tx, project int64, field string) (lb.CertificateID, error) {
+// resolve finds the certificate, or stores the new one in the project. One that
+// has expired is only for who shows it now, for else nothing else of him could
+// be changed.
+func (in *certificateIn) resolve(c *Call, tx *store.Tx, project int64, field string, shown lb.CertificateID) (lb.CertificateID, error) {
 	at := field + "Certificate."
 	if in.CertId != "" {
 		if in.CertContent+in.CertKey+in.CertName != "" {
 			return "", refuse(lb.Coexist, at+"CertContent", "CertId names a certificate already", "give one of the two")
 		}
 		id := lb.CertificateID(in.CertId)
-		if tx.State().Certificates.Get(id) == nil {
+		cert := tx.State().Certificates.Get(id)
+		if cert == nil {
 			return "", refuse(lb.NotFound, at+"CertId", fmt.Sprintf("there is no certificate %q", clip(in.CertId, 40)), "upload it with UploadCertificate of the ssl service, or give CertName, CertContent and CertKey")
+		}
+		if id != shown && c.Now().After(cert.NotAfter) {
+			return "", errExpired(at+"CertId", cert.NotAfter)
 		}
 		return id, nil
 	}

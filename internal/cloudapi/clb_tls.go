@@ -44,7 +44,7 @@ func (in tlsIn) of(c *Call, tx *store.Tx, p lb.ListenerProtocol, b *lb.LoadBalan
 	case !in.Certificate.given():
 		return "", false, refuse(lb.Missing, "Certificate", "an HTTPS listener shows one", "give CertId, or CertName, CertContent and CertKey, or set SniSwitch to 1 and give each domain its own")
 	}
-	id, err := in.Certificate.resolve(c, tx, projectOf(b), "")
+	id, err := in.Certificate.resolve(c, tx, projectOf(b), "", "")
 	return id, false, err
 }
 
@@ -74,7 +74,7 @@ func (in tlsIn) change(c *Call, tx *store.Tx, l *lb.Listener) error {
 	if l.SNI {
 		return errCertificateOfDomains()
 	}
-	id, err := in.Certificate.resolve(c, tx, projectOf(tx.State().Balancers.Get(l.Balancer)), "")
+	id, err := in.Certificate.resolve(c, tx, projectOf(tx.State().Balancers.Get(l.Balancer)), "", l.Certificate)
 	l.Certificate = id
 	return err
 }
@@ -102,7 +102,7 @@ func (c *Call) certify(tx *store.Tx, l *lb.Listener, r *lb.Rule, in *certificate
 	if have := r.Certificate; have != "" && string(have) != in.CertId {
 		return refuse(lb.Invalid, field+"Certificate", fmt.Sprintf("domain %s shows certificate %s already", r.Domain, have), "leave it out, or change that with ModifyDomainAttributes")
 	}
-	id, err := in.resolve(c, tx, projectOf(tx.State().Balancers.Get(l.Balancer)), field)
+	id, err := in.resolve(c, tx, projectOf(tx.State().Balancers.Get(l.Balancer)), field, r.Certificate)
 	r.Certificate = id
 	return err
 }
@@ -119,7 +119,13 @@ func (c *Call) recertify(tx *store.Tx, l *lb.Listener, domain string, in *certif
 	if !l.SNI {
 		return errNoCertificateHere(l, "")
 	}
-	id, err := in.resolve(c, tx, projectOf(tx.State().Balancers.Get(l.Balancer)), "")
+	var now lb.CertificateID
+	for i := range l.Rules {
+		if l.Rules[i].Domain == domain {
+			now = l.Rules[i].Certificate
+		}
+	}
+	id, err := in.resolve(c, tx, projectOf(tx.State().Balancers.Get(l.Balancer)), "", now)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ package cloudapi
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/sallyport/sallyport/internal/lb"
 )
@@ -12,11 +13,29 @@ func certificateSort() sort[lb.CertificateID, lb.Certificate] {
 	return sort[lb.CertificateID, lb.Certificate]{"Certificate", "cert-", func(s *lb.State) lb.Table[lb.CertificateID, lb.Certificate] { return s.Certificates }, func(c *lb.Certificate) string { return c.Alias }}
 }
 
+// certificateRef names a certificate by its alias, else by its fingerprint: both
+// are the same where it is uploaded again, its id is not.
 func (x *exporter) certificateRef(id lb.CertificateID) string {
-	if c := x.st.Certificates.Get(id); c != nil {
-		return reference(x, x.names.certificates, id, c.Alias)
+	c := x.st.Certificates.Get(id)
+	if c == nil {
+		return string(id)
 	}
-	return string(id)
+	ref := reference(x, x.names.certificates, id, c.Alias)
+	if ref == string(id) && !x.ids && len(printed(x.st, fingerprint(c))) == 1 {
+		return fingerprint(c)
+	}
+	return ref
+}
+
+// printed lists the certificates with a fingerprint.
+func printed(st *lb.State, print string) []lb.CertificateID {
+	var found []lb.CertificateID
+	for id, c := range st.Certificates.All() {
+		if strings.EqualFold(fingerprint(c), print) {
+			found = append(found, id)
+		}
+	}
+	return found
 }
 
 // certificate resolves the one that a document names. Documents hold none:
@@ -25,9 +44,14 @@ func (a *applier) certificate(path, ref string) (string, error) {
 	if ref == "" {
 		return "", nil
 	}
+	if len(ref) == fingerprintLength {
+		if found := printed(a.st(), ref); len(found) == 1 {
+			return string(found[0]), nil
+		}
+	}
 	_, id, err := certificateSort().find(a, path+"Certificate", ref)
 	if err != nil && id == "" && !a.hasCertificate(ref) {
-		return "", refuse(lb.NotFound, path+"Certificate", fmt.Sprintf("there is no certificate with the alias or id %q", clip(ref, 60)), "upload it first, with UploadCertificate of the ssl service")
+		return "", refuse(lb.NotFound, path+"Certificate", fmt.Sprintf("there is no certificate with the alias, fingerprint or id %q", clip(ref, 60)), "upload it first, with UploadCertificate of the ssl service")
 	}
 	return string(id), err
 }

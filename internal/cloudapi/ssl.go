@@ -88,9 +88,9 @@ func uploadCertificate(c *Call, in *uploadCertificateIn) (*uploadCertificateOut,
 		*out = uploadCertificateOut{}
 		if in.Repeatable != nil && !*in.Repeatable {
 			for _, id := range tx.State().Certificates.Sorted() {
-				if tx.State().Certificates.Get(id).Chain == cert.Chain {
-					same := string(id)
-					*out = uploadCertificateOut{same, &same}
+				if same := tx.State().Certificates.Get(id); same.Chain == cert.Chain && (!c.narrow() || c.inScope(tx.State(), same)) {
+					had := string(id)
+					*out = uploadCertificateOut{had, &had}
 					return nil
 				}
 			}
@@ -160,7 +160,7 @@ func describeCertificates(c *Call, in *describeCertificatesIn) (*describeCertifi
 	out := &describeCertificatesOut{TotalCount: len(found)}
 	users := shownBy(st)
 	for _, cert := range page(found, Paging{in.Offset, in.Limit}) {
-		out.Certificates = append(out.Certificates, showCertificateRow(cert, users[cert.ID]))
+		out.Certificates = append(out.Certificates, showCertificateRow(cert, users[cert.ID], c.Now()))
 	}
 	return out, nil
 }
@@ -180,11 +180,15 @@ func shownBy(st *lb.State) map[lb.CertificateID][]string {
 	return users
 }
 
-func showCertificateRow(cert *lb.Certificate, users []string) certificateRow {
+func showCertificateRow(cert *lb.Certificate, users []string, now time.Time) certificateRow {
+	status, name := 1, "issued"
+	if now.After(cert.NotAfter) {
+		status, name = 3, "expired"
+	}
 	return certificateRow{
 		CertificateId: string(cert.ID), Alias: cert.Alias, ProjectId: cert.ProjectID, From: "upload", CertificateType: "SVR", Domain: domainOf(cert),
-		Status: 1, StatusName: "issued", CertBeginTime: stamp(cert.NotBefore), CertEndTime: stamp(cert.NotAfter), InsertTime: stamp(cert.Created),
-		SubjectAltName: cert.Names, IsWildcard: strings.HasPrefix(domainOf(cert), "*."), Deployable: true, ProductZhName: cert.Issuer, OwnerUin: ownerUin, ValidityPeriod: months(cert), BoundResource: users, Tags: clbTags(cert.Tags),
+		Status: status, StatusName: name, CertBeginTime: stamp(cert.NotBefore), CertEndTime: stamp(cert.NotAfter), InsertTime: stamp(cert.Created),
+		SubjectAltName: cert.Names, IsWildcard: strings.HasPrefix(domainOf(cert), "*."), Deployable: status == 1, ProductZhName: cert.Issuer, OwnerUin: ownerUin, ValidityPeriod: months(cert), BoundResource: users, Tags: clbTags(cert.Tags),
 	}
 }
 
@@ -227,12 +231,15 @@ func describeCertificateDetail(c *Call, in *certificateIdIn) (*describeCertifica
 	if err != nil {
 		return nil, err
 	}
-	r := showCertificateRow(cert, nil)
+	r := showCertificateRow(cert, nil, c.Now())
 	return &describeCertificateOut{CertificateId: r.CertificateId, Alias: r.Alias, ProjectId: r.ProjectId, From: r.From, CertificateType: r.CertificateType, Domain: r.Domain,
 		Status: r.Status, StatusName: r.StatusName, CertBeginTime: r.CertBeginTime, CertEndTime: r.CertEndTime, InsertTime: r.InsertTime,
-		SubjectAltName: r.SubjectAltName, IsWildcard: r.IsWildcard, Deployable: true, Tags: r.Tags,
+		SubjectAltName: r.SubjectAltName, IsWildcard: r.IsWildcard, Deployable: r.Deployable, Tags: r.Tags,
 		CertificatePublicKey: cert.Chain, CertFingerprint: fingerprint(cert), ProductZhName: cert.Issuer}, nil
 }
+
+// fingerprintLength is that of a fingerprint in hexadecimal digits.
+const fingerprintLength = 2 * sha1.Size
 
 // fingerprint is the SHA-1 of the certificate itself, as browsers show it.
 func fingerprint(cert *lb.Certificate) string {

@@ -12,6 +12,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"strings"
 	"testing"
@@ -413,6 +414,10 @@ func TestScopedCertificates(t *testing.T) {
 	if _, err := s.as(foreign, "DeleteCertificate", s.q(`{"CertificateId":"$cert"}`)); err == nil || asError(err).Code != codeNoSuchCert {
 		t.Errorf("another project's certificate: %v", err)
 	}
+	repeat, err := s.as(foreign, "UploadCertificate", body(t, map[string]any{"CertificatePublicKey": s.pair.chain, "CertificatePrivateKey": s.pair.key, "ProjectId": 7, "Repeatable": false}))
+	if err != nil || strings.Contains(repeat, s.cert) {
+		t.Errorf("a repeat of another project's: %s %v", repeat, err)
+	}
 	pair := issued(t, "own.example.com", s.tomorrow(), nil)
 	if _, err := s.as(own, "CreateListener", body(t, map[string]any{"LoadBalancerId": s.lb, "Ports": []int{8443}, "Protocol": "HTTPS",
 		"Certificate": map[string]any{"CertName": "own", "CertContent": pair.chain, "CertKey": pair.key}})); err != nil {
@@ -465,7 +470,53 @@ func TestFilesNameCertificates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	empty.refused("ApplyConfiguration", string(params), "ResourceNotFound", `there is no certificate with the alias or id "web"; upload it first`)
+	empty.refused("ApplyConfiguration", string(params), "ResourceNotFound", `there is no certificate with the alias, fingerprint or id "web"; upload it first`)
+}
+
+// A certificate without an alias of its own is named by its fingerprint, which
+// a system that it is uploaded to again knows too.
+func TestFilesNameCertificatesByFingerprint(t *testing.T) {
+	b := newBench(t)
+	pairs := []pemPair{issued(t, "a.example.com", b.tomorrow(), nil), issued(t, "b.example.com", b.tomorrow(), nil), issued(t, "c.example.com", b.tomorrow(), nil)}
+	fill := func(b *bench) {
+		for i, pair := range pairs {
+			b.must("UploadCertificate", body(t, map[string]any{"CertificatePublicKey": pair.chain, "CertificatePrivateKey": pair.key, "Alias": []string{"", "two", "two"}[i]}), nil)
+		}
+	}
+	fill(b)
+	file := "LoadBalancers:\n- LoadBalancerName: shop\n  Listeners:\n"
+	for i, pair := range pairs {
+		file += fmt.Sprintf("  - {Protocol: HTTPS, Port: %d, Certificate: %s}\n", 8443+i, strings.ToLower(fingerprint(&lb.Certificate{Chain: pair.chain})))
+	}
+	b.apply(map[string]string{"a.yaml": file}, false, false)
+	before := b.export()
+	twin := newBench(t)
+	fill(twin)
+	twin.apply(before, false, false)
+	for name, text := range twin.export() {
+		if before[name] != text {
+			t.Errorf("%s became\n%s\nfrom\n%s", name, text, before[name])
+		}
+	}
+}
+
+// What has expired says so, is left where it is shown, and goes nowhere else.
+func TestExpiredCertificate(t *testing.T) {
+	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	s := newTLSSite(t, func(o *Options) { o.Now = func() time.Time { return now } })
+	s.must("CreateRule", s.q(`{"LoadBalancerId":"$lb","ListenerId":"$https","Rules":[{"Domain":"www.example.com","Url":"/"}]}`), nil)
+	now = now.Add(25 * time.Hour)
+	var one describeCertificateOut
+	s.must("DescribeCertificateDetail", s.q(`{"CertificateId":"$cert"}`), &one)
+	if one.Status != 3 || one.StatusName != "expired" || one.Deployable {
+		t.Errorf("told as %+v", one)
+	}
+	s.refused("CreateListener", s.q(`{"LoadBalancerId":"$lb","Ports":[8443],"Protocol":"HTTPS","Certificate":{"CertId":"$cert"}}`), "InvalidParameterValue", "Certificate.CertId: the certificate expired at 2026-11-24 12:00:00; give one that is valid")
+	s.must("ModifyListener", s.q(`{"LoadBalancerId":"$lb","ListenerId":"$https","ListenerName":"same","Certificate":{"CertId":"$cert"}}`), nil)
+	s.must("ModifyListener", s.q(`{"LoadBalancerId":"$lb","ListenerId":"$https","SniSwitch":1}`), nil)
+	s.must("CreateRule", s.q(`{"LoadBalancerId":"$lb","ListenerId":"$https","Rules":[{"Domain":"www.example.com","Url":"/more","Certificate":{"CertId":"$cert"}}]}`), nil)
+	s.must("ModifyDomainAttributes", s.q(`{"LoadBalancerId":"$lb","ListenerId":"$https","Domain":"www.example.com","Certificate":{"CertId":"$cert"}}`), nil)
+	s.refused("CreateRule", s.q(`{"LoadBalancerId":"$lb","ListenerId":"$https","Rules":[{"Domain":"new.example.com","Url":"/","Certificate":{"CertId":"$cert"}}]}`), "InvalidParameterValue", "Rules.0.Certificate.CertId: the certificate expired at")
 }
 
 // All of a list are moved to the project, or none.
