@@ -61,10 +61,12 @@ soak-api:
 	SALLYPORT_MODEL_TIME=$(SOAK) $(GO) test -v -run '^TestModel$$' -timeout 0 ./internal/cloudapi/
 	SALLYPORT_SOAK_API=$(SOAK) $(GO) test -v -run '^TestLinearizableAcrossKills$$' -timeout 0 ./cmd/sallyport/
 
-# Plants a fault in each branch of the C sources, one at a time, and runs the
-# tests that come by it; prints which were seen and which survived. MUTATE=50 takes
-# 50 of them by chance, MUTATE_FILE=judge.h one file's; MUTATE=seen lists which
-# branches no test takes, without any fault.
+# Plants a fault in each branch of the C sources, one at a time, and runs tests
+# until one sees it; prints what survived, beside those in the data plane's
+# testdata/equivalents.txt that change nothing. MUTATE=50 takes 50 of them by chance,
+# MUTATE_FILE="mss.h return.h" those of files, MUTATE_ROLE=gateway those in the
+# gateway's programs, MUTATE_ROUNDS="quick further live" all tests. Wants a quiet machine:
+# mss.h and return.h were 39 faults, 38 killed, 1 equivalent, 5 minutes on two busy cores.
 mutate:
 	MUTATE=$(MUTATE) $(GO) test -v -count=1 -run '^TestMutants$$' -timeout 0 ./internal/datapath
 

@@ -67,7 +67,12 @@ type Options struct {
 	Log     *slog.Logger   // nil: the default logger
 
 	objects func() (*ebpf.CollectionSpec, error) // tests: other programs than the committed ones
+	opened  opener                               // tests: programs that are loaded already
+	hashKey uint64                               // tests: as those have it; 0: by chance
 }
+
+// opener makes a collection.
+type opener func(*ebpf.CollectionSpec, ebpf.CollectionOptions) (*ebpf.Collection, error)
 
 // Attach says which hooks a gateway's programs use.
 type Attach string
@@ -288,6 +293,9 @@ func (d *Datapath) hashKey(spec *ebpf.MapSpec) (uint64, error) {
 		if err := m.Lookup(uint32(0), &r); err == nil && r.HashKey != 0 {
 			return r.HashKey, nil
 		}
+	}
+	if d.opts.hashKey != 0 {
+		return d.opts.hashKey, nil
 	}
 	var b [8]byte
 	if _, err := rand.Read(b[:]); err != nil {

@@ -32,6 +32,9 @@ func (d *Datapath) collect(spec *ebpf.CollectionSpec) (*ebpf.Collection, error) 
 		defer former.Close()
 		options.MapReplacements = map[string]*ebpf.Map{formerFlows: former}
 	}
+	if d.opts.opened != nil {
+		return d.opts.opened(spec, options)
+	}
 	return ebpf.NewCollectionWithOptions(spec, options)
 }
 

@@ -406,7 +406,10 @@ func TestFrames(t *testing.T) {
 		}
 	}
 	d := rand.New(rand.NewPCG(19, 23))
-	const frames = 100_000
+	frames := 100_000
+	if mutating() {
+		frames = 10_000
+	}
 	for i := range frames {
 		f := mutate(d, good[names[i%len(names)]])
 		if !runnable(f) {

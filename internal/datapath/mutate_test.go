@@ -8,56 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strconv"
+	"slices"
+	"strings"
 	"testing"
-
-	"github.com/cilium/ebpf"
-
-	"github.com/sallyport/sallyport/internal/lb"
 )
-
-// mutantDir names the folder of other objects than the committed ones, for a
-// run of the tests on a mutant; mutantNumber which of the mutants in them is meant.
-const (
-	mutantDir    = "SALLYPORT_MUTANT"
-	mutantNumber = "SALLYPORT_MUTANT_NUMBER"
-)
-
-// mutantOf gives the role's mutant when the tests are run on one, else nil.
-func mutantOf(role lb.NodeRole) func() (*ebpf.CollectionSpec, error) {
-	if dir := os.Getenv(mutantDir); dir == "" || !spared(role) {
-		return mutantIn(os.Getenv(mutantDir), role)
-	}
-	return nil
-}
-
-func mutantIn(dir string, role lb.NodeRole) func() (*ebpf.CollectionSpec, error) {
-	if dir == "" {
-		return nil
-	}
-	return func() (*ebpf.CollectionSpec, error) {
-		spec, err := ebpf.LoadCollectionSpec(filepath.Join(dir, string(role)+".o"))
-		if err != nil {
-			return nil, err
-		}
-		if v := spec.Variables["mutant_number"]; v != nil {
-			n, _ := strconv.ParseUint(os.Getenv(mutantNumber), 10, 32)
-			err = v.Set(uint32(n))
-		}
-		return spec, err
-	}
-}
-
-// spared reports whether the tests are run on a mutant that changes nothing of
-// the role's programs.
-func spared(role lb.NodeRole) bool {
-	dir := os.Getenv(mutantDir)
-	if dir == "" {
-		return false
-	}
-	_, err := os.Stat(filepath.Join(dir, string(role)+".o"))
-	return err != nil
-}
 
 // A mutant is one edit of the C sources.
 type mutant struct {
@@ -66,8 +20,22 @@ type mutant struct {
 	at, end     int    // bytes of the file that are replaced
 	from, to    int    // the expression around them, which can stand beside its other form
 	text        string // the line, without what is around it
+	nth         int    // which of those that read like it in its file, from 1
 	old, new    string
 	killed, how string // by which test; or why it could not be run
+	seen        bool   // some test came by
+	tried       string // the last round of tests that it got past
+	safe        bool   // no pointer is checked there, so the verifier may take it
+	took        float64
+}
+
+// name is how a table of faults names one, wherever it has moved to in its file.
+func (m *mutant) name() string {
+	name := fmt.Sprintf("%s | %s | %s → %s", m.file, m.text, m.old, m.new)
+	if m.nth > 1 {
+		name += fmt.Sprintf(" #%d", m.nth)
+	}
+	return name
 }
 
 func (m *mutant) String() string {
@@ -96,6 +64,7 @@ func mutants(t *testing.T) []*mutant {
 		}
 		code := withoutComments(raw)
 		first := len(all)
+		checks := checksOf(code)
 		add := func(at, end int, text string) {
 			m := &mutant{file: filepath.Base(name), line: 1 + bytes.Count(raw[:at], []byte("\n")), at: at, end: end, old: string(raw[at:end]), new: text}
 			m.text = string(bytes.TrimSpace(raw[bytes.LastIndexByte(raw[:at], '\n')+1 : at+bytes.IndexByte(raw[at:], '\n')]))
@@ -117,8 +86,32 @@ func mutants(t *testing.T) []*mutant {
 			add(m[2], m[3], other[string(code[m[2]:m[3]])])
 		}
 		widen(all[first:])
+		for _, m := range all[first:] {
+			m.safe = !checks.Match(code[m.from:m.to])
+		}
+	}
+	alike := map[string]int{}
+	for _, m := range all {
+		alike[m.name()]++
+		m.nth = alike[m.name()]
 	}
 	return all
+}
+
+// checksOf finds, in the code of a file, whether a pointer points and whether a
+// place is before the packet's end.
+func checksOf(code []byte) *regexp.Regexp {
+	names := map[string]bool{"end": true, "data_end": true}
+	for _, m := range regexp.MustCompile(`[\w)] \*\*?(\w+)( =|[,;)])`).FindAllSubmatch(code, -1) {
+		names[string(m[1])] = true
+	}
+	var all []string
+	for name := range names {
+		all = append(all, name)
+	}
+	slices.Sort(all)
+	any := strings.Join(all, "|")
+	return regexp.MustCompile(`!(` + any + `)\b[^.\->[]|\b[^\->.](` + any + `) (&&|\|\||\?)|(^|&& |\|\| |\()(` + any + `)( &&| \|\||\)|$)|> end|data_end|!w\.base|!hop\.to|bpf_map_lookup`)
 }
 
 // expression gives the bounds of the expression that the operator at at stands
@@ -201,4 +194,43 @@ func closing(code []byte, open int) int {
 		}
 	}
 	return len(code)
+}
+
+// equivalents reads the table of faults that change nothing that a packet could
+// show, with the reason for each: a line that begins with # says it of those
+// below it.
+func equivalents(t *testing.T) map[string]string {
+	t.Helper()
+	raw, err := os.ReadFile("testdata/equivalents.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, why := map[string]string{}, ""
+	for _, line := range bytes.Split(raw, []byte("\n")) {
+		switch text := string(bytes.TrimSpace(line)); {
+		case text == "":
+			why = ""
+		case text[0] == '#':
+			why += text[1:]
+		case why == "" || all[text] != "":
+			t.Errorf("%s: without a reason, or twice", text)
+		default:
+			all[text] = why
+		}
+	}
+	return all
+}
+
+// Each fault in the table of those that change nothing is one of the sources as
+// they are.
+func TestEquivalentsAreInTheSources(t *testing.T) {
+	there := map[string]bool{}
+	for _, m := range mutants(t) {
+		there[m.name()] = true
+	}
+	for name := range equivalents(t) {
+		if !there[name] {
+			t.Errorf("testdata/equivalents.txt: no fault of the sources is %s", name)
+		}
+	}
 }

@@ -111,6 +111,7 @@ func arpFor(operation byte, from, to string) []byte {
 func TestTagsLive(t *testing.T) {
 	w := newQuiet(t)
 	b := w.benchOf(lb.RoleHost, nil)
+	b.quiet = false
 	everyone := compiled(t, "sg-2", anyProto(lb.AnyProto))
 	_, host := pair(t, 1, nil, everyone)
 	b.stage(t, host)

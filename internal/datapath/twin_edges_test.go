@@ -421,16 +421,11 @@ func edgeSides(t *testing.T, w *world) []*walk {
 	var all []*walk
 	benches := map[lb.NodeRole]*bench{}
 	for _, role := range []lb.NodeRole{lb.RoleGateway, lb.RoleHost} {
-		if !spared(role) {
-			benches[role] = w.benchOf(role, nil)
-		}
+		benches[role] = w.benchOf(role, nil)
 	}
 	open := policyCase{"open", []policy.Group{policytest.Number("sg-a", ruleOf(lb.Accept, lb.AnyProto, "", "0.0.0.0/0", "::/0"))}}
 	for _, s := range sides() {
 		for _, family4 := range []bool{true, false} {
-			if benches[s.role] == nil {
-				continue
-			}
 			one := &walk{edgeSide: edgeSide{side: s, family4: family4, early: s.program == "gateway_xdp"}, bench: benches[s.role], out: make([]byte, 512)}
 			if s.role == lb.RoleGateway {
 				one.protos = map[lb.Proto]bool{lb.TCP: true, lb.UDP: true}
@@ -481,7 +476,7 @@ func (w *walk) all(t *testing.T, cases []policyCase, most int) {
 // are walked, without any bound and with the hardest that fit.
 func TestKernelTwinAtEveryEdge(t *testing.T) {
 	each, largest, most, hard := 5, 64, 6000, false
-	if os.Getenv(mutantDir) != "" {
+	if mutating() {
 		each, most = 1, 400
 	}
 	if text := os.Getenv("TWIN"); text != "" {
@@ -509,7 +504,7 @@ func TestKernelTwinAtEveryEdge(t *testing.T) {
 	for _, one := range walks {
 		total += one.packets + one.fragments
 	}
-	if total < 60_000 && os.Getenv(mutantDir) == "" {
+	if total < 60_000 && !mutating() {
 		t.Error("that is hardly every edge")
 	}
 	t.Logf("%d packets of %d policies through %d programs and families: no difference", total, len(cases), len(walks))
