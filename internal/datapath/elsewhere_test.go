@@ -239,6 +239,10 @@ func TestConnectionsOutliveRingAndTable(t *testing.T) {
 			t.Fatalf("connection %d broke; the nodes counted %v, %v and %v", i, reasonsOf(t, gw), reasonsOf(t, a), reasonsOf(t, b))
 		}
 	}
+	back, on := reasonsOf(t, a)[policy.PassedOn], reasonsOf(t, gw)[policy.PassedOn]
+	if t.Logf("%d packets were sent back, %d passed on", back, on); back == 0 || on == 0 {
+		t.Error("nobody counted what was passed on")
+	}
 }
 
 // reasonsOf are the packets of a node by reason.

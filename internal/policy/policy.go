@@ -74,6 +74,7 @@ const (
 	TooBig                        // does not fit into the tunnel whole: its sender was told the size that does
 	GuestAway                     // a guest whose port is not there
 	NoHealthyTarget               // every target is dead, and the listener takes none then
+	PassedOn                      // a flow that its target's host does not know: on to the target that may
 	reasonCount
 )
 
@@ -81,7 +82,7 @@ var reasonNames = [reasonCount]string{
 	"none", "no_groups", "rule", "no_match", "pass_to_target", "system_rule", "established", "no_listener", "no_target",
 	"unknown_target", "unknown_gateway", "spoofed", "malformed", "fragment", "table_full",
 	"tuple_collision", "unsupported", "flow_refused", "hairpin_self", "tunnel_failed", "proxy_away", "observed",
-	"unrelated", "too_big", "guest_away", "no_healthy_target",
+	"unrelated", "too_big", "guest_away", "no_healthy_target", "passed_on",
 }
 
 // String is the reason as metrics, scenarios and verdicts write it.

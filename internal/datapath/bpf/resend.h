@@ -48,7 +48,7 @@ INLINE int resend(struct __sk_buff *skb, __u32 target, __u32 host, const int fam
 	struct gateway_flow *place = f.slot ? f.slot : victim(hash, now, l->num, family);
 	if (place)
 		remember(place, &p, l->num, v.revision, hop.target, v.counter, now | closing, family);
-	count_reason(REASON_ESTABLISHED);
+	count_reason(REASON_PASSED_ON);
 	return send(skb, &p, &hop, &v, family);
 }
 
