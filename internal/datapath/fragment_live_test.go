@@ -23,20 +23,7 @@ func TestFragmentsLive(t *testing.T) {
 		w.in(ns, "ip", "link", "set", "eth0", "mtu", "9000")
 	}
 	gw, host := w.pairOpen()
-	conn, err := inside(w, "dp-host", func() (net.PacketConn, error) { return net.ListenPacket("udp4", service+":8080") })
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	go func() {
-		for buf := make([]byte, 8192); ; {
-			n, from, err := conn.ReadFrom(buf)
-			if err != nil {
-				return
-			}
-			conn.WriteTo(buf[:n], from)
-		}
-	}()
+	w.echoDatagrams(service + ":8080")
 	for rev, returns := range []bool{false, true} {
 		s1, s2 := pair(t, lb.Revision(rev+1), toAll(t, "sg-1"), toAll(t, "sg-2"))
 		s1.Listeners[0].Proto = lb.UDP

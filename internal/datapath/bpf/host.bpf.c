@@ -39,23 +39,25 @@ INLINE int fresh(const struct track *k) { return !k->slot || k->was.state == FLO
 INLINE void move_on(const struct track *k, const struct packet *p, __u8 direction, struct known *want)
 {
 	int answers = direction != want->opener;
-	__u8 was = fresh(k) ? FLOW_HALF : k->was.state, ended = k->slot ? k->was.flags & FLOW_ENDED : 0;
+	__u8 was = fresh(k) ? FLOW_HALF : k->was.state, past = k->slot ? k->was.flags & FLOW_PAST : 0;
 	if (p->proto != IPPROTO_TCP) {
 		want->state = answers ? FLOW_OPEN : was == FLOW_REFUSED ? FLOW_HALF : was;
 		return;
 	}
 	if (opens(p))
-		ended = 0;
+		past = 0;
 	/* Until both sides have sent their last, one may go on for as long as it likes. */
 	if (p->tcp_flags & TCP_FIN)
-		ended |= direction == DIRECTION_IN ? FLOW_ENDED_IN : FLOW_ENDED_OUT;
-	want->flags = (want->flags & ~FLOW_ENDED) | ended;
-	if (p->tcp_flags & TCP_RST || ended == FLOW_ENDED)
+		past |= direction == DIRECTION_IN ? FLOW_ENDED_IN : FLOW_ENDED_OUT;
+	if (answers)
+		past |= FLOW_ANSWERED;
+	want->flags = (want->flags & ~FLOW_PAST) | past;
+	if (p->tcp_flags & TCP_RST || (past & FLOW_ENDED) == FLOW_ENDED)
 		want->state = FLOW_CLOSING;
 	else if (opens(p))
 		want->state = FLOW_HALF;
-	else if (was == FLOW_HALF) /* anything but a first SYN from the opener shows a connection in progress */
-		want->state = answers ? FLOW_HALF : FLOW_OPEN;
+	else if (was == FLOW_HALF) /* both have spoken since the first SYN: whoever opens alone, whatever they send, holds no slot for long */
+		want->state = past & FLOW_ANSWERED && !(p->tcp_flags & TCP_SYN) ? FLOW_OPEN : FLOW_HALF;
 	else
 		want->state = was == FLOW_REFUSED ? FLOW_OPEN : was;
 }

@@ -247,7 +247,9 @@ enum {
 	FLOW_ENDED_OUT = 16, /* and one from the instance */
 	FLOW_RETURN = 32, /* what clients get as from the VIP passes the gateway */
 	FLOW_MOVED = 64, /* the instance knows the client's port as another one: see collide.h */
+	FLOW_ANSWERED = 128, /* TCP: the other side has said something since the first SYN */
 	FLOW_ENDED = FLOW_ENDED_IN | FLOW_ENDED_OUT,
+	FLOW_PAST = FLOW_ENDED | FLOW_ANSWERED, /* what packets have shown so far */
 };
 
 /* A host's flow: state. It knows the way back and who opened it. */
