@@ -46,3 +46,27 @@ func (k *kernel) Still(_ context.Context, name string, _ bool) (scenario.Result,
 	}
 	return scenario.Result{Served: err == nil, Detail: "answered"}, err
 }
+
+// opener sends a flow's first packet off: a datagram that is to be cut in fragments,
+// which must end at one place, and there be the datagram.
+func (t *trip) opener(o opening) (at place, arrived []byte, err error) {
+	if !o.cut {
+		return t.leave(o.from, o.frame(o.src, o.dst, tcpSyn), o.mark)
+	}
+	var pieces [][]byte
+	whole := udpOf(o.src, o.dst, 3000)
+	for offset := 0; offset < len(whole)-34; offset += 1480 {
+		to, frame, err := t.leave(o.from, piece(whole, t.port, offset, 1480), o.mark)
+		if err == nil && offset > 0 && to != at {
+			err = fmt.Errorf("fragments came to %q and to %q", at, to)
+		}
+		if err != nil {
+			return nowhere, nil, err
+		}
+		at, pieces = to, append(pieces, frame)
+	}
+	if at == nowhere {
+		return nowhere, nil, nil
+	}
+	return at, joined(pieces...), nil
+}

@@ -270,6 +270,7 @@ type opening struct {
 	mark     uint32
 	icmp     bool
 	udp      bool
+	cut      bool // its first packet comes in fragments
 }
 
 func (o opening) frame(src, dst netip.AddrPort, flags byte) []byte {
@@ -291,7 +292,7 @@ const (
 // follows the first. It gives where the flow ended, nowhere when its opener
 // was refused, and what broke after that.
 func (t *trip) open(o opening) (at place, end netip.AddrPort, fault string, err error) {
-	at, arrived, err := t.leave(o.from, o.frame(o.src, o.dst, tcpSyn), o.mark)
+	at, arrived, err := t.opener(o)
 	if err != nil || at == nowhere {
 		return nowhere, end, "", err
 	}
@@ -352,7 +353,7 @@ func (k *kernel) Send(_ context.Context, sends []scenario.Send) ([]scenario.Resu
 func (k *kernel) send(s scenario.Send) (scenario.Result, error) {
 	t := &trip{kernel: k}
 	k.port++
-	o := opening{from: client, src: netip.AddrPortFrom(s.From.Address, k.port), dst: netip.AddrPortFrom(s.To, s.Port), icmp: s.ICMP, udp: s.UDP}
+	o := opening{from: client, src: netip.AddrPortFrom(s.From.Address, k.port), dst: netip.AddrPortFrom(s.To, s.Port), icmp: s.ICMP, udp: s.UDP, cut: s.Cut}
 	if s.From.Instance != "" {
 		o.from = place(s.From.Instance)
 	}

@@ -9,9 +9,38 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport/internal/lb"
+	"github.com/sallyport/sallyport/internal/policy"
 )
+
+// cutSize is how long a datagram is at least that goes in fragments.
+const cutSize = 3000
+
+// inPieces is what becomes of a datagram in fragments: stories' networks have no
+// room in the tunnel for what clients send, so the first gate on its way can judge
+// none of them.
+func inPieces(s Send, p lb.Packet) Result {
+	gate, dir := policy.GateCVM, policy.In
+	switch {
+	case s.From.Instance != "":
+		dir = policy.Out
+	case s.Balancer != "":
+		gate = policy.GateCLB
+	}
+	judged := policy.Fragments{Narrow: true}
+	var res Result
+	for at := 0; at < cutSize; at += cutSize / 2 {
+		v := judged.Judge(gate, p, policy.Piece{ID: 1, Offset: at, Length: cutSize / 2}, func(p lb.Packet) policy.Verdict { return policy.Decide(gate, dir, nil, p) })
+		if text := VerdictText(v, dir); !slices.Contains(res.Verdicts, text) {
+			res.Verdicts = append(res.Verdicts, text)
+		}
+	}
+	return res
+}
 
 // datagram sends one datagram and reads what comes: an instance answers with
 // what it saw.
@@ -30,7 +59,11 @@ func (a attempt) datagram(ctx context.Context, pid int) (Result, error) {
 	if err := conn.SetDeadline(deadline); err != nil {
 		return Result{}, err
 	}
-	if _, err := conn.Write([]byte(a.token)); err != nil {
+	said := []byte(a.token)
+	if a.Cut {
+		said = append(said, make([]byte, cutSize)...)
+	}
+	if _, err := conn.Write(said); err != nil {
 		return Result{}, err
 	}
 	answer := make([]byte, 1<<16)

@@ -71,6 +71,7 @@ type Send struct {
 	Port     uint16 // 0 for ICMP
 	ICMP     bool
 	UDP      bool
+	Cut      bool   // the datagram is too long for its link and goes in fragments
 	Balancer string // the load balancer's id when To is its VIP or EIP, else ""
 	Listener string // the listener's id, when there is one on Port
 	Target   Host   // whom To belongs to when it is an instance

@@ -103,6 +103,8 @@ func TestAbout(t *testing.T) {
 	layer4 := attempt{Send: Send{From: Host{Address: client}, To: vip, Port: 80, Listener: "lbl-1"}, port: 20001}
 	layer7 := layer4
 	layer7.Layer7 = true
+	cut := layer4
+	cut.UDP, cut.Cut = true, true
 	ping := attempt{Send: Send{From: Host{Address: client}, To: web, ICMP: true}, port: 20001}
 	tests := []struct {
 		name    string
@@ -118,6 +120,9 @@ func TestAbout(t *testing.T) {
 		{"gate 2 behind layer 7", layer7, event{Gate: "cvm", Source: "203.0.113.10:41000", ListenerId: "lbl-1"}, true},
 		{"another listener's gate 2", layer7, event{Gate: "cvm", Source: "203.0.113.10:41000", ListenerId: "lbl-2"}, false},
 		{"ping", ping, event{Gate: "cvm", Protocol: "ICMP", Source: "203.0.113.10", Destination: "203.0.113.30"}, true},
+		{"a fragment", cut, event{Gate: "clb", Reason: "fragment", Protocol: "UDP", Source: "203.0.113.10:0", Destination: "198.51.100.20:0"}, true},
+		{"a fragment of a whole one", layer4, event{Gate: "clb", Reason: "fragment", Protocol: "UDP", Source: "203.0.113.10:0", Destination: "198.51.100.20:0"}, false},
+		{"a fragment to another", cut, event{Gate: "cvm", Reason: "fragment", Protocol: "UDP", Source: "203.0.113.10:0", Destination: "203.0.113.30:0"}, false},
 		{"ping of another", ping, event{Gate: "cvm", Protocol: "ICMP", Source: "203.0.113.10", Destination: "198.51.100.20"}, false},
 	}
 	for _, tt := range tests {

@@ -128,6 +128,8 @@ func (a attempt) about(e event) bool {
 		return false
 	case a.ICMP:
 		return strings.EqualFold(e.Protocol, echoOf(a.To).String()) && addrPortOf(e.Destination).Addr() == a.To
+	case a.Cut && e.Reason == "fragment": // which has no ports
+		return addrPortOf(e.Destination).Addr() == a.To
 	case a.Layer7 && e.Gate == "cvm" && e.Direction != "out":
 		return e.ListenerId == a.Listener
 	}

@@ -136,6 +136,9 @@ func (r *Ref) judge(state *lb.State, s Send) (Result, error) {
 	} else if s.UDP {
 		p.Proto = lb.UDP
 	}
+	if s.Cut {
+		return inPieces(s, p), nil
+	}
 	var left []string
 	if s.From.Instance != "" {
 		out := atInstance(state, nil, lb.InstanceID(s.From.Instance), policy.Out, p)

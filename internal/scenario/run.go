@@ -230,13 +230,13 @@ func (w *world) send(l Line) (Send, error) {
 	where, proto, _ := strings.Cut(l.Args[2], "/")
 	name, portText, hasPort := strings.Cut(where, ":")
 	to, known := w.address(name)
-	if l.Args[1] != "->" || !known || hasPort != (proto != "icmp") || proto != "tcp" && proto != "udp" && proto != "icmp" {
+	if l.Args[1] != "->" || !known || hasPort != (proto != "icmp") || proto != "tcp" && proto != "udp" && proto != "udp-cut" && proto != "icmp" {
 		return Send{}, fmt.Errorf("write %s", verbs["send"].usage)
 	}
 	if from, err = w.sameFamily(from, to); err != nil {
 		return Send{}, err
 	}
-	s := Send{Line: l, From: from, To: to, ICMP: proto == "icmp", UDP: proto == "udp"}
+	s := Send{Line: l, From: from, To: to, ICMP: proto == "icmp", UDP: proto == "udp" || proto == "udp-cut", Cut: proto == "udp-cut"}
 	if hasPort {
 		port, err := strconv.ParseUint(portText, 10, 16)
 		if err != nil {

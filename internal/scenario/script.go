@@ -83,7 +83,7 @@ var verbs = map[string]struct {
 	"keep-flows": {2, 2, "keep-flows clb|INSTANCE on|off"},
 	"switch":     {2, 2, "switch pass-to-target|clb|PORT on|off, switch return-path direct|gateway"},
 	"shows":      {2, 20, "shows clb|eip|INSTANCE|GROUP|listener …"},
-	"send":       {4, 4, "send HOST -> vip|eip|INSTANCE[:PORT]/tcp|udp|icmp served|refused|redirected"},
+	"send":       {4, 4, "send HOST -> vip|eip|INSTANCE[:PORT]/tcp|udp|udp-cut|icmp served|refused|redirected"},
 	"verdict":    {3, 7, "verdict accept|drop clb|cvm [out] GROUP rule N | REASON"},
 	"health":     {2, 3, "health INSTANCE:PORT alive|dead [KIND]"},
 	"log":        {4, 4, "log INSTANCE PORT from HOST|vip"},
