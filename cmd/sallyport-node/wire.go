@@ -73,7 +73,8 @@ func (p *parts) openGateway(ctx context.Context, s settings, log *slog.Logger) (
 	p.health = make(chan flow.Health, healthBuffer)
 	var tell *teller // the prober tells nobody before its first Commit
 	dialer := node.TransparentDialer{}
-	prober := health.New(health.Options{Dial: dialer.Dial, Datagram: dialer.Datagram, Ping: dialer.Ping, Report: func(r health.Result) { tell.report(r) },
+	left := datapath.Left(s.pin)
+	prober := health.New(health.Options{Former: func(target uint32) bool { return left[target] }, Dial: dialer.Dial, Datagram: dialer.Datagram, Ping: dialer.Ping, Report: func(r health.Result) { tell.report(r) },
 		Slow: func(target, share uint32) { tell.slow(target, share) }})
 	web := proxy.New(proxy.Options{Dial: dialer.Dial, Listen: node.TransparentListen, Alive: prober.Alive, Share: prober.Share, Logger: log})
 	p.requests = web.Requests

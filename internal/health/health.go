@@ -69,6 +69,9 @@ type Options struct {
 	// Slow is told the share of a target that starts slowly, each second while
 	// it grows, in the manner of Report. Nil: nobody is told.
 	Slow func(target, share uint32)
+	// Former says whether a target took new traffic when the process before this
+	// one ended: it goes on to until it has been probed. Nil: there was none.
+	Former func(target uint32) bool
 	// MaxProbes bounds the probes under way at one moment; 0 means 1024.
 	MaxProbes int
 }
@@ -88,6 +91,7 @@ type Prober struct {
 	telling sync.Mutex // held while Report runs; before mu
 	mu      sync.Mutex
 	targets map[uint32]*target
+	began   bool // something was committed
 }
 
 // A plan is what a snapshot says about probing.
@@ -126,6 +130,9 @@ func New(options Options) *Prober {
 	}
 	if options.Slow == nil {
 		options.Slow = func(uint32, uint32) {}
+	}
+	if options.Former == nil {
+		options.Former = func(uint32) bool { return false }
 	}
 	if options.MaxProbes == 0 {
 		options.MaxProbes = 1024
@@ -177,6 +184,9 @@ func (p *Prober) Commit(_ context.Context, r lb.Revision) error {
 	for _, num := range slices.Sorted(maps.Keys(orders)) {
 		p.start(orders[num], slow[num], first)
 	}
+	p.mu.Lock()
+	p.began = true
+	p.mu.Unlock()
 	return nil
 }
 
@@ -207,12 +217,19 @@ func (p *Prober) States() []Result {
 }
 
 // Alive reports whether a target takes new traffic: it is Alive, or its check
-// is switched off. A target that the Prober does not know is not alive.
+// is switched off. One that was there before this process is what it was then,
+// until probes say more. A target that the Prober does not know is not alive.
 func (p *Prober) Alive(num uint32) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	t := p.targets[num]
-	return t != nil && (t.result.State == Alive || t.result.State == Close)
+	switch {
+	case t == nil:
+		return !p.began && p.options.Former(num)
+	case t.result.State == Unknown && t.settled:
+		return p.options.Former(num)
+	}
+	return t.result.State == Alive || t.result.State == Close
 }
 
 // start carries out o unless it is being carried out already. first says that
