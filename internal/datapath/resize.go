@@ -3,8 +3,10 @@
 package datapath
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +16,7 @@ import (
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
+	"github.com/sallyport/sallyport/internal/flow"
 	"github.com/sallyport/sallyport/internal/lb"
 )
 
@@ -28,8 +31,11 @@ type mover interface {
 	move()
 	// told is how many flows were carried and how many found no room, so far.
 	told() (moved, lost int)
-	// live is how many flows the old table holds, of at most how many the new one can.
-	live() (flows, slots int)
+	// live is how many flows the old table holds.
+	live() int
+	// rehearse is how many open flows would find no room in an empty table of that
+	// many buckets.
+	rehearse(buckets uint32) int
 	close() error
 }
 
@@ -42,7 +48,11 @@ type resize[S any] struct {
 	same         func(a, b *S) bool // whether both say the same flow, as the programs compare
 	seen         []uint32           // each old slot's seq when it was carried
 	moved, noway int
+	open         int // of those that found no room, which were open
 }
+
+// kicks is how many flows may give way to each other for one more.
+const kicks = 4
 
 func seqOf[S any](s *S) *uint32 { return (*uint32)(unsafe.Pointer(s)) }
 
@@ -57,14 +67,20 @@ func (r *resize[S]) liveSlot(s *S, now uint32) (raw, bool) {
 
 func (r *resize[S]) told() (moved, lost int) { return r.moved, r.noway }
 
-func (r *resize[S]) live() (flows, slots int) {
+func (r *resize[S]) live() (flows int) {
 	now := nowUnits()
 	for i := range r.from {
 		if _, ok := r.liveSlot(&r.from[i], now); ok {
 			flows++
 		}
 	}
-	return flows, len(r.to)
+	return flows
+}
+
+func (r *resize[S]) rehearse(buckets uint32) int {
+	try := resize[S]{from: r.from, to: make([]S, 2*buckets), read: r.read, hash: r.hash, same: r.same, seen: make([]uint32, len(r.from))}
+	try.move()
+	return try.open
 }
 
 func (r *resize[S]) move() {
@@ -80,40 +96,106 @@ func (r *resize[S]) move() {
 			continue // the next call's
 		}
 		r.seen[i] = seq
-		if _, ok := r.liveSlot(&copied, now); ok {
-			r.put(&copied, now)
+		f, ok := r.liveSlot(&copied, now)
+		switch {
+		case !ok || r.put(&copied, now):
+		case f.state == flow.Open:
+			r.open++
+			fallthrough
+		default:
+			r.noway++
 		}
 	}
 }
 
-// put stores a flow where the programs would. One that is there already is
-// newer.
-func (r *resize[S]) put(s *S, now uint32) {
-	hash, mask := r.hash(s), uint32(len(r.to)/2-1)
-	var room *S
+// place is the i-th of the four slots where a flow of that hash may stand.
+func (r *resize[S]) place(hash uint64, i int) *S {
+	mask := uint32(len(r.to)/2 - 1)
+	return &r.to[(uint32(hash>>(i/2*32))&mask)*2+uint32(i&1)]
+}
+
+// put stores a flow where the programs look for it, and reports whether it is
+// there now. One that is there already is newer. Where all places are taken,
+// somebody gives way.
+func (r *resize[S]) put(s *S, now uint32) bool {
+	hash := r.hash(s)
 	for i := range 4 {
-		at := &r.to[(uint32(hash>>(i/2*32))&mask)*2+uint32(i&1)]
-		_, ok := r.liveSlot(at, now)
-		if ok && r.same(at, s) {
-			return
-		}
-		if !ok && room == nil {
-			room = at
+		if at := r.place(hash, i); r.same(at, s) {
+			if _, ok := r.liveSlot(at, now); ok {
+				return true
+			}
 		}
 	}
-	if room == nil {
-		r.noway++
-		return
+	for _, depth := range []int{0, kicks} {
+		for i := range 4 {
+			at := r.place(hash, i)
+			if _, taken := r.liveSlot(at, now); taken && (depth == 0 || !r.vacate(at, now, depth)) {
+				continue
+			}
+			if r.write(at, s) {
+				r.moved++
+				return true
+			}
+		}
 	}
-	seq := atomic.LoadUint32(seqOf(room))
-	if seq&1 != 0 || !atomic.CompareAndSwapUint32(seqOf(room), seq, seq+1) {
-		r.noway++
-		return
+	return false
+}
+
+// write stores a flow in a slot, unless somebody else is writing there.
+func (r *resize[S]) write(at, s *S) bool {
+	seq := atomic.LoadUint32(seqOf(at))
+	if seq&1 != 0 || !atomic.CompareAndSwapUint32(seqOf(at), seq, seq+1) {
+		return false
 	}
-	*seqOf(s) = seq + 1
-	*room = *s
-	atomic.StoreUint32(seqOf(room), seq+2)
-	r.moved++
+	copied := *s
+	*seqOf(&copied) = seq + 1
+	*at = copied
+	atomic.StoreUint32(seqOf(at), seq+2)
+	return true
+}
+
+// vacate moves the flow of a slot to another of its places, where flows may give
+// way in turn, that often. A program finds it in one of both at any time.
+func (r *resize[S]) vacate(at *S, now uint32, depth int) bool {
+	seq := atomic.LoadUint32(seqOf(at))
+	copied := *at
+	if seq&1 != 0 || atomic.LoadUint32(seqOf(at)) != seq {
+		return false
+	}
+	hash := r.hash(&copied)
+	for i := range 4 {
+		other := r.place(hash, i)
+		if other == at {
+			continue
+		}
+		if _, taken := r.liveSlot(other, now); taken && (depth == 1 || !r.vacate(other, now, depth-1)) {
+			continue
+		}
+		if atomic.LoadUint32(seqOf(at)) != seq {
+			return false // it gave way itself, or has changed
+		}
+		if !r.write(other, &copied) {
+			continue
+		}
+		if r.clear(at, seq) {
+			return true
+		}
+		r.clear(other, atomic.LoadUint32(seqOf(other))) // what stayed is newer
+		return false
+	}
+	return false
+}
+
+// clear frees a slot that is as it was at seq.
+func (r *resize[S]) clear(at *S, seq uint32) bool {
+	if seq&1 != 0 || !atomic.CompareAndSwapUint32(seqOf(at), seq, seq+1) {
+		return false
+	}
+	var free S
+	*seqOf(&free) = seq + 1
+	*at = free
+	atomic.StoreUint32(seqOf(at), seq+2)
+	return true
 }
 
 func (r *resize[S]) close() error {
@@ -227,24 +309,32 @@ func (d *Datapath) keepAside(name string, m *ebpf.Map) {
 	d.aside[name] = m
 }
 
-// fitsInto says what is wrong with a smaller table. A gateway's is a cache.
+// fitsInto says what is wrong with another size, before anything is changed: a
+// host's open flows must all find a place in it. A gateway's table is a cache.
 func (d *Datapath) fitsInto(name string, m *ebpf.Map, buckets uint32) error {
 	if d.opts.Role == lb.RoleGateway {
 		return nil
 	}
-	count, err := moverOf(name, m, m, d.key)
+	trial, err := moverOf(name, m, m, d.key)
 	if err != nil {
 		return err
 	}
-	flows, _ := count.live()
-	if err := count.close(); err != nil {
-		return err
-	}
+	defer trial.close()
+	flows := trial.live()
 	if uint32(flows) > buckets {
 		return fmt.Errorf("the flow table %s holds %d open flows, more than half of the %d that --flows wants: give it %d at least, or detach first to give them up",
 			name, flows, 2*buckets, nextPower(2*flows))
 	}
-	return nil
+	lost := trial.rehearse(buckets)
+	if lost == 0 {
+		return nil
+	}
+	enough := 2 * buckets
+	for enough < m.MaxEntries() && trial.rehearse(enough) > 0 {
+		enough *= 2
+	}
+	return fmt.Errorf("of the %d flows in the flow table %s, %d open ones find no place among the %d that --flows wants: give it %d at least, or detach first to give them up",
+		flows, name, lost, 2*buckets, 2*enough)
 }
 
 // nextPower is the least power of two that is not below n.
@@ -275,7 +365,11 @@ func (d *Datapath) carryFlows(last bool) error {
 		d.movers[name].move()
 		if last {
 			moved, lost := d.movers[name].told()
-			d.log.Info("flow table has another size", "map", name, "carried", moved, "lost", lost)
+			level := slog.LevelInfo
+			if lost > 0 { // half-open ones, and what came while programs were replaced
+				level = slog.LevelWarn
+			}
+			d.log.Log(context.Background(), level, "flow table has another size", "map", name, "carried", moved, "lost", lost)
 			errs = append(errs, m.Unpin(), d.letGo(name))
 		}
 	}
