@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/cilium/ebpf"
+
 	"github.com/sallyport/sallyport/internal/lb"
 	"github.com/sallyport/sallyport/internal/policy"
 	"github.com/sallyport/sallyport/internal/snapshot"
@@ -35,11 +37,24 @@ func (s *siege) counted(want policy.Reason, program string, frame []byte) bool {
 	return !passed && reason(s.t, s.Datapath, want) == was+1
 }
 
+// tunnelFails reports whether a packet is dropped and counted where a driver has
+// left too little room in front of it for the tunnel's headers.
+func (s *siege) tunnelFails(frame []byte) bool {
+	s.t.Helper()
+	const taken = 200 // of 256 bytes, by what the driver says about the packet
+	was := reason(s.t, s.Datapath, policy.TunnelFailed)
+	data := append(make([]byte, taken), frame...)
+	answer, err := s.progs["gateway_xdp"].Run(&ebpf.RunOptions{Data: data, DataOut: make([]byte, 2048), Context: [6]uint32{taken, uint32(len(data))}})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return answer == xdpDrop && reason(s.t, s.Datapath, policy.TunnelFailed) == was+1
+}
+
 // Every reason for which programs drop is counted on a packet that is dropped
-// for it, here or in the test named. tunnel_failed is for the kernel's own
-// refusals, which no packet brings about at will.
+// for it, here or in the test named.
 func TestEveryReasonToDropIsShown(t *testing.T) {
-	shown := map[policy.Reason]bool{policy.TunnelFailed: true}
+	shown := map[policy.Reason]bool{}
 	w := newQuiet(t)
 	gw := &siege{w.benchOf(lb.RoleGateway, nil), t, make([]byte, 2048)}
 	front, _ := pair(t, 1, nil, compiled(t, "sg-2"))
@@ -58,6 +73,9 @@ func TestEveryReasonToDropIsShown(t *testing.T) {
 		if shown[want] = gw.counted(want, "gateway", frame); !shown[want] {
 			t.Errorf("at the gateway nothing was dropped as %v", want)
 		}
+	}
+	if shown[policy.TunnelFailed] = gw.tunnelFails(toVIP(80)); !shown[policy.TunnelFailed] {
+		t.Error("at the gateway nothing was dropped as tunnel_failed")
 	}
 	gw.Close()
 	s := &siege{w.benchOf(lb.RoleHost, nil), t, gw.out}
