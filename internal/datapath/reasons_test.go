@@ -44,7 +44,7 @@ func (s *siege) tunnelFails(frame []byte) bool {
 	const taken = 200 // of 256 bytes, by what the driver says about the packet
 	was := reason(s.t, s.Datapath, policy.TunnelFailed)
 	data := append(make([]byte, taken), frame...)
-	answer, err := s.progs["gateway_xdp"].Run(&ebpf.RunOptions{Data: data, DataOut: make([]byte, 2048), Context: [6]uint32{taken, uint32(len(data))}})
+	answer, err := s.loaded(s.t, "gateway_xdp").Run(&ebpf.RunOptions{Data: data, DataOut: make([]byte, 2048), Context: [6]uint32{taken, uint32(len(data))}})
 	if err != nil {
 		s.t.Fatal(err)
 	}
