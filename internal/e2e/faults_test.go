@@ -425,6 +425,7 @@ func (s *stage) ailing(ctx context.Context) (string, error) {
 
 const (
 	mayJump   = "SALLYPORT_MAY_SET_CLOCK"
+	clockLock = "SALLYPORT_CLOCK_LOCK"
 	guardBase = "E2E_CLOCK_BASE" // of the guard: what to add to the clock that counts from boot, in ns
 	jumpLimit = 10 * time.Second // after which the guard ends a jump
 	jumpLasts = 7 * time.Second  // is what the story takes of it
@@ -522,11 +523,31 @@ func jump(t *testing.T, by time.Duration) (back func()) {
 	return back
 }
 
+// aloneWithClock waits until no other lab depends on the machine's clock, and
+// keeps new ones waiting until the test ends: they hold a lock on a file, where
+// there are others.
+func aloneWithClock(t *testing.T) {
+	t.Helper()
+	name := os.Getenv(clockLock)
+	if name == "" {
+		return
+	}
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // clockJump puts the machine's clock on and back while everything runs.
 func (s *stage) clockJump(t *testing.T) {
 	if os.Getenv(mayJump) != "1" {
 		t.Skipf("sets the clock of the whole machine for %v; runs with %s=1, as .ci/run has it", jumpLasts, mayJump)
 	}
+	aloneWithClock(t)
 	s.refuse(t, s.Edge, client2)
 	began := time.Now()
 	l, ctx := newLoad(t.Context())
