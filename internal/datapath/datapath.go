@@ -273,16 +273,6 @@ func (d *Datapath) load() error {
 	return nil
 }
 
-func (d *Datapath) spec() (*ebpf.CollectionSpec, error) {
-	if d.opts.objects != nil {
-		return d.opts.objects()
-	}
-	if d.opts.Role == lb.RoleGateway {
-		return LoadGateway()
-	}
-	return LoadHost()
-}
-
 // hashKey is the secret that places flows in their table. It has to outlive
 // the process, or tracked flows would not be found again.
 func (d *Datapath) hashKey(spec *ebpf.MapSpec) (uint64, error) {

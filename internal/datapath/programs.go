@@ -23,6 +23,17 @@ func always(role lb.NodeRole) []string {
 	return []string{"host_in", "host_out"}
 }
 
+// spec is what the role's programs are loaded from.
+func (d *Datapath) spec() (*ebpf.CollectionSpec, error) {
+	if d.opts.objects != nil {
+		return d.opts.objects()
+	}
+	if d.opts.Role == lb.RoleGateway {
+		return LoadGateway()
+	}
+	return LoadHost()
+}
+
 // loadProgram gives a program of this node's. It is loaded when it is asked for
 // first, beside the maps and constants that the others have.
 func (d *Datapath) loadProgram(name string) (*ebpf.Program, error) {
