@@ -22,6 +22,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -72,16 +73,20 @@ func (p *process) kill() {
 	_ = p.cmd.Wait()
 }
 
+// patience is how long a call may take that has to be answered, also on a
+// machine that is busy with other things.
+const patience = time.Minute
+
 // client waits until the server is up and returns a client with a connection
-// pool of its own.
-func (p *process) client() *cloudapi.Client {
+// pool of its own, which waits so long for an answer.
+func (p *process) client(timeout time.Duration) *cloudapi.Client {
 	p.t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); ; {
 		var c connection
 		raw, err := os.ReadFile(filepath.Join(p.dir, "record.json"))
 		if err == nil && json.Unmarshal(raw, &c) == nil {
 			return &cloudapi.Client{Endpoint: c.Endpoint, SecretID: c.SecretID, SecretKey: c.SecretKey, Region: c.Region,
-				HTTP: &http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{}}}
+				HTTP: &http.Client{Timeout: timeout, Transport: &http.Transport{}}}
 		}
 		if time.Now().After(deadline) {
 			p.t.Fatalf("the server wrote no record: %v", err)
@@ -318,9 +323,16 @@ func (r *recorder) objects() []string {
 	return []string{"name " + r.site.groups[0], "rules " + r.site.groups[1], "groups " + r.site.instance, "weight " + r.site.balancer}
 }
 
+// written counts the writes that were acknowledged.
+func (r *recorder) written() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.writes)
+}
+
 // act is one client's life: it reads and writes at random until the end.
-func (r *recorder) act(c *cloudapi.Client, id int, until time.Time) {
-	for n := 0; time.Now().Before(until); n++ {
+func (r *recorder) act(c *cloudapi.Client, id int, over func() bool) {
+	for n := 0; !over(); n++ {
 		object := r.objects()[rand.N(4)]
 		in := op{object, "read", ""}
 		mark := fmt.Sprintf("%c%d", 'a'+rune(id%10), 10*n+id%10) // no two rules are the same
@@ -364,6 +376,9 @@ func (r *recorder) check() (object string, verdict porcupine.CheckResult) {
 	for _, o := range r.history {
 		parts[o.Input.(op).object] = append(parts[o.Input.(op).object], o)
 	}
+	for object, ops := range parts {
+		parts[object] = telling(ops)
+	}
 	for _, object := range r.objects() {
 		model := porcupine.Model{
 			Init: func() any { return r.initial[object] },
@@ -372,12 +387,29 @@ func (r *recorder) check() (object string, verdict porcupine.CheckResult) {
 				return ok, now
 			},
 		}
-		if got := porcupine.CheckOperationsTimeout(model, parts[object], time.Minute); got != porcupine.Ok {
+		if got := porcupine.CheckOperationsTimeout(model, parts[object], patience); got != porcupine.Ok {
 			r.tell(model, parts[object])
 			return object, got
 		}
 	}
 	return "", porcupine.Ok
+}
+
+// telling leaves out what says nothing: reads without answer, and writes without
+// answer of what nobody read. Such a write may stand last, or between two others,
+// so there is an order with it if and only if there is one without; and each
+// that is left doubles what the checker has to try.
+func telling(history []porcupine.Operation) []porcupine.Operation {
+	read := map[string]bool{}
+	for _, o := range history {
+		if o.Input.(op).kind == "read" {
+			read[o.Output.(result).value] = true
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(history), func(o porcupine.Operation) bool {
+		in := o.Input.(op)
+		return o.Output.(result).unknown && (in.kind == "read" || in.kind == "write" && !read[in.arg])
+	})
 }
 
 // tell logs the shortest beginning of a history that cannot be explained.
@@ -444,39 +476,61 @@ func TestLinearizableAcrossKills(t *testing.T) {
 	}
 }
 
+// harass kills the server again and again while the clients of r write, and
+// returns how often: for some time, and longer where little was written by
+// then, because the machine is busy with other things.
+func (p *process) harass(r *recorder, length time.Duration) (kills int) {
+	began := time.Now()
+	over := func() bool {
+		return time.Since(began) > length && kills > 0 && r.written() >= enoughWrites || time.Since(began) > 20*length
+	}
+	for {
+		before := r.written()
+		time.Sleep(time.Duration(1500+rand.N(1500)) * time.Millisecond) // the clients' work is what is waited for
+		for r.written() == before && !over() {
+			time.Sleep(10 * time.Millisecond) // until the condition above
+		}
+		if over() {
+			return kills
+		}
+		if kills < mostKills { // each leaves calls without answer, which make a history hard to decide
+			p.kill()
+			p.start()
+			kills++
+		}
+	}
+}
+
+// mostKills bounds those of one history.
+const mostKills = 6
+
+// enoughWrites is how many a history needs to show anything.
+const enoughWrites = 20
+
 func oneHistory(t *testing.T, length time.Duration) {
 	p := newProcess(t)
 	defer p.kill()
-	r := newRecorder(t, p.client())
+	r := newRecorder(t, p.client(patience))
 	token := map[string]any{"ClientToken": "once", "InstanceName": "once", "SecurityGroupIds": r.site.groups[:1]}
 	run := func(in map[string]any) (ids []string, err error) {
 		var made struct{ InstanceIdSet []string }
-		err = p.client().Do(t.Context(), "cvm", "2017-03-12", "RunInstances", in, &made)
+		err = p.client(patience).Do(t.Context(), "cvm", "2017-03-12", "RunInstances", in, &made)
 		return made.InstanceIdSet, err
 	}
 	once, err := run(token)
 	if err != nil {
 		t.Fatal(err)
 	}
-	until := time.Now().Add(length)
 	var wg sync.WaitGroup
+	var over atomic.Bool
 	for id := range 4 {
-		c := p.client()
-		wg.Go(func() { r.act(c, id, until) })
+		c := p.client(10 * time.Second)
+		wg.Go(func() { r.act(c, id, over.Load) })
 	}
-	kills := 0
-	for {
-		pause := time.Duration(1500+rand.N(1500)) * time.Millisecond
-		if time.Until(until) < pause {
-			break
-		}
-		time.Sleep(pause) // the clients' work is what is waited for
-		p.kill()
-		p.start()
-		kills++
-	}
+	kills := p.harass(r, length)
+	over.Store(true)
 	wg.Wait()
-	c := p.client()
+	c := p.client(patience)
 	for _, object := range r.objects() {
 		if out, err := r.run(c, 99, op{object, "read", ""}); err != nil || out.unknown {
 			t.Fatalf("the last read of %s: %+v, %v", object, out, err)
@@ -492,7 +546,7 @@ func oneHistory(t *testing.T, length time.Duration) {
 		t.Errorf("the history of %s is %s", object, got)
 	}
 	t.Logf("%d calls, %d acknowledged writes, %d without answer, %d kills", len(r.history), len(r.writes), unknown, kills)
-	if len(r.writes) < 20 || kills == 0 {
+	if len(r.writes) < enoughWrites || kills == 0 {
 		t.Error("too little happened to show anything")
 	}
 	for _, task := range r.tasks {
@@ -591,7 +645,7 @@ func TestLinearCheckFindsFaults(t *testing.T) {
 			if fault && id == 0 {
 				c.HTTP.Transport = &stale{RoundTripper: c.HTTP.Transport, first: map[string][]byte{}}
 			}
-			wg.Go(func() { r.act(c, id, until) })
+			wg.Go(func() { r.act(c, id, func() bool { return time.Now().After(until) }) })
 		}
 		wg.Wait()
 		return r.check()

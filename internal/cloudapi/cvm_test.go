@@ -223,6 +223,7 @@ func TestExpandedRulesQuota(t *testing.T) {
 	b.policy("CreateSecurityGroupPolicies", peer, `"Ingress":[`+tcp("1")+`]`)
 	b.refused("AssociateSecurityGroups", fmt.Sprintf(`{"SecurityGroupIds":[%q],"InstanceIds":[%q]}`, peer, i.ID), "UnsupportedOperation.SgNumExceedLimit", "at most 3")
 	b.refused("ModifyInstancesAttribute", fmt.Sprintf(`{"SecurityGroups":[%q,%q],"InstanceIds":[%q]}`, peer, id, i.ID), "UnsupportedOperation.SgNumExceedLimit", "at most 3")
+	b.refused("RunInstances", `{"SecurityGroupIds":["`+peer+`"]}`, "UnsupportedOperation.SgNumExceedLimit", "at most 3") // it is one member more
 }
 
 func TestModifyInstancesAttribute(t *testing.T) {

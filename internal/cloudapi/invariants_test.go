@@ -32,14 +32,17 @@ func inconsistencies(s *lb.State) []string {
 		c.say(id == b.ID, "load balancer %s is kept as %s", b.ID, id)
 		c.balancer(b)
 	}
-	ports := map[string]lb.ListenerID{}
+	ports := map[portKey]lb.ListenerID{}
 	for id, l := range s.Listeners.All() {
 		c.say(id == l.ID, "listener %s is kept as %s", l.ID, id)
-		key := fmt.Sprint(l.Balancer, l.Protocol.Transport(), l.Port)
-		c.say(ports[key] == "", "listeners %s and %s share port %d of %s", id, ports[key], l.Port, l.Balancer)
-		ports[key] = id
+		for port := int(l.Ports().First); port <= int(l.Ports().Last); port++ {
+			key := portKey{l.Balancer, l.Protocol.Transport(), port}
+			c.say(ports[key] == "", "listeners %s and %s share port %d of %s", id, ports[key], port, l.Balancer)
+			ports[key] = id
+		}
 		c.listener(l)
 	}
+	c.named(s)
 	for id, n := range s.Nodes.All() {
 		c.say(id == n.ID, "node %s is kept as %s", n.ID, id)
 		c.number(n.Num, "node "+string(id))
@@ -49,6 +52,70 @@ func inconsistencies(s *lb.State) []string {
 		c.address(a.IP, "EIP "+string(id))
 	}
 	return c.faults
+}
+
+// portKey is a port of a load balancer.
+type portKey struct {
+	balancer  lb.BalancerID
+	transport lb.Proto
+	port      int
+}
+
+// named checks target groups, templates and certificates.
+func (c *checker) named(s *lb.State) {
+	for id, g := range s.TargetGroups.All() {
+		c.say(id == g.ID && s.VPCs.Get(g.VPC) != nil, "target group %s (%s) of VPC %s", id, g.ID, g.VPC)
+		seen := map[string]bool{}
+		for _, m := range g.Members {
+			key := fmt.Sprint(m.Instance, m.Port)
+			i := s.Instances.Get(m.Instance)
+			c.say(i != nil && i.VPC == g.VPC && !seen[key], "target group %s has %s, which is not in its VPC or there twice", id, key)
+			seen[key] = true
+		}
+	}
+	for id, t := range s.Templates.All() {
+		c.say(id == t.ID && len(t.Members)+len(t.Templates) > 0, "template %s (%s) holds nothing", id, t.ID)
+		for _, list := range t.Templates {
+			c.say(s.Templates.Get(list) != nil, "template %s holds %s, which is not there", id, list)
+		}
+	}
+	for id, own := range s.Certificates.All() {
+		c.say(id == own.ID && len(own.Sealed) > 0, "certificate %s (%s) has no key", id, own.ID)
+	}
+	for id, b := range s.Balancers.All() {
+		var listeners []*lb.Listener
+		for _, l := range s.Listeners.All() {
+			if l.Balancer == id {
+				listeners = append(listeners, l)
+			}
+		}
+		if err := lb.RewritesOf(listeners, ""); err != nil {
+			c.say(false, "the redirects of %s: %v", b.ID, err)
+		}
+	}
+}
+
+// follows checks that a place has the members of its target group.
+func (c *checker) follows(id lb.TargetGroupID, targets []lb.Target, who string) {
+	if id == "" {
+		return
+	}
+	g := c.s.TargetGroups.Get(id)
+	c.say(g != nil, "%s follows %s, which is not there", who, id)
+	if g == nil {
+		return
+	}
+	same := len(targets) == len(g.Members)
+	for i, m := range g.Members {
+		same = same && targets[i].Instance == m.Instance && targets[i].Port == m.Port && targets[i].Weight == m.Weight
+	}
+	c.say(same, "%s has %+v of %s, which has %+v", who, targets, id, g.Members)
+}
+
+// shows checks a certificate.
+func (c *checker) shows(id lb.CertificateID, needed bool, who string) {
+	c.say((id != "") == needed, "%s shows %q", who, id)
+	c.say(id == "" || c.s.Certificates.Get(id) != nil, "%s shows %s, which is not there", who, id)
 }
 
 type checker struct {
@@ -96,6 +163,9 @@ func (c *checker) group(g *lb.SecurityGroup) {
 			where := fmt.Sprintf("%s %s %d", g.ID, d.name, i)
 			c.say(r.ID != "" && !ids[r.ID], "%s: rule id %q is empty or there twice", where, r.ID)
 			c.say(!keys[ruleKey(r)], "%s: the rule stands twice", where)
+			for _, id := range []lb.TemplateID{r.PeerTemplate, r.Service} {
+				c.say(id == "" || c.s.Templates.Get(id) != nil, "%s names %s, which is not there", where, id)
+			}
 			c.say(r.PeerGroup == "" || c.s.Groups.Get(r.PeerGroup) != nil, "%s names %s, which is not there", where, r.PeerGroup)
 			if err := r.Validate(""); err != nil {
 				c.say(false, "%s: %v", where, err)
@@ -142,12 +212,17 @@ func (c *checker) listener(l *lb.Listener) {
 	c.say(c.s.Balancers.Get(l.Balancer) != nil, "%s belongs to %s, which is not there", who, l.Balancer)
 	c.say(l.Port > 0, "%s has no port", who)
 	c.targets(l.Targets, who)
+	c.follows(l.Group, l.Targets, who)
+	https := l.Protocol == lb.ListenHTTPS
+	c.shows(l.Certificate, https && !l.SNI, who)
 	places := map[string]bool{}
 	for _, r := range l.Rules {
 		place := r.Domain + r.URL
 		c.say(r.ID != "" && !places[place], "%s has %s twice", who, place)
 		places[place] = true
 		c.targets(r.Targets, who+" rule "+string(r.ID))
+		c.follows(r.Group, r.Targets, who+" rule "+string(r.ID))
+		c.shows(r.Certificate, https && l.SNI, who+" rule "+string(r.ID))
 	}
 }
 

@@ -4,7 +4,6 @@ package cloudapi
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -21,57 +20,30 @@ type model struct {
 	groups    map[string]*modelGroup
 	clbs      map[string]*modelCLB
 	listeners map[string]*modelListener
-	instances map[string][]string // groups by instance
-	templates map[string][]string // addresses by template
-	vpcs      map[string]string   // CIDRs
+	instances map[string]*modelInstance
+	templates map[string][]string // what each of the four kinds holds
+	vpcs      map[string]string   // CIDRs; the default VPC is "" and not here
 	subnets   map[string]modelSubnet
-	members   map[string][]modelTarget // by target group
+	pools     map[string]*modelPool // target groups
+	certs     map[string]modelCert
+	tags      map[string]map[string]string // by id of what has some
 }
 
 type modelGroup struct {
-	name    string
-	rules   map[string][]modelRule // by direction
-	version int
+	name, project string
+	rules         map[string][]modelRule // by direction
+	version       int
 }
 
 // A modelRule is a rule as it reads back.
-type modelRule struct{ action, proto, port, cidr, cidr6, group, template, text string }
+type modelRule struct{ action, proto, port, cidr, cidr6, group, template, service, text string }
 
 // same is what makes two rules one: everything but the description.
 func (r modelRule) same() modelRule { r.text = ""; return r }
 
-type modelCLB struct {
-	vpc       string // of a private one; the instances are in another VPC
-	subnet    string
-	groups    []string
-	pass      bool
-	protected bool
-}
-
-type modelListener struct {
-	clb  string
-	kind string // TCP, UDP or HTTP
-	port int64
-	modelPlace
-	rules map[string]*modelPlace // of HTTP
-}
-
-// A modelPlace has targets: a layer-4 listener, or a rule.
-type modelPlace struct {
-	domain, url string // of a rule
-	grouped     bool   // made for a target group
-	group       string // the one that it follows
-	targets     []modelTarget
-}
-
-type modelTarget struct {
-	instance     string
-	port, weight int64
-}
-
 func newModel(q lb.Quotas) *model {
-	return &model{q, map[string]*modelGroup{}, map[string]*modelCLB{}, map[string]*modelListener{}, map[string][]string{},
-		map[string][]string{}, map[string]string{}, map[string]modelSubnet{}, map[string][]modelTarget{}}
+	return &model{q, map[string]*modelGroup{}, map[string]*modelCLB{}, map[string]*modelListener{}, map[string]*modelInstance{},
+		map[string][]string{}, map[string]string{}, map[string]modelSubnet{}, map[string]*modelPool{}, map[string]modelCert{}, map[string]map[string]string{}}
 }
 
 const (
@@ -82,6 +54,11 @@ const (
 	codeGoneLoc   = "InvalidParameter.LocationNotFound"
 	codeDuplicate = "UnsupportedOperation.DuplicatePolicy"
 	codeVersion   = "UnsupportedOperation.VersionMismatch"
+	codeValue     = "InvalidParameterValue"
+	codeTwice     = "InvalidParameterValue.Duplicate"
+	codeRange     = "InvalidParameterValue.Range"
+	codeLimit     = "LimitExceeded"
+	codeUsed      = "ResourceInUse"
 )
 
 // A writtenRule is a generated rule: how it is written, what it becomes, and the
@@ -92,7 +69,10 @@ type writtenRule struct {
 	codes   []string
 }
 
-func (m *model) createGroup(name string) (codes []string) {
+func (m *model) createGroup(name, project string) (codes []string) {
+	if project == "x" {
+		codes = append(codes, "InvalidParameterValue.Malformed")
+	}
 	switch {
 	case name == "":
 		codes = append(codes, "InvalidParameterValue")
@@ -109,61 +89,136 @@ func (m *model) deleteGroup(id string) []string {
 	if m.groups[id] == nil {
 		return []string{codeGone}
 	}
-	for _, bound := range m.instances {
-		if slices.Contains(bound, id) {
-			return []string{"ResourceInUse"}
-		}
-	}
-	for _, b := range m.clbs {
-		if slices.Contains(b.groups, id) {
-			return []string{"ResourceInUse"}
-		}
+	if m.bound(id) {
+		return []string{codeUsed}
 	}
 	for other, g := range m.groups {
 		for _, list := range g.rules {
 			if other != id && slices.ContainsFunc(list, func(r modelRule) bool { return r.group == id }) {
-				return []string{"ResourceInUse"}
+				return []string{codeUsed}
 			}
 		}
 	}
 	delete(m.groups, id)
+	delete(m.tags, id)
 	return nil
+}
+
+// bound reports whether an instance or a load balancer has the group.
+func (m *model) bound(group string) bool {
+	for _, i := range m.instances {
+		if slices.Contains(i.groups, group) {
+			return true
+		}
+	}
+	for _, b := range m.clbs {
+		if slices.Contains(b.groups, group) {
+			return true
+		}
+	}
+	return false
 }
 
 // listFaults says what is wrong with a group whose direction would be list.
 func (m *model) listFaults(id, dir string, list []modelRule, tooMany string) (codes []string) {
-	seen := map[modelRule]bool{}
-	peers := map[string]bool{}
-	other := m.groups[id].rules[map[string]string{"Ingress": "Egress", "Egress": "Ingress"}[dir]]
+	g, seen, peers := m.groups[id], map[modelRule]bool{}, map[string]bool{}
 	for _, r := range list {
 		if seen[r.same()] {
 			codes = append(codes, codeDuplicate)
 		}
 		seen[r.same()] = true
 	}
-	for _, r := range slices.Concat(list, other) {
-		if r.template != "" && m.templates[r.template] == nil {
-			codes = append(codes, codeGone)
+	before := g.rules[dir]
+	g.rules[dir] = list
+	defer func() { g.rules[dir] = before }()
+	for _, r := range slices.Concat(g.rules["Ingress"], g.rules["Egress"]) {
+		for _, t := range []string{r.template, r.service} {
+			if t != "" && m.templates[t] == nil {
+				codes = append(codes, codeGone)
+			}
 		}
 		if r.group == "" {
 			continue
 		}
-		if peers[r.group] = true; m.groups[r.group] == nil {
+		peers[r.group] = true
+		switch peer := m.groups[r.group]; {
+		case peer == nil:
 			codes = append(codes, codeGone)
+		case peer.project != g.project:
+			codes = append(codes, codeValue)
 		}
 	}
 	if len(list) > m.quotas.RulesPerDirection {
 		codes = append(codes, tooMany)
 	}
 	if len(peers) > m.quotas.References {
-		codes = append(codes, "LimitExceeded")
+		codes = append(codes, codeLimit)
 	}
+	return append(codes, m.overfull()...)
+}
+
+// overfull is what is answered by whatever would make rules stand for too much:
+// those of a group on a load balancer, or of all groups of an instance, and
+// lists that too many groups use.
+func (m *model) overfull() (codes []string) {
 	for _, b := range m.clbs {
-		if slices.Contains(b.groups, id) && m.expanded(list)+m.expanded(other) > m.quotas.RulesOnBalancer {
+		if slices.ContainsFunc(b.groups, m.tooLongToBind) {
 			codes = append(codes, "UnsupportedOperation.ClbPolicyExceedLimit")
 		}
 	}
+	for _, i := range m.instances {
+		n := 0
+		for _, g := range i.groups {
+			for _, r := range m.rulesOf(g) {
+				each := m.standsFor(r)
+				if r.group != "" {
+					each *= m.members(r.group)
+				}
+				n += each
+			}
+		}
+		if n > m.quotas.ExpandedRules {
+			codes = append(codes, "UnsupportedOperation.SgNumExceedLimit")
+		}
+	}
+	for list := range m.templates {
+		n := 0
+		for g := range m.groups {
+			if m.uses(g, list) {
+				n++
+			}
+		}
+		if !isGroupOfLists(list) && n > m.quotas.GroupsPerTemplate {
+			codes = append(codes, codeLimit)
+		}
+	}
 	return codes
+}
+
+// allRules are those of every group.
+func (m *model) allRules() (all [][]modelRule) {
+	for id := range m.groups {
+		all = append(all, m.rulesOf(id))
+	}
+	return all
+}
+
+// rulesOf are a group's rules in both directions; none of one that is not there.
+func (m *model) rulesOf(group string) []modelRule {
+	if g := m.groups[group]; g != nil {
+		return slices.Concat(g.rules["Ingress"], g.rules["Egress"])
+	}
+	return nil
+}
+
+// members counts the instances in a group.
+func (m *model) members(group string) (n int) {
+	for _, i := range m.instances {
+		if slices.Contains(i.groups, group) {
+			n++
+		}
+	}
+	return n
 }
 
 // set makes list the direction's rules unless that is refused.
@@ -275,360 +330,7 @@ func (m *model) clear(id string) []string {
 	return nil
 }
 
-// createCLB makes a public load balancer, or a private one of a subnet.
-func (m *model) createCLB(private bool, vpc, subnet string) (codes []string) {
-	n := 0
-	for _, b := range m.clbs {
-		if (b.vpc != "") == private {
-			n++
-		}
-	}
-	if n >= m.quotas.BalancersPerType {
-		codes = append(codes, "LimitExceeded")
-	}
-	if private && (m.vpcs[vpc] == "" || m.subnets[subnet].vpc != vpc) {
-		codes = append(codes, "InvalidParameterValue")
-	}
-	return codes
-}
-
-func (m *model) deleteCLB(id string) []string {
-	b := m.clbs[id]
-	switch {
-	case b == nil:
-		return []string{codeGoneCLB}
-	case b.protected:
-		return []string{"FailedOperation"}
-	}
-	delete(m.clbs, id)
-	maps.DeleteFunc(m.listeners, func(_ string, l *modelListener) bool { return l.clb == id })
-	return nil
-}
-
-func (m *model) modifyCLB(id string, pass, protected *bool) []string {
-	b := m.clbs[id]
-	if b == nil {
-		return []string{codeGoneCLB}
-	}
-	if pass != nil {
-		b.pass = *pass
-	}
-	if protected != nil {
-		b.protected = *protected
-	}
-	return nil
-}
-
-func (m *model) bindCLB(id string, groups []string) (codes []string) {
-	b := m.clbs[id]
-	if b == nil {
-		return []string{codeGoneCLB}
-	}
-	codes = m.boundFaults(groups, m.quotas.GroupsPerBalancer, "InvalidParameterValue", "InvalidParameterValue.Duplicate", "LimitExceeded")
-	for _, g := range groups {
-		if m.tooLongToBind(g) {
-			codes = append(codes, "LimitExceeded")
-		}
-	}
-	if len(codes) == 0 {
-		b.groups = groups
-	}
-	return codes
-}
-
-// tooLongToBind is true of a group with more rules than one that is bound to a
-// load balancer may have.
-func (m *model) tooLongToBind(group string) bool {
-	g := m.groups[group]
-	return g != nil && m.expanded(g.rules["Ingress"])+m.expanded(g.rules["Egress"]) > m.quotas.RulesOnBalancer
-}
-
-func (m *model) boundFaults(groups []string, most int, gone, twice, tooMany string) (codes []string) {
-	seen := map[string]bool{}
-	for _, g := range groups {
-		if m.groups[g] == nil {
-			codes = append(codes, gone)
-		}
-		if seen[g] {
-			codes = append(codes, twice)
-		}
-		seen[g] = true
-	}
-	if len(groups) > most {
-		codes = append(codes, tooMany)
-	}
-	return codes
-}
-
-// setGroupForCLBs is SetSecurityGroupForLoadbalancers with one load balancer.
-func (m *model) setGroupForCLB(id, group, operation string) []string {
-	b := m.clbs[id]
-	switch {
-	case operation != "ADD" && operation != "DEL":
-		return []string{"InvalidParameterValue"}
-	case b == nil:
-		return []string{codeGoneCLB}
-	case m.groups[group] == nil:
-		return []string{"InvalidParameterValue"}
-	case operation == "DEL":
-		b.groups = slices.DeleteFunc(slices.Clone(b.groups), func(g string) bool { return g == group })
-	case !slices.Contains(b.groups, group):
-		if len(b.groups) >= m.quotas.GroupsPerBalancer || m.tooLongToBind(group) {
-			return []string{"LimitExceeded"}
-		}
-		b.groups = append(slices.Clone(b.groups), group)
-	}
-	return nil
-}
-
-func (m *model) createListener(clb, kind string, port int64, grouped bool) (codes []string) {
-	if grouped && kind == "HTTP" {
-		codes = append(codes, "InvalidParameterValue")
-	}
-	if m.clbs[clb] == nil {
-		codes = append(codes, codeGoneCLB)
-	}
-	n := 0
-	for _, l := range m.listeners {
-		if l.clb != clb {
-			continue
-		}
-		if n++; (l.kind == "UDP") == (kind == "UDP") && l.port == port {
-			codes = append(codes, "InvalidParameter.PortCheckFailed")
-		}
-	}
-	if n >= m.quotas.ListenersPerLB {
-		codes = append(codes, "LimitExceeded")
-	}
-	if port < 1 || port > 65535 {
-		codes = append(codes, "InvalidParameterValue.Range")
-	}
-	return codes
-}
-
-// listener finds a listener of a load balancer.
-func (m *model) listener(clb, id string) (*modelListener, []string) {
-	if m.clbs[clb] == nil {
-		return nil, []string{codeGoneCLB}
-	}
-	if l := m.listeners[id]; l != nil && l.clb == clb {
-		return l, nil
-	}
-	return nil, []string{codeGoneLbl}
-}
-
-func (m *model) deleteListener(clb, id string) []string {
-	_, codes := m.listener(clb, id)
-	if len(codes) == 0 {
-		delete(m.listeners, id)
-	}
-	return codes
-}
-
-// targetFaults are those of the list alone.
-func targetFaults(targets []modelTarget) (codes []string) {
-	seen := map[modelTarget]bool{}
-	for _, t := range targets {
-		if t.port < 1 || t.port > 65535 || t.weight < 0 || t.weight > 100 {
-			codes = append(codes, "InvalidParameterValue.Range")
-		}
-		t.weight = 0
-		if seen[t] {
-			codes = append(codes, "InvalidParameterValue.Duplicate")
-		}
-		seen[t] = true
-	}
-	return codes
-}
-
-func (p *modelPlace) find(t modelTarget) int {
-	return slices.IndexFunc(p.targets, func(have modelTarget) bool { return have.instance == t.instance && have.port == t.port })
-}
-
-// place finds where targets are: a layer-4 listener, or a rule of another.
-func (m *model) place(clb, id, location string) (*modelListener, *modelPlace, []string) {
-	l, codes := m.listener(clb, id)
-	switch {
-	case l == nil:
-		return nil, nil, codes
-	case l.kind != "HTTP" && location != "":
-		return l, nil, []string{codeGoneLoc}
-	case l.kind != "HTTP":
-		return l, &l.modelPlace, nil
-	case location == "":
-		return l, nil, []string{codeMissing}
-	case l.rules[location] == nil:
-		return l, nil, []string{codeGoneLoc}
-	}
-	return l, l.rules[location], nil
-}
-
-// ownPlace is place for targets that are bound by themselves.
-func (m *model) ownPlace(clb, id, location string) (*modelListener, *modelPlace, []string) {
-	l, p, codes := m.place(clb, id, location)
-	if p != nil && p.grouped {
-		return l, nil, []string{"InvalidParameterValue"}
-	}
-	return l, p, codes
-}
-
-// shared reports whether another layer-4 listener of the load balancer and
-// protocol has the target.
-func (m *model) shared(l *modelListener, t modelTarget) bool {
-	for _, other := range m.listeners {
-		if other != l && l.kind != "HTTP" && other.clb == l.clb && other.kind == l.kind && other.find(t) >= 0 {
-			return true
-		}
-	}
-	return false
-}
-
-func (m *model) register(clb, id, location string, targets []modelTarget) []string {
-	l, p, missing := m.ownPlace(clb, id, location)
-	codes := append(targetFaults(targets), missing...)
-	if p == nil {
-		return codes
-	}
-	for _, t := range targets {
-		if m.instances[t.instance] == nil || m.clbs[clb].vpc != "" {
-			codes = append(codes, "InvalidParameterValue")
-		}
-		if p.find(t) >= 0 || m.shared(l, t) {
-			codes = append(codes, "InvalidParameterValue.Duplicate")
-		}
-	}
-	if len(p.targets)+len(targets) > m.quotas.TargetsPerListener {
-		codes = append(codes, "LimitExceeded")
-	}
-	if len(codes) == 0 {
-		p.targets = append(slices.Clone(p.targets), targets...)
-	}
-	return codes
-}
-
-func (m *model) deregister(clb, id, location string, targets []modelTarget) []string {
-	_, p, missing := m.ownPlace(clb, id, location)
-	codes := append(targetFaults(targets), missing...)
-	if p == nil {
-		return codes
-	}
-	left := slices.Clone(p.targets)
-	for _, t := range targets {
-		at := p.find(t)
-		if at < 0 {
-			codes = append(codes, "InvalidParameter")
-			continue
-		}
-		left = slices.DeleteFunc(left, func(have modelTarget) bool { return have == p.targets[at] })
-	}
-	if len(codes) == 0 {
-		p.targets = left
-	}
-	return codes
-}
-
-func (m *model) weigh(clb, id, location string, targets []modelTarget) []string {
-	_, p, missing := m.ownPlace(clb, id, location)
-	codes := append(targetFaults(targets), missing...)
-	if p == nil {
-		return codes
-	}
-	next := slices.Clone(p.targets)
-	for _, t := range targets {
-		if at := p.find(t); at < 0 {
-			codes = append(codes, "InvalidParameter")
-		} else {
-			next[at].weight = t.weight
-		}
-	}
-	if len(codes) == 0 {
-		p.targets = next
-	}
-	return codes
-}
-
-func (m *model) instanceFaults(groups []string) []string {
-	codes := m.boundFaults(groups, m.quotas.GroupsPerInstance, "InvalidSecurityGroupId.NotFound", "InvalidParameterValue", "LimitExceeded.AssociateUSGLimitExceeded")
-	return codes
-}
-
-// crowded is what a group answers that would get one instance too many.
-func (m *model) crowded(instance string, groups []string) (codes []string) {
-	for _, g := range groups {
-		n := 0
-		for id, bound := range m.instances {
-			if id != instance && slices.Contains(bound, g) {
-				n++
-			}
-		}
-		if n >= m.quotas.InstancesPerGroup {
-			codes = append(codes, "LimitExceeded.CvmsVifsPerSecGroupLimitExceeded")
-		}
-	}
-	return codes
-}
-
-func (m *model) regroup(instance string, groups []string) []string {
-	if m.instances[instance] == nil {
-		return []string{"InvalidInstanceId.NotFound"}
-	}
-	codes := append(m.instanceFaults(groups), m.crowded(instance, groups)...)
-	if len(groups) == 0 {
-		codes = append(codes, codeMissing)
-	}
-	if len(codes) == 0 {
-		m.instances[instance] = groups
-	}
-	return codes
-}
-
-func (m *model) associate(instance, group string) []string {
-	bound := m.instances[instance]
-	switch {
-	case bound == nil:
-		return []string{"InvalidInstanceId.NotFound"}
-	case m.groups[group] == nil:
-		return []string{"InvalidSecurityGroupId.NotFound"}
-	case slices.Contains(bound, group):
-		return nil
-	}
-	return m.regroup(instance, append(slices.Clone(bound), group))
-}
-
-func (m *model) disassociate(instance, group string) []string {
-	bound := m.instances[instance]
-	switch {
-	case bound == nil:
-		return []string{"InvalidInstanceId.NotFound"}
-	case m.groups[group] == nil:
-		return []string{"InvalidSecurityGroupId.NotFound"}
-	case !slices.Contains(bound, group):
-		return nil
-	case len(bound) == 1:
-		return []string{"FailedOperation.SecurityGroupActionFailed"}
-	}
-	m.instances[instance] = slices.DeleteFunc(slices.Clone(bound), func(g string) bool { return g == group })
-	return nil
-}
-
-func (m *model) terminate(instance string) []string {
-	if m.instances[instance] == nil {
-		return []string{"InvalidInstanceId.NotFound"}
-	}
-	delete(m.instances, instance)
-	gone := func(t modelTarget) bool { return t.instance == instance }
-	for id, members := range m.members {
-		m.members[id] = slices.DeleteFunc(slices.Clone(members), gone)
-	}
-	for _, l := range m.listeners {
-		for _, p := range l.places() {
-			p.targets = slices.DeleteFunc(slices.Clone(p.targets), gone)
-		}
-	}
-	return nil
-}
-
 // ruleText is a rule as the lists below compare it.
 func (r modelRule) String() string {
-	return strings.Join([]string{r.action, r.proto, r.port, r.cidr, r.cidr6, r.group, r.template, r.text}, "|")
+	return strings.Join([]string{r.action, r.proto, r.port, r.cidr, r.cidr6, r.group, r.template, r.service, r.text}, "|")
 }

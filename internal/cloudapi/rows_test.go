@@ -145,6 +145,7 @@ func unsaidBound(err error) string {
 		{"Port", "a text of ranges; in ExplainPath depends on Protocol"},
 		{"CidrBlock", "a text: where its network lies and its mask"},
 		{"Services", "texts of ports"},
+		{"Member", "a text of ports, of a service template"},
 		{"CidrBlocks", "texts: where their networks lie and their masks"},
 		{"IntervalTime", "depends on the load balancer's family"},
 		{"Step", "a multiple of what is kept"},

@@ -12,7 +12,7 @@ import (
 )
 
 func templateActions() []Action {
-	change := []string{"InvalidParameterValue", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Malformed", "ResourceNotFound", "UnsupportedOperation.ClbPolicyExceedLimit", "UnsupportedOperation.SgNumExceedLimit"}
+	change := []string{"InvalidParameterValue", "InvalidParameterValue.Duplicate", "InvalidParameterValue.Malformed", "InvalidParameterValue.Range", "ResourceNotFound", "UnsupportedOperation.ClbPolicyExceedLimit", "UnsupportedOperation.SgNumExceedLimit"}
 	return slices.Concat(addressTemplateActions(), serviceTemplateActions(), []Action{
 		action(serviceVPC, "AddTemplateMember", addTemplateMember).fails(append(change, "LimitExceeded")...),
 		action(serviceVPC, "DeleteTemplateMember", deleteTemplateMember).fails("InvalidParameterValue", "InvalidParameterValue.Malformed", "ResourceNotFound"),

@@ -101,6 +101,9 @@ func TestServiceTemplate(t *testing.T) {
 		t.Errorf("%+v", g)
 	}
 	b.must("ModifyServiceTemplateAttribute", `{"ServiceTemplateId":"`+one+`","Services":["gre"]}`, nil)
+	b.refused("ModifyServiceTemplateAttribute", `{"ServiceTemplateId":"`+one+`","Services":["tcp:90-80"]}`, "InvalidParameterValue.Range", "Services.0")
+	b.refused("AddTemplateMember", `{"TemplateId":"`+one+`","TemplateMember":[{"Member":"tcp:90-80"}]}`, "InvalidParameterValue.Range", "TemplateMember.0.Member")
+	b.refused("ModifyTemplateMember", `{"TemplateId":"`+one+`","OriginalTemplateMember":[{"Member":"gre"}],"TemplateMember":[{"Member":"udp:0-65536"}]}`, "InvalidParameterValue.Range", "TemplateMember.0.Member")
 	b.must("ModifyServiceTemplateGroupAttribute", `{"ServiceTemplateGroupId":"`+group+`","ServiceTemplateGroupName":"new","ServiceTemplateIds":["`+one+`"]}`, nil)
 	if st := b.Store.State(); st.Templates.Get(lb.TemplateID(group)).Name != "new" || len(st.Members(lb.TemplateID(group))) != 1 || st.Members(lb.TemplateID(group))[0].Service.Proto != lb.GRE {
 		t.Errorf("%+v", st.Members(lb.TemplateID(group)))

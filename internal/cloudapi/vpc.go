@@ -253,6 +253,11 @@ func deleteVpc(c *Call, in *deleteVpcIn) (*done, error) {
 				return refuse(lb.InUse, "VpcId", fmt.Sprintf("load balancer %s belongs to %s", id, v.ID), "DeleteLoadBalancer first")
 			}
 		}
+		for _, id := range st.TargetGroups.Sorted() {
+			if st.TargetGroups.Get(id).VPC == v.ID {
+				return refuse(lb.InUse, "VpcId", fmt.Sprintf("target group %s belongs to %s", id, v.ID), "DeleteTargetGroups first")
+			}
+		}
 		for _, id := range st.Instances.Sorted() {
 			if st.Instances.Get(id).VPC == v.ID {
 				return refuse(lb.InUse, "VpcId", fmt.Sprintf("instance %s is in %s", id, v.ID), "TerminateInstances first")

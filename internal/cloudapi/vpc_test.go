@@ -102,6 +102,10 @@ func TestDeleteVpc(t *testing.T) {
 	b.seed(func(tx *store.Tx) { tx.PutBalancer(&lb.LoadBalancer{ID: "lb-00000001", VPC: lb.VPCID(id)}) })
 	b.refused("DeleteVpc", params, "ResourceInUse", "lb-00000001")
 	b.seed(func(tx *store.Tx) { tx.DeleteBalancer("lb-00000001") })
+	var group createTargetGroupOut
+	b.must("CreateTargetGroup", fmt.Sprintf(`{"VpcId":%q,"Port":80}`, id), &group)
+	b.refused("DeleteVpc", params, "ResourceInUse", group.TargetGroupId)
+	b.must("DeleteTargetGroups", fmt.Sprintf(`{"TargetGroupIds":[%q]}`, group.TargetGroupId), nil)
 	b.must("DeleteVpc", params, nil)
 	b.refused("DeleteVpc", params, "ResourceNotFound", id)
 }
