@@ -673,4 +673,27 @@ func TestLinearCheckFindsFaults(t *testing.T) {
 	if _, got := lost.check(); got != porcupine.Illegal {
 		t.Errorf("a lost update: %s", got)
 	}
+	// A write without answer counts where it was read.
+	torn := &recorder{site: lost.site, initial: map[string]string{"name g": "a"}}
+	for n, o := range []porcupine.Operation{
+		{Input: op{"name g", "write", "b"}, Output: result{unknown: true}},
+		{Input: op{"name g", "write", "c"}, Output: result{unknown: true}},
+		{Input: op{"name g", "read", ""}, Output: result{value: "b"}},
+		{Input: op{"name g", "read", ""}, Output: result{value: "a"}},
+	} {
+		if o.Call, o.Return = int64(2*n), int64(2*n+1); n < 2 {
+			o.Return = math.MaxInt64
+		}
+		torn.history = append(torn.history, o)
+	}
+	if _, got := torn.check(); got != porcupine.Illegal {
+		t.Errorf("a write that was read and is gone again: %s", got)
+	}
+	torn.history = torn.history[:3]
+	if left := telling(torn.history); len(left) != 2 {
+		t.Errorf("%d calls tell something, want the write of b and its read", len(left))
+	}
+	if _, got := torn.check(); got != porcupine.Ok {
+		t.Errorf("a write that was read: %s", got)
+	}
 }

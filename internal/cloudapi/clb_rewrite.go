@@ -17,7 +17,7 @@ func rewriteActions() []Action {
 		action(serviceCLB, "ManualRewrite", manualRewrite).fails(lbID, listener, location, protocol, exists, value, missing),
 		action(serviceCLB, "AutoRewrite", autoRewrite).fails(lbID, listener, location, protocol, "InvalidParameter.PortCheckFailed", exists, value, "LimitExceeded"),
 		action(serviceCLB, "DescribeRewrite", describeRewrite).fails(lbID),
-		action(serviceCLB, "DeleteRewrite", deleteRewrite).fails(lbID, listener, "InvalidParameter.SomeRewriteNotFound", missing),
+		action(serviceCLB, "DeleteRewrite", deleteRewrite).fails(lbID, listener, protocol, "InvalidParameter.SomeRewriteNotFound", missing),
 	}
 }
 

@@ -131,6 +131,7 @@ func TestRewriteRefusals(t *testing.T) {
 		{"ManualRewrite", pair("$http", "$tcp") + `[{"SourceLocationId":"$rule","TargetLocationId":"$b"}]}`, "InvalidParameter.ProtocolCheckFailed", "TCP listener"},
 		{"ManualRewrite", pair("lbl-nonesuch", "$alt") + `[{"SourceLocationId":"$a","TargetLocationId":"$b"}]}`, "InvalidParameter.ListenerIdNotFound", "lbl-nonesuch"},
 		{"ManualRewrite", `{"LoadBalancerId":"lb-nonesuch","SourceListenerId":"$http","TargetListenerId":"$alt","RewriteInfos":[{"SourceLocationId":"$a","TargetLocationId":"$b"}]}`, "InvalidParameter.LBIdNotFound", "lb-nonesuch"},
+		{"DeleteRewrite", pair("$http", "$tcp") + `[{"SourceLocationId":"$a","TargetLocationId":"$b"}]}`, "InvalidParameter.ProtocolCheckFailed", "TargetListenerId: "},
 		{"DeleteRewrite", front + `[]}`, "MissingParameter", "RewriteInfos"},
 		{"DeleteRewrite", front + `[{"SourceLocationId":"$a","TargetLocationId":"$b"},{"SourceLocationId":"$a","TargetLocationId":"$c"}]}`, "InvalidParameter.SomeRewriteNotFound", "RewriteInfos.1"},
 		{"DeleteRewrite", pair("lbl-nonesuch", "$alt") + `[{"SourceLocationId":"$a","TargetLocationId":"$b"}]}`, "InvalidParameter.ListenerIdNotFound", "lbl-nonesuch"},

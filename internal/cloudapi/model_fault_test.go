@@ -113,6 +113,7 @@ func focus() map[string][]string {
 	return map[string][]string{
 		"a check is another": {"ChangeTargetGroup", "AssociateTargetGroups"}, "a redirect's code is another": {"ManualRewrite", "DeleteRewrite"}, "a reset is a stop": {"PowerInstance"},
 		"one target too many": {"RegisterTargets"}, "a range ends earlier": {"CreateListener", "DeleteListener"}, "a certificate is not shown": {"CreateListener", "DeleteListener"},
+		"one rule too many on load balancers": {"BindLoadBalancer", "CreateSecurityGroupPolicies", "ModifySecurityGroupPolicies"}, "an address is forgotten": {"ChangeTemplate"},
 		"one rule too few of instances": {"BindInstance", "CreateSecurityGroupPolicies"},
 	}
 }

@@ -94,7 +94,10 @@ func (w *world) endInstance() {
 func (w *world) powerInstance() {
 	id := w.instance()
 	ids := map[string]any{"InstanceIds": []string{id}}
-	switch rapid.IntRange(0, 6).Draw(w.T, "switch") {
+	if i := w.model.instances[id]; i != nil && i.settle() != "" && w.chance() {
+		w.settle(id, i)
+	}
+	switch rapid.IntRange(0, 4).Draw(w.T, "switch") {
 	case 0:
 		w.ask("StopInstances", ids, w.turn(id, "RUNNING", "STOPPING"), nil)
 	case 1:
@@ -104,14 +107,15 @@ func (w *world) powerInstance() {
 	case 3:
 		image := rapid.SampledFrom([]string{labImage, labImage, "img-00000000"}).Draw(w.T, "image")
 		w.ask("ResetInstance", map[string]any{"InstanceId": id, "ImageId": image}, w.reinstall(id, image), nil)
-	default:
-		if i := w.model.instances[id]; i != nil && i.settle() != "" {
-			i.state = i.settle()
-			w.b.seed(func(tx *store.Tx) {
-				own := *tx.State().Instances.Get(lb.InstanceID(id))
-				own.State = lb.InstanceState(i.state)
-				tx.PutInstance(&own)
-			})
-		}
 	}
+}
+
+// settle lets an instance's node tell what came of a switch.
+func (w *world) settle(id string, i *modelInstance) {
+	i.state = i.settle()
+	w.b.seed(func(tx *store.Tx) {
+		own := *tx.State().Instances.Get(lb.InstanceID(id))
+		own.State = lb.InstanceState(i.state)
+		tx.PutInstance(&own)
+	})
 }

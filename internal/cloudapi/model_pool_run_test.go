@@ -86,10 +86,40 @@ func (w *world) editPool() {
 func (w *world) associatePool() {
 	clb, id := w.listenerOf()
 	location, group := w.location(id), w.pool()
+	if rapid.IntRange(0, 3).Draw(w.T, "fitting") > 0 {
+		clb, id, location = w.fitting(group)
+	}
 	params := map[string]any{"Associations": []any{map[string]any{"LoadBalancerId": clb, "ListenerId": id, "LocationId": location, "TargetGroupId": group}}}
 	if rapid.IntRange(0, 3).Draw(w.T, "apart") == 0 {
 		w.ask("DisassociateTargetGroups", params, w.unfollow(clb, id, location, group), nil)
 		return
 	}
 	w.ask("AssociateTargetGroups", params, w.follow(clb, id, location, group), nil)
+}
+
+// fitting draws a place whose type, protocol and VPC are a target group's; any
+// where there is none.
+func (w *world) fitting(group string) (clb, id, location string) {
+	at := map[string][3]string{}
+	if g := w.pools[group]; g != nil {
+		for id, l := range w.listeners {
+			if g.protocol != "" && g.protocol != l.kind || w.clbs[l.clb].vpc != g.vpc {
+				continue
+			}
+			if !l.layer7() && l.from == g.kind {
+				at[id] = [3]string{l.clb, id}
+			}
+			for rule, r := range l.rules {
+				if r.from == g.kind {
+					at[rule] = [3]string{l.clb, id, rule}
+				}
+			}
+		}
+	}
+	if len(at) == 0 {
+		clb, id = w.listenerOf()
+		return clb, id, w.location(id)
+	}
+	of := at[rapid.SampledFrom(keysOf(at)).Draw(w.T, "place")]
+	return of[0], of[1], of[2]
 }

@@ -75,7 +75,8 @@ func (w *world) described() string {
 		lines[id] = fmt.Sprint(s)
 	}
 	for id, p := range w.pools {
-		lines[id] = fmt.Sprintf("%q %v", p.vpc, p.targets)
+		_, places := w.following(id)
+		lines[id] = fmt.Sprintf("%s %q %q %d %d %d %v of %d", p.kind, p.protocol, p.vpc, p.port, p.weight, p.gap, p.targets, len(places))
 	}
 	for id, c := range w.certs {
 		lines[id] = fmt.Sprint(c)
@@ -280,6 +281,13 @@ func (w *world) readPools(lines map[string]string, mine func(string) string) {
 				targets = append(targets, modelTarget{t.InstanceId, t.Port, t.Weight, false})
 			}
 		}
-		lines[g.TargetGroupId] = fmt.Sprintf("%q %v", mine(g.VpcId), targets)
+		kind, protocol, weight, gap := "TARGETGROUP", "", -1, 0
+		if g.TargetGroupType == "v2" {
+			kind, protocol, gap = "TARGETGROUP-V2", *g.Protocol, g.HealthCheck.GapTime
+		}
+		if g.Weight != nil {
+			weight = *g.Weight
+		}
+		lines[g.TargetGroupId] = fmt.Sprintf("%s %q %q %d %d %d %v of %d", kind, protocol, mine(g.VpcId), g.Port, weight, gap, targets, g.AssociatedRuleCount)
 	}
 }

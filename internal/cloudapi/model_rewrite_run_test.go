@@ -58,13 +58,13 @@ func (w *world) manualRewrites() {
 	to, target := w.ruleOf(clb)
 	var given []givenRewrite
 	var fields []any
-	for n := range rapid.IntRange(1, 2).Draw(w.T, "rewrites") {
+	for n := range 1 + rapid.IntRange(0, 3).Draw(w.T, "rewrites")/3 {
 		g := givenRewrite{source: source, target: target}
 		if l := w.listeners[from]; n > 0 && l != nil {
 			g.source = w.one("second", keysOf(l.rules), "loc-")
 		}
 		field := map[string]any{"SourceLocationId": g.source, "TargetLocationId": g.target}
-		if w.chance() {
+		if rapid.IntRange(0, 3).Draw(w.T, "take") > 0 {
 			take := w.chance()
 			g.takeURL, field["TakeUrl"] = &take, take
 		}
@@ -72,8 +72,12 @@ func (w *world) manualRewrites() {
 			g.code = rapid.SampledFrom([]int64{301, 302, 307}).Draw(w.T, "code")
 			field["RewriteCode"] = g.code
 		}
-		if w.chance() {
-			g.domain = rapid.SampledFrom([]string{"a.example.com", "*.example.com"}).Draw(w.T, "domain")
+		if g.code != 0 || w.chance() {
+			domains := []string{"a.example.com", "*.example.com", ""}
+			if l := w.listeners[from]; l != nil && l.rules[g.source] != nil {
+				domains = append(slices.Repeat([]string{l.rules[g.source].domain}, 5), domains...)
+			}
+			g.domain = rapid.SampledFrom(domains).Draw(w.T, "domain")
 			field["SourceDomain"] = g.domain
 		}
 		given, fields = append(given, g), append(fields, field)

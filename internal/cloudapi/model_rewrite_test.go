@@ -188,7 +188,7 @@ func (m *model) deleteRewrite(clb, from, to string, given givenRewrite) []string
 	source, codes := m.httpListener(clb, from)
 	_, more := m.httpListener(clb, to)
 	if codes = append(codes, more...); len(codes) > 0 {
-		return append(codes, "InvalidParameter") // a listener without rules, in another call's words
+		return codes
 	}
 	r := source.rules[given.source]
 	if r == nil || r.rewrite == nil || r.rewrite.listener != to || r.rewrite.location != given.target {

@@ -153,6 +153,8 @@ func unsaidBound(err error) string {
 		{"Points", "depends on Step"},
 		{"UserData", "the bytes before encoding"},
 		{"MinCount", "depends on InstanceCount"},
+		{"EndPort", "depends on the first port"},
+		{"FullEndPorts", "depends on the first ports"},
 	} {
 		if strings.HasSuffix(field, known.field) {
 			return ""
