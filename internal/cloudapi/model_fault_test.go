@@ -114,6 +114,8 @@ func focus() map[string][]string {
 		"a check is another": {"ChangeTargetGroup", "AssociateTargetGroups"}, "a redirect's code is another": {"ManualRewrite", "DeleteRewrite"}, "a reset is a stop": {"PowerInstance"},
 		"one target too many": {"RegisterTargets"}, "a range ends earlier": {"CreateListener", "DeleteListener"}, "a certificate is not shown": {"CreateListener", "DeleteListener"},
 		"one rule too many on load balancers": {"BindLoadBalancer", "CreateSecurityGroupPolicies", "ModifySecurityGroupPolicies"}, "an address is forgotten": {"ChangeTemplate"},
+		"a rule's URL is another": {"CreateRule", "DeleteRule"}, "a weight is not taken": {"RegisterTargets", "ChangeTargets"}, "a member's weight is not": {"ChangeTargetGroup"},
+		"a service is another": {"CreateTemplate", "ChangeTemplate"}, "a tag is another": {"ModifyResourceTags"}, "a project is lost": {"RunInstances", "TerminateInstances"},
 		"one rule too few of instances": {"BindInstance", "CreateSecurityGroupPolicies"},
 	}
 }
