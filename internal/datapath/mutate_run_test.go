@@ -122,7 +122,7 @@ func (u unit) sources(dir string) error {
 
 // compileRole compiles a role's sources in dir.
 func compileRole(ctx context.Context, dir string, role lb.NodeRole) error {
-	out, err := exec.CommandContext(ctx, "clang-19", "-O2", "-g", "-mcpu=v3", "-nostdinc", "-w", "-target", "bpfel",
+	out, err := exec.CommandContext(ctx, "clang-19", "-O2", "-g", "-mcpu=v3", "-nostdinc", "-w", "-target", "bpfel", targetArch(),
 		"-c", filepath.Join(dir, string(role)+".bpf.c"), "-o", filepath.Join(dir, string(role)+".o")).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
