@@ -62,6 +62,7 @@ type serverOptions struct {
 	transport  transport
 	access     accessOptions
 	kinds      kinds
+	quotas     quotas
 }
 
 func newServerCommand() *cobra.Command {
@@ -75,7 +76,7 @@ func newServerCommand() *cobra.Command {
 			if o.data == "" {
 				return usageError{errors.New("server needs --data, the folder where it keeps everything")}
 			}
-			if err := errors.Join(o.transport.check(), o.access.check(), o.kinds.check()); err != nil {
+			if err := errors.Join(o.transport.check(), o.access.check(), o.kinds.check(), o.quotas.check()); err != nil {
 				return usageError{err}
 			}
 			if err := checkNodeAddress(o.nodeAddr); err != nil {
@@ -101,6 +102,7 @@ func newServerCommand() *cobra.Command {
 	f.DurationVar(&o.history, "history", 72*time.Hour, "how long past states stay readable in the embedded database")
 	o.access.flags(cmd)
 	o.kinds.flags(cmd)
+	o.quotas.flags(cmd)
 	f.StringVar(&o.record, "record", lab.ServerRecord, "file to write endpoint and admin key to, for the other commands; empty: none")
 	return cmd
 }
@@ -201,7 +203,7 @@ func openServer(ctx context.Context, o serverOptions, log *slog.Logger) (_ *serv
 	api = cloudapi.New(cloudapi.Options{
 		Store: s.store, Facts: s.control.Facts(), History: s.control.Facts(), Tokens: s.control, FlowSource: s.control, Compile: s.control.Compile, Region: o.region,
 		VIPPool: vips, EIPPool: eips, IPv6Pool: six, Logger: log, Vault: vault, Rates: o.access.rates,
-		SeedMode: o.kinds.seedMode, SourceIPType: o.kinds.sourceIPType, Ending: s.ending,
+		Quotas: o.quotas.set, SeedMode: o.kinds.seedMode, SourceIPType: o.kinds.sourceIPType, Ending: s.ending,
 	})
 	if key, err = adoptAdmin(ctx, api, o.data, key); err != nil {
 		return nil, fmt.Errorf("the admin key: %w", err)

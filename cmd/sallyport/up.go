@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -36,6 +37,7 @@ type upOptions struct {
 	readyFile string
 	transport transport
 	kinds     kinds
+	quotas    quotas
 }
 
 func newUpCommand() *cobra.Command {
@@ -47,7 +49,7 @@ func newUpCommand() *cobra.Command {
 			"Nothing is added to the machine's own network, and nothing is left afterwards.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := errors.Join(o.transport.check(), o.kinds.check()); err != nil {
+			if err := errors.Join(o.transport.check(), o.kinds.check(), o.quotas.check()); err != nil {
 				return usageError{err}
 			}
 			if err := checkRegion(o.region); err != nil {
@@ -78,6 +80,7 @@ func newUpCommand() *cobra.Command {
 	cmd.Flags().StringVar(&o.underlay, "underlay", "ipv4", "family of the network that tunnels and control streams use, ipv4 or ipv6")
 	o.transport.ownFlags(cmd)
 	o.kinds.flags(cmd)
+	o.quotas.flags(cmd)
 	cmd.Flags().StringVar(&o.readyFile, "ready-file", "", "file to write, last of all, when everything is ready")
 	return cmd
 }
@@ -146,7 +149,7 @@ func up(ctx context.Context, o upOptions, out, errs io.Writer) (err error) {
 	}
 	options := lab.Options{
 		DataDir: o.data, API: o.transport.endpoint(listener.Addr().String()), Region: o.region,
-		Executable: programs.sallyport, Node: programs.node, ServerArgs: append(o.transport.args(), o.kinds.args()...), Attach: o.attach, Flows: o.flows, IPv6Underlay: o.underlay == "ipv6", Say: u.say,
+		Executable: programs.sallyport, Node: programs.node, ServerArgs: slices.Concat(o.transport.args(), o.kinds.args(), o.quotas.args()), Attach: o.attach, Flows: o.flows, IPv6Underlay: o.underlay == "ipv6", Say: u.say,
 	}
 	if options.DataDir == "" {
 		options.Temporary = true

@@ -2,6 +2,14 @@
 
 package lb
 
+import (
+	"fmt"
+	"strings"
+)
+
+// maxQuota bounds what a quota can be set to.
+const maxQuota = 1_000_000
+
 // Quotas bound what one region holds. The zero Quotas allow nothing.
 type Quotas struct {
 	Groups             int // security groups
@@ -35,4 +43,59 @@ func DefaultQuotas() Quotas {
 		ListenersPerLB: 50, RulesPerListener: 50, TargetsPerListener: 100, BalancersPerType: 100, TargetGroups: 100,
 		Node: NodeRoom{MaxListenerRows, MaxTargetRows, MaxVIPRows, MaxPeerRows, MaxGatewayWords, MaxCounterSlots},
 	}
+}
+
+// named lists the quotas that can be set, by name.
+func (q *Quotas) named() []namedQuota {
+	return []namedQuota{
+		{"groups", &q.Groups},
+		{"rules-per-direction", &q.RulesPerDirection},
+		{"expanded-rules", &q.ExpandedRules},
+		{"groups-per-instance", &q.GroupsPerInstance},
+		{"instances-per-group", &q.InstancesPerGroup},
+		{"references", &q.References},
+		{"groups-per-balancer", &q.GroupsPerBalancer},
+		{"rules-on-balancer", &q.RulesOnBalancer},
+		{"templates", &q.Templates},
+		{"template-members", &q.TemplateMembers},
+		{"groups-per-template", &q.GroupsPerTemplate},
+		{"assistant-cidrs", &q.AssistantCidrs},
+		{"listeners-per-lb", &q.ListenersPerLB},
+		{"rules-per-listener", &q.RulesPerListener},
+		{"targets-per-listener", &q.TargetsPerListener},
+		{"balancers-per-type", &q.BalancersPerType},
+		{"target-groups", &q.TargetGroups},
+	}
+}
+
+type namedQuota struct {
+	name  string
+	value *int
+}
+
+// Set sets one quota by its name, such as "groups" or "listeners-per-lb", to 0 up
+// to 1,000,000. What nodes have room for (Node) cannot be set: it is what their
+// tables hold.
+func (q *Quotas) Set(name string, n int) error {
+	if n < 0 || n > maxQuota {
+		return fmt.Errorf("quota %s: %d is not within 0-%d", name, n, maxQuota)
+	}
+	var names []string
+	for _, f := range q.named() {
+		if f.name == name {
+			*f.value = n
+			return nil
+		}
+		names = append(names, f.name)
+	}
+	return fmt.Errorf("there is no quota %q; there are %s", name, strings.Join(names, ", "))
+}
+
+// Names lists the quotas that Set knows, with their values: NAME=N.
+func (q Quotas) Names() []string {
+	var all []string
+	for _, f := range q.named() {
+		all = append(all, fmt.Sprintf("%s=%d", f.name, *f.value))
+	}
+	return all
 }
