@@ -107,7 +107,7 @@ func (d *Datapath) Events(ctx context.Context, tell func(flow.Event)) error {
 			offset = wallOffset()
 		}
 		tell(d.eventAt((*GatewayEvent)(unsafe.Pointer(unsafe.SliceData(rec.RawSample))), offset))
-		if r.AvailableBytes() == 0 {
+		if rec.Remaining == 0 { // r itself may be closed by now
 			if !d.gather(ctx) {
 				return ctx.Err()
 			}
