@@ -37,19 +37,6 @@ func plantedFaults() map[string]func(w *world) {
 			return do(bytes.ReplaceAll(body, []byte(old), []byte(now)))
 		})
 	}
-	stops := func(w *world, body []byte, do real) (json.RawMessage, error) {
-		raw, err := do(body)
-		if err == nil {
-			w.b.seed(func(tx *store.Tx) {
-				for i := range tx.State().Instances.Values() {
-					own := *i
-					own.State = lb.Stopping
-					tx.PutInstance(&own)
-				}
-			})
-		}
-		return raw, err
-	}
 	return map[string]func(*world){
 		"a weight is not taken":         writes("RegisterTargets", `"Weight":100`, `"Weight":10`),
 		"a member's weight is not":      writes("RegisterTargetGroupInstances", `"Weight":100`, `"Weight":10`),
@@ -106,6 +93,21 @@ func plantedFaults() map[string]func(w *world) {
 		"one rule too few in listeners":       func(w *world) { w.quotas.RulesPerListener-- },
 		"one target group too many":           func(w *world) { w.quotas.TargetGroups++ },
 	}
+}
+
+// stops leaves every instance on its way out of service where the call was taken.
+func stops(w *world, body []byte, do func([]byte) (json.RawMessage, error)) (json.RawMessage, error) {
+	raw, err := do(body)
+	if err == nil {
+		w.b.seed(func(tx *store.Tx) {
+			for i := range tx.State().Instances.Values() {
+				own := *i
+				own.State = lb.Stopping
+				tx.PutInstance(&own)
+			}
+		})
+	}
+	return raw, err
 }
 
 // focus names the actions that show a fault, where others would mostly be drawn.

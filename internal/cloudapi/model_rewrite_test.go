@@ -209,6 +209,9 @@ func (m *model) autoRewrite(clb, id string, domains []string, code int64, take *
 	if l.kind != "HTTPS" {
 		return nil, nil, []string{"InvalidParameter.ProtocolCheckFailed"}
 	}
+	if l.port != 443 { // redirects are from HTTP:80 to HTTPS:443
+		codes = append(codes, "InvalidParameter.PortCheckFailed")
+	}
 	for _, d := range domains {
 		if !slices.ContainsFunc(l.places(), func(r *modelPlace) bool { return r.domain == d }) {
 			codes = append(codes, codeGoneLoc)
