@@ -166,6 +166,11 @@ func (c *Call) pickVIP(st *lb.State, wanted string, ipv6 bool) (netip.Addr, erro
 	if !usable(pool, vip) {
 		return vip, refuse(lb.Invalid, "Vip", vip.String()+" is not in the VIP pool", "leave it out to get a free one")
 	}
+	for n := range st.Nodes.Values() {
+		if slices.Contains(gatewayAddresses(n), vip) {
+			return vip, refuse(lb.Invalid, "Vip", fmt.Sprintf("%v is the address of %s", vip, n.ID), "leave it out to get a free one")
+		}
+	}
 	if taken[vip] {
 		return vip, refuse(lb.Invalid, "Vip", vip.String()+" is in use", "leave it out to get a free one")
 	}

@@ -25,7 +25,22 @@ func usedAddresses(st *lb.State) map[netip.Addr]bool {
 	for _, a := range st.Addresses.All() {
 		used[a.IP] = true
 	}
+	for n := range st.Nodes.Values() {
+		for _, a := range gatewayAddresses(n) {
+			used[a] = true
+		}
+	}
 	return used
+}
+
+// gatewayAddresses are a gateway's own; those of a host are its instance's.
+func gatewayAddresses(n *lb.Node) (all []netip.Addr) {
+	for _, a := range []netip.Addr{n.Address, n.Other} {
+		if n.Role == lb.RoleGateway && a.IsValid() {
+			all = append(all, a)
+		}
+	}
+	return all
 }
 
 // An addressPlan hands out addresses to the instances of one call.

@@ -57,7 +57,7 @@ func addGuest(c *Call, in *addGuestIn) (*addGuestOut, error) {
 		used := usedAddresses(tx.State())
 		for field, a := range map[string]netip.Addr{"PrivateIpAddress": i.Private, "Ipv6Address": i.IPv6} {
 			if a.IsValid() && used[a] {
-				return refuse(lb.InUse, field, fmt.Sprintf("%v belongs to another instance or load balancer", a), "addresses are unique in a region")
+				return refuse(lb.InUse, field, fmt.Sprintf("%v belongs to another instance, load balancer or gateway", a), "addresses are unique in a region")
 			}
 		}
 		i.ID, i.VPC, i.Groups, i.Created = makeID(c, "ins-", tx.State().Instances), host.VPC, groups, c.Now().UTC()

@@ -20,13 +20,17 @@ import (
 
 // Admit makes the instance of a machine of somebody's own that joins, or
 // follows its addresses. It is in the default VPC and the default group, which
-// nobody has bound: until somebody binds one, its gate only observes. Errors
-// are for the person who joins it.
+// nobody has bound: until somebody binds one, its gate only observes. A gateway
+// becomes nothing; its addresses are to be its own. Errors are for the person
+// who joins it.
 func (s *Server) Admit(tx *store.Tx, m control.Machine) error {
 	c := &Call{Server: s, Action: &Action{Service: serviceCVM}, ctx: context.Background()}
 	before := *tx.State()
 	if err := freeFor(&before, m); err != nil {
 		return err
+	}
+	if m.Instance == "" {
+		return nil
 	}
 	if n := 1 + len(m.Others); n > lb.MaxInstanceRows-1 { // and a public one
 		return fmt.Errorf("the machine has %d addresses; its programs have room for %d: take some off it", n, lb.MaxInstanceRows-1)
@@ -66,6 +70,11 @@ func freeFor(st *lb.State, m control.Machine) error {
 			if slices.Contains(claimed, a) {
 				return fmt.Errorf("address %v is the VIP of %s; VIPs are no machine's addresses: take it off the machine, or choose another VIP", a, id)
 			}
+		}
+	}
+	for id, e := range st.Addresses.All() {
+		if slices.Contains(claimed, e.IP) {
+			return fmt.Errorf("address %v is the EIP %s; EIPs are no machine's addresses: release it, or join with another --address", e.IP, id)
 		}
 	}
 	return nil

@@ -48,19 +48,20 @@ type Options struct {
 	Now     func() time.Time // nil: time.Now
 	Address string           // HOST:PORT that join tokens carry, by which machines reach the node listener; "": none
 	// Admit makes or follows the instance of a machine of somebody's own, in
-	// the transaction that enrols or attaches it; nil: no such machine joins.
+	// the transaction that enrols or attaches it, and refuses a gateway an address
+	// that is something else's; nil: no such machine joins, no gateway is refused.
 	Admit func(tx *store.Tx, m Machine) error
 	// OpenKey gives the private key of a certificate, in PEM, for gateways; nil:
 	// no state with HTTPS listeners can be sent.
 	OpenKey func(c *lb.Certificate) (string, error)
 }
 
-// A Machine is what a host of somebody's own says of itself.
+// A Machine is what a host of somebody's own, or a gateway, says of itself.
 type Machine struct {
-	Instance lb.InstanceID
-	Name     string       // the instance's, when it is new
-	Address  netip.Addr   // where the tunnel ends, and its first address
-	Others   []netip.Addr // its further ones
+	Instance lb.InstanceID // "": a gateway
+	Name     string        // the instance's, when it is new; the gateway's
+	Address  netip.Addr    // where the tunnel ends, and its first address
+	Others   []netip.Addr  // its further ones
 }
 
 // A Control is the server's side of the node stream. Make it with New.

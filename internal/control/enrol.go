@@ -114,7 +114,7 @@ type refused struct{ error }
 func (c *Control) enrol(ctx context.Context, invited invitation, fingerprint string, address netip.Addr, others []netip.Addr) error {
 	former := ""
 	_, err := c.store.Update(ctx, func(tx *store.Tx) error {
-		if err := c.place(tx, invited, address, others); err != nil {
+		if err := c.place(tx, invited, ends{address: address}, others); err != nil {
 			return err
 		}
 		if old := tx.State().Nodes.Get(invited.Name); old != nil {
@@ -148,9 +148,9 @@ func (c *Control) record(tx *store.Tx, id identity, fingerprint string, at ends)
 
 // place sees to a host's instance: that it is there, and that it has the
 // addresses of the machine if it is one of somebody's own.
-func (c *Control) place(tx *store.Tx, invited invitation, address netip.Addr, others []netip.Addr) error {
+func (c *Control) place(tx *store.Tx, invited invitation, at ends, others []netip.Addr) error {
 	if invited.Role != lb.RoleHost {
-		return nil
+		return c.placeGateway(tx, invited.Name, at)
 	}
 	i := tx.State().Instances.Get(invited.Instance)
 	switch {
@@ -159,7 +159,24 @@ func (c *Control) place(tx *store.Tx, invited invitation, address netip.Addr, ot
 	case i != nil && (!i.Joined || c.admit == nil):
 		return nil
 	}
-	if err := c.admit(tx, Machine{Instance: invited.Instance, Name: invited.Title, Address: address, Others: others}); err != nil {
+	if err := c.admit(tx, Machine{Instance: invited.Instance, Name: invited.Title, Address: at.address, Others: others}); err != nil {
+		return refused{err}
+	}
+	return nil
+}
+
+// placeGateway refuses a gateway an address that is something else's. Where it
+// is already it stays: to shut out a gateway that serves would help nobody.
+func (c *Control) placeGateway(tx *store.Tx, name lb.NodeID, at ends) error {
+	m := Machine{Name: string(name), Address: at.address}
+	if at.other.IsValid() {
+		m.Others = []netip.Addr{at.other}
+	}
+	old := tx.State().Nodes.Get(name)
+	if c.admit == nil || old != nil && old.Address == at.address && old.Other == at.other {
+		return nil
+	}
+	if err := c.admit(tx, m); err != nil {
 		return refused{err}
 	}
 	return nil
@@ -177,7 +194,7 @@ func (c *Control) recognise(ctx context.Context, id identity, fingerprint string
 		if old != nil && old.Certificate != "" && old.Certificate != fingerprint {
 			return errSuperseded
 		}
-		if err := c.place(tx, invitation{identity: id}, at.address, others); err != nil {
+		if err := c.place(tx, invitation{identity: id}, at, others); err != nil {
 			return err
 		}
 		c.record(tx, id, fingerprint, at)

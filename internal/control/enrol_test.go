@@ -194,3 +194,45 @@ func TestInstanceLife(t *testing.T) {
 	r.start("127.0.0.1:0")
 	eventually(t, "noticed by the next server", func() bool { return state() == lb.Stopped })
 }
+
+// A gateway whose address belongs to something else is refused when it joins
+// and when it moves; where it was, it stays welcome.
+func TestGatewayIsAdmitted(t *testing.T) {
+	r := newRegion(t)
+	vip := netip.MustParseAddr("192.0.2.1")
+	r.admit = func(_ *store.Tx, m Machine) error {
+		if m.Instance != "" || m.Name != "gateway-1" {
+			t.Errorf("asked about %+v", m)
+		}
+		if m.Address == vip || len(m.Others) == 1 && m.Others[0] == vip {
+			return errors.New("address 192.0.2.1 is the VIP of lb-00000001")
+		}
+		return nil
+	}
+	token, err := r.CreateToken(t.Context(), TokenRequest{Role: lb.RoleGateway, Name: "gateway-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, dir, err := r.joinAs(t, token.Text, "192.0.2.1"); !errors.Is(err, node.ErrRefused) || !strings.Contains(err.Error(), "the VIP of lb-00000001") || node.HasJoined(dir) {
+		t.Errorf("with a VIP: %v", err)
+	}
+	if _, _, err := r.joinAs(t, token.Text, "192.0.2.129"); err != nil {
+		t.Fatal(err)
+	}
+	id := identity{Name: "gateway-1", Role: lb.RoleGateway}
+	certificate := r.store.State().Nodes.Get("gateway-1").Certificate
+	for _, c := range []struct {
+		at   ends
+		fine bool
+	}{
+		{ends{address: vip}, false}, {ends{address: netip.MustParseAddr("192.0.2.129"), other: vip}, false}, {ends{address: netip.MustParseAddr("192.0.2.140")}, true},
+	} {
+		if err := r.recognise(t.Context(), id, certificate, c.at, nil); (err == nil) != c.fine {
+			t.Errorf("at %v: %v", c.at, err)
+		}
+	}
+	vip = netip.MustParseAddr("192.0.2.140") // an earlier release let that happen
+	if err := r.recognise(t.Context(), id, certificate, ends{address: vip}, nil); err != nil {
+		t.Errorf("where it was: %v", err)
+	}
+}
