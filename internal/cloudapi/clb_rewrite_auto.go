@@ -38,7 +38,8 @@ const httpsPort = 443
 
 // autoRewrite sends those who come to port 80 on to HTTPS:443: for each
 // of its rules there is one at HTTP:80 that redirects there. What is missing
-// there, the listener too, is made. Rules that come later need another call.
+// there, the listener too, is made. Rules that come later need another call,
+// which leaves the redirects that are there alone but for those of Domains.
 func autoRewrite(c *Call, in *autoRewriteIn) (*done, error) {
 	if err := in.check(); err != nil {
 		return nil, err
@@ -71,7 +72,7 @@ func autoRewrite(c *Call, in *autoRewriteIn) (*done, error) {
 			if at < 0 && len(in.Domains) > 0 {
 				continue
 			}
-			if err := c.mirror(tx, source, target, &target.Rules[i], in.redirect(at)); err != nil {
+			if err := c.mirror(tx, source, target, &target.Rules[i], in.redirect(at), at >= 0); err != nil {
 				return err
 			}
 		}
@@ -113,7 +114,8 @@ func (c *Call) redirecting(tx *store.Tx, target *lb.Listener) (*lb.Listener, err
 }
 
 // mirror makes the rule of source with a rule's domain and URL redirect to it.
-func (c *Call) mirror(tx *store.Tx, source, target *lb.Listener, to *lb.Rule, redirect lb.Rewrite) error {
+// One that does already is made anew only if the call names its domain.
+func (c *Call) mirror(tx *store.Tx, source, target *lb.Listener, to *lb.Rule, redirect lb.Rewrite, named bool) error {
 	redirect.Listener, redirect.Location = target.ID, to.ID
 	for i := range source.Rules {
 		r := &source.Rules[i]
@@ -123,7 +125,9 @@ func (c *Call) mirror(tx *store.Tx, source, target *lb.Listener, to *lb.Rule, re
 		if old := r.Rewrite; old != nil && (old.Location != to.ID || !old.Auto) {
 			return errorf("InvalidParameter.RewriteAlreadyExist", "Domains: rule %s redirects to %s already; call DeleteRewrite first", r.ID, old.Location)
 		}
-		r.Rewrite = &redirect
+		if r.Rewrite == nil || named {
+			r.Rewrite = &redirect
+		}
 		return nil
 	}
 	if len(source.Rules) >= c.Quotas.RulesPerListener {

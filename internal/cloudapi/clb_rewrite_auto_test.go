@@ -40,9 +40,13 @@ func TestAutoRewrite(t *testing.T) {
 	if got := s.sent(); len(got) != 1 || got["other.example.com/"] != (snapshot.Redirect{Code: 307, Scheme: "https", Host: "other.example.com", URL: "/"}) {
 		t.Fatalf("%+v", got)
 	}
-	s.must("AutoRewrite", s.q(ask+`}`), nil) // again, for all
+	s.must("AutoRewrite", s.q(ask+`}`), nil) // again, for those that came later: what was said of others stays
 	want := snapshot.Redirect{Code: 301, Scheme: "https", Host: "www.example.com"}
-	if got := s.sent(); len(got) != 2 || got["www.example.com/"] != want || got["other.example.com/"].Code != 301 || got["other.example.com/"].URL != "" {
+	if got := s.sent(); len(got) != 2 || got["www.example.com/"] != want || got["other.example.com/"].Code != 307 || got["other.example.com/"].URL != "/" {
+		t.Errorf("%+v", got)
+	}
+	s.must("AutoRewrite", s.q(ask+`,"Domains":["other.example.com"]}`), nil) // by its name it is made anew
+	if got := s.sent()["other.example.com/"]; got.Code != 301 || got.URL != "" {
 		t.Errorf("%+v", got)
 	}
 	var shown describeRewriteOut
