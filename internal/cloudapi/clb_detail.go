@@ -66,7 +66,7 @@ func describeLoadBalancersDetail(c *Call, in *describeLoadBalancersDetailIn) (*d
 	for _, b := range st.Balancers.All() {
 		all = append(all, b)
 	}
-	all, err := c.filterDetail(st, all, in.Filters)
+	all, err := c.filterDetail(all, in.Filters)
 	if err != nil {
 		return nil, err
 	}
@@ -74,6 +74,7 @@ func describeLoadBalancersDetail(c *Call, in *describeLoadBalancersDetailIn) (*d
 		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Num, b.Num))
 	})
 	table := c.newDetailTable(in)
+	table.behind = slices.DeleteFunc(slices.Clone(in.Filters), func(f Filter) bool { return f.Name != "target-ip" })
 	for _, b := range all {
 		table.balancer(b)
 	}
@@ -81,9 +82,9 @@ func describeLoadBalancersDetail(c *Call, in *describeLoadBalancersDetailIn) (*d
 	return &describeLoadBalancersDetailOut{TotalCount: len(table.rows), LoadBalancerDetailSet: cut}, nil
 }
 
-func (c *Call) filterDetail(st *lb.State, all []*lb.LoadBalancer, filters []Filter) ([]*lb.LoadBalancer, error) {
-	listeners := listenersByBalancer(st)
-	exact := slices.DeleteFunc(slices.Clone(filters), func(f Filter) bool { return f.Name == "fuzzy-search" })
+// filterDetail keeps load balancers; target-ip is of rows, see detailTable.
+func (c *Call) filterDetail(all []*lb.LoadBalancer, filters []Filter) ([]*lb.LoadBalancer, error) {
+	exact := slices.DeleteFunc(slices.Clone(filters), func(f Filter) bool { return f.Name == "fuzzy-search" || f.Name == "target-ip" })
 	all, err := filter(all, exact, map[string]func(*lb.LoadBalancer) []string{
 		"loadbalancer-id": func(b *lb.LoadBalancer) []string { return []string{string(b.ID)} },
 		"project-id":      func(b *lb.LoadBalancer) []string { return []string{fmt.Sprint(projectOf(b))} },
@@ -91,10 +92,6 @@ func (c *Call) filterDetail(st *lb.State, all []*lb.LoadBalancer, filters []Filt
 		"vip":             func(b *lb.LoadBalancer) []string { return texts(b.VIPs) },
 		"vpcid":           func(b *lb.LoadBalancer) []string { return []string{string(b.VPC)} },
 		"zone":            func(*lb.LoadBalancer) []string { return []string{c.Zone()} },
-		"target-ip": func(b *lb.LoadBalancer) []string {
-			_, private := backends(st, listeners[b.ID])
-			return private
-		},
 	}, func(b *lb.LoadBalancer) lb.Tags { return b.Tags })
 	for _, f := range filters {
 		if f.Name == "fuzzy-search" {
@@ -122,7 +119,8 @@ type detailTable struct {
 	health    healthView
 	listeners map[lb.BalancerID][]*lb.Listener
 	in        *describeLoadBalancersDetailIn
-	fine      int // 0: a row for each load balancer, 1: listener, 2: rule, 3: target
+	fine      int      // 0: a row for each load balancer, 1: listener, 2: rule, 3: target
+	behind    []Filter // of the addresses of targets: rows without such a target are left out
 	rows      []balancerDetail
 }
 
@@ -137,17 +135,31 @@ func (c *Call) newDetailTable(in *describeLoadBalancersDetailIn) *detailTable {
 	return t
 }
 
+// has reports whether one of the targets has the addresses asked for.
+func (t *detailTable) has(b *lb.LoadBalancer, targets ...lb.Target) bool {
+	return len(t.behind) == 0 || slices.ContainsFunc(targets, func(target lb.Target) bool {
+		addresses := backendAddress(t.health.state, b, target.Instance)
+		return !slices.ContainsFunc(t.behind, func(f Filter) bool { return !overlap(f.Values, addresses) })
+	})
+}
+
 // balancer adds a load balancer's rows. A listener without rules, or a rule
 // without targets, has a row too.
 func (t *detailTable) balancer(b *lb.LoadBalancer) {
 	listeners := t.listeners[b.ID]
 	if t.fine == 0 || len(listeners) == 0 {
-		t.add(b, nil, nil, nil)
+		var all []lb.Target
+		for _, l := range listeners {
+			all = append(all, targetsUnder(l)...)
+		}
+		if t.has(b, all...) {
+			t.add(b, nil, nil, nil)
+		}
 		return
 	}
 	for _, l := range listeners {
 		if t.fine == 1 || len(l.Rules) == 0 {
-			t.targets(b, l, nil, l.Targets)
+			t.targets(b, l, nil, targetsUnder(l))
 			continue
 		}
 		for i := range l.Rules {
@@ -156,7 +168,19 @@ func (t *detailTable) balancer(b *lb.LoadBalancer) {
 	}
 }
 
+// targetsUnder are a listener's own targets and those of its rules.
+func targetsUnder(l *lb.Listener) []lb.Target {
+	all := slices.Clone(l.Targets)
+	for _, r := range l.Rules {
+		all = append(all, r.Targets...)
+	}
+	return all
+}
+
 func (t *detailTable) targets(b *lb.LoadBalancer, l *lb.Listener, r *lb.Rule, all []lb.Target) {
+	if len(t.behind) > 0 {
+		all = slices.DeleteFunc(slices.Clone(all), func(target lb.Target) bool { return !t.has(b, target) })
+	}
 	any := false
 	for i := range all {
 		if t.fine == 3 && (t.in.TargetType == "" || (t.in.TargetType == "GROUP") == (all[i].Group != "")) {
@@ -164,7 +188,7 @@ func (t *detailTable) targets(b *lb.LoadBalancer, l *lb.Listener, r *lb.Rule, al
 			any = true
 		}
 	}
-	if !any {
+	if !any && (len(t.behind) == 0 || t.fine < 3 && len(all) > 0) {
 		t.add(b, l, r, nil)
 	}
 }

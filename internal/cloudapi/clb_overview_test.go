@@ -157,6 +157,31 @@ func TestDescribeLoadBalancersDetail(t *testing.T) {
 			t.Errorf("%s: %d rows, want %d", filter, len(got), want)
 		}
 	}
+	// A row is of a target, a rule, a listener or a load balancer: target-ip keeps those that it is behind.
+	for _, tc := range []struct{ fields, ip, want string }{
+		{`"TargetId","TargetPort"`, "10.200.0.3", "ins-b:8080"}, {`"TargetId","TargetPort"`, "10.200.0.2", "ins-a:8080 ins-a:9000"},
+		{`"LocationId"`, "10.200.0.3", s.rule}, {`"ListenerId"`, "10.200.0.3", s.http}, {`"ListenerId"`, "10.200.0.2", s.http + " " + s.tcp},
+		{`"TargetId","TargetPort"`, "10.200.0.9", ""}, {`"Address"`, "10.200.0.3", "192.0.2.1"},
+	} {
+		var text []string
+		for _, row := range rows(`{"Fields":[` + tc.fields + `],"Filters":[{"Name":"target-ip","Values":["` + tc.ip + `"]}]}`) {
+			switch {
+			case row.TargetId != nil:
+				text = append(text, fmt.Sprintf("%s:%d", *row.TargetId, *row.TargetPort))
+			case row.LocationId != nil:
+				text = append(text, *row.LocationId)
+			case row.ListenerId != nil:
+				text = append(text, *row.ListenerId)
+			case row.Address != nil:
+				text = append(text, *row.Address)
+			default:
+				text = append(text, "nothing")
+			}
+		}
+		if got := strings.Join(text, " "); got != tc.want {
+			t.Errorf("%s behind %s: %q, want %q", tc.fields, tc.ip, got, tc.want)
+		}
+	}
 	s.refused("DescribeLoadBalancersDetail", `{"Fields":["Nothing"]}`, "InvalidParameterValue", `Fields.0: there is no field "Nothing"; use`)
 	s.refused("DescribeLoadBalancersDetail", `{"TargetType":"ALL"}`, "InvalidParameterValue", "it is one of NODE, GROUP")
 	s.refused("DescribeLoadBalancersDetail", `{"Filters":[{"Name":"x","Values":["y"]}]}`, "InvalidParameterValue.InvalidFilter", "x")
