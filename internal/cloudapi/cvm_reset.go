@@ -18,7 +18,8 @@ type resetInstanceIn struct {
 }
 
 // resetInstance switches an instance off and on, as a reboot does: there is no
-// disk to install anew. What is given is stored for clients to read.
+// disk to install anew. What is given is stored for clients to read, any image
+// as when the instance is made.
 func resetInstance(c *Call, in *resetInstanceIn) (*done, error) {
 	if in.HostName != nil {
 		if err := checkHostName(*in.HostName); err != nil {
@@ -34,9 +35,6 @@ func resetInstance(c *Call, in *resetInstanceIn) (*done, error) {
 		old, err := findInstance(tx.State(), "InstanceId", in.InstanceId)
 		if err != nil {
 			return err
-		}
-		if id := in.ImageId; id != nil && *id != labImage && *id != echoed(old.Echo, "ImageId", labImage) {
-			return errorf("InvalidImageId.NotFound", "ImageId: there is no image %q; DescribeImages lists them", clip(*id, 40))
 		}
 		i := *old
 		for _, name := range sortedKeys(c.Echo) {
