@@ -67,7 +67,9 @@ func TestAPIHelp(t *testing.T) {
 		"api":                       {"clb 2018-03-17", "  CreateListener", "sallyport 2026-11-23"},
 		"api --help":                {"Without ACTION it lists the actions"},
 		"api CreateListener --help": {"clb CreateListener, version 2018-03-17", "* Ports[]", "Error codes:", "InvalidParameter.PortCheckFailed", "Example:"},
-		"api -h CreateVpc":          {"vpc CreateVpc", "* CidrBlock"},
+		"api UploadCertificate --help": {"* CertificatePublicKey", "* CertificatePrivateKey",
+			`sallyport api UploadCertificate --CertificatePublicKey "$(cat chain.pem)" --CertificatePrivateKey "$(cat key.pem)"`},
+		"api -h CreateVpc": {"vpc CreateVpc", "* CidrBlock"},
 	} {
 		code, out, errs := (&fakeAPI{}).program(t, strings.Fields(args)...)
 		for _, want := range wants {

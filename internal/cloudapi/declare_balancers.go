@@ -236,6 +236,9 @@ func (a *applier) listener(path string, b *lb.LoadBalancer, l *lb.Listener, d li
 		return err
 	}
 	made := l == nil
+	if made && d.Protocol == string(lb.ListenHTTPS) && d.Certificate == "" && d.SniSwitch == 0 {
+		return refuse(lb.Missing, path+"Certificate", "an HTTPS listener shows one", "name one by its alias or id, or set SniSwitch to 1 and give each domain its own")
+	}
 	if made {
 		out, err := createListener(a.sub(nil, d.Id), &createListenerIn{LoadBalancerId: string(b.ID), Ports: []int64{d.Port}, EndPort: &d.EndPort, Protocol: d.Protocol,
 			ListenerNames: []string{d.ListenerName}, HealthCheck: d.HealthCheck, choiceIn: d.choice(), tlsIn: d.tls(), TargetType: d.TargetType})

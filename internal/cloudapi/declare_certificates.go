@@ -4,6 +4,7 @@ package cloudapi
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/sallyport/sallyport/internal/lb"
@@ -89,6 +90,13 @@ func (a *applier) certify(path, title string, place targetPlace, d ruleDoc) erro
 		return at(path, "", err)
 	}
 	return nil
+}
+
+// certified reports whether a new rule of a domain needs no certificate: because
+// an earlier one brought it, or the listener has one for all.
+func (a *applier) certified(place targetPlace, domain string) bool {
+	l := a.st().Listeners.Get(lb.ListenerID(place.ListenerId))
+	return !l.SNI || slices.ContainsFunc(l.Rules, func(r lb.Rule) bool { return r.Domain == domain && r.Certificate != "" })
 }
 
 // markAuto says of a redirect that AutoRewrite would have made it.

@@ -72,6 +72,9 @@ func (a *applier) forward(path, title string, place targetPlace, id lb.LocationI
 		return err
 	}
 	made := id == ""
+	if made && d.Certificate == "" && !a.certified(place, d.Domain) {
+		return refuse(lb.Missing, path+"Certificate", fmt.Sprintf("with SniSwitch 1 each domain shows its own, and %s has none yet", d.Domain), "name one by its alias or id")
+	}
 	if made {
 		out, err := createRule(a.sub(nil, d.Id), &createRuleIn{LoadBalancerId: place.LoadBalancerId, ListenerId: place.ListenerId,
 			Rules: []ruleIn{{Domain: d.Domain, Url: d.Url, HealthCheck: d.HealthCheck, choiceIn: d.choice(), CookieName: &d.CookieName, TargetType: d.TargetType, Certificate: certificateNamed(d.Certificate)}}})
@@ -131,7 +134,9 @@ func (a *applier) defaultDomain(path, title string, place targetPlace, docs []ru
 	yes := true
 	_, err := modifyDomainAttributes(a.sub(nil), &modifyDomainAttributesIn{LoadBalancerId: place.LoadBalancerId, ListenerId: place.ListenerId,
 		Domain: docs[i].Domain, DefaultServer: &yes})
-	a.note("change", "Listener", place.ListenerId, title, path, "DefaultServer")
+	if !a.fresh[place.ListenerId] {
+		a.note("change", "Listener", place.ListenerId, title, path, "DefaultServer")
+	}
 	return at(fmt.Sprintf("%sRules.%d.", path, i), "", err)
 }
 

@@ -116,7 +116,9 @@ func (a *Action) Help() string {
 	}
 	fmt.Fprintf(&b, "\nError codes:\n%s", wrapped(a.Codes()))
 	fmt.Fprintf(&b, "\nExample:\n  sallyport api %s", a.Name)
-	if example := string(a.Example()); example != "{}" {
+	if a.flags != "" {
+		b.WriteString(" " + a.flags)
+	} else if example := string(a.Example()); example != "{}" {
 		fmt.Fprintf(&b, " --json - <<<'%s'", example)
 	}
 	b.WriteString("\n")

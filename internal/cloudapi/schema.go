@@ -61,6 +61,7 @@ type Action struct {
 	input   reflect.Type
 	output  reflect.Type
 	sample  string // request body of Example; "": its required fields
+	flags   string // instead of that, in the help of the command line
 	gathers bool   // see gathering
 	run     func(*Call, any) (any, error)
 }
@@ -69,6 +70,13 @@ type Action struct {
 // nothing: a request body as JSON, with ids as idPrefix and 1a2b3c4d.
 func (a Action) like(body string) Action {
 	a.sample = body
+	return a
+}
+
+// typed gives the example of the command line as flags, where the values of a
+// body would be whole files.
+func (a Action) typed(flags string) Action {
+	a.flags = flags
 	return a
 }
 

@@ -3,6 +3,7 @@
 package cloudapi
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -43,6 +44,11 @@ func cloneSecurityGroup(c *Call, in *cloneGroupIn) (*createGroupOut, error) {
 		source, err := findGroup(tx.State(), "SecurityGroupId", in.SecurityGroupId)
 		if err != nil {
 			return err
+		}
+		for _, r := range slices.Concat(source.Ingress, source.Egress) {
+			if peer := tx.State().Groups.Get(r.PeerGroup); peer != nil && peer.ProjectID != project {
+				return refuse(lb.Invalid, "ProjectId", fmt.Sprintf("the rules name %s, which is in project %s, and a group's rules name groups of its own project", peer.ID, peer.ProjectID), "clone into project "+peer.ProjectID)
+			}
 		}
 		g = &lb.SecurityGroup{Name: source.Name, Desc: source.Desc, ProjectID: project, Tags: lb.Tags{},
 			Ingress: slices.Clone(source.Ingress), Egress: slices.Clone(source.Egress)}

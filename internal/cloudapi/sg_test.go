@@ -321,7 +321,7 @@ func TestCloneSecurityGroup(t *testing.T) {
 		{"CloneSecurityGroup", `{"SecurityGroupId":"` + id + `","RemoteRegion":"ap-somewhere"}`, "UnsupportedRegion", "RemoteRegion"},
 	})
 	b.must("DeleteSecurityGroup", `{"SecurityGroupId":"`+other+`"}`, nil)
-	b.refused("CloneSecurityGroup", `{"SecurityGroupId":"`+id+`","ProjectId":"7"}`, "InvalidParameterValue", "is not in project 7")
+	b.refused("CloneSecurityGroup", `{"SecurityGroupId":"`+id+`","ProjectId":"7"}`, "InvalidParameterValue", "ProjectId: the rules name ")
 }
 
 func TestSecurityGroupReferencesAndLimits(t *testing.T) {

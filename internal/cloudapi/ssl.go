@@ -40,7 +40,8 @@ func codeSSL(k lb.Kind) string {
 // certificates for HTTPS listeners.
 func sslActions() []Action {
 	return []Action{
-		action(serviceSSL, "UploadCertificate", uploadCertificate).fails("InvalidParameterValue", "MissingParameter", codeCertificate, codeMismatch),
+		action(serviceSSL, "UploadCertificate", uploadCertificate).typed(`--CertificatePublicKey "$(cat chain.pem)" --CertificatePrivateKey "$(cat key.pem)"`).
+			fails("InvalidParameterValue", "MissingParameter", codeCertificate, codeMismatch),
 		action(serviceSSL, "DescribeCertificates", describeCertificates),
 		action(serviceSSL, "DescribeCertificateDetail", describeCertificateDetail).fails(codeNoSuchCert),
 		action(serviceSSL, "ModifyCertificateAlias", modifyCertificateAlias).fails(codeNoSuchCert),
@@ -51,7 +52,7 @@ func sslActions() []Action {
 
 type uploadCertificateIn struct {
 	CertificatePublicKey  string   `tc:"required"`
-	CertificatePrivateKey string   `tc:""`
+	CertificatePrivateKey string   `tc:"required"`
 	CertificateType       string   `tc:"only=SVR,enum=SVR|CA"` // "": SVR
 	Alias                 string   `tc:"len=200"`
 	ProjectId             int64    `tc:"range=0-"`
@@ -68,8 +69,14 @@ type uploadCertificateOut struct {
 // uploadCertificate stores a certificate with its private key, which nobody
 // can read back.
 func uploadCertificate(c *Call, in *uploadCertificateIn) (*uploadCertificateOut, error) {
-	if in.CertificatePrivateKey == "" {
-		return nil, refuse(lb.Missing, "CertificatePrivateKey", "a server's certificate needs its key", "give it in PEM")
+	var missing []string
+	for _, f := range []struct{ name, text string }{{"CertificatePublicKey", in.CertificatePublicKey}, {"CertificatePrivateKey", in.CertificatePrivateKey}} {
+		if f.text == "" {
+			missing = append(missing, f.name)
+		}
+	}
+	if len(missing) > 0 {
+		return nil, refuse(lb.Missing, strings.Join(missing, ", "), "a server's certificate needs its chain and its key", "give both in PEM")
 	}
 	cert, err := parseCertificate(in.CertificatePublicKey, in.CertificatePrivateKey, c.Now(), "CertificatePublicKey", "CertificatePrivateKey")
 	if e := (*lb.Error)(nil); errors.As(err, &e) {

@@ -268,7 +268,9 @@ func TestCertificateContents(t *testing.T) {
 	}
 	weak := issuedWith(t, "weak.example.com", b.tomorrow(), nil, weakKey, &weakKey.PublicKey)
 	for _, tc := range []struct{ what, chain, key, code, text string }{
-		{"no key", good.chain, "", "MissingParameter", "CertificatePrivateKey"},
+		{"no key", good.chain, "", "MissingParameter", "CertificatePrivateKey: a server's certificate needs"},
+		{"no certificate", "", good.key, "MissingParameter", "CertificatePublicKey: a server's certificate needs"},
+		{"nothing", "", "", "MissingParameter", "CertificatePublicKey, CertificatePrivateKey: a server's certificate needs"},
 		{"no PEM", "certificate", good.key, codeCertificate, "CertificatePublicKey: it holds no certificate in PEM"},
 		{"a key in the chain", good.chain + good.key, good.key, codeCertificate, `"PRIVATE KEY"`},
 		{"no certificate inside", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("nothing")})), good.key, codeCertificate, "certificate 1 in it cannot be read"},
@@ -289,7 +291,8 @@ func TestCertificateContents(t *testing.T) {
 			}
 		})
 	}
-	b.refused("UploadCertificate", `{"CertificatePublicKey":"x","CertificateType":"CA"}`, "UnsupportedOperation", "CertificateType")
+	b.refused("UploadCertificate", `{"CertificatePublicKey":"x"}`, "MissingParameter", "CertificatePrivateKey")
+	b.refused("UploadCertificate", `{"CertificatePublicKey":"x","CertificatePrivateKey":"x","CertificateType":"CA"}`, "UnsupportedOperation", "CertificateType")
 	b.refused("UploadCertificate", body(t, map[string]any{"CertificatePublicKey": good.chain, "CertificatePrivateKey": good.key, "Tags": []any{map[string]any{"TagKey": ""}}}), "InvalidParameterValue", "Tags")
 	b.must("UploadCertificate", body(t, map[string]any{"CertificatePublicKey": signed.chain + good.chain, "CertificatePrivateKey": signed.key}), nil)
 }
