@@ -15,7 +15,7 @@ import (
 
 type describeLoadBalancersIn struct {
 	LoadBalancerIds   []string `tc:"count=0-20"`
-	LoadBalancerType  string   `tc:""`
+	LoadBalancerType  string   `tc:"enum=OPEN|INTERNAL"`
 	Forward           *int64   `tc:"only=1|0|-1"` // -1: both
 	LoadBalancerName  string   `tc:""`
 	LoadBalancerVips  []string `tc:""`
@@ -32,7 +32,7 @@ type describeLoadBalancersIn struct {
 	WithRs           *int64   `tc:"enum=-1|0|1"`
 	VpcId            string   `tc:""`
 	SecurityGroup    string   `tc:""`
-	Filters          []Filter `tc:"" filters:"master-zone-id charge-type=POSTPAID_BY_HOUR|POSTPAID|PREPAID internet-charge-type vip-isp sla-type exclusive=0|1 function-name tag-key tag:KEY"`
+	Filters          []Filter `tc:"" filters:"master-zone-id charge-type=POSTPAID_BY_HOUR|POSTPAID|PREPAID internet-charge-type=TRAFFIC_POSTPAID_BY_HOUR|BANDWIDTH_POSTPAID_BY_HOUR|BANDWIDTH_PACKAGE|BANDWIDTH_PREPAID vip-isp=BGP|CMCC|CTCC|CUCC|INTERNAL sla-type exclusive=0|1 function-name tag-key tag:KEY"`
 }
 
 type describeLoadBalancersOut struct {

@@ -224,7 +224,7 @@ func deleteLoadBalancerListeners(c *Call, in *deleteLoadBalancerListenersIn) (*d
 type listenerChoice struct {
 	LoadBalancerId string   `tc:"required"`
 	ListenerIds    []string `tc:""`
-	Protocol       string   `tc:""`
+	Protocol       string   `tc:"enum=TCP|UDP|HTTP|HTTPS|TCP_SSL|QUIC"` // there are none of the last two
 	Port           *int64   `tc:"range=0-65535"`
 }
 

@@ -68,7 +68,7 @@ func describeLoadBalancerOverview(c *Call, _ *describeLoadBalancerOverviewIn) (*
 
 type describeResourcesIn struct {
 	Paging
-	Filters []Filter `tc:"" filters:"master-zone ip-version=IPv4|IPv6|IPv6_Nat isp"`
+	Filters []Filter `tc:"" filters:"master-zone ip-version=IPv4|IPv6|IPv6_Nat isp=BGP|CMCC|CTCC|CUCC|INTERNAL"`
 }
 
 type describeResourcesOut struct {

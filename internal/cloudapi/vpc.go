@@ -159,7 +159,7 @@ func findVPC(st *lb.State, field, id string) (*lb.VPC, error) {
 
 type describeVpcsIn struct {
 	VpcIds  []string `tc:""`
-	Filters []Filter `tc:"" filters:"vpc-id vpc-name cidr-block ipv6-cidr-block is-default=true|false tag-key tag:KEY"`
+	Filters []Filter `tc:"" filters:"vpc-id vpc-name cidr-block ipv6-cidr-block is-default=true|false isp-type=BGP|CMCC|CTCC|CUCC address-type=GUA|ULA tag-key tag:KEY"`
 	TextPaging
 }
 
@@ -182,6 +182,8 @@ func describeVpcs(c *Call, in *describeVpcsIn) (*describeVpcsOut, error) {
 			"cidr-block":      func(v *lb.VPC) []string { return []string{v.Cidr.String()} },
 			"ipv6-cidr-block": func(v *lb.VPC) []string { return []string{cidr6Text(v.Cidr6)} },
 			"is-default":      func(v *lb.VPC) []string { return []string{strconv.FormatBool(v.IsDefault)} },
+			"isp-type":        func(v *lb.VPC) []string { return ispsOf(v.Cidr6) },
+			"address-type":    func(v *lb.VPC) []string { return addressTypes(v.Cidr6) },
 		},
 		tags:  func(v *lb.VPC) lb.Tags { return v.Tags },
 		order: func(a, b *lb.VPC) int { return older(a.Created, b.Created, a.ID, b.ID) },

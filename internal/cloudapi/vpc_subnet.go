@@ -56,6 +56,26 @@ func subnetToOut(st *lb.State, n *lb.Subnet) subnetOut {
 	}
 }
 
+// ispsOf is who brings an IPv6 range, if there is one.
+func ispsOf(cidr6 netip.Prefix) []string {
+	if !cidr6.IsValid() {
+		return nil
+	}
+	return []string{"BGP"}
+}
+
+// addressTypes is of which kind an IPv6 range is, if there is one: global, or
+// of one site.
+func addressTypes(cidr6 netip.Prefix) []string {
+	switch {
+	case !cidr6.IsValid():
+		return nil
+	case cidr6.Addr().IsPrivate():
+		return []string{"ULA"}
+	}
+	return []string{"GUA"}
+}
+
 // mainTable is the id of a VPC's only route table.
 func mainTable(id lb.VPCID) string { return "rtb-" + strings.TrimPrefix(string(id), "vpc-") }
 
@@ -127,7 +147,7 @@ func findSubnet(st *lb.State, field, id string) (*lb.Subnet, error) {
 
 type describeSubnetsIn struct {
 	SubnetIds []string `tc:""`
-	Filters   []Filter `tc:"" filters:"subnet-id vpc-id subnet-name cidr-block ipv6-cidr-block zone is-default=true|false route-table-id tag-key tag:KEY"`
+	Filters   []Filter `tc:"" filters:"subnet-id vpc-id subnet-name cidr-block ipv6-cidr-block zone is-default=true|false route-table-id is-remote-vpc-snat=true|false cdc-id is-cdc-subnet=0|1|false|true isp-type=BGP|CMCC|CTCC|CUCC address-type=GUA|ULA tag-key tag:KEY"`
 	TextPaging
 	_ struct{} `unserved:"MaxResults NextToken"`
 }
@@ -152,6 +172,12 @@ func describeSubnets(c *Call, in *describeSubnetsIn) (*describeSubnetsOut, error
 			"zone":            func(n *lb.Subnet) []string { return []string{n.Zone} },
 			"is-default":      func(n *lb.Subnet) []string { return []string{strconv.FormatBool(n.IsDefault)} },
 			"route-table-id":  func(n *lb.Subnet) []string { return []string{mainTable(n.VPC)} },
+			// None is of an address pool for SNAT, or in a dedicated cluster.
+			"is-remote-vpc-snat": func(*lb.Subnet) []string { return []string{"false"} },
+			"cdc-id":             func(*lb.Subnet) []string { return nil },
+			"is-cdc-subnet":      func(*lb.Subnet) []string { return []string{"0", "false"} },
+			"isp-type":           func(n *lb.Subnet) []string { return ispsOf(n.Cidr6) },
+			"address-type":       func(n *lb.Subnet) []string { return addressTypes(n.Cidr6) },
 		},
 		tags:  func(n *lb.Subnet) lb.Tags { return n.Tags },
 		order: func(a, b *lb.Subnet) int { return older(a.Created, b.Created, a.ID, b.ID) },
