@@ -60,12 +60,12 @@ func TestFilterDeclaration(t *testing.T) {
 	b.refusals([]refusal{
 		{"DescribeVpcs", `{"Filters":[{"Name":"is-default"}]}`, "InvalidParameter.FilterValuesNotList", "Filters.0.Values: filter is-default has no values; give a list of at least one"},
 		{"DescribeVpcs", `{"Filters":[{"Name":"is-default","Values":["perhaps"]}]}`, "InvalidParameterValue.Malformed", `Filters.0.Values.0: "perhaps" is no value of filter is-default; it is one of true, false`},
-		{"DescribeVpcs", `{"Filters":[{"Name":"tag:","Values":["x"]}]}`, "InvalidParameter.FilterInvalidKey", "served: vpc-id, vpc-name, cidr-block, ipv6-cidr-block, is-default, tag-key, tag:KEY"},
+		{"DescribeVpcs", `{"Filters":[{"Name":"tag:","Values":["x"]}]}`, "InvalidParameter.FilterInvalidKey", "served: vpc-id, vpc-name, cidr-block, ipv6-cidr-block, is-default, isp-type, address-type, tag-key, tag:KEY"},
 		{"DescribeLoadBalancers", `{"Filters":[{"Name":"exclusive","Values":[]}]}`, "InvalidParameterValue.InvalidFilter", "Filters.0.Values"},
 		{"DescribeInstances", `{"Filters":[{"Name":"instance-state","Values":["RUN"]}]}`, "InvalidFilter", "PENDING, "},
 	})
 	a, _ := Find("DescribeVpcs")
-	if help := a.Help(); !strings.Contains(help, "is-default=true|false tag-key tag:KEY") {
+	if help := a.Help(); !strings.Contains(help, "is-default=true|false isp-type=BGP|CMCC|CTCC|CUCC\n  address-type=GUA|ULA tag-key tag:KEY") {
 		t.Error(help)
 	}
 }

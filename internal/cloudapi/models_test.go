@@ -251,6 +251,7 @@ func (m models) objectFaults(raw any, kind, at string) []string {
 // with the reason. A key ends where the fault's text goes on.
 var differences = map[string]string{
 	"CreateLoadBalancer in: Tags[].TagValue is optional here":                                         "an empty value may be left out",
+	"UploadCertificate in: CertificatePrivateKey is required here":                                    "only certificates of servers are taken, which have one",
 	"CreateTargetGroup in: Tags[].TagValue is optional here":                                          "an empty value may be left out",
 	"CloneLoadBalancer in: Tags[].TagValue is optional here":                                          "an empty value may be left out",
 	"ModifyResourceTags in: ReplaceTags[].TagValue is optional here":                                  "an empty value may be left out",
