@@ -106,7 +106,7 @@ func (w *world) powerInstance() {
 		w.ask("RebootInstances", ids, w.turn(id, "RUNNING", "REBOOTING"), nil)
 	case 3:
 		image := rapid.SampledFrom([]string{labImage, labImage, "img-00000000"}).Draw(w.T, "image")
-		w.ask("ResetInstance", map[string]any{"InstanceId": id, "ImageId": image}, w.reinstall(id, image), nil)
+		w.ask("ResetInstance", map[string]any{"InstanceId": id, "ImageId": image}, w.reinstall(id), nil)
 	}
 }
 

@@ -216,12 +216,9 @@ func (m *model) turn(instance, from, to string) []string {
 	return nil
 }
 
-// reinstall is ResetInstance: a reboot, of an image that there is.
-func (m *model) reinstall(instance, image string) []string {
-	if image == labImage {
-		return m.turn(instance, "RUNNING", "REBOOTING")
-	}
-	return append(m.turn(instance, "", ""), "InvalidImageId.NotFound")
+// reinstall is ResetInstance: a reboot, of whatever image.
+func (m *model) reinstall(instance string) []string {
+	return m.turn(instance, "RUNNING", "REBOOTING")
 }
 
 // settle is what the instance's node tells in the end; "" when nothing is awaited.

@@ -241,7 +241,9 @@ func (m *model) autoRewrite(clb, id string, domains []string, code int64, take *
 				codes = append(codes, "InvalidParameter.RewriteAlreadyExist")
 			}
 		}
-		r.rewrite = &modelRewrite{id, location, code, take == nil || *take, true}
+		if r.rewrite == nil || len(domains) > 0 { // what nobody named stays as it is
+			r.rewrite = &modelRewrite{id, location, code, take == nil || *take, true}
+		}
 		if to.rewrite != nil { // a chain
 			codes = append(codes, codeValue)
 		}
