@@ -123,8 +123,8 @@ func (p *prototype) warm(b testing.TB, c benchCase) {
 func (p *prototype) run(b testing.TB, c benchCase) float64 {
 	f := p.packet()
 	p.aim(b, c)
-	base := timed(b, p.Programs["l_spread_base"], f, 200_000)
-	push := (timed(b, p.Programs["l_restore"], f, 200_000) - p.empty(b, f)) / 2
+	base := timed(b, p.Programs["l_spread_base"], f, baseRuns)
+	push := (timed(b, p.Programs["l_restore"], f, baseRuns) - p.empty(b, f)) / 2
 	p.aim(b, c)
 	return timed(b, p.Programs["l_spread"], f, c.n) - base + push
 }
@@ -133,5 +133,5 @@ func (p *prototype) run(b testing.TB, c benchCase) float64 {
 func (p *prototype) empty(b testing.TB, f []byte) float64 {
 	other := append([]byte(nil), f...)
 	other[12], other[13] = 0x86, 0xdd
-	return timed(b, p.Programs["l_raw"], other, 200_000)
+	return timed(b, p.Programs["l_raw"], other, baseRuns)
 }
