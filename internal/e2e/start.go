@@ -225,20 +225,26 @@ type Status struct {
 
 // Settle waits until what is desired now is in force on every node.
 func (l *Lab) Settle(ctx context.Context) error {
-	want := uint64(0)
-	return Until(ctx, "every node has the newest revision in force", func() (bool, error) {
+	want, last := uint64(0), "no status yet"
+	err := Until(ctx, "every node has the newest revision in force", func() (bool, error) {
 		var s Status
 		if err := l.call(ctx, "sallyport", "DescribeStatus", nil, &s); err != nil {
+			last = err.Error()
 			return false, nil // the server may just be down
 		}
 		want = max(want, s.Revision)
 		for _, n := range s.Nodes {
 			if !n.Connected || n.Revision < want {
+				last = fmt.Sprintf("%s is at %d of %d, connected %v, %s", n.Name, n.Revision, want, n.Connected, n.Error)
 				return false, nil
 			}
 		}
 		return len(s.Nodes) > 0, nil
 	})
+	if err != nil {
+		return fmt.Errorf("%w (%s)", err, last)
+	}
+	return nil
 }
 
 // Until asks again and again until ok says yes or fails, or ctx ends.
