@@ -164,3 +164,22 @@ func TestScopedTasks(t *testing.T) {
 		}
 	}
 }
+
+// How long another project's group is, is not told where its name is known: a
+// load balancer that does not have it may not be given it, however short it is.
+func TestLengthOfForeignGroupIsNotTold(t *testing.T) {
+	b := twoProjects(t)
+	b.Options.Quotas = lb.DefaultQuotas()
+	b.Options.Quotas.RulesOnBalancer = 0
+	b.Server = New(b.Options)
+	key := b.addKey(lb.KeyOperator, "7")
+	b.seed(func(tx *store.Tx) {
+		l := *tx.State().Balancers.Get("lb-ours0000")
+		l.Groups = nil
+		tx.PutBalancer(&l)
+	})
+	_, err := b.as(key, "SetLoadBalancerSecurityGroups", `{"LoadBalancerId":"lb-ours0000","SecurityGroups":["sg-foreign0"]}`)
+	if err == nil || code(err) != codeUnauthorized || strings.Contains(told(err), "rules") {
+		t.Errorf("%v", err)
+	}
+}

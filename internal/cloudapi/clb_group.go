@@ -48,11 +48,23 @@ func (c *Call) bind(st *lb.State, b *lb.LoadBalancer, id, field string) error {
 		return refuse(lb.Duplicate, field, id+" is named twice", "name each group once")
 	case len(b.Groups) >= c.Quotas.GroupsPerBalancer:
 		return refuse(lb.LimitExceeded, field, fmt.Sprintf("a load balancer has at most %s", count(c.Quotas.GroupsPerBalancer, "group")), "unbind one")
+	case c.strange(st, b.ID, group):
+		return c.outOfScope("refer to %s, which is outside of it", objectName{"group", id})
 	case expandedRules(st, st.Groups.Get(group)) > c.Quotas.RulesOnBalancer:
 		return refuse(lb.LimitExceeded, field, fmt.Sprintf("%s has %d rules, both directions together and templates expanded; a group bound to a load balancer has at most %d", id, expandedRules(st, st.Groups.Get(group)), c.Quotas.RulesOnBalancer), "take rules out of it")
 	}
 	b.Groups = append(b.Groups, group)
 	return nil
+}
+
+// strange reports whether the caller's key may not bind a group there, known though
+// its name is: then nothing more is told of it.
+func (c *Call) strange(st *lb.State, to lb.BalancerID, group lb.GroupID) bool {
+	if !c.narrow() || c.inScope(st, st.Groups.Get(group)) {
+		return false
+	}
+	b := st.Balancers.Get(to)
+	return b == nil || !slices.Contains(b.Groups, group)
 }
 
 type setSecurityGroupForLoadbalancersIn struct {

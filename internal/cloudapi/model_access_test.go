@@ -128,6 +128,9 @@ func (m *model) bindOwn(id string, groups []string) (codes []string) {
 		}
 	}
 	if len(codes) > 0 { // which fault of several is told, is open
+		if slices.ContainsFunc(groups, func(g string) bool { return (m.ownGroup(g) || slices.Contains(b.groups, g)) && m.tooLongToBind(g) }) {
+			codes = append(codes, codeLimit)
+		}
 		return append(codes, m.boundFaults(groups, m.quotas.GroupsPerBalancer, codeValue, codeTwice, codeLimit)...)
 	}
 	return m.bindCLB(id, groups)
