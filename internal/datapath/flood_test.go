@@ -123,6 +123,8 @@ func (v vitals) during(t *testing.T, what string, flood func()) {
 	var all sync.WaitGroup
 	for name, once := range v {
 		all.Go(func() {
+			pace := time.NewTicker(25 * time.Millisecond) // more probes would be a flood of their own
+			defer pace.Stop()
 			var slowest time.Duration
 			n := 0
 			for last := false; !last; n++ {
@@ -131,6 +133,7 @@ func (v vitals) during(t *testing.T, what string, flood func()) {
 					last = true
 				default:
 				}
+				<-pace.C
 				began := time.Now()
 				if err := once(); err != nil {
 					t.Errorf("%s: %s, time %d: %v", what, name, n+1, err)
