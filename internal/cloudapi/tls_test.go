@@ -428,6 +428,20 @@ func TestScopedCertificates(t *testing.T) {
 	}
 }
 
+// exportsTo applies what b exports to a system that was filled before, which has
+// to export the same.
+func (b *bench) exportsTo(twin *bench, fill func(*bench)) {
+	b.Helper()
+	before := b.export()
+	fill(twin)
+	twin.apply(before, false, false)
+	for name, text := range twin.export() {
+		if before[name] != text {
+			b.Errorf("%s became\n%s\nfrom\n%s", name, text, before[name])
+		}
+	}
+}
+
 // Files name certificates; applying an export to a system that has them is that
 // system.
 func TestFilesNameCertificates(t *testing.T) {
@@ -450,15 +464,7 @@ func TestFilesNameCertificates(t *testing.T) {
 	if again := b.apply(map[string]string{"a.yaml": file}, true, false); len(again) > 0 {
 		t.Errorf("a second time it would %s", again)
 	}
-	before := b.export()
-	twin := newBench(t)
-	fill(twin)
-	twin.apply(before, false, false)
-	for name, text := range twin.export() {
-		if before[name] != text {
-			t.Errorf("%s became\n%s\nfrom\n%s", name, text, before[name])
-		}
-	}
+	b.exportsTo(newBench(t), fill)
 	b.apply(map[string]string{"a.yaml": strings.NewReplacer("Certificate: web, Rules", "Certificate: other, Rules", "Url: /, Certificate: web}", "Url: /new, Certificate: other}").Replace(file)}, false, false)
 	for l := range b.Store.State().Listeners.Values() {
 		for _, id := range l.Certificates() {
@@ -492,15 +498,7 @@ func TestFilesNameCertificatesByFingerprint(t *testing.T) {
 		file += fmt.Sprintf("  - {Protocol: HTTPS, Port: %d, Certificate: %s}\n", 8443+i, strings.ToLower(fingerprint(&lb.Certificate{Chain: pair.chain})))
 	}
 	b.apply(map[string]string{"a.yaml": file}, false, false)
-	before := b.export()
-	twin := newBench(t)
-	fill(twin)
-	twin.apply(before, false, false)
-	for name, text := range twin.export() {
-		if before[name] != text {
-			t.Errorf("%s became\n%s\nfrom\n%s", name, text, before[name])
-		}
-	}
+	b.exportsTo(newBench(t), fill)
 }
 
 // What has expired says so, is left where it is shown, and goes nowhere else.
