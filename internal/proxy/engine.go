@@ -85,6 +85,11 @@ func (p *Proxy) dial(ctx context.Context, v *view, address string) (net.Conn, er
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.limits.Connect)
 	defer cancel()
+	// A transport dials on when a request ends, for another's sake. Here that would be
+	// packets in the name of a client that has left; others dial for themselves.
+	if j, ok := ctx.Value(jobKey{}).(job); ok {
+		defer context.AfterFunc(j.asked, cancel)()
+	}
 	conn, err := p.options.Dial(ctx, netip.AddrPortFrom(client, 0), target.Service, snapshot.TargetMark(num))
 	if err != nil {
 		return nil, &dialError{err}
@@ -144,7 +149,8 @@ func newReverseProxy(alive func(uint32) bool, share func(uint32) uint32, logger 
 
 func (e *reverseProxy) forward(w http.ResponseWriter, r *http.Request, j job) {
 	defer j.hold.at(j.choose.loads, 0)
-	e.proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), jobKey{}, j)))
+	j.asked = r.Context()
+	e.proxy.ServeHTTP(w, r.WithContext(context.WithValue(j.asked, jobKey{}, j)))
 }
 
 // statusOf says what a failed request is answered with, and whether the

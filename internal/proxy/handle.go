@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -29,6 +30,7 @@ type job struct {
 	tls    bool           // inside TLS
 	body   *clientBody    // nil: none
 	end    *outcome
+	asked  context.Context // ends when the client leaves; the engine sets it
 }
 
 // An engine sends a request to one of the job's targets and the answer back.

@@ -381,6 +381,34 @@ func TestClientLeaves(t *testing.T) {
 	<-left
 }
 
+// A client that leaves while the gateway still dials ends that: packets in its
+// name would go on otherwise for as long as a target may take to answer.
+func TestClientLeavesWhileDialling(t *testing.T) {
+	r := newRig(t, Limits{Connect: time.Minute})
+	dialling, ended := make(chan bool), make(chan error, 1)
+	num := r.address(closedPort(t))
+	r.hooks[num] = func(ctx context.Context) (net.Conn, error) {
+		dialling <- true
+		<-ctx.Done()
+		ended <- ctx.Err()
+		return nil, ctx.Err()
+	}
+	r.rule("a", "/", num)
+	r.apply()
+	conn := r.raw()
+	io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	<-dialling
+	conn.Close()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("the dial ended by %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the gateway dials on, 10 s after its client has left")
+	}
+}
+
 func TestAnswers(t *testing.T) {
 	r := newRig(t, Limits{Connect: 50 * time.Millisecond, Answer: 50 * time.Millisecond})
 	ok := r.target(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })

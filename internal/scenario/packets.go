@@ -41,7 +41,10 @@ type attempt struct {
 // Send sends all at once from inside the hosts' namespaces, then looks for
 // what may not be there: a refused attempt in an instance's log.
 func (l *Stage) Send(ctx context.Context, sends []Send) ([]Result, error) {
-	mark := l.verdicts.mark()
+	began, err := l.verdicts.mark(ctx)
+	if err != nil {
+		return nil, err
+	}
 	results := make([]Result, len(sends))
 	faults := make([]error, len(sends))
 	attempts := make([]attempt, len(sends))
@@ -59,7 +62,7 @@ func (l *Stage) Send(ctx context.Context, sends []Send) ([]Result, error) {
 	if err := l.unheard(attempts, results); err != nil {
 		return nil, err
 	}
-	return results, l.tell(ctx, mark, attempts, results)
+	return results, l.tell(ctx, began, attempts, results)
 }
 
 // unheard checks that no instance accepted or logged a refused attempt.
@@ -80,11 +83,11 @@ func (l *Stage) unheard(attempts []attempt, results []Result) error {
 // tell adds the verdicts of each attempt, waiting for those the story wants.
 // What nobody wants but comes later than they do would be missed, so one more
 // answer of the API is awaited after the last of them.
-func (l *Lab) tell(ctx context.Context, mark int, attempts []attempt, results []Result) error {
+func (l *Lab) tell(ctx context.Context, began mark, attempts []attempt, results []Result) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	err := until(ctx, func() (bool, error) {
-		events, err := l.verdicts.since(mark)
+		events, err := l.verdicts.since(began)
 		complete := true
 		for i, a := range attempts {
 			results[i].Verdicts = a.verdicts(events)
