@@ -17,8 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sallyport/sallyport/internal/datapath"
 	"github.com/sallyport/sallyport/internal/e2e"
 	"github.com/sallyport/sallyport/internal/flow"
@@ -32,8 +30,6 @@ const (
 	rounds  = 7
 	repeats = 3                      // measurements of a bulk job in each round
 	stretch = 200 * time.Millisecond // one of them
-	pairs   = 6                      // of a way and none, of any other job in each round
-	slice   = 60 * time.Millisecond  // one half of a pair
 )
 
 // A meter reads the CPU time of this process, of what it starts and of the
@@ -92,21 +88,29 @@ type bed struct {
 	dir      string
 	instance netip.Addr
 	base     netip.Addr       // of another instance, which nothing is ever in the way of
+	gated    netip.Addr       // of one that only gate 2 is in the way of, while we forward
 	compiled *policy.Compiled // ten rules that accept client-1 at the last
+	opened   map[lb.NodeID]*datapath.Datapath
+	echoes   map[netip.Addr]*echo
+	filtered [2]netip.Addr // by gate 2, by the conntrack filter if there is nft
+	swapped  bool
 }
 
 const (
 	instanceID  = "ins-aaaaaaaa"
 	baseID      = "ins-bbbbbbbb"
+	gatedID     = "ins-cccccccc"
 	ourVIP      = "192.0.2.1"
 	peerVIP     = "192.0.2.60" // of nftables
 	gatewayAddr = "192.0.2.129"
 	hostAddr    = "192.0.2.130"
+	gatedHost   = "192.0.2.132" // the third that the lab made
 )
 
 func newBed(b *testing.B) *bed {
 	b.Helper()
-	f := &bed{B: b, dir: b.TempDir(), instance: netip.MustParseAddr("10.0.1.4"), base: netip.MustParseAddr("10.0.1.5")}
+	f := &bed{B: b, dir: b.TempDir(), instance: netip.MustParseAddr("10.0.1.4"), base: netip.MustParseAddr("10.0.1.5"), gated: netip.MustParseAddr("10.0.1.6"),
+		opened: map[lb.NodeID]*datapath.Datapath{}}
 	if err := e2e.Build(b.Context(), "../..", f.dir); err != nil {
 		b.Fatal(err)
 	}
@@ -124,7 +128,8 @@ func newBed(b *testing.B) *bed {
 	}
 	b.Cleanup(func() { _ = l.Close() })
 	err = errors.Join(l.AddInstance(instanceID, "web", f.instance, netip.Addr{}, netip.Addr{}),
-		l.AddInstance(baseID, "base", f.base, netip.Addr{}, netip.Addr{}))
+		l.AddInstance(baseID, "base", f.base, netip.Addr{}, netip.Addr{}),
+		l.AddInstance(gatedID, "gated", f.gated, netip.Addr{}, netip.Addr{}))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -137,7 +142,7 @@ func newBed(b *testing.B) *bed {
 	if f.compiled, err = policy.Compile([]policy.Group{{ID: "sg-bench", Rules: rules}}); err != nil {
 		b.Fatal(err)
 	}
-	for _, host := range []string{"client-1", lab.DefaultGateway, instanceID, baseID} {
+	for _, host := range []string{"client-1", lab.DefaultGateway, instanceID, baseID, gatedID} {
 		f.in(host, "sysctl -qw net.ipv4.ip_local_port_range='1024 65535' net.ipv4.tcp_tw_reuse=1 net.ipv4.tcp_max_tw_buckets=200000 net.core.somaxconn=4096")
 		// Paced by nothing but acknowledgements: the timers of others cost by chance.
 		f.in(host, "sysctl -qw net.ipv4.tcp_congestion_control=reno")
@@ -272,32 +277,57 @@ func ways() []way {
 				set("on")
 			}
 		}},
-		{gateTwo, "", func(f *bed) (string, func()) {
-			_, host := f.snapshots()
-			return f.instance.String(), f.attach(host)
-		}},
-		{conntrack, "nft", func(f *bed) (string, func()) {
-			rules := ""
-			for i := range 10 {
-				rules += fmt.Sprintf("ip saddr 203.0.113.%d meta l4proto tcp accept\n", i+1)
-			}
-			f.in(instanceID, fmt.Sprintf("nft -f %s", f.write("nft", `table ip bench {
-				chain in { type filter hook input priority filter; policy drop
-				ct state established,related accept
-				`+rules+` }
-				chain out { type filter hook output priority filter; policy drop
-				ct state established,related accept
-				}
-				}`)))
-			return f.instance.String(), func() { f.in(instanceID, "nft flush ruleset") }
-		}},
+		{gateTwo, "", (*bed).filters},
 	}
 }
 
-// sallyport attaches both gates with ten rules each.
+// sallyport attaches both gates with ten rules each, and gate 2 alone before the
+// instance whose cost is subtracted.
 func (f *bed) sallyport() (string, func()) {
 	gw, host := f.snapshots()
-	return ourVIP, f.attach(host, gw)
+	return ourVIP, f.attach(host, gw, f.guarded(gatedID, f.gated))
+}
+
+// filters attaches gate 2 at one instance and the conntrack filter at another, at
+// the third when it is on again: both are measured at once, since what they add is
+// less than what the machine's other work adds and takes away from round to round.
+func (f *bed) filters() (string, func()) {
+	nodes, at := [2]lb.NodeID{gatedID, instanceID}, [2]netip.Addr{f.gated, f.instance}
+	if f.swapped = !f.swapped; f.swapped {
+		slices.Reverse(nodes[:])
+		slices.Reverse(at[:])
+	}
+	f.filtered[0], f.filtered[1] = at[0], netip.Addr{}
+	off := f.attach(f.guarded(nodes[0], at[0]))
+	if _, err := exec.LookPath("nft"); err != nil {
+		return at[0].String(), off
+	}
+	f.filtered[1] = at[1]
+	rules := ""
+	for i := range 10 {
+		rules += fmt.Sprintf("ip saddr 203.0.113.%d meta l4proto tcp accept\n", i+1)
+	}
+	f.in(string(nodes[1]), fmt.Sprintf("nft -f %s", f.write("nft", `table ip bench {
+		chain in { type filter hook input priority filter; policy drop
+		ct state established,related accept
+		`+rules+` }
+		chain out { type filter hook output priority filter; policy drop
+		ct state established,related accept
+		}
+		}`)))
+	return at[0].String(), func() {
+		f.in(string(nodes[1]), "nft flush ruleset")
+		off()
+	}
+}
+
+// guarded is the snapshot of a host that has nothing but gate 2.
+func (f *bed) guarded(node lb.NodeID, at netip.Addr) *snapshot.Snapshot {
+	gw, host := f.snapshots()
+	host.Node, host.Targets = node, nil
+	host.VIPs = gw.VIPs
+	host.Instances = []snapshot.Instance{{ID: lb.InstanceID(node), Addrs: []netip.Addr{at}, Ingress: f.compiled.Hash, Egress: f.compiled.Hash}}
+	return host
 }
 
 // snapshots are what gateway and host need for the instance's services.
@@ -325,19 +355,20 @@ func (f *bed) snapshots() (gw, host *snapshot.Snapshot) {
 
 // attach puts snapshots in force on their nodes until off.
 func (f *bed) attach(snapshots ...*snapshot.Snapshot) (off func()) {
-	var opened []*datapath.Datapath
 	ctx, end := context.WithCancel(f.Context())
 	for _, s := range snapshots {
 		o := datapath.Options{Node: s.Node, Role: s.Role, Device: "eth0", PinDir: lab.PinDir(string(s.Node)), Address: netip.MustParseAddr(hostAddr)}
 		if s.Role == lb.RoleGateway {
 			o.Address = netip.MustParseAddr(gatewayAddr)
+		} else if s.Node == gatedID {
+			o.Address = netip.MustParseAddr(gatedHost)
 		}
 		err := e2e.Inside(string(s.Node), func() error {
 			d, err := datapath.Open(o)
 			if err != nil {
 				return err
 			}
-			opened = append(opened, d)
+			f.opened[s.Node] = d
 			// As every node does: what verdicts cost to read is the way's own cost.
 			go func() { _ = d.Events(ctx, func(flow.Event) {}) }()
 			return errors.Join(d.Stage(f.Context(), s), d.Commit(f.Context(), s.Revision))
@@ -348,134 +379,12 @@ func (f *bed) attach(snapshots ...*snapshot.Snapshot) (off func()) {
 	}
 	return func() {
 		end()
-		for _, d := range opened {
-			d.Close()
-		}
 		for _, s := range snapshots {
+			f.opened[s.Node].Close()
+			delete(f.opened, s.Node)
 			if err := datapath.Detach(lab.PinDir(string(s.Node))); err != nil {
 				f.Error(err)
 			}
 		}
-	}
-}
-
-// A comparison is one row: what a kind of traffic costs by our way and by
-// theirs; own: it is measured in pairs, and what the way itself costs is told.
-type comparison struct {
-	id, job      string
-	ours, theirs string
-	own          bool
-}
-
-var comparisons = []comparison{
-	{"rr-plain", "request", ours, plain, true}, {"rr-nft", "request", ours, dnat, true}, {"rr-haproxy", "request", ours, haproxy, true},
-	{"crr-plain", "connection", ours, plain, true}, {"crr-nft", "connection", ours, dnat, true}, {"crr-haproxy", "connection", ours, haproxy, true},
-	{"udp-nft", "packet", ours, dnat, true},
-	{"bulk-plain", "download", ours, plain, false}, {"bulk-haproxy", "download", ours, haproxy, false},
-	{"bulk-up-plain", "upload", ours, plain, false}, {"bulk-up-haproxy", "upload", ours, haproxy, false},
-	{"bulk-wire-plain", "upload", cutByUs, cutPlain, false},
-	{"gate2-nft", "request", gateTwo, conntrack, true},
-}
-
-// BenchmarkForwarding compares what a request, a connection and a megabyte
-// cost in all, by whatever forwards them. Rounds are interleaved.
-func BenchmarkForwarding(b *testing.B) {
-	wanted := slices.DeleteFunc(slices.Clone(comparisons), func(c comparison) bool { return !Wanted(c.id) })
-	if len(wanted) == 0 {
-		b.Skip("not asked for")
-	}
-	if os.Geteuid() != 0 {
-		b.Skip("needs root: the lab makes network namespaces")
-	}
-	needs := func(job, way string) bool {
-		return slices.ContainsFunc(wanted, func(c comparison) bool {
-			return c.job == job && (way == c.ours || way == c.theirs)
-		})
-	}
-	f := newBed(b)
-	m := newMeter(b)
-	alone(b)
-	serve(b, instanceID)
-	serve(b, baseID)
-	warmUp(b, f.base)
-	costs := map[string][]float64{} // by job and way, a round each
-	for range rounds {
-		for _, w := range ways() {
-			if _, err := exec.LookPath(w.program); w.program != "" && err != nil {
-				continue
-			}
-			if !slices.ContainsFunc(jobs(), func(j job) bool { return needs(j.name, w.name) }) {
-				continue
-			}
-			to, off := w.on(f)
-			warmUp(b, netip.MustParseAddr(to))
-			for _, j := range jobs() {
-				if !needs(j.name, w.name) {
-					continue
-				}
-				for i := 0; j.poll != nil && i < pairs; i++ {
-					costs[j.name+w.name] = append(costs[j.name+w.name], j.pair(f, m, netip.MustParseAddr(to), i%2 == 0))
-				}
-				for i := 0; j.poll == nil && i < repeats; i++ {
-					cost, _ := j.cost(b, m, "client-1", netip.MustParseAddr(to), stretch)
-					costs[j.name+w.name] = append(costs[j.name+w.name], cost)
-				}
-			}
-			off()
-			if b.Failed() {
-				return
-			}
-		}
-	}
-	for _, c := range wanted {
-		Write(b, c.row(costs))
-	}
-	b.ReportMetric(0, "ns/op")
-}
-
-// pair is what a unit costs more than to the instance that nothing is in the way
-// of: two stretches, one right after the other, so that what slows the machine
-// down meets both.
-func (j job) pair(f *bed, m *meter, to netip.Addr, first bool) float64 {
-	if first {
-		cost := j.paced(f.B, m, "client-1", to)
-		return cost - j.paced(f.B, m, "client-1", f.base)
-	}
-	without := j.paced(f.B, m, "client-1", f.base)
-	return j.paced(f.B, m, "client-1", to) - without
-}
-
-// row gives own costs with their quartiles: what else runs on the machine meets
-// one half of some pairs only.
-func (c comparison) row(costs map[string][]float64) Row {
-	ours, theirs := slices.Clone(costs[c.job+c.ours]), slices.Clone(costs[c.job+c.theirs])
-	why := ""
-	if len(theirs) == 0 {
-		why = c.theirs + " is not installed"
-	}
-	r := Fill(c.id, ours, theirs, why)
-	if c.own { // Fill has sorted them
-		r.Spread = [2]float64{ours[len(ours)/4], ours[len(ours)*3/4]}
-	}
-	return r
-}
-
-// warmUp makes sure that the way carries traffic: neighbours are known, peers
-// have started, before anything is measured.
-func warmUp(b *testing.B, to netip.Addr) {
-	b.Helper()
-	err := e2e.Until(b.Context(), "the way carries traffic", func() (bool, error) {
-		err := e2e.Inside("client-1", func() error {
-			fd, err := connect(netip.AddrPortFrom(to, echoPort))
-			if err != nil {
-				return err
-			}
-			defer unix.Close(fd)
-			return exchange(fd, make([]byte, message))
-		})
-		return err == nil, nil
-	})
-	if err != nil {
-		b.Fatal(err)
 	}
 }

@@ -10,8 +10,9 @@ func Goals() []Goal {
 		plain    = "plain forwarding"
 		nft      = "nftables DNAT"
 		haproxy  = "HAProxy TCP"
-		request  = "µs own CPU/request, quartiles"
-		conn     = "µs own CPU/connection, quartiles"
+		request  = "µs gateway's own CPU/request, quartiles"
+		conn     = "µs gateway's own CPU/connection, quartiles"
+		datagram = "µs gateway's own CPU/packet, quartiles"
 		megabyte = "µs CPU/MB"
 	)
 	goals := []Goal{
@@ -37,7 +38,10 @@ func Goals() []Goal {
 		{"crr-plain", "layer 4, one connection", conn, plain, 1.3},
 		{"crr-nft", "layer 4, one connection", conn, nft, 0.45},
 		{"crr-haproxy", "layer 4, one connection", conn, haproxy, 0.18},
-		{"udp-nft", "layer 4, one UDP packet", "µs own CPU/packet, quartiles", nft, 0.5},
+		{"udp-nft", "layer 4, one UDP packet", datagram, nft, 0.5},
+		{"rr-both-plain", "layer 4 and gate 2 at the host, one request", "µs own CPU/request, quartiles", plain + " and no gate 2", 0},
+		{"crr-both-plain", "layer 4 and gate 2 at the host, one connection", "µs own CPU/connection, quartiles", plain + " and no gate 2", 0},
+		{"udp-both-nft", "layer 4 and gate 2 at the host, one UDP packet", "µs own CPU/packet, quartiles", nft + " and no gate 2", 0},
 		{"bulk-plain", "layer 4, download", megabyte, plain, 1.05},
 		{"bulk-haproxy", "layer 4, download", megabyte, haproxy, 0.35},
 		{"bulk-up-plain", "layer 4, upload", megabyte, plain, 1.05},

@@ -43,14 +43,15 @@ func threads(host string, n int, fn func()) (wait func()) {
 	return wg.Wait
 }
 
-// serve answers in the instance's namespace until the test ends: what comes in
-// on echoPort goes back, streamPort sends without end and sinkPort takes what comes.
-func serve(b *testing.B, host string) {
+// serve listens in the instance's namespace until the test ends: streamPort sends
+// without end and sinkPort takes what comes; what comes in on echoPort goes back
+// once somebody waits for it by a poller.
+func serve(b *testing.B, host string) *echo {
 	b.Helper()
-	listen := func(port int) int {
+	listen := func(port, flags int) int {
 		var fd int
 		err := e2e.Inside(host, func() (err error) {
-			if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
+			if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|flags, 0); err != nil {
 				return err
 			}
 			return errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
@@ -61,7 +62,7 @@ func serve(b *testing.B, host string) {
 		}
 		return fd
 	}
-	handlers := map[int]func(int){listen(streamPort): stream, listen(sinkPort): sink}
+	handlers := map[int]func(int){listen(streamPort, 0): stream, listen(sinkPort, 0): sink}
 	var waits []func()
 	for fd, handle := range handlers {
 		waits = append(waits, threads(host, 4, func() {
@@ -79,10 +80,8 @@ func serve(b *testing.B, host string) {
 			}
 		}))
 	}
-	datagrams := serveDatagrams(b, host)
-	echo := listen(echoPort)
-	waits = append(waits, threads(host, 1, func() { answer(echo, datagrams) }))
-	handlers[echo], handlers[datagrams] = nil, nil
+	e := &echo{listening: listen(echoPort, unix.SOCK_NONBLOCK), datagrams: serveDatagrams(b, host)}
+	handlers[e.listening], handlers[e.datagrams] = nil, nil
 	b.Cleanup(func() {
 		for fd := range handlers {
 			unix.Shutdown(fd, unix.SHUT_RDWR)
@@ -94,6 +93,7 @@ func serve(b *testing.B, host string) {
 			unix.Close(fd)
 		}
 	})
+	return e
 }
 
 // serveDatagrams is a UDP socket on echoPort in the host's namespace.
@@ -168,24 +168,12 @@ func connected(to netip.AddrPort, kind int) (int, error) {
 	return fd, nil
 }
 
-// exchange is one request and its answer.
-func exchange(fd int, buf []byte) error {
-	if _, err := send(fd, buf); err != nil {
-		return err
-	}
-	n, err := read(fd, buf)
-	if err == nil && n == 0 {
-		err = errors.New("closed")
-	}
-	return err
-}
-
-// A job is a kind of traffic: small units one thread makes by poll, and run
+// A job is a kind of traffic: small units one thread makes and serves by poll, and run
 // counts the bytes of threads until stop.
 type job struct {
 	name    string
 	port    uint16
-	poll    func(to netip.AddrPort, last time.Duration, cpu func() time.Duration) (spell, error)
+	poll    func(p *poller, to netip.AddrPort, last time.Duration, cpu func() time.Duration) (spell, error)
 	threads int
 	run     func(to netip.AddrPort, stop *atomic.Bool, units, failed *atomic.Int64)
 }
