@@ -264,7 +264,7 @@ func (d *Datapath) load() error {
 	}
 	d.maps, d.vars = coll.Maps, coll.Variables
 	spec.Programs = programs
-	d.unloaded, d.progs = spec, map[string]*ebpf.Program{}
+	d.unloaded, d.progs = spec, coll.Programs // those that a test has loaded already, else none
 	for _, name := range always(d.opts.Role) {
 		if _, err := d.loadProgram(name); err != nil {
 			return err

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -34,6 +35,8 @@ type campaign struct {
 	log    *os.File                        // what the tests print
 	uses   map[string]map[lb.NodeRole]bool // by file: the roles whose programs are made of it
 	rounds []string
+	mu     sync.Mutex
+	past   map[string]map[string]record // by file and trial
 }
 
 // A unit are faults of one file that one compilation holds, beside each other:
@@ -48,17 +51,13 @@ const most = 32
 const beside = `
 volatile const __u64 mutant_mask;
 volatile __u32 mutant_number;
-volatile __u64 mutant_reached;
+volatile __u8 mutant_came[4096];
+#define mutant_by(n) (mutant_came[n] = 1)
 INLINE int mutant_is(__u32 n)
 {
 	if (!(mutant_mask >> (n - 1) & 1))
 		return 0;
-	__u32 now = mutant_number;
-	if (now == 255) {
-		mutant_reached |= 1ull << (n - 1);
-		return 0;
-	}
-	return now == n;
+	return mutant_number == n;
 }
 `
 
@@ -86,32 +85,38 @@ func (u unit) sources(dir string) error {
 	if err != nil {
 		return err
 	}
-	byPlace := map[int][]int{}
-	for i, m := range u {
-		byPlace[m.from] = append(byPlace[m.from], i)
-	}
-	places := make([]int, 0, len(byPlace))
-	for from := range byPlace {
-		places = append(places, from)
-	}
-	slices.Sort(places)
-	slices.Reverse(places)
-	for _, from := range places {
-		to := u[byPlace[from][0]].to
-		with := []byte(" (")
-		for _, i := range byPlace[from] {
-			m := u[i]
-			with = fmt.Appendf(with, "mutant_is(%d) ? (%s) : ", i+1, slices.Concat(raw[m.from:m.at], []byte(m.new), raw[m.end:m.to]))
-		}
-		with = fmt.Appendf(with, "(%s))", raw[from:to])
-		if raw[from] == '(' && raw[to-1] == ')' {
-			with = fmt.Appendf(nil, "(%s)", with)
-		}
-		raw = slices.Concat(raw[:from], with, raw[to:])
-	}
+	raw = besides(raw, u, func(i int, m *mutant) []byte {
+		return fmt.Appendf(nil, "mutant_is(%d) ? (%s) : ", i+1, slices.Concat(raw[m.from:m.at], []byte(m.new), raw[m.end:m.to]))
+	})
 	if err := os.WriteFile(name, raw, 0o600); err != nil {
 		return err
 	}
+	return declare(dir)
+}
+
+// besides puts before what faults of a file replace what is to stand beside it.
+func besides(raw []byte, all []*mutant, with func(i int, m *mutant) []byte) []byte {
+	byPlace := map[int][]int{}
+	for i, m := range all {
+		byPlace[m.from] = append(byPlace[m.from], i)
+	}
+	for _, from := range slices.Backward(slices.Sorted(maps.Keys(byPlace))) {
+		to := all[byPlace[from][0]].to
+		text := []byte(" (")
+		for _, i := range byPlace[from] {
+			text = append(text, with(i, all[i])...)
+		}
+		text = fmt.Appendf(text, "(%s))", raw[from:to])
+		if raw[from] == '(' && raw[to-1] == ')' {
+			text = fmt.Appendf(nil, "(%s)", text)
+		}
+		raw = slices.Concat(raw[:from], text, raw[to:])
+	}
+	return raw
+}
+
+// declare declares what sources with faults have besides.
+func declare(dir string) error {
 	f, err := os.OpenFile(filepath.Join(dir, "kernel.h"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		return err
@@ -181,9 +186,6 @@ func (c *campaign) run(ctx context.Context, u unit) error {
 		}
 	}
 	for _, m := range u {
-		if m.killed == "" && m.how == "" && c.same(ctx, m) {
-			m.how = "compiles to the same"
-		}
 		if m.killed != "" {
 			continue
 		}
@@ -205,7 +207,7 @@ func (c *campaign) runIn(ctx context.Context, u unit, role lb.NodeRole) error {
 	}
 	if err = compileRole(ctx, dir, role); err == nil {
 		for _, round := range c.rounds {
-			if err = c.tryAll(ctx, dir, round, u); err != nil {
+			if err = c.tryAll(ctx, dir, round, role, u, false); err != nil {
 				break
 			}
 		}
@@ -216,8 +218,7 @@ func (c *campaign) runIn(ctx context.Context, u unit, role lb.NodeRole) error {
 	case !errors.Is(err, errApart) && !errors.As(err, new(*exec.ExitError)):
 		return err
 	case len(u) == 1:
-		u[0].how = "cannot stand beside its other form"
-		return nil
+		return c.runAlone(ctx, u, role)
 	}
 	fmt.Printf("%s:%d: %d faults do not stand beside each other: %.200v\n", u[0].file, u[0].line, len(u), err)
 	u = slices.DeleteFunc(slices.Clone(u), func(m *mutant) bool { return m.killed != "" || m.how != "" })
@@ -225,10 +226,45 @@ func (c *campaign) runIn(ctx context.Context, u unit, role lb.NodeRole) error {
 		return nil
 	}
 	if len(u) == 1 {
-		u[0].how = "cannot stand beside its other form"
-		return nil
+		return c.runAlone(ctx, u, role)
 	}
 	return errors.Join(c.runIn(ctx, u[:len(u)/2], role), c.runIn(ctx, u[len(u)/2:], role))
+}
+
+// runAlone tries a fault that cannot stand beside its other form: in programs
+// of its own, which others without it are held against.
+func (c *campaign) runAlone(ctx context.Context, u unit, role lb.NodeRole) error {
+	dir, err := os.MkdirTemp("", "mutants")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if err := u[0].plant(dir); err != nil {
+		return err
+	}
+	if err := compileRole(ctx, dir, role); err != nil {
+		u[0].how = "cannot be compiled"
+		return nil
+	}
+	for _, round := range c.rounds {
+		if err := c.tryAll(ctx, dir, round, role, u, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// plant writes the sources with a fault into a folder.
+func (m *mutant) plant(dir string) error {
+	if err := os.CopyFS(dir, os.DirFS("bpf")); err != nil {
+		return err
+	}
+	name := filepath.Join(dir, m.file)
+	raw, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(name, slices.Concat(raw[:m.at], []byte(m.new), raw[m.end:]), 0o600)
 }
 
 // errApart says that programs with a unit's faults are refused also when none
@@ -238,12 +274,13 @@ var errApart = errors.New("refused with none of them in")
 // tryAll has processes try what is left of a unit, by a round's tests. A process
 // that dies killed the fault that it was trying; one that is silent for long says
 // nothing about it.
-func (c *campaign) tryAll(ctx context.Context, dir, round string, u unit) error {
-	j, at := job{Dir: dir, Round: round}, filepath.Base(dir)+round
+func (c *campaign) tryAll(ctx context.Context, dir, round string, role lb.NodeRole, u unit, alone bool) error {
+	j, at := job{Dir: dir, Round: round, Alone: alone, Trials: map[int][]string{}, Past: c.pastOf(u[0].file)}, filepath.Base(dir)+round
 	for i, m := range u {
 		if m.killed != "" || m.how != "" {
 			continue
 		}
+		j.Trials[i+1] = m.trials[role]
 		if m.safe {
 			j.Numbers = append(j.Numbers, i+1)
 		} else {
@@ -251,7 +288,7 @@ func (c *campaign) tryAll(ctx context.Context, dir, round string, u unit) error 
 		}
 	}
 	for len(j.Numbers)+len(j.Refused) > 0 {
-		last, silent, err := c.process(ctx, j, u)
+		last, silent, err := c.process(ctx, j, func(a answer) { c.note(j, u, a) })
 		if err != nil {
 			return err
 		}
@@ -280,7 +317,7 @@ const patience = 4 * time.Minute
 
 // process tries a job's faults in a process of their own, and gives what it was
 // at when it ended before its time.
-func (c *campaign) process(ctx context.Context, j job, u unit) (last answer, silent bool, err error) {
+func (c *campaign) process(ctx context.Context, j job, note func(answer)) (last answer, silent bool, err error) {
 	text, err := json.Marshal(j)
 	if err != nil {
 		return last, false, err
@@ -309,6 +346,9 @@ func (c *campaign) process(ctx context.Context, j job, u unit) (last answer, sil
 		if err := json.Unmarshal(lines.Bytes(), &last); err != nil {
 			return last, false, err
 		}
+		if last.Came != nil {
+			note(last)
+		}
 		if !last.Done {
 			continue
 		}
@@ -316,12 +356,7 @@ func (c *campaign) process(ctx context.Context, j job, u unit) (last answer, sil
 			err = fmt.Errorf("%w: %s", errApart, last.How)
 			continue
 		}
-		m := u[last.Number-1]
-		m.how, m.took, m.seen, m.tried = last.How, m.took+last.Took, m.seen || last.Reached, filepath.Base(j.Dir)+j.Round
-		if last.Killed {
-			m.killed = last.Test
-			fmt.Printf("killed %5.1fs by %-36s %s:%d: %s → %s\n", m.took, m.killed, m.file, m.line, m.old, m.new)
-		}
+		note(last)
 		last = answer{}
 	}
 	watch.Stop()
@@ -332,6 +367,32 @@ func (c *campaign) process(ctx context.Context, j job, u unit) (last answer, sil
 	return last, silent, err
 }
 
+// note keeps what became of one of a unit's faults.
+func (c *campaign) note(j job, u unit, a answer) {
+	m := u[a.Number-1]
+	m.how, m.took, m.seen, m.tried = a.How, m.took+a.Took, m.seen || a.Reached, filepath.Base(j.Dir)+j.Round
+	if !a.Killed {
+		return
+	}
+	m.killed = a.Test
+	fmt.Printf("killed %5.1fs by %-36s %s:%d: %s → %s\n", m.took, m.killed, m.file, m.line, m.old, m.new)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := c.past[m.file][a.Test]
+	r.Runs++
+	r.Kills++
+	if r.Cost > 0 {
+		c.past[m.file][a.Test] = r
+	}
+}
+
+// pastOf gives how trials did on a file's faults.
+func (c *campaign) pastOf(file string) map[string]record {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.past[file])
+}
+
 // same reports whether a fault, as it is, compiles to the code without it.
 func (c *campaign) same(ctx context.Context, m *mutant) bool {
 	dir, err := os.MkdirTemp("", "mutant")
@@ -339,14 +400,7 @@ func (c *campaign) same(ctx context.Context, m *mutant) bool {
 		return false
 	}
 	defer os.RemoveAll(dir)
-	if err := os.CopyFS(dir, os.DirFS("bpf")); err != nil {
-		return false
-	}
-	name := filepath.Join(dir, m.file)
-	raw, err := os.ReadFile(name)
-	if err == nil {
-		err = os.WriteFile(name, slices.Concat(raw[:m.at], []byte(m.new), raw[m.end:]), 0o600)
-	}
+	err = m.plant(dir)
 	for _, role := range c.roles(m.file) {
 		if err = errors.Join(err, compileRole(ctx, dir, role)); err != nil {
 			return false
@@ -364,7 +418,7 @@ func (c *campaign) same(ctx context.Context, m *mutant) bool {
 // are run until one fails. What passes all that come by it survived. A test that
 // fails counts only if it passes in the same programs, in the same process, right
 // after, with the fault off; one that takes too long counts for nothing.
-// MUTATE is "all", or how many faults, by chance; MUTATE_FILE are files,
+// MUTATE is "all", or how many faults, by chance; MUTATE_FILE are files in the order in which they are tried,
 // MUTATE_ROLE the one of gateway and host whose programs they are planted in, and
 // MUTATE_ROUNDS which tests: names of tests, or of lists of them, "quick further
 // live", the last with traffic of the kernel's own. It is run on demand.
@@ -376,6 +430,7 @@ func TestMutants(t *testing.T) {
 	all, equal := mutants(t), equivalents(t)
 	if only := strings.Fields(os.Getenv("MUTATE_FILE")); len(only) > 0 {
 		all = slices.DeleteFunc(all, func(m *mutant) bool { return !slices.Contains(only, m.file) })
+		slices.SortStableFunc(all, func(x, y *mutant) int { return slices.Index(only, x.file) - slices.Index(only, y.file) })
 	}
 	if n, err := strconv.Atoi(text); err == nil {
 		rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
@@ -385,8 +440,13 @@ func TestMutants(t *testing.T) {
 	count := len(all)
 	all = slices.DeleteFunc(all, func(m *mutant) bool { return equal[m.name()] != "" })
 	t.Logf("%d faults, %d of them in the table of those that change nothing", count, count-len(all))
-	c := &campaign{plain: t.TempDir(), uses: map[string]map[lb.NodeRole]bool{}, rounds: strings.Fields(cmp.Or(os.Getenv("MUTATE_ROUNDS"), "quick further"))}
+	c := &campaign{plain: t.TempDir(), uses: map[string]map[lb.NodeRole]bool{}, past: map[string]map[string]record{}, rounds: strings.Fields(cmp.Or(os.Getenv("MUTATE_ROUNDS"), "quick further"))}
 	c.prepare(t)
+	for _, round := range c.rounds {
+		if err := c.visits(t.Context(), round, all); err != nil {
+			t.Fatal(err)
+		}
+	}
 	work := make(chan unit)
 	var wg sync.WaitGroup
 	for range 2 {
@@ -403,6 +463,11 @@ func TestMutants(t *testing.T) {
 	}
 	close(work)
 	wg.Wait()
+	for _, m := range all {
+		if m.killed == "" && m.how == "" && m.seen && c.same(t.Context(), m) {
+			m.how = "compiles to the same"
+		}
+	}
 	summary(t, all)
 }
 

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sallyport/sallyport/internal/lb"
 )
 
 // A mutant is one edit of the C sources.
@@ -22,10 +24,11 @@ type mutant struct {
 	text        string // the line, without what is around it
 	nth         int    // which of those that read like it in its file, from 1
 	old, new    string
-	killed, how string // by which test; or why it could not be run
-	seen        bool   // some test came by
-	tried       string // the last round of tests that it got past
-	safe        bool   // no pointer is checked there, so the verifier may take it
+	killed, how string                   // by which test; or why it could not be run
+	trials      map[lb.NodeRole][]string // those that come by
+	seen        bool                     // some test came by
+	tried       string                   // the last round of tests that it got past
+	safe        bool                     // no pointer is checked there, so the verifier may take it
 	took        float64
 }
 

@@ -3,10 +3,12 @@
 package datapath
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +18,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/internal/lb"
 )
@@ -132,13 +135,29 @@ func trialsOf(round string) []trial {
 }
 
 // A job is what one process of tests does: a unit's faults, by their places in
-// it, that are to be tried by a round's trials. Skip are trials that broke down.
+// it, that are to be tried by a round's trials, those that come by each. Skip are
+// trials that broke down.
 type job struct {
 	Dir     string
 	Round   string
+	Visits  bool // nothing is tried: who comes by what is asked
+	Alone   bool // the programs are with the one fault, and have no other form beside it
 	Numbers []int
 	Refused []int // those that the verifier may refuse: they spoil it for whatever stands beside them
+	Trials  map[int][]string
+	Past    map[string]record
 	Skip    []string
+}
+
+// A record is how a trial did.
+type record struct {
+	Runs, Kills int
+	Cost        float64 // seconds
+}
+
+// worth is what to expect of a trial for the time it takes.
+func (r record) worth() float64 {
+	return float64(r.Kills+1) / float64(r.Runs+3) / max(r.Cost, 0.05)
 }
 
 // jobVariable holds a job; its answers go to file 3.
@@ -153,6 +172,7 @@ type answer struct {
 	How     string // done, not killed: why it could not be tried
 	Reached bool   // done, not killed: some trial came by
 	Took    float64
+	Came    []int // what the test came by, where that is asked
 }
 
 // A worker tries faults one after the other, in programs that it loads once for
@@ -162,14 +182,14 @@ type worker struct {
 	job    job
 	roles  []lb.NodeRole // whose programs are the unit's
 	trials []trial
-	cost   map[string]time.Duration
+	past   map[string]record
 	out    *json.Encoder
 	sound  bool // the programs are taken with no fault in them
 }
 
 // together is how many faults programs are loaded with: each has the verifier
 // walk more.
-const together = 8
+const together = 12
 
 // What a process of a campaign does; see TestMutants.
 func TestMutantsOfOneUnit(t *testing.T) {
@@ -177,27 +197,28 @@ func TestMutantsOfOneUnit(t *testing.T) {
 	if text == "" {
 		t.Skip("a part of TestMutants")
 	}
-	w := &worker{t: t, cost: map[string]time.Duration{}, out: json.NewEncoder(os.NewFile(3, "answers"))}
+	w := &worker{t: t, past: map[string]record{}, out: json.NewEncoder(os.NewFile(3, "answers"))}
 	if err := json.Unmarshal([]byte(text), &w.job); err != nil {
 		t.Fatal(err)
 	}
+	maps.Copy(w.past, w.job.Past)
 	for _, one := range trialsOf(w.job.Round) {
 		if !slices.Contains(w.job.Skip, one.name) {
 			w.trials = append(w.trials, one)
 		}
 	}
 	loaded.on, loaded.specs = true, map[lb.NodeRole]*ebpf.CollectionSpec{}
+	if w.job.Alone {
+		loaded.planted = map[lb.NodeRole]*ebpf.CollectionSpec{}
+	}
 	for _, role := range bothRoles {
-		spec, err := specOf(w.job.Dir, role, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		loaded.specs[role] = spec
-		if spec.Variables["mutant_mask"] != nil {
-			w.roles = append(w.roles, role)
-		}
+		w.read(role)
 	}
 	t.Cleanup(func() { exec.Command("ip", "netns", "del", filepath.Base(path(quietName()))).Run() })
+	if w.job.Visits {
+		w.visit()
+		return
+	}
 	for _, all := range [][]int{w.job.Numbers, w.job.Refused} {
 		size := together
 		if len(w.job.Refused) > 0 && &all[0] == &w.job.Refused[0] {
@@ -206,6 +227,44 @@ func TestMutantsOfOneUnit(t *testing.T) {
 		for group := range slices.Chunk(all, size) {
 			w.try(group)
 		}
+	}
+}
+
+// read reads the programs of a role.
+func (w *worker) read(role lb.NodeRole) {
+	spec, err := specOf(w.job.Dir, role, 0)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	loaded.specs[role] = spec
+	if w.job.Alone {
+		if unix.Access(filepath.Join(w.job.Dir, string(role)+".o"), unix.R_OK) == nil {
+			loaded.planted[role], w.roles = spec, append(w.roles, role)
+		}
+		loaded.specs[role], err = specOf("", role, 0)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+	} else if spec.Variables["mutant_mask"] != nil {
+		w.roles = append(w.roles, role)
+	}
+}
+
+// visit tells what each trial comes by, and what it takes.
+func (w *worker) visit() {
+	if !w.load(nil, 1) {
+		w.tell(answer{Done: true, How: fmt.Sprint(loaded.refused)})
+		w.t.FailNow()
+	}
+	for _, one := range w.trials {
+		loaded.came()
+		w.tell(answer{Test: one.name})
+		began := time.Now()
+		ok := w.run(one, 0)
+		if !ok {
+			fmt.Printf("NOTE %s fails without a fault\n", one.name)
+		}
+		w.tell(answer{Test: one.name, Came: append(loaded.came(), 0), Killed: !ok, Took: time.Since(began).Seconds()})
 	}
 }
 
@@ -225,49 +284,30 @@ func (w *worker) try(group []int) {
 		w.alone(group[0], why)
 		return
 	}
-	left := slices.Clone(group)
-	for _, one := range w.trials[:min(5, len(w.trials))] {
-		left = slices.DeleteFunc(left, func(n int) bool { return w.kills(one, n) })
-	}
-	if len(left) == 0 {
-		return
-	}
-	reach := map[string]uint64{}
-	for _, one := range w.trials {
-		loaded.refused = nil
-		w.tell(answer{Number: left[0], Test: one.name})
-		loaded.reached()
-		ok := w.run(one, everyFault)
-		reach[one.name] = loaded.reached()
-		if ok {
-			continue
-		}
-		delete(reach, one.name)
-		if loaded.refused != nil && len(left) > 1 {
-			w.try(left[:len(left)/2])
-			w.try(left[len(left)/2:])
-			return
-		}
-		if loaded.refused != nil && w.refuses(one, left[0]) {
-			w.tell(answer{Number: left[0], Test: "the verifier in " + one.name, Killed: true, Done: true})
-			return
-		}
-		fmt.Printf("NOTE %s fails without a fault\n", one.name)
-	}
-	order := slices.Clone(w.trials)
-	slices.SortStableFunc(order, func(x, y trial) int { return int(w.cost[x.name] - w.cost[y.name]) })
-	for _, n := range left {
-		came := false
-		killed := slices.ContainsFunc(order, func(one trial) bool {
-			if reach[one.name]>>(n-1)&1 == 0 {
-				return false
+	var again []int // those that some trial's programs cannot hold beside the others
+	for _, n := range group {
+		left := slices.DeleteFunc(slices.Clone(w.trials), func(one trial) bool { return !slices.Contains(w.job.Trials[n], one.name) })
+		came, killed := len(left) > 0, false
+		for len(left) > 0 && !killed {
+			slices.SortStableFunc(left, func(x, y trial) int { return cmp.Compare(w.past[y.name].worth(), w.past[x.name].worth()) })
+			one := left[0]
+			left = left[1:]
+			loaded.refused = nil
+			if killed = w.kills(one, n); killed || loaded.refused == nil {
+				continue
 			}
-			came = true
-			return w.kills(one, n)
-		})
+			if len(group) > 1 {
+				again, killed = append(again, n), true
+			} else if killed = w.refuses(one, n); killed {
+				w.tell(answer{Number: n, Test: "the verifier in " + one.name, Killed: true, Done: true})
+			}
+		}
 		if !killed {
 			w.tell(answer{Number: n, Done: true, Reached: came})
 		}
+	}
+	for _, n := range again {
+		w.try([]int{n})
 	}
 }
 
@@ -280,6 +320,10 @@ func (w *worker) load(group []int, n int) bool {
 	}
 	loaded.drop()
 	loaded.choose(0)
+	number := uint32(0)
+	if w.job.Alone && len(group) > 0 {
+		number = 1
+	}
 	for _, role := range w.roles {
 		if err := setMask(loaded.specs[role], mask); err != nil {
 			w.t.Fatal(err)
@@ -292,7 +336,7 @@ func (w *worker) load(group []int, n int) bool {
 		for _, role := range w.roles {
 			q.benchOf(role, nil)
 		}
-	}}, 0)
+	}}, number)
 }
 
 // alone says of a fault that the kernel refuses to load what that shows.
@@ -307,7 +351,12 @@ func (w *worker) alone(n int, why error) {
 // plain reports whether the unit's programs are loaded with no fault in them.
 func (w *worker) plain(n int) bool {
 	if !w.sound {
+		loaded.verbose = true
 		w.sound = w.load(nil, n)
+		loaded.verbose = false
+		if !w.sound && loaded.refused == nil {
+			loaded.refused = errors.New("they cannot be opened, see the log")
+		}
 	}
 	return w.sound
 }
@@ -337,6 +386,9 @@ func refusal(err error) bool {
 func (w *worker) kills(one trial, n int) bool {
 	began := time.Now()
 	w.tell(answer{Number: n, Test: one.name})
+	r := w.past[one.name]
+	r.Runs++
+	w.past[one.name] = r
 	if w.run(one, uint32(n)) {
 		return false
 	}
@@ -345,19 +397,15 @@ func (w *worker) kills(one trial, n int) bool {
 		return false
 	}
 	w.tell(answer{Number: n, Test: one.name, Killed: true, Done: true, Took: time.Since(began).Seconds()})
-	i := slices.IndexFunc(w.trials, func(o trial) bool { return o.name == one.name })
-	w.trials = slices.Insert(slices.Delete(slices.Clone(w.trials), i, i+1), 0, one)
+	r.Kills++
+	w.past[one.name] = r
 	return true
 }
 
 // run runs a trial with a fault switched on and reports whether it passed.
 func (w *worker) run(one trial, number uint32) bool {
 	loaded.choose(number)
-	began := time.Now()
 	ok := w.t.Run(one.name, func(t *testing.T) { t.Run("it", one.run) }) // one that would run beside others is waited for
-	if took := time.Since(began); number == 0 || number == everyFault {
-		w.cost[one.name] = took
-	}
 	loaded.choose(0)
 	return ok
 }

@@ -30,21 +30,20 @@ type pool struct {
 	on      bool
 	quiet   bool // the namespace of newQuiet stands and is as newQuiet made it
 	specs   map[lb.NodeRole]*ebpf.CollectionSpec
-	mask    uint64 // the faults that the loaded programs hold
-	number  uint32 // the one that is switched on, from 1; 0: none, everyFault: they only tell who comes by
+	planted map[lb.NodeRole]*ebpf.CollectionSpec // programs with a fault and no other form beside it, for number 1
+	number  uint32                               // the fault that is switched on, from 1; 0: none
 	mu      sync.Mutex
 	all     []*shared
+	verbose bool  // have the kernel say why it refuses programs
 	refused error // what the kernel said last when it refused programs
 }
-
-// everyFault has every fault that is come by noted, and none happen.
-const everyFault = 255
 
 // A shared collection is lent to one datapath at a time.
 type shared struct {
 	key  string
 	coll *ebpf.Collection
 	held map[string]bool // the maps that are to be pinned
+	ill  bool            // has a fault, or may have one
 	busy bool
 }
 
@@ -58,7 +57,7 @@ func reuse(t testing.TB, o *Options) {
 	if !loaded.on {
 		return
 	}
-	full, pins := loaded.specs[o.Role], o.PinDir
+	full, pins := loaded.spec(o.Role), o.PinDir
 	t.Cleanup(func() { // no program twice on a device that tests share
 		all, _ := filepath.Glob(filepath.Join(pins, "link_*"))
 		for _, name := range all {
@@ -79,12 +78,21 @@ func reuse(t testing.TB, o *Options) {
 	}
 }
 
+// spec is what a role's programs are loaded from.
+func (p *pool) spec(role lb.NodeRole) *ebpf.CollectionSpec {
+	if planted := p.planted[role]; planted != nil && p.number != 0 {
+		return planted
+	}
+	return p.specs[role]
+}
+
 // open gives a collection with the constants and sizes that spec says: of what
 // is pinned where the options say, or one that nobody uses, or a new one.
 func (p *pool) open(t testing.TB, full, spec *ebpf.CollectionSpec, options ebpf.CollectionOptions) (*ebpf.Collection, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	key := keyOf(spec)
+	ill := p.number != 0 && p.planted != nil || full.Variables["mutant_mask"] != nil
+	key := fmt.Sprint(keyOf(spec), ill)
 	pinned, err := ebpf.LoadPinnedMap(filepath.Join(options.Maps.PinPath, "revisions"), nil)
 	if err == nil {
 		defer pinned.Close()
@@ -112,7 +120,7 @@ func (p *pool) open(t testing.TB, full, spec *ebpf.CollectionSpec, options ebpf.
 			return nil, err
 		}
 		i = len(p.all)
-		p.all = append(p.all, &shared{key: key, coll: coll, held: held})
+		p.all = append(p.all, &shared{key: key, coll: coll, held: held, ill: ill})
 	} else if err := p.all[i].wipe(); err != nil {
 		return nil, err
 	}
@@ -131,7 +139,7 @@ func (p *pool) open(t testing.TB, full, spec *ebpf.CollectionSpec, options ebpf.
 func (p *pool) load(full, spec *ebpf.CollectionSpec, options ebpf.CollectionOptions) (*ebpf.Collection, error) {
 	whole := full.Copy()
 	whole.Maps, whole.Variables = spec.Maps, spec.Variables
-	options.Programs.LogDisabled = true
+	options.Programs.LogDisabled = !p.verbose
 	coll, err := ebpf.NewCollectionWithOptions(whole, options)
 	if err != nil {
 		p.refused = err
@@ -145,7 +153,7 @@ func (p *pool) drop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.all = slices.DeleteFunc(p.all, func(s *shared) bool {
-		if s.coll.Variables["mutant_mask"] == nil {
+		if !s.ill {
 			return false
 		}
 		s.coll.Close()
@@ -163,18 +171,28 @@ func (p *pool) choose(number uint32) {
 	}
 }
 
-// reached gives what was come by since it was asked last.
-func (p *pool) reached() (all uint64) {
+// came gives the places that were come by since it was asked last, in a host's
+// programs below 0.
+func (p *pool) came() (all []int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range p.all {
-		if v := s.coll.Variables["mutant_reached"]; v != nil {
-			var one uint64
-			if v.Get(&one) == nil {
-				all |= one
-			}
-			s.set("mutant_reached", uint64(0))
+		v := s.coll.Variables["mutant_came"]
+		if v == nil {
+			continue
 		}
+		places := make([]byte, v.Size())
+		if v.Get(&places) != nil {
+			continue
+		}
+		for i, came := range places {
+			if came != 0 && s.coll.Programs["host_in"] != nil {
+				all = append(all, -i)
+			} else if came != 0 {
+				all = append(all, i)
+			}
+		}
+		s.set("mutant_came", make([]byte, v.Size()))
 	}
 	return all
 }
