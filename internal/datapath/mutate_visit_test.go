@@ -14,20 +14,23 @@ import (
 	"github.com/sallyport/sallyport/internal/lb"
 )
 
-// visits has every trial of a round run once on programs that note which of the
-// places where faults go it comes by: a fault is tried by no others.
-func (c *campaign) visits(ctx context.Context, round string, all []*mutant) error {
+// few is how many places are not watched any more when they cannot be together.
+const few = 60
+
+// visits has every trial of a round run once on a role's programs that note which
+// of the places where faults go it comes by: a fault is tried by no others.
+func (c *campaign) visits(ctx context.Context, round string, role lb.NodeRole, all []*mutant) error {
+	all = slices.DeleteFunc(slices.Clone(all), func(m *mutant) bool { return !slices.Contains(c.roles(m.file), role) })
+	if len(all) == 0 {
+		return nil
+	}
 	dir, err := os.MkdirTemp("", "visits")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
 	if err = c.visitSources(dir, all); err == nil {
-		for _, role := range bothRoles {
-			if err = errors.Join(err, compileRole(ctx, dir, role)); err != nil {
-				break
-			}
-		}
+		err = compileRole(ctx, dir, role)
 	}
 	j := job{Dir: dir, Round: round, Visits: true}
 	for done := false; err == nil && !done; {
@@ -36,7 +39,7 @@ func (c *campaign) visits(ctx context.Context, round string, all []*mutant) erro
 		last, silent, err = c.process(ctx, j, func(a answer) {
 			j.Skip = append(j.Skip, a.Test)
 			if !a.Killed {
-				c.visited(a, all)
+				c.visited(a, role, all)
 			}
 		})
 		if done = last.Test == "" || slices.Contains(j.Skip, last.Test); !done {
@@ -49,14 +52,18 @@ func (c *campaign) visits(ctx context.Context, round string, all []*mutant) erro
 		return nil
 	case !errors.Is(err, errApart) && !errors.As(err, new(*exec.ExitError)):
 		return err
-	case len(all) == 1: // whoever comes by
+	case len(all) <= few:
+		places := make([]int, len(all))
+		for i := range places {
+			places[i] = i + 1
+		}
 		for _, one := range trialsOf(round) {
-			c.visited(answer{Test: one.name, Came: []int{1, -1}, Took: 1}, all)
+			c.visited(answer{Test: one.name, Came: places}, role, all)
 		}
 		return nil
 	}
 	fmt.Printf("%s:%d: %d places cannot be watched together: %.200v\n", all[0].file, all[0].line, len(all), err)
-	return errors.Join(c.visits(ctx, round, all[:len(all)/2]), c.visits(ctx, round, all[len(all)/2:]))
+	return errors.Join(c.visits(ctx, round, role, all[:len(all)/2]), c.visits(ctx, round, role, all[len(all)/2:]))
 }
 
 // visitSources writes sources that note who comes by the faults' places.
@@ -83,13 +90,11 @@ func (c *campaign) visitSources(dir string, all []*mutant) error {
 	return declare(dir)
 }
 
-// visited keeps what a trial comes by, and what it takes.
-func (c *campaign) visited(a answer, all []*mutant) {
+// visited keeps what a trial comes by, and what it takes if that was measured.
+func (c *campaign) visited(a answer, role lb.NodeRole, all []*mutant) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for _, place := range a.Came {
-		role := lb.RoleGateway
-		if place < 0 {
-			place, role = -place, lb.RoleHost
-		}
 		if place == 0 {
 			continue
 		}
@@ -103,6 +108,8 @@ func (c *campaign) visited(a answer, all []*mutant) {
 		if c.past[m.file] == nil {
 			c.past[m.file] = map[string]record{}
 		}
-		c.past[m.file][a.Test] = record{Cost: a.Took}
+		if a.Took > 0 {
+			c.past[m.file][a.Test] = record{Cost: a.Took}
+		}
 	}
 }

@@ -171,8 +171,7 @@ func (p *pool) choose(number uint32) {
 	}
 }
 
-// came gives the places that were come by since it was asked last, in a host's
-// programs below 0.
+// came gives the places that were come by since it was asked last.
 func (p *pool) came() (all []int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -186,9 +185,7 @@ func (p *pool) came() (all []int) {
 			continue
 		}
 		for i, came := range places {
-			if came != 0 && s.coll.Programs["host_in"] != nil {
-				all = append(all, -i)
-			} else if came != 0 {
+			if came != 0 {
 				all = append(all, i)
 			}
 		}
