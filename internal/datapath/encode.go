@@ -43,9 +43,10 @@ func (d *Datapath) encode(s *snapshot.Snapshot) (*encoded, error) {
 			return nil, fmt.Errorf("listener %s: %w", l.ID, err)
 		}
 	}
+	d.holdShares(s)
 	for _, t := range s.Targets {
 		row := encodeTarget(&t)
-		row.Step = e.steps[t.Num]
+		row.Step, row.Share = e.steps[t.Num], d.numbers.of[t.ID.Balancer]
 		e.targets[t.Num] = row
 	}
 	for i, inst := range s.Instances {
@@ -114,7 +115,7 @@ func ringOf(targets []snapshot.TargetRef) (ring, roster []uint32) {
 
 func encodeTarget(t *snapshot.Target) GatewayTarget {
 	row := GatewayTarget{Host: rawAddr(t.Host), Service: rawAddr(t.Service.Addr()), ServicePort: t.Service.Port(),
-		Vport: t.VPort, ProbePort: t.ProbePort, Proto: uint8(t.Proto), Share: shareOf(t.ID.Balancer)}
+		Vport: t.VPort, ProbePort: t.ProbePort, Proto: uint8(t.Proto)}
 	if v, ok := firstOf(t.VIPs, t.Service.Addr().Is4()); ok {
 		row.Vip, row.Eip = rawAddr(v), rawAddr(v)
 	}

@@ -4,7 +4,6 @@ package datapath
 
 import (
 	"cmp"
-	"hash/fnv"
 	"slices"
 	"sync/atomic"
 	"unsafe"
@@ -22,6 +21,7 @@ type flowTables struct {
 	upgraded      bool               // an earlier release's table of flows was found
 	formerFlows   []HostFormerBucket // that table; nil when nothing in it is left to move
 	shares        []HostShare        // of both families; nil on a gateway
+	numbers       shareNumbers
 }
 
 // Each family's flows are in a table of their own: 0 is IPv4's, 1 is IPv6's.
@@ -82,14 +82,6 @@ const (
 	shareHalf   = 255 // half-open flows of all others, counted once more
 	shareCount  = 256
 )
-
-// shareOf is the share of a load balancer: the same in every process, and now
-// and then two load balancers' together.
-func shareOf(id lb.BalancerID) uint16 {
-	h := fnv.New32a()
-	h.Write([]byte(id))
-	return uint16(1 + h.Sum32()%(shareProbes-1))
-}
 
 // budget corrects the counts of the programs, which miss flows that expired, and
 // sets the limits by them: a load balancer's flows may hold half of what all
