@@ -4,12 +4,16 @@ package cloudapi
 
 import (
 	"bytes"
+	"crypto/sha1"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -265,19 +269,55 @@ func TestNonces(t *testing.T) {
 		{0, "AKID1", strings.Repeat("1", 65), first, false},
 	} {
 		now = now.Add(step.after)
-		if err := n.use(lb.KeyID(step.key), map[string]string{"Nonce": step.text, "Action": "DescribeVpcs"}, step.at); (err == nil) != step.ok {
+		if err := n.use(lb.KeyID(step.key), map[string]string{"Nonce": step.text, "Action": "DeleteVpc"}, step.at, false); (err == nil) != step.ok {
 			t.Errorf("%+v: %v", step, err)
 		}
 	}
-	if err := n.use("AKID1", map[string]string{"Nonce": "7", "Action": "DescribeSubnets"}, first); err != nil {
+	if err := n.use("AKID1", map[string]string{"Nonce": "7", "Action": "DeleteSubnet"}, first, false); err != nil {
 		t.Errorf("another call that drew the same number: %v", err)
 	}
 	for range 3 {
 		now = now.Add(11 * time.Minute)
-		_ = n.use("AKID1", map[string]string{"Nonce": now.String()[:20]}, now)
+		_ = n.use("AKID1", map[string]string{"Nonce": now.String()[:20]}, now, false)
 	}
 	if len(n.recent)+len(n.old) > 2 {
 		t.Errorf("%d nonces are kept for ever", len(n.recent)+len(n.old))
+	}
+}
+
+// Who polls draws the same nonce twice in a second before long: what only reads may come
+// again for as long as calls of one second are on their way, and no longer.
+func TestPollsMayRepeat(t *testing.T) {
+	began := time.Now()
+	now := began
+	b := newBench(t, func(o *Options) { o.Now = func() time.Time { return now } })
+	p := map[string]string{"Version": "2017-03-12", "Region": "local", "Nonce": "1", "SecretId": vectorID, "Timestamp": strconv.FormatInt(began.Unix(), 10)}
+	for _, step := range []struct {
+		action string
+		after  time.Duration
+		want   string
+	}{
+		{"DescribeVpcs", 0, ""},
+		{"DescribeVpcs", 0, ""},
+		{"DescribeVpcs", 4 * time.Second, ""},
+		{"DescribeVpcs", 6 * time.Second, "AuthFailure.SignatureFailure"},
+		{"DescribeVpcs", 250 * time.Second, "AuthFailure.SignatureFailure"},
+		{"DeleteVpc", 250 * time.Second, "MissingParameter"},
+		{"DeleteVpc", 250 * time.Second, "AuthFailure.SignatureFailure"},
+	} {
+		p["Action"], now = step.action, began.Add(step.after)
+		form := url.Values{"Signature": {base64.StdEncoding.EncodeToString(sum(sha1.New, []byte(vectorKey), "GETvpc.example.test/?"+textV1(p)))}}
+		for name, value := range p {
+			form.Set(name, value)
+		}
+		w := httptest.NewRecorder()
+		b.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://vpc.example.test/?"+form.Encode(), nil))
+		var out struct {
+			Response struct{ Error struct{ Code string } }
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || out.Response.Error.Code != step.want {
+			t.Errorf("%s after %v: %s (%v), want %q", step.action, step.after, w.Body, err, step.want)
+		}
 	}
 }
 

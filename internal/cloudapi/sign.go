@@ -253,7 +253,8 @@ func (s *Server) receiveV1(q *request, r *http.Request, contentType string, body
 	if !slices.ContainsFunc(secrets, func(secret string) bool { return verifyV1(r, p, secret) }) {
 		return q, errorf("AuthFailure.SignatureFailure", "the signature does not belong to this request and key")
 	}
-	if err := s.nonces.use(k.ID, p, at); err != nil {
+	a := s.actions[actionKey{q.version, q.action}]
+	if err := s.nonces.use(k.ID, p, at, a != nil && !a.access.right.writes()); err != nil {
 		return q, err
 	}
 	q.key, q.caller.KeyID = k, string(k.ID)
