@@ -31,8 +31,9 @@ import (
 // A world is four namespaces around a router: two clients, a gateway and an
 // instance's host.
 type world struct {
-	t    testing.TB
-	dirs map[string]string
+	t      testing.TB
+	dirs   map[string]string
+	shares bool // its datapaths take programs that are loaded already
 }
 
 const (
@@ -143,8 +144,12 @@ func (w *world) open(ns string, o Options) *Datapath {
 		w.dirs[ns] = dir
 	}
 	o.Device, o.PinDir = "eth0", filepath.Join(dir, "pins")
-	if o.objects == nil {
+	switch {
+	case o.objects != nil:
+	case mutating():
 		reuse(w.t, &o)
+	case w.shares:
+		share(w.t, &o)
 	}
 	d, err := inside(w, ns, func() (*Datapath, error) { return Open(o) })
 	if err != nil {

@@ -319,7 +319,7 @@ func newQuiet(t testing.TB) *world {
 		t.Skip("needs root: loads programs into the kernel")
 	}
 	sweepOnce()
-	w := &world{t: t, dirs: map[string]string{}}
+	w := &world{t: t, dirs: map[string]string{}, shares: true}
 	ns := quietName()
 	if mutating() && loaded.quiet {
 		return w
@@ -330,7 +330,7 @@ func newQuiet(t testing.TB) *world {
 	}
 	w.in(ns, "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
 	for _, step := range []string{
-		"link add eth0 type veth peer name eth1", "link set eth1 up", "link set eth0 up", "addr add 192.0.2.200/32 dev eth0",
+		"link add eth0 address 02:00:00:00:00:81 type veth peer name eth1", "link set eth1 up", "link set eth0 up", "addr add 192.0.2.200/32 dev eth0",
 		"route add 192.0.2.254 dev eth0", "route add default via 192.0.2.254", "neigh add 192.0.2.254 lladdr 02:00:00:00:00:fe dev eth0 nud permanent",
 	} {
 		w.in(ns, append([]string{"ip"}, strings.Fields(step)...)...)
