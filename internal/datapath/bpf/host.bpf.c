@@ -149,6 +149,37 @@ INLINE int repair(struct __sk_buff *skb, const struct packet *p, __u32 sum, cons
 	       bpf_l4_csum_replace(skb, sum, 0, difference, flags | BPF_F_PSEUDO_HDR);
 }
 
+/* What of a packet over IPv4 without options a translation changes, but for the
+ * transport's checksum. */
+struct ends {
+	__be16 check;
+	__be16 addr[4]; /* source, destination; in halves, for they are not aligned */
+	__be16 port[2];
+};
+
+enum { ENDS_AT = ETH_HLEN + offsetof(struct iphdr, check) };
+
+/* read_ends copies them, and gives 0 when they are not at hand. */
+INLINE int read_ends(struct __sk_buff *skb, const struct packet *p, struct ends *e)
+{
+	void *at = (void *)(long)skb->data + ENDS_AT;
+	if (p->fragment || p->l3 != ETH_HLEN || p->l4 != ETH_HLEN + sizeof(struct iphdr) || at + sizeof(*e) > (void *)(long)skb->data_end)
+		return 0;
+	__builtin_memcpy(e, at, sizeof(*e));
+	return 1;
+}
+
+/* translate writes what changes at once: each call looks again whether the
+ * packet's bytes are others' too. */
+INLINE int translate(struct __sk_buff *skb, struct ends *e, int source, __be32 was, __be32 now, __be16 port)
+{
+	__u32 sum = (__u16)~e->check + halves(~was) + halves(now);
+	e->check = (__u16)~halves(halves(sum));
+	__builtin_memcpy(e->addr + (source ? 0 : 2), &now, sizeof(now));
+	e->port[source ? 0 : 1] = port;
+	return bpf_skb_store_bytes(skb, ENDS_AT, e, sizeof(*e), 0) ? -1 : 0;
+}
+
 /* rewrite changes the packet's source or destination, address and port, from
  * what the flow's one side calls it to the other's. */
 INLINE int rewrite(struct __sk_buff *skb, const struct packet *p, int source, const struct addr *was, __u16 from, const struct addr *addr, __u16 to, const int family)
@@ -164,6 +195,13 @@ INLINE int rewrite(struct __sk_buff *skb, const struct packet *p, int source, co
 				       bpf_skb_store_bytes(skb, at, addr, family == 4 ? 4 : 16, family == 4 ? 0 : BPF_F_RECOMPUTE_CSUM) ?
 			       -1 :
 			       0;
+	struct ends e;
+	if (family == 4 && read_ends(skb, p, &e)) {
+		if (bpf_l4_csum_replace(skb, sum, was->w[0], addr->w[0], flags | BPF_F_PSEUDO_HDR | 4) ||
+		    (was_port != now_port && bpf_l4_csum_replace(skb, sum, was_port, now_port, flags | 2)))
+			return -1;
+		return translate(skb, &e, source, was->w[0], addr->w[0], now_port);
+	}
 	if (repair(skb, p, sum, was, addr, flags, family) || bpf_l4_csum_replace(skb, sum, was_port, now_port, flags | 2))
 		return -1;
 	if (bpf_skb_store_bytes(skb, at, addr, family == 4 ? 4 : 16, 0))

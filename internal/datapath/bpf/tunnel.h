@@ -258,6 +258,18 @@ struct arrival {
 	int answer;    /* when its way ends here */
 };
 
+/* read_tunnel copies what stands behind the outer IP header. Most often it is at
+ * hand where it always is. */
+INLINE int read_tunnel(struct __sk_buff *skb, __u32 at, struct tunnel *h, const int family)
+{
+	const __u32 usual = ETH_HLEN + (family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr));
+	void *from = (void *)(long)skb->data + usual;
+	if (at != usual || from + sizeof(*h) > (void *)(long)skb->data_end)
+		return bpf_skb_load_bytes(skb, at, h, sizeof(*h));
+	__builtin_memcpy(h, from, sizeof(*h));
+	return 0;
+}
+
 /* decapsulate checks and removes the tunnel's headers. It gives a reason to
  * drop, or REASON_NONE. */
 INLINE enum reason decapsulate(struct __sk_buff *skb, const struct packet *p, struct arrival *a, const int family)
@@ -267,7 +279,7 @@ INLINE enum reason decapsulate(struct __sk_buff *skb, const struct packet *p, st
 	struct peer_row *row = find_peer(&p->src, family);
 	if (!row)
 		return REASON_UNKNOWN_GATEWAY;
-	if (p->l4 != p->l3 + size - sizeof(h) || bpf_skb_load_bytes(skb, p->l4, &h, sizeof(h)))
+	if (p->l4 != p->l3 + size - sizeof(h) || read_tunnel(skb, p->l4, &h, family))
 		return REASON_MALFORMED;
 	int inner = h.protocol == htons(ETH_P_IP) ? 4 : h.protocol == htons(ETH_P_IPV6) ? 6 : 0;
 	if (!inner || h.opt_len != GENEVE_OPTIONS || h.option_class != htons(OPTION_CLASS) || h.option_type != OPTION_VERSION || h.option_len != OPTION_WORDS)
