@@ -136,6 +136,9 @@ type spell struct {
 	used, took    time.Duration
 }
 
+// gathered is how long it takes at most until verdicts that were told are read.
+const gathered = 60 * time.Millisecond
+
 // exchanges keeps a request under way on each of its connections, which are made
 // and have had an answer before anything is measured. Each counts as units: of
 // datagrams, both ways do.
@@ -180,6 +183,7 @@ func exchanges(kind, each int) func(p *poller, to netip.AddrPort, last time.Dura
 			}
 		}
 		m.units = 0
+		time.Sleep(gathered) // opening them is no unit's cost
 		before, began := cpu(), time.Now()
 		for ; m.took < last; m.took = time.Since(began) {
 			if err := turn(); err != nil {
