@@ -119,9 +119,9 @@ func (d *Datapath) Events(ctx context.Context, tell func(flow.Event)) error {
 // gatherFor is how long verdicts wait for more of them. The kernel wakes whoever
 // has read all, which costs the packet that it does so for more than everything
 // else about it: several µs where an interrupt leaves a virtual machine. One wait
-// each time keeps that to a hundred wakings a second, and the ring has room for
+// each time keeps that to forty wakings a second, and the ring has room for
 // what a second's budget of a CPU tells.
-const gatherFor = 10 * time.Millisecond
+const gatherFor = 25 * time.Millisecond
 
 // bunch is how many verdicts are read at most by one look at the clocks.
 const bunch = 64
