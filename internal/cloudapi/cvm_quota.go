@@ -33,14 +33,16 @@ func (c *Call) checkMembers(tx *store.Tx, groups []lb.GroupID) error {
 
 // checkExpanded counts the rules of an instance's groups together: those that
 // name a group as often as that group has members, those that name a template
-// as often as it says something else.
+// as often as it says something else. As written they have to be so few that the
+// instance's host can count each, whatever the quotas are.
 func (c *Call) checkExpanded(tx *store.Tx, groups []lb.GroupID) error {
-	st, rules := tx.State(), 0
+	st, rules, written := tx.State(), 0, 0
 	for _, id := range groups {
 		g := st.Groups.Get(id)
 		if g == nil {
 			continue
 		}
+		written += len(g.Ingress) + len(g.Egress)
 		for _, list := range [][]lb.PolicyRule{g.Ingress, g.Egress} {
 			for _, r := range list {
 				n := st.Expanded(r)
@@ -54,6 +56,10 @@ func (c *Call) checkExpanded(tx *store.Tx, groups []lb.GroupID) error {
 	if rules > c.Quotas.ExpandedRules {
 		return errorf("UnsupportedOperation.SgNumExceedLimit", "%s: an instance would have %d rules from its groups, templates expanded and references counted by member, and at most %d are allowed; bind fewer groups or name smaller ones",
 			listed(groups), rules, c.Quotas.ExpandedRules)
+	}
+	if most := lb.MaxCounterSlots - 2; written > most { // two count what no rule decides
+		return errorf("UnsupportedOperation.SgNumExceedLimit", "%s: an instance would have %d rules from its groups, and its host can count %d; bind fewer groups",
+			listed(groups), written, most)
 	}
 	return nil
 }

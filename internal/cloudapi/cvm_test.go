@@ -226,6 +226,32 @@ func TestExpandedRulesQuota(t *testing.T) {
 	b.refused("RunInstances", `{"SecurityGroupIds":["`+peer+`"]}`, "UnsupportedOperation.SgNumExceedLimit", "at most 3") // it is one member more
 }
 
+// Whatever the quotas are, a host has to count each rule of its instance, those
+// too that name a group without members.
+func TestRulesAreWhatAHostCanCount(t *testing.T) {
+	b := newBench(t, func(o *Options) {
+		o.Quotas = lb.DefaultQuotas()
+		o.Quotas.ExpandedRules, o.Quotas.RulesPerDirection = 1_000_000, 1_000_000
+	})
+	id, empty := lb.GroupID(b.newSG("g")), lb.GroupID(b.newSG("empty"))
+	i := b.runInstances("{}")[0]
+	fill := func(n int) {
+		b.seed(func(tx *store.Tx) {
+			g := *tx.State().Groups.Get(id)
+			g.Ingress = make([]lb.PolicyRule, n)
+			for at := range g.Ingress {
+				g.Ingress[at] = lb.PolicyRule{ID: lb.RuleID(fmt.Sprintf("pol-%08d", at)), Action: lb.Drop, PeerGroup: empty}
+			}
+			tx.PutGroup(&g)
+		})
+	}
+	bind := fmt.Sprintf(`{"SecurityGroupIds":[%q],"InstanceIds":[%q]}`, id, i.ID)
+	fill(lb.MaxCounterSlots - 3) // the default group has two rules
+	b.refused("AssociateSecurityGroups", bind, "UnsupportedOperation.SgNumExceedLimit", "its host can count 8189")
+	fill(lb.MaxCounterSlots - 4)
+	b.must("AssociateSecurityGroups", bind, nil)
+}
+
 func TestModifyInstancesAttribute(t *testing.T) {
 	b := newBench(t)
 	one, two := b.newSG("a"), b.newSG("b")

@@ -4,7 +4,10 @@ package datapath
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net/netip"
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -56,5 +59,16 @@ func TestChooseFindsTheLiveTarget(t *testing.T) {
 	}
 	if hits := count("203.0.113.3"); hits[7] < 380 {
 		t.Errorf("with both dead: %v, want traffic to all", hits)
+	}
+}
+
+// As many targets as the quota lets a listener have, the programs look through.
+func TestRosterIsTheQuotas(t *testing.T) {
+	text, err := os.ReadFile("bpf/choose.h")
+	if err != nil || !strings.Contains(string(text), fmt.Sprintf("ROSTER = %d }", lb.MaxRoster)) {
+		t.Errorf("bpf/choose.h has another ROSTER than %d, or none (%v)", lb.MaxRoster, err)
+	}
+	if n := lb.DefaultQuotas().TargetsPerListener; n > lb.MaxRoster {
+		t.Errorf("a listener may have %d targets, and %d are looked through", n, lb.MaxRoster)
 	}
 }

@@ -74,15 +74,19 @@ type namedQuota struct {
 }
 
 // Set sets one quota by its name, such as "groups" or "listeners-per-lb", to 0 up
-// to 1,000,000. What nodes have room for (Node) cannot be set: it is what their
-// tables hold.
+// to 1,000,000, targets-per-listener up to MaxRoster: gateways serve no more. What
+// nodes have room for (Node) cannot be set: it is what their tables hold.
 func (q *Quotas) Set(name string, n int) error {
-	if n < 0 || n > maxQuota {
-		return fmt.Errorf("quota %s: %d is not within 0-%d", name, n, maxQuota)
-	}
 	var names []string
 	for _, f := range q.named() {
+		most := maxQuota
+		if f.value == &q.TargetsPerListener {
+			most = MaxRoster
+		}
 		if f.name == name {
+			if n < 0 || n > most {
+				return fmt.Errorf("quota %s: %d is not within 0-%d", name, n, most)
+			}
 			*f.value = n
 			return nil
 		}

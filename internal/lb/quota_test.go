@@ -39,6 +39,9 @@ func TestQuotasCanBeSet(t *testing.T) {
 			t.Errorf("%d: %v", n, err)
 		}
 	}
+	if err := q.Set("targets-per-listener", MaxRoster+1); err == nil || !strings.Contains(err.Error(), "targets-per-listener: 129 is not within 0-128") {
+		t.Errorf("more targets than gateways look through: %v", err)
+	}
 	if err := q.Set("group", 1); err == nil || !strings.Contains(err.Error(), `no quota "group"; there are groups, rules-per-direction`) || q != DefaultQuotas() {
 		t.Errorf("an unknown one: %v", err)
 	}

@@ -32,6 +32,10 @@ const (
 	BlobHeader      int = 2 // words that stand before every policy and table
 )
 
+// MaxRoster is how many targets with weight of one listener a gateway looks
+// through for one that is alive; bpf/choose.h says the same.
+const MaxRoster = 128
+
 // RangeWords are the arena's words that a listener of several ports takes at
 // each of its addresses, at most: its own, and those of the list it stands in.
 const RangeWords = 2 + BlobHeader
