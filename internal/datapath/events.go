@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 	"unsafe"
 
@@ -29,14 +30,15 @@ type names struct {
 	targets   map[uint32]snapshot.TargetID
 	exempt    map[uint32]int // the system rule that admits a target's probes, by target
 	instances map[netip.Addr]lb.InstanceID
-	fronts    map[netip.Addr]lb.BalancerID              // by the address that clients dial
+	fronts    map[netip.Addr]lb.BalancerID // by the address that clients dial
+	echoes    map[wayIn]snapshot.Front
 	rules     map[lb.Revision]map[uint32]policy.RuleRef // by counter slot
 	order     []lb.Revision
 }
 
 func newNames() *names {
 	return &names{map[uint32]snapshot.Listener{}, map[uint32]snapshot.TargetID{}, map[uint32]int{}, map[netip.Addr]lb.InstanceID{},
-		map[netip.Addr]lb.BalancerID{}, map[lb.Revision]map[uint32]policy.RuleRef{}, nil}
+		map[netip.Addr]lb.BalancerID{}, map[wayIn]snapshot.Front{}, map[lb.Revision]map[uint32]policy.RuleRef{}, nil}
 }
 
 // learn adds what a snapshot names. Names of what is gone are kept until the
@@ -51,8 +53,9 @@ func (n *names) learn(s *snapshot.Snapshot, rules map[uint32]policy.RuleRef) {
 			n.exempt[t.Num] = policy.SystemProbeRange
 		}
 	}
-	for _, f := range s.Fronts {
+	for _, f := range slices.Backward(s.Fronts) {
 		n.fronts[f.Addr] = f.Balancer
+		n.echoes[wayIn{f.BalancerNum, f.Addr.Is4()}] = f
 	}
 	for _, i := range s.Instances {
 		for _, a := range i.Addrs {

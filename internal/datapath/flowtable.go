@@ -12,6 +12,7 @@ import (
 	"github.com/sallyport/sallyport/internal/flow"
 	"github.com/sallyport/sallyport/internal/lb"
 	"github.com/sallyport/sallyport/internal/policy"
+	"github.com/sallyport/sallyport/internal/snapshot"
 )
 
 // unitShift: time in flow slots runs in units of 2^30 ns, about a second.
@@ -47,7 +48,6 @@ type raw struct {
 	proto                                     lb.Proto
 	opener                                    policy.Direction
 	state                                     flow.State
-	balancer                                  uint32 // 0: none, or looked up by listener or target
 	gateway                                   bool
 	share                                     uint8
 }
@@ -164,6 +164,7 @@ func (d *Datapath) eachFlow(visit func(family int, r *raw, idle uint32)) error {
 					if !ok {
 						continue
 					}
+					d.names.complete(&r)
 					if idle, alive := r.idle(now); alive {
 						visit(family, &r, idle)
 					}
@@ -178,12 +179,50 @@ func (d *Datapath) eachFlow(visit func(family int, r *raw, idle uint32)) error {
 	return nil
 }
 
+// echoFlow marks a gateway's entry of a ping to a VIP, whose listener is the load
+// balancer's number; bpf/echo.h says the same.
+const echoFlow = 1 << 30
+
+// complete adds the protocol, which a gateway's slot does not say.
+func (n *names) complete(r *raw) {
+	if !r.gateway {
+		return
+	}
+	if l, ok := n.listeners[r.listener]; ok {
+		r.proto = l.Proto
+	}
+	if r.listener&echoFlow != 0 {
+		if r.proto = lb.ICMP; !r.peer.Addr().Is4() {
+			r.proto = lb.ICMPv6
+		}
+	}
+}
+
+// A wayIn is a load balancer's number and one address family.
+type wayIn struct {
+	balancer uint32
+	is4      bool
+}
+
+// echoed is what stands at the VIP that a gateway's ping went to: at the first one
+// of that family, for the slot says no more than whose it is.
+func (n *names) echoed(r *raw) (snapshot.Front, bool) {
+	if !r.gateway || r.listener&echoFlow == 0 {
+		return snapshot.Front{}, false
+	}
+	front, ok := n.echoes[wayIn{r.listener &^ echoFlow, r.peer.Addr().Is4()}]
+	return front, ok
+}
+
 // named is a raw flow in clients' words; d.mu is held.
 func (d *Datapath) named(r *raw, idle uint32) flow.Flow {
 	f := flow.Flow{Node: d.opts.Node, Gate: d.gate, Proto: r.proto, Opener: r.opener, Peer: r.peer, Dialled: r.dialled, Service: r.local,
 		State: r.state, Idle: time.Duration(idle) * (1 << unitShift) / time.Second * time.Second, Revision: lb.Revision(r.revision)}
+	if front, ok := d.names.echoed(r); ok {
+		f.Balancer, f.Dialled = front.Balancer, netip.AddrPortFrom(front.Addr, 0)
+	}
 	if l, ok := d.names.listeners[r.listener]; ok && r.gateway {
-		f.Listener, f.Balancer, f.Proto = l.ID, l.Balancer, l.Proto
+		f.Listener, f.Balancer = l.ID, l.Balancer
 		for _, vip := range l.VIPs {
 			if vip.Is4() == r.peer.Addr().Is4() {
 				f.Dialled = netip.AddrPortFrom(vip, r.dialled.Port())
@@ -274,6 +313,9 @@ func (d *Datapath) Tables() (flow.Tables, error) {
 // balancerOf is whose load balancer's flow this is, without the rest of its
 // name; d.mu is held.
 func (d *Datapath) balancerOf(r *raw) lb.BalancerID {
+	if front, ok := d.names.echoed(r); ok {
+		return front.Balancer
+	}
 	if r.gateway {
 		return d.names.listeners[r.listener].Balancer
 	}
