@@ -197,7 +197,7 @@ func (c *campaign) run(ctx context.Context, u unit) error {
 		if m.killed != "" {
 			continue
 		}
-		fmt.Printf("%-36s %5.1fs  %s:%d: %s: %s → %s\n", cmp.Or(m.how, map[bool]string{true: "SURVIVED", false: "NOT RUN"}[m.seen]), m.took, m.file, m.line, m.text, m.old, m.new)
+		fmt.Printf("%-36s %5.1fs  %s\n", cmp.Or(m.how, map[bool]string{true: "SURVIVED", false: "NOT RUN"}[m.seen]), m.took, m.said())
 	}
 	return nil
 }
@@ -427,7 +427,8 @@ func (c *campaign) same(ctx context.Context, m *mutant) bool {
 // fails counts only if it passes in the same programs, in the same process, right
 // after, with the fault off; one that takes too long counts for nothing.
 // MUTATE is "all", or how many faults, by chance; MUTATE_FILE are files in the order in which they are tried,
-// MUTATE_ROLE the one of gateway and host whose programs they are planted in, and
+// MUTATE_LEFT is the output of another campaign, what that left alive is tried
+// again, MUTATE_ROLE the one of gateway and host whose programs they are planted in, and
 // MUTATE_ROUNDS which tests: names of tests, or of lists of them, "quick further
 // live", the last with traffic of the kernel's own. It is run on demand.
 func TestMutants(t *testing.T) {
@@ -439,6 +440,13 @@ func TestMutants(t *testing.T) {
 	if only := strings.Fields(os.Getenv("MUTATE_FILE")); len(only) > 0 {
 		all = slices.DeleteFunc(all, func(m *mutant) bool { return !slices.Contains(only, m.file) })
 		slices.SortStableFunc(all, func(x, y *mutant) int { return slices.Index(only, x.file) - slices.Index(only, y.file) })
+	}
+	if list := os.Getenv("MUTATE_LEFT"); list != "" {
+		said, err := os.ReadFile(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = slices.DeleteFunc(all, func(m *mutant) bool { return !bytes.Contains(said, []byte(m.said()+"\n")) })
 	}
 	if n, err := strconv.Atoi(text); err == nil {
 		rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })

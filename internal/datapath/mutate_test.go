@@ -41,6 +41,11 @@ func (m *mutant) name() string {
 	return name
 }
 
+// said is how a campaign names a fault that it leaves alive.
+func (m *mutant) said() string {
+	return fmt.Sprintf("%s:%d: %s: %s → %s", m.file, m.line, m.text, m.old, m.new)
+}
+
 func (m *mutant) String() string {
 	return fmt.Sprintf("%s:%d: %s → %s", m.file, m.line, m.old, m.new)
 }
