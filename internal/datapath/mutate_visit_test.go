@@ -14,14 +14,21 @@ import (
 	"github.com/sallyport/sallyport/internal/lb"
 )
 
-// few is how many places are not watched any more when they cannot be together.
+// few is how many places it does not pay to watch: every trial may come by them.
 const few = 60
 
 // visits has every trial of a round run once on a role's programs that note which
 // of the places where faults go it comes by: a fault is tried by no others.
 func (c *campaign) visits(ctx context.Context, round string, role lb.NodeRole, all []*mutant) error {
 	all = slices.DeleteFunc(slices.Clone(all), func(m *mutant) bool { return !slices.Contains(c.roles(m.file), role) })
-	if len(all) == 0 {
+	if len(all) <= few {
+		places := make([]int, len(all))
+		for i := range places {
+			places[i] = i + 1
+		}
+		for _, one := range trialsOf(round) {
+			c.visited(answer{Test: one.name, Came: places}, role, all)
+		}
 		return nil
 	}
 	dir, err := os.MkdirTemp("", "visits")
@@ -52,15 +59,6 @@ func (c *campaign) visits(ctx context.Context, round string, role lb.NodeRole, a
 		return nil
 	case !errors.Is(err, errApart) && !errors.As(err, new(*exec.ExitError)):
 		return err
-	case len(all) <= few:
-		places := make([]int, len(all))
-		for i := range places {
-			places[i] = i + 1
-		}
-		for _, one := range trialsOf(round) {
-			c.visited(answer{Test: one.name, Came: places}, role, all)
-		}
-		return nil
 	}
 	fmt.Printf("%s:%d: %d places cannot be watched together: %.200v\n", all[0].file, all[0].line, len(all), err)
 	return errors.Join(c.visits(ctx, round, role, all[:len(all)/2]), c.visits(ctx, round, role, all[len(all)/2:]))

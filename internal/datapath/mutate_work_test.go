@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -49,6 +50,8 @@ func quickTrials() []trial {
 		{"TestVouchedNoLonger", TestVouchedNoLonger},
 		{"TestProxyMeetsDirectConnection", TestProxyMeetsDirectConnection},
 		{"TestHalfClosedIsOpen", TestHalfClosedIsOpen},
+		{"TestWhoSpeaksAloneOpensNothing", TestWhoSpeaksAloneOpensNothing},
+		{"TestProbesTakeNobodysRoom", TestProbesTakeNobodysRoom},
 		{"TestGatewayRefusesItsOwnAddresses", TestGatewayRefusesItsOwnAddresses},
 		{"TestUnboundGroupCountsNothing", TestUnboundGroupCountsNothing},
 		{"TestHostsReachNoSocketOfTheGateway", TestHostsReachNoSocketOfTheGateway},
@@ -95,11 +98,18 @@ func furtherTrials() []trial {
 		{"TestFlowWeighsOnce", TestFlowWeighsOnce},
 		{"TestFloodLeavesOthersTheirEntries", TestFloodLeavesOthersTheirEntries},
 		{"TestFlowsAreTold", TestFlowsAreTold},
+		{"TestVerdictWithoutListenerNamesBalancer", TestVerdictWithoutListenerNamesBalancer},
 		{"TestKeptFlows", TestKeptFlows},
 		{"TestDHCPClientIsASystemRule", TestDHCPClientIsASystemRule},
 		{"TestObservedMachineLosesNothing", TestObservedMachineLosesNothing},
 		{"TestFlowsOlderThanTheGate", TestFlowsOlderThanTheGate},
 		{"TestBothHooksTunnelAlike", TestBothHooksTunnelAlike},
+		{"TestMovedFlowsAtAGuestsPort", TestMovedFlowsAtAGuestsPort},
+		{"TestGuestIsToldASize", TestGuestIsToldASize},
+		{"TestNearbyPortsCrowdNobody", TestNearbyPortsCrowdNobody},
+		{"TestKeysStandInTheirOwnRows", TestKeysStandInTheirOwnRows},
+		{"TestTargetsInOthersRows", TestTargetsInOthersRows},
+		{"TestCountersNeverRunOut", TestCountersNeverRunOut},
 		{"TestScenarios", TestScenarios},
 		{"TestScenariosOverIPv6", TestScenariosOverIPv6},
 	}
@@ -110,6 +120,8 @@ func liveTrials() []trial {
 	return []trial{
 		{"TestOnlyTheProxyAnswersAtLayer7", TestOnlyTheProxyAnswersAtLayer7},
 		{"TestGuests", TestGuests},
+		{"TestFragmentsLive", TestFragmentsLive},
+		{"TestTwoGatesLive", TestTwoGatesLive},
 		{"TestEveryInterface", TestEveryInterface},
 		{"TestReturnByGatewayLive", TestReturnByGatewayLive},
 		{"TestBothFamiliesLive", TestBothFamiliesLive},
@@ -126,12 +138,12 @@ func liveTrials() []trial {
 	}
 }
 
-// trialsOf gives the trials of a round, or the one of that name.
+// trialsOf gives the trials of a round, or those whose names it is, with commas.
 func trialsOf(round string) []trial {
 	if of := map[string]func() []trial{"quick": quickTrials, "further": furtherTrials, "live": liveTrials}[round]; of != nil {
 		return of()
 	}
-	return slices.DeleteFunc(slices.Concat(quickTrials(), furtherTrials(), liveTrials()), func(one trial) bool { return one.name != round })
+	return slices.DeleteFunc(slices.Concat(quickTrials(), furtherTrials(), liveTrials()), func(one trial) bool { return !slices.Contains(strings.Split(round, ","), one.name) })
 }
 
 // A job is what one process of tests does: a unit's faults, by their places in
