@@ -5,6 +5,7 @@ package datapath
 import (
 	"bytes"
 	"encoding/binary"
+	"maps"
 	"net/netip"
 	"sync/atomic"
 	"testing"
@@ -67,5 +68,37 @@ func TestFlowWeighsOnce(t *testing.T) {
 	c.send(0, flagACK)
 	if got := load(); once == 0 || got != once {
 		t.Errorf("one flow weighs %d, with its further packets %d", once, got)
+	}
+}
+
+// A packet whose host is reached by another device than it came by is the other
+// hook's, which every device sends out: unbooked here, and sent there.
+func TestEarlyHookKeepsToItsDevice(t *testing.T) {
+	b := newQuiet(t).benchOf(lb.RoleGateway, nil)
+	gw, _ := pair(t, 1, nil, compiled(t, "sg-2"))
+	b.stage(t, gw)
+	frame := tcpPacket(netip.MustParseAddr(clientA), netip.MustParseAddr(vip), 4000, 80, flagSYN)
+	answers := func(program string) uint32 {
+		answer, err := b.run(program, frame, make([]byte, 256))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer
+	}
+	const xdpPass, xdpRedirect = 2, 4
+	if got := answers("gateway_xdp"); got != xdpRedirect {
+		t.Fatalf("by its own device: answer %d, want %d", got, xdpRedirect)
+	}
+	for i := range b.peers.rows {
+		if p := &b.peers.rows[i]; p.Num != 0 {
+			p.V[p.Which&1].Ifindex = 1
+		}
+	}
+	before := reasonsOf(t, b.Datapath)
+	if got := answers("gateway_xdp"); got != xdpPass || !maps.Equal(before, reasonsOf(t, b.Datapath)) {
+		t.Errorf("by another device: answer %d, want %d; counted %v, then %v", got, xdpPass, before, reasonsOf(t, b.Datapath))
+	}
+	if got := answers("gateway"); got != actRedirect {
+		t.Errorf("the other hook answers %#x", got)
 	}
 }

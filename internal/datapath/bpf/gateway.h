@@ -267,7 +267,8 @@ INLINE enum outcome admit(struct __sk_buff *skb, const struct packet *p, __u32 l
 		enum outcome o = find_hop(l, f, p, tracked, hash, v, hop, family);
 		if (o != OUTCOME_TUNNEL)
 			return o;
-		if (!skb && (!hop->peer->ifindex || hop->peer->family != 4 || !fits(0, p, length - ETH_HLEN, hop->to, now)))
+		/* Not every device takes frames that another one's early hook redirects to it. */
+		if (!skb && (hop->peer->ifindex != uplink || hop->peer->family != 4 || !fits(0, p, length - ETH_HLEN, hop->to, now)))
 			return OUTCOME_LATER;
 		if (skb && !fits(skb, p, skb->len - p->l3, hop->to, now))
 			return OUTCOME_SIZE;
