@@ -41,7 +41,7 @@ INLINE int may_be_moved(const struct packet *p, __u32 now)
 	if (p->fragment == FRAGMENT_STRAY || !has_ports(p->proto) || begins(p) || !(at = bpf_map_lookup_elem(&moved_at, &zero)))
 		return 0;
 	__u32 last = READ_ONCE(*at);
-	return last && now - last <= life(FLOW_OPEN, p->proto);
+	return last && (__s32)(now - last) <= (__s32)life(FLOW_OPEN, p->proto);
 }
 
 /* What aside answers: that it looked, and for which port, above the number of a

@@ -64,7 +64,7 @@ __attribute__((noinline)) __u32 find_former4(__be32 remote, __be32 local, __u32 
 		struct former_flow *s = former_at(at);
 		if (!s || (s->remote ^ remote) | (s->local ^ local) | (((__u32)s->remote_port << 16 | s->local_port) ^ ports) | (s->proto ^ proto))
 			continue;
-		if (s->state != FLOW_FREE && !(s->flags & FORMER_MOVED) && now - s->seen <= life(s->state, s->proto))
+		if (s->state != FLOW_FREE && !(s->flags & FORMER_MOVED) && (__s32)(now - s->seen) <= (__s32)life(s->state, s->proto))
 			return at + 1;
 	}
 	return 0;

@@ -76,7 +76,7 @@ INLINE int name_fragment(struct __sk_buff *skb, const struct packet *p, struct f
 INLINE void recall_fragment(struct packet *p, const struct fragment_key *k, __u32 offset)
 {
 	struct fragment *f = bpf_map_lookup_elem(&fragments, k);
-	if (!f || (__u32)(bpf_ktime_get_coarse_ns() >> UNIT_SHIFT) - f->seen > FRAGMENT_LIFE || offset < f->end)
+	if (!f || (__s32)((__u32)(bpf_ktime_get_coarse_ns() >> UNIT_SHIFT) - f->seen) > FRAGMENT_LIFE || offset < f->end)
 		return;
 	p->src_port = f->src_port;
 	p->dst_port = f->dst_port;

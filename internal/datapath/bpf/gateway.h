@@ -119,11 +119,13 @@ INLINE int find_flow(const struct packet *p, __u32 listener, __u64 hash, struct 
 /* age makes the slot that is best to overwrite the greatest: never used, then
  * longest unseen. The listener's own flows and those that have ended count as 64
  * units older than they are, so that one which is flooded takes its own places
- * and not those of others that are in use. */
+ * and not those of others that are in use. All count as AHEAD older, since another
+ * CPU's clock may be ahead of ours. */
+enum { AHEAD = 64 };
 INLINE __u32 age(const struct gateway_flow *s, __u32 now, __u32 listener)
 {
 	__u32 cheap = (s->listener == listener) | s->seen >> 31;
-	return !s->seq ? ~0u : now - (s->seen & ~(SEEN_CLOSING | SEEN_UNSURE)) + (cheap << 6);
+	return !s->seq ? ~0u : now + AHEAD - (s->seen & ~(SEEN_CLOSING | SEEN_UNSURE)) + (cheap << 6);
 }
 
 INLINE struct gateway_flow *victim(__u64 hash, __u32 now, __u32 listener, const int family)

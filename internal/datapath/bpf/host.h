@@ -101,7 +101,8 @@ INLINE __u32 life(__u8 state, __u8 proto)
 	return proto != IPPROTO_TCP ? OTHER_LIFE : state == FLOW_HALF ? HALF_LIFE : TCP_LIFE;
 }
 
-INLINE int expired(const struct host_flow *s, __u32 now) { return now - s->seen > life(s->state, s->proto); }
+/* Another CPU's clock may be ahead of ours: what it has just seen has a negative age. */
+INLINE int expired(const struct host_flow *s, __u32 now) { return (__s32)(now - s->seen) > (__s32)life(s->state, s->proto); }
 
 INLINE __u32 ports_of(const struct tuple *t) { return (__u32)t->remote_port << 16 | t->local_port; }
 
