@@ -35,6 +35,26 @@ INLINE int see(struct __sk_buff *skb, struct packet *p, struct verdict *v, const
 /* fresh says that the packet's flow begins with it. */
 INLINE int fresh(const struct track *k) { return !k->slot || k->was.state == FLOW_FREE; }
 
+/* reset_on says how the packet of one side moves a flow on that it, or one before
+ * it, resets: its state, with FLOW_PAST above. A reset ends a flow only if who gets
+ * it takes it, and says no more: with FLOW_CLOSING, FLOW_ENDED of one side alone
+ * means that it sent a reset, and FLOW_ANSWERED that the other one went on. If it
+ * goes on too, the flow is open as before. */
+__attribute__((noinline)) __u32 reset_on(__u32 was, __u32 past, __u32 side, __u32 tcp_flags)
+{
+	const __u32 final = FLOW_CLOSING | FLOW_PAST << 8;
+	__u32 ended = past & FLOW_ENDED;
+	if (tcp_flags & TCP_RST)
+		return ended & ~side || (ended && was != FLOW_CLOSING) ? final : FLOW_CLOSING | side << 8;
+	if (!ended || ended == FLOW_ENDED || tcp_flags & TCP_FIN)
+		return final;
+	if (ended != side)
+		past |= FLOW_ANSWERED;
+	else if (past & FLOW_ANSWERED && !(tcp_flags & TCP_SYN))
+		return FLOW_OPEN | FLOW_ANSWERED << 8;
+	return FLOW_CLOSING | past << 8;
+}
+
 /* move_on says in want how an accepted packet moves its flow on. */
 INLINE void move_on(const struct track *k, const struct packet *p, __u8 direction, struct known *want)
 {
@@ -44,15 +64,22 @@ INLINE void move_on(const struct track *k, const struct packet *p, __u8 directio
 		want->state = answers ? FLOW_OPEN : was == FLOW_REFUSED ? FLOW_HALF : was;
 		return;
 	}
+	__u8 side = direction == DIRECTION_IN ? FLOW_ENDED_IN : FLOW_ENDED_OUT;
 	if (opens(p))
 		past = 0;
+	if (p->tcp_flags & TCP_RST || (was == FLOW_CLOSING && !opens(p))) {
+		__u32 to = reset_on(was, past, side, p->tcp_flags);
+		want->state = to;
+		want->flags = (want->flags & ~FLOW_PAST) | to >> 8;
+		return;
+	}
 	/* Until both sides have sent their last, one may go on for as long as it likes. */
 	if (p->tcp_flags & TCP_FIN)
-		past |= direction == DIRECTION_IN ? FLOW_ENDED_IN : FLOW_ENDED_OUT;
+		past |= side;
 	if (answers)
 		past |= FLOW_ANSWERED;
 	want->flags = (want->flags & ~FLOW_PAST) | past;
-	if (p->tcp_flags & TCP_RST || (past & FLOW_ENDED) == FLOW_ENDED)
+	if ((past & FLOW_ENDED) == FLOW_ENDED)
 		want->state = FLOW_CLOSING;
 	else if (opens(p))
 		want->state = FLOW_HALF;
@@ -452,22 +479,43 @@ INLINE int track_direct(struct __sk_buff *skb, struct packet *p, struct instance
 	return TCX_NEXT;
 }
 
-INLINE int is_control(const struct packet *p, int in, const int family)
+/* is_machines says that an address is the machine's own, its end of the tunnel or
+ * one of an instance that is no guest; before anything is known, any may be. A
+ * function of its own, since few packets get as far as being asked. */
+INLINE int is_machines(const struct addr *a, __u32 revision, const int family)
+{
+	if (!a || is_own(a, family) || !revision)
+		return 1;
+	struct instance *i = find_instance(a, revision, family);
+	return i && !(i->flags & INSTANCE_GUEST);
+}
+
+__attribute__((noinline)) int is_machines4(__be32 a, __u32 revision)
+{
+	struct addr own = { .w = { a } };
+	return is_machines(&own, revision, 4);
+}
+
+__attribute__((noinline)) int is_machines6(const struct addr *a, __u32 revision) { return is_machines(a, revision, 6); }
+
+#define IS_MACHINES(a, revision, family) ((family) == 4 ? is_machines4((a)->w[0], revision) : is_machines6(a, revision))
+
+INLINE int is_control(const struct packet *p, int in, __u32 revision, const int family)
 {
 	struct addr control = { .w = { control_address.w[0], control_address.w[1], control_address.w[2], control_address.w[3] } };
 	return control_family == family && p->proto == IPPROTO_TCP && !p->fragment &&
-	       (in ? !opens(p) && is_same(&p->src, &control, family) && p->src_port == control_port && is_own(&p->dst, family) :
-		     is_same(&p->dst, &control, family) && p->dst_port == control_port && is_own(&p->src, family));
+	       (in ? !opens(p) && is_same(&p->src, &control, family) && p->src_port == control_port && IS_MACHINES(&p->dst, revision, family) :
+		     is_same(&p->dst, &control, family) && p->dst_port == control_port && IS_MACHINES(&p->src, revision, family));
 }
 
 /* is_dhcp is the other system rule of the machine's own: an address it leased
  * has to be renewed, whatever the rules say. */
-INLINE int is_dhcp(const struct packet *p, int in)
+INLINE int is_dhcp(const struct packet *p, int in, __u32 revision)
 {
 	if (p->proto != IPPROTO_UDP || p->fragment)
 		return 0;
-	return in ? p->src_port == DHCP_SERVER && p->dst_port == DHCP_CLIENT && (is_own(&p->dst, 4) || p->dst.w[0] == ~0u) :
-		    p->src_port == DHCP_CLIENT && p->dst_port == DHCP_SERVER && (is_own(&p->src, 4) || !p->src.w[0]);
+	return in ? p->src_port == DHCP_SERVER && p->dst_port == DHCP_CLIENT && (p->dst.w[0] == ~0u || is_machines4(p->dst.w[0], revision)) :
+		    p->src_port == DHCP_CLIENT && p->dst_port == DHCP_SERVER && (!p->src.w[0] || is_machines4(p->src.w[0], revision));
 }
 
 /* look_up names the packet's flow, by the port that it was moved to if somebody
@@ -657,11 +705,11 @@ __attribute__((noinline)) int hand_over(struct __sk_buff *skb, __u32 target, __u
 }
 
 /* system_rule says that a rule of the machine's own lets the packet pass. */
-INLINE int system_rule(struct __sk_buff *skb, const struct packet *p, int in, const int family)
+INLINE int system_rule(struct __sk_buff *skb, const struct packet *p, int in, __u32 revision, const int family)
 {
-	if (is_control(p, in, family))
+	if (is_control(p, in, revision, family))
 		return 1;
-	return family == 4 ? is_dhcp(p, in) : is_nd(skb, p, in) || is_dhcp6(p, in);
+	return family == 4 ? is_dhcp(p, in, revision) : is_nd(skb, p, in) || is_dhcp6(p, in);
 }
 
 /* arriving judges what did not come through the tunnel. Whether an ICMP error is
@@ -679,7 +727,7 @@ INLINE int arriving(struct __sk_buff *skb, __u32 looked, __u32 unrelated, const 
 		return elsewhere > 0 ? TCX_NEXT : drop(skb, &p, &v, REASON_GUEST_AWAY);
 	if (p.error && !unrelated && is_own(&p.dst, family))
 		return THEN_UNDERLAY;
-	if (system_rule(skb, &p, 1, family)) {
+	if (system_rule(skb, &p, 1, v.revision, family)) {
 		count_reason(REASON_SYSTEM_RULE);
 		return TCX_NEXT;
 	}
@@ -705,7 +753,7 @@ INLINE int leaving(struct __sk_buff *skb, __u32 unrelated, const int family)
 		return elsewhere > 0 ? TCX_NEXT : drop(skb, &p, &v, REASON_GUEST_AWAY);
 	if (leads_astray(&p, family))
 		return give_up(skb, &p, &v, REASON_SPOOFED);
-	if (system_rule(skb, &p, 0, family)) {
+	if (system_rule(skb, &p, 0, v.revision, family)) {
 		count_reason(REASON_SYSTEM_RULE);
 		return TCX_NEXT;
 	}
