@@ -3,6 +3,7 @@
 package datapath
 
 import (
+	"net"
 	"os/exec"
 	"slices"
 	"strings"
@@ -63,6 +64,14 @@ func TestDoctorExplainsLinks(t *testing.T) {
 	want := "a machine that joins judges br-lan, eth0; nic1 by the bridge or bond that each belongs to; not br-vm: bridges to which only virtual machines and containers belong"
 	if !judged.OK || !strings.HasPrefix(judged.Text, want) {
 		t.Errorf("of a host: %+v", judged)
+	}
+	up := func(name, kind string) netlink.Link {
+		return &netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: name, EncapType: kind, Flags: net.FlagUp}}
+	}
+	past := unjudgedFindings([]netlink.Link{up("lo", "loopback"), up("eth0", "ether"), up("wg0", "none"), up("ppp0", "ppp"),
+		&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "sit0", EncapType: "sit"}}})
+	if len(past) != 1 || past[0].OK || !strings.Contains(past[0].Text, " of ppp0, wg0;") {
+		t.Errorf("of interfaces without Ethernet headers: %+v", past)
 	}
 	for role, want := range map[lb.NodeRole]string{lb.RoleHost: "a machine that joins judges eth0", lb.RoleGateway: ""} {
 		findings, err := inside(w, "dp-gw", func() ([]Finding, error) { return linkFindings(role, "eth0"), nil })

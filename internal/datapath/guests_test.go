@@ -295,11 +295,11 @@ func (w *world) lies(t *testing.T, host *Datapath) {
 	}
 }
 
-// advert is a router's advertisement from a link-local address.
+// advert is a router's advertisement from the guest's own link-local address.
 func advert() []byte {
 	p := make([]byte, 40+16)
 	p[0], p[5], p[6], p[7] = 0x60, 16, 58, 255
-	copy(p[8:], netip.MustParseAddr("fe80::9").AsSlice())
+	copy(p[8:], netip.MustParseAddr("fe80::ff:fe00:9").AsSlice())
 	copy(p[24:], netip.MustParseAddr("ff02::1").AsSlice())
 	p[40] = 134
 	return p

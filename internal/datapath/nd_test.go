@@ -88,6 +88,10 @@ func TestDiscoveryPassesGate2(t *testing.T) {
 	message := func(kind, hops byte, src, dst string) []byte {
 		f := frameOf(lb.Packet{Proto: lb.ICMPv6, Src: netip.MustParseAddr(src), Dst: netip.MustParseAddr(dst)}, 0)
 		f[21], f[54] = hops, kind
+		if kind == 135 || kind == 136 { // about the sender itself
+			f = append(f, netip.MustParseAddr(src).AsSlice()...)
+			f[19] += 16
+		}
 		return f
 	}
 	dhcp := func(src, dst string, from, to uint16) []byte { return frameBetween(lb.UDP, src, from, dst, to, 0) }

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+
 	"github.com/sallyport/sallyport/internal/lb"
 	"github.com/sallyport/sallyport/internal/policy"
 	"github.com/sallyport/sallyport/internal/snapshot"
@@ -205,5 +207,40 @@ func TestNarrowUnderlayLive(t *testing.T) {
 			t.Errorf("%s: %v; %v", c.command, err, told)
 		}
 		narrow(c.ns, "1500")
+	}
+}
+
+// What the proxy sends has to fit as what clients send has: its own stack is told what
+// does, and a host whose links take more than the gateway's is told by the opening.
+func TestProxysPacketsFit(t *testing.T) {
+	b := newQuiet(t).benchOf(lb.RoleGateway, nil)
+	gw, _ := pair(t, 1, nil, compiled(t, "sg-2"))
+	b.stage(t, gw)
+	from, to := netip.MustParseAddrPort(clientA+":4000"), netip.MustParseAddrPort(service+":8080")
+	for i := range b.peers.rows {
+		b.peers.rows[i].Room, b.peers.rows[i].RoomUntil = 1340, nowUnits()+500
+	}
+	for _, size := range []int{1340, 1341, 1500} {
+		out := make([]byte, 4096)
+		answer, err := b.progs["gateway_out"].Run(&ebpf.RunOptions{Data: sized(from, to, size), DataOut: out, Context: skb{2: snapshot.TargetMark(7)}})
+		if err != nil || answer != actRedirect {
+			t.Fatalf("a packet of %d: answer %#x, %v", size, answer, err)
+		}
+		if fits := out[14+9] == byte(lb.UDP); fits != (size <= 1340) {
+			t.Errorf("a packet of %d is sent: %v", size, fits)
+		}
+		if said := saidSize(out); size > 1340 && said != 1340 {
+			t.Errorf("of a packet of %d the stack is told that %d fits, want 1340", size, said)
+		}
+	}
+	opening := append(tcpFrame(to, from, tcpSyn|tcpAck), 2, 4, 8900>>8, 8900&0xff) // its greatest segment
+	opening[14+20+12] = 0x60
+	binary.BigEndian.PutUint16(opening[16:], 44)
+	out := make([]byte, 256)
+	if answer, err := b.run("gateway", inTunnel(opening, hostAddr, gwAddr, 1, 7), out); err != nil || answer != actNext {
+		t.Fatalf("the opening: answer %#x, %v", answer, err)
+	}
+	if got := binary.BigEndian.Uint16(out[14+42:]); got != 1400 {
+		t.Errorf("the proxy is told of segments of %d, want 1400", got)
 	}
 }

@@ -116,11 +116,12 @@ INLINE int error(struct __sk_buff *skb, const int family)
 __attribute__((noinline)) int error4(struct __sk_buff *skb) { return error(skb, 4); }
 __attribute__((noinline)) int error6(struct __sk_buff *skb) { return error(skb, 6); }
 
-/* refuse_size tells a client what fits into the tunnel: the packet's cb[3]. */
-INLINE int refuse_size(struct __sk_buff *skb, __u32 listener, __u32 target, const int family)
+/* refuse_size tells a client what fits into the tunnel: the packet's cb[3]; or, of
+ * what goes out, the proxy's own stack. */
+INLINE int refuse_size(struct __sk_buff *skb, __u32 listener, __u32 target, __u32 direction, const int family)
 {
 	struct packet p;
-	struct verdict v = { .direction = DIRECTION_IN };
+	struct verdict v = { .direction = direction };
 	if (see(skb, &p, &v, family) <= 0)
 		return drop(skb, &p, &v, REASON_MALFORMED);
 	__u32 length = skb->len;
@@ -129,8 +130,17 @@ INLINE int refuse_size(struct __sk_buff *skb, __u32 listener, __u32 target, cons
 	if ((family == 4 ? too_big4(skb, &p, skb->cb[3]) : too_big6(skb, &p, skb->cb[3])) || turn_back(skb))
 		return drop(skb, &p, &v, REASON_TOO_BIG);
 	refused(&p, &v, REASON_TOO_BIG, length);
-	return bpf_redirect(skb->ifindex, 0);
+	if (direction == DIRECTION_OUT)
+		skb->mark = mark_local; /* its socket has a client's address */
+	return bpf_redirect(skb->ifindex, direction == DIRECTION_OUT ? BPF_F_INGRESS : 0);
 }
 
-__attribute__((noinline)) int refuse_size4(struct __sk_buff *skb, __u32 listener, __u32 target) { return refuse_size(skb, listener, target, 4); }
-__attribute__((noinline)) int refuse_size6(struct __sk_buff *skb, __u32 listener, __u32 target) { return refuse_size(skb, listener, target, 6); }
+__attribute__((noinline)) int refuse_size4(struct __sk_buff *skb, __u32 listener, __u32 target, __u32 direction)
+{
+	return refuse_size(skb, listener, target, direction, 4);
+}
+
+__attribute__((noinline)) int refuse_size6(struct __sk_buff *skb, __u32 listener, __u32 target, __u32 direction)
+{
+	return refuse_size(skb, listener, target, direction, 6);
+}

@@ -166,6 +166,7 @@ INLINE int from_host(struct __sk_buff *skb, __u32 target, __u32 host, const int 
 	if (whose == ERROR_NOBODYS && (!t || !is_key(&t->service, &p.src, family) || !asked_for(skb, t, &p, family)))
 		return drop(skb, &p, &v, REASON_UNKNOWN_TARGET);
 	count_reason(REASON_ESTABLISHED);
+	lower_mss(skb, &p, family); /* the host's own room may be greater than this end's */
 	skb->mark = mark_local;
 	return followed(&p, TCX_NEXT);
 }
@@ -252,7 +253,7 @@ int gateway_rest(struct __sk_buff *skb)
 	if (answer == THEN_ERROR)
 		return family == 4 ? error4(skb) : error6(skb);
 	if (answer == THEN_SIZE)
-		return family == 4 ? refuse_size4(skb, skb->cb[0], skb->cb[1]) : refuse_size6(skb, skb->cb[0], skb->cb[1]);
+		return family == 4 ? refuse_size4(skb, skb->cb[0], skb->cb[1], DIRECTION_IN) : refuse_size6(skb, skb->cb[0], skb->cb[1], DIRECTION_IN);
 	if (answer == THEN_UNDERLAY) { /* the stack has its own use for errors */
 		family == 4 ? learn4(skb) : learn6(skb);
 		return TCX_NEXT;
@@ -302,6 +303,14 @@ INLINE int to_host(struct __sk_buff *skb, const int family)
 	if (!hop.to)
 		return drop(skb, &p, &v, REASON_UNKNOWN_TARGET);
 	hop.peer = peer_of(hop.to);
+	if (!fits(skb, &p, skb->len - p.l3, hop.to, units(v.now))) {
+		if (p.fragment)
+			return drop(skb, &p, &v, REASON_FRAGMENT);
+		skb->cb[0] = 0;
+		skb->cb[1] = v.target;
+		skb->cb[3] = room_to(hop.to, units(v.now));
+		return THEN_SIZE;
+	}
 	skb->mark = 0;
 	lower_mss(skb, &p, family);
 	return send(skb, &p, &hop, &v, family);
@@ -316,7 +325,10 @@ int gateway_out(struct __sk_buff *skb)
 	int family = family_of(skb);
 	if ((skb->mark & mark_mask) != mark_target || !family)
 		return TCX_NEXT;
-	return family == 4 ? to_host4(skb) : to_host6(skb);
+	int answer = family == 4 ? to_host4(skb) : to_host6(skb);
+	if (answer == THEN_SIZE)
+		answer = family == 4 ? refuse_size4(skb, skb->cb[0], skb->cb[1], DIRECTION_OUT) : refuse_size6(skb, skb->cb[0], skb->cb[1], DIRECTION_OUT);
+	return answer;
 }
 
 /* drop_early is drop for the early hook: the only place there. */

@@ -20,19 +20,14 @@ INLINE int is_at(const struct addr *a, __u32 port, const int family)
 	return row && READ_ONCE(row->port) == port;
 }
 
-/* is_from says that a frame carries the MAC address of the port's guest. */
-INLINE int is_from(struct __sk_buff *skb)
+/* sender_at gives the port's guest when a frame carries its MAC address, else 0. */
+INLINE struct guest_port *sender_at(struct __sk_buff *skb)
 {
 	__u32 port = skb->ifindex;
 	struct guest_port *g = bpf_map_lookup_elem(&guest_ports, &port);
 	struct ethhdr eth;
-	return g && !bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)) && !__builtin_memcmp(eth.src, g->mac, 6);
+	return g && !bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)) && !__builtin_memcmp(eth.src, g->mac, 6) ? g : 0;
 }
-
-INLINE int is_nothing(const struct addr *a, const int family) { return !(first_half(a, family) | second_half(a, family)); }
-
-/* nd_target is the address that a solicitation or advertisement is about. */
-INLINE int nd_target(struct __sk_buff *skb, const struct packet *p, struct addr *a) { return bpf_skb_load_bytes(skb, p->l4 + 8, a, sizeof(*a)); }
 
 enum whose { WHOSE_RULES = 0, WHOSE_SYSTEM = 1, WHOSE_SPOOFED = 2 };
 
@@ -43,7 +38,8 @@ INLINE enum whose claims(struct __sk_buff *skb, const struct packet *p, const in
 {
 	__u32 port = skb->ifindex;
 	struct addr about = {};
-	if (!p || !is_from(skb))
+	struct guest_port *g = sender_at(skb);
+	if (!p || !g)
 		return WHOSE_SPOOFED;
 	int own = is_at(&p->src, port, family);
 	if (leads_astray(p, family))
@@ -52,10 +48,10 @@ INLINE enum whose claims(struct __sk_buff *skb, const struct packet *p, const in
 	    (own || is_nothing(&p->src, 4)))
 		return WHOSE_SYSTEM;
 	if (family == 6 && (is_nd(skb, p, 0) || is_dhcp6(p, 0))) {
-		if (!own && !link_local(&p->src) && !is_nothing(&p->src, 6))
+		if (!own && !is_of_mac(&p->src, g->mac) && !is_nothing(&p->src, 6))
 			return WHOSE_SPOOFED;
 		if (p->proto == IPPROTO_ICMPV6 && p->icmp_type == ND_NEIGHBOUR_ADVERT &&
-		    (nd_target(skb, p, &about) || !(link_local(&about) || is_at(&about, port, 6))))
+		    (nd_target(skb, p, &about) || !(is_of_mac(&about, g->mac) || is_at(&about, port, 6))))
 			return WHOSE_SPOOFED;
 		return WHOSE_SYSTEM;
 	}

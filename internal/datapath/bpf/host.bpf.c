@@ -751,7 +751,7 @@ INLINE int leaving(struct __sk_buff *skb, __u32 unrelated, const int family)
 		return give_up(skb, &p, &v, REASON_MALFORMED);
 	if (has_guests(r) && (elsewhere = judged_elsewhere(&p.src, v.revision, family)))
 		return elsewhere > 0 ? TCX_NEXT : drop(skb, &p, &v, REASON_GUEST_AWAY);
-	if (leads_astray(&p, family))
+	if (leads_astray(&p, family) || (family == 6 && astray6(skb, &p, v.revision)))
 		return give_up(skb, &p, &v, REASON_SPOOFED);
 	if (system_rule(skb, &p, 0, v.revision, family)) {
 		count_reason(REASON_SYSTEM_RULE);
@@ -790,6 +790,14 @@ INLINE int arrive(struct __sk_buff *skb, struct arrival *a, const int family)
 __attribute__((noinline)) int arrive4(struct __sk_buff *skb, struct arrival *a) { return arrive(skb, a, 4); }
 __attribute__((noinline)) int arrive6(struct __sk_buff *skb, struct arrival *a) { return arrive(skb, a, 6); }
 
+/* of_link says that a frame is for the other end of the link itself, which no
+ * bridge passes on: EAPOL, LLDP, LACP. It is never an instance's. */
+__attribute__((noinline)) int of_link(struct __sk_buff *skb)
+{
+	__u8 to[6];
+	return !bpf_skb_load_bytes(skb, 0, to, sizeof(to)) && to[0] == 0x01 && to[1] == 0x80 && to[2] == 0xc2 && !to[3] && !to[4] && to[5] < 16;
+}
+
 /* unnamed answers what needs no judging, and what is neither IPv4 nor IPv6. It
  * gives the family of all others. */
 INLINE int unnamed(struct __sk_buff *skb, __u8 direction, int *answer)
@@ -802,6 +810,8 @@ INLINE int unnamed(struct __sk_buff *skb, __u8 direction, int *answer)
 		return 0; /* to be judged without its tag */
 	if (resolves && direction == DIRECTION_IN)
 		return 0; /* system rule: address resolution */
+	if (!other && !family && of_link(skb))
+		return 0;
 	if (r && !READ_ONCE(r->revision) && observe_first)
 		return 0; /* nothing is known yet that could be told */
 	if (r && family)
