@@ -108,7 +108,7 @@ func TestDHCPClientIsASystemRule(t *testing.T) {
 		{"offer", "host_in", frameBetween(lb.UDP, "192.0.2.254", 67, "255.255.255.255", 68, 0), true},
 		{"answer", "host_in", frameBetween(lb.UDP, "192.0.2.254", 67, hostAddr, 68, 0), true},
 		{"a server on the instance", "host_out", frameBetween(lb.UDP, service, 67, "192.0.2.254", 68, 0), false},
-		{"from the instance's own address", "host_out", frameBetween(lb.UDP, service, 68, "192.0.2.254", 67, 0), false},
+		{"from the instance's own address", "host_out", frameBetween(lb.UDP, service, 68, "192.0.2.254", 67, 0), true},
 		{"to a server on the machine", "host_in", frameBetween(lb.UDP, "192.0.2.254", 68, hostAddr, 67, 0), false},
 	} {
 		s.want(c.what, c.passes, c.program, c.frame)

@@ -77,7 +77,7 @@ func TestTableWithoutPlaceIsRefused(t *testing.T) {
 	var ports []uint16
 	for port := uint16(1024); len(ports) < 5; port++ {
 		hash := mix((uint64(remote)<<32 + (uint64(port)<<16 | 8080) + (uint64(local)<<8+6)*0x9e3779b97f4a7c15) ^ s.key)
-		if hash&7 < 2 && hash>>32&7 < 2 {
+		if one, two := hash&7, hash>>32&7; one < 2 && two < 2 && one != two {
 			ports = append(ports, port)
 		}
 	}
