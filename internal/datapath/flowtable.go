@@ -272,8 +272,10 @@ func (d *Datapath) Tables() (flow.Tables, error) {
 	var budgets [flowFamilies][shareCount]uint64
 	err := d.eachFlow(func(family int, r *raw, _ uint32) {
 		t := &out.Tables[family]
-		budgets[family][r.share]++
-		if r.state == flow.Half {
+		switch r.state {
+		case flow.Open:
+			budgets[family][r.share]++
+		case flow.Half:
 			budgets[family][shareHalf]++
 		}
 		if r.gateway && r.state == flow.Closing {

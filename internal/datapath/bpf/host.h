@@ -141,10 +141,10 @@ INLINE struct host_flow *slot_at(__u32 i, const int family)
 	return b ? &b->slot[i & 1].head : 0;
 }
 
-/* Budgets. Each family's flows are counted apart: what comes by no load balancer
- * is share 0, each load balancer's is one that the loader chose, our probes' has
- * no limit, and half-open flows of all shares are counted once more: many of them
- * take each other's places. */
+/* Budgets. Each family's established flows are counted apart, for nobody may take
+ * their places: what comes by no load balancer is share 0, each load balancer's is
+ * one that the loader chose, our probes' has no limit. Half-open flows of all are
+ * counted together: many of them take each other's places. */
 struct share {
 	__u32 flows;
 	__u32 limit; /* no new flow beyond; 0: none */
@@ -193,7 +193,7 @@ __attribute__((noinline)) int account(__u32 was, __u32 now, __u32 base)
 
 INLINE __u32 shared(__u8 state, __u8 share)
 {
-	return (state == FLOW_FREE ? 0 : share + 1) | (state == FLOW_HALF ? HALF_OPEN : 0);
+	return (state == FLOW_OPEN ? share + 1 : 0) | (state == FLOW_HALF ? HALF_OPEN : 0);
 }
 
 /* rank says how ready a slot is to be taken: 0 never. A live established flow is never evicted. */
