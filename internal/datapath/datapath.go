@@ -128,6 +128,7 @@ type Datapath struct {
 	dead      map[uint32]bool
 	loads     map[uint32]uint32 // connections by target, as hosts told last
 	held      map[uint32]uint16 // what targets that start slowly do not take yet
+	leaving   map[uint32]leaver // layer-7 targets that were taken away, by number
 	pending   *pending
 	partners  map[GatewayAddr]peer // of the revision in force; nil until this process has committed one
 	last      *snapshot.Snapshot   // staged last by this process

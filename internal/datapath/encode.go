@@ -5,6 +5,7 @@ package datapath
 import (
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/sallyport/sallyport/internal/lb"
 	"github.com/sallyport/sallyport/internal/policy"
@@ -57,6 +58,7 @@ func (d *Datapath) encode(s *snapshot.Snapshot) (*encoded, error) {
 	for _, p := range s.Peers {
 		e.peers[rawAddr(p.Addr)] = peer{GatewayPeer{Key: p.Keys, Family: familyOf(p.Addr)}, p.Num}
 	}
+	d.keepLeaving(s, e, time.Now())
 	return e, d.encodeVIPs(s, e)
 }
 

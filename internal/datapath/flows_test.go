@@ -116,10 +116,10 @@ func TestEstablishedFlows(t *testing.T) {
 	}
 }
 
-// tunnelDial opens a connection as the gateway's proxy and prober do: from an
+// tunnelConn opens a connection as the gateway's proxy and prober do: from an
 // address that is not the gateway's, marked with the target.
-func (w *world) tunnelDial(from, to string, target uint32, wait time.Duration) (string, error) {
-	return inside(w, "dp-gw", func() (string, error) {
+func (w *world) tunnelConn(from, to string, target uint32, wait time.Duration) (net.Conn, error) {
+	return inside(w, "dp-gw", func() (net.Conn, error) {
 		d := net.Dialer{Timeout: wait, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)},
 			Control: func(_, _ string, c syscall.RawConn) error {
 				var err error
@@ -130,15 +130,20 @@ func (w *world) tunnelDial(from, to string, target uint32, wait time.Duration) (
 				})
 				return err
 			}}
-		c, err := d.Dial("tcp4", to)
-		if err != nil {
-			return "", err
-		}
-		defer c.Close()
-		c.SetDeadline(time.Now().Add(wait))
-		line, err := bufio.NewReader(c).ReadString('\n')
-		return strings.TrimSpace(line), err
+		return d.Dial("tcp4", to)
 	})
+}
+
+// tunnelDial opens one so and gives the first line that comes by it.
+func (w *world) tunnelDial(from, to string, target uint32, wait time.Duration) (string, error) {
+	c, err := w.tunnelConn(from, to, target, wait)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(wait))
+	line, err := bufio.NewReader(c).ReadString('\n')
+	return strings.TrimSpace(line), err
 }
 
 // Connections of the gateway's own proxy and prober pass gate 2 under the
@@ -194,6 +199,7 @@ func TestGatewaysOwnConnections(t *testing.T) {
 	if _, err := w.tunnelDial(clientA, service+":8080", 99, wait); err == nil {
 		t.Error("a target that does not exist was reached")
 	}
+	t.Run("a target is taken away", func(t *testing.T) { w.takenAway(t, gw, host, 100) })
 }
 
 // Traffic straight to the instance passes gate 2 alone; what the instance

@@ -94,7 +94,7 @@ func (p *Proxy) dial(ctx context.Context, v *view, address string) (net.Conn, er
 	if err != nil {
 		return nil, &dialError{err}
 	}
-	return stallConn{conn, p.limits.Stall}, nil
+	return p.upstreams.hold(num, conn, p.limits.Stall), nil
 }
 
 // A stallConn gives every write a time limit.
@@ -119,10 +119,10 @@ type reverseProxy struct {
 	proxy *httputil.ReverseProxy
 }
 
-func newReverseProxy(alive func(uint32) bool, share func(uint32) uint32, logger *slog.Logger) *reverseProxy {
+func newReverseProxy(t tries, logger *slog.Logger) *reverseProxy {
 	return &reverseProxy{&httputil.ReverseProxy{
 		Rewrite:       rewrite,
-		Transport:     tries{alive, share},
+		Transport:     t,
 		FlushInterval: -1,
 		BufferPool:    &buffers{},
 		ErrorLog:      slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
@@ -218,6 +218,7 @@ var errNoTarget = errors.New("no target")
 // once, for as long as nothing of the request has left the gateway.
 type tries struct {
 	alive func(target uint32) bool
+	there func(target uint32) bool // in the view that is in force now
 	share func(target uint32) uint32
 }
 
@@ -255,15 +256,23 @@ func (t tries) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // eligible are the live targets with weight, or all with weight when none is
-// alive and the rule does not insist. The client's own instance takes part only when nothing else does:
-// its packets would arrive from their own address.
+// alive and the rule does not insist. One that was taken away since the request came, and the client's
+// own instance, whose packets would arrive from their own address, take part only when nothing else does.
 func (t tries) eligible(j job) map[uint32]bool {
-	live, all := map[uint32]bool{}, map[uint32]bool{}
+	live, all, there := map[uint32]bool{}, map[uint32]bool{}, map[uint32]bool{}
 	for _, num := range j.choose.wheel.nums() {
 		if _, ok := j.view.targets[num]; !ok {
 			continue
 		}
 		all[num] = true
+		if t.there(num) {
+			there[num] = true
+		}
+	}
+	if len(there) > 0 {
+		all = there
+	}
+	for num := range all {
 		if t.alive(num) {
 			live[num] = true
 		}

@@ -52,6 +52,7 @@ type Limits struct {
 	Handshake     time.Duration // at the end, for connections that are just being made; 300 ms
 	KeepAlive     time.Duration // an idle client connection is closed after this; 75 s
 	UpstreamIdle  time.Duration // an idle upstream connection is closed after this; 60 s
+	Leave         time.Duration // requests under way to a target that was taken away end after this; 1 h
 	IdlePerClient int           // idle upstream connections per client address and target; 8
 	IdleTotal     int           // idle upstream connections altogether; 4096
 	HeadBytes     int           // of a request's head; 64 KiB
@@ -63,7 +64,7 @@ func (l Limits) withDefaults() Limits {
 		value time.Duration
 	}{
 		{&l.Connect, 4 * time.Second}, {&l.Answer, time.Minute}, {&l.Head, time.Minute}, {&l.Stall, time.Minute},
-		{&l.Handshake, 300 * time.Millisecond}, {&l.KeepAlive, 75 * time.Second}, {&l.UpstreamIdle, time.Minute},
+		{&l.Handshake, 300 * time.Millisecond}, {&l.KeepAlive, 75 * time.Second}, {&l.UpstreamIdle, time.Minute}, {&l.Leave, time.Hour},
 	}
 	for _, d := range durations {
 		if *d.field == 0 {
@@ -85,12 +86,13 @@ func (l Limits) withDefaults() Limits {
 // A Proxy serves the layer-7 listeners of the newest committed snapshot. Each
 // request is served by one snapshot from beginning to end.
 type Proxy struct {
-	options Options
-	limits  Limits
-	engine  engine
-	current atomic.Pointer[view] // never nil
-	books   books
-	loads   loads
+	options   Options
+	limits    Limits
+	engine    engine
+	current   atomic.Pointer[view] // never nil
+	books     books
+	loads     loads
+	upstreams upstreams
 
 	mu     sync.Mutex // guards the rest: Stage, Commit and Close
 	open   map[netip.AddrPort]*front
@@ -123,9 +125,11 @@ func New(options Options) *Proxy {
 		options.Logger = slog.Default()
 	}
 	p := &Proxy{options: options, limits: options.Limits.withDefaults(), open: map[netip.AddrPort]*front{},
-		books: books{all: map[flow.Requests]*tally{}}, loads: loads{all: map[uint32]*atomic.Int64{}}}
+		books: books{all: map[flow.Requests]*tally{}}, loads: loads{all: map[uint32]*atomic.Int64{}},
+		upstreams: upstreams{open: map[uint32]map[*upstream]bool{}, ends: map[uint32]*time.Timer{}}}
 	p.base, p.endBase = context.WithCancel(context.Background())
-	p.engine = newReverseProxy(options.Alive, options.Share, options.Logger)
+	there := func(num uint32) bool { _, ok := p.current.Load().targets[num]; return ok }
+	p.engine = newReverseProxy(tries{options.Alive, there, options.Share}, options.Logger)
 	nothing, _ := p.newView(&snapshot.Snapshot{}, nil) // only certificates can fail
 	p.current.Store(nothing)
 	return p
@@ -178,7 +182,7 @@ func (p *Proxy) Stage(ctx context.Context, s *snapshot.Snapshot) error {
 }
 
 // Commit puts the staged snapshot of revision r in force: new listeners are
-// served, gone ones are closed (a request in flight goes on), and idle
+// served, gone ones are closed (a request in flight goes on, also at a target that is gone), and idle
 // upstream connections are closed, so that the next request's dial meets gate
 // 2 at the new revision. It fails only when r is neither staged nor in force.
 func (p *Proxy) Commit(_ context.Context, r lb.Revision) error {
@@ -195,6 +199,7 @@ func (p *Proxy) Commit(_ context.Context, r lb.Revision) error {
 	old := p.current.Swap(next.view)
 	p.books.keep(next.view)
 	p.loads.keep(next.view.targets)
+	p.upstreams.turn(old, next.view, p.limits.Leave)
 	for at, l := range next.open {
 		p.serve(at, l)
 	}
@@ -242,6 +247,7 @@ func (p *Proxy) Close(ctx context.Context) error {
 	}
 	p.fronts.Wait()
 	p.requests.end()
+	p.upstreams.stop()
 	p.current.Load().upstream.CloseIdleConnections()
 	return failed
 }
