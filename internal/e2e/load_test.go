@@ -248,7 +248,7 @@ func (l *load) end(t *testing.T) {
 	t.Logf("served %v, %.0f MB downloaded, longest request %v, %d needed a second packet; refused %v",
 		l.served, float64(l.bytes)/1e6, l.longest.Round(time.Millisecond), l.late, l.tried)
 	for i, f := range l.faults {
-		if i == 10 {
+		if i == 40 {
 			t.Errorf("… and %d more", len(l.faults)-i)
 			break
 		}

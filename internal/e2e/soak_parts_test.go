@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/sallyport/sallyport/internal/lab"
@@ -135,16 +137,24 @@ func (k *soaking) echo(kind string, c net.Conn, length int) {
 	k.fault("%s, begun %v before: %d datagrams without an answer", kind, time.Since(began).Round(time.Millisecond), datagramTries)
 }
 
-// watch looks at the targets' health all the time: whatever floods come in, none
-// is ever taken for dead.
+// watch looks at the targets' health and at the nodes' alarms all the time: whatever
+// floods come in, no target is ever taken for dead, and no flow is refused for want
+// of room.
 func (k *soaking) watch(ctx context.Context) {
 	ticker := time.NewTicker(200 * time.Millisecond)
 	defer ticker.Stop()
-	dead := map[string]bool{}
+	dead, full := map[string]bool{}, map[string]bool{}
 	for ctx.Err() == nil {
 		var st Status
 		if k.call(ctx, "sallyport", "DescribeStatus", nil, &st) == nil { // the server may be away
 			k.looks++
+			for _, n := range st.Nodes {
+				refused := slices.ContainsFunc(n.Alarms, func(text string) bool { return strings.Contains(text, "(table_full)") })
+				if refused && !full[n.Name] {
+					k.fault("%s: %q", n.Name, n.Alarms)
+				}
+				full[n.Name] = refused
+			}
 			for _, target := range st.Targets {
 				name := fmt.Sprintf("%s:%d", target.InstanceId, target.Port)
 				if target.Health == "Dead" && !dead[name] {

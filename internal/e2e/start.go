@@ -216,6 +216,7 @@ type Status struct {
 		Connected         bool
 		Revision          uint64
 		LagMs             float64
+		Alarms            []string
 	}
 	Targets []struct {
 		InstanceId, Health string
