@@ -154,3 +154,36 @@ func TestAnswersLeaveByTheirWay(t *testing.T) {
 		}
 	}
 }
+
+// A client's port that comes by the VIP too, and directly finds every port taken
+// that it could be moved to, is refused directly: it would be answered as another.
+func TestDirectFlowWithoutAPortIsACollision(t *testing.T) {
+	s := newSiege(t)
+	s.force(compiled(t, "sg-2", accept("0.0.0.0/0", 8080)), compiled(t, "sg-e"), nil)
+	begin := func(port uint16, frame func(port uint16, flags byte) []byte) {
+		t.Helper()
+		s.want("a connection", true, "host_in", frame(port, first))
+		s.want("its answer", true, "host_out", outbound(8080, port, second))
+		s.want("its third", true, "host_in", frame(port, later))
+	}
+	var taken []uint16
+	fill := func() {
+		t.Helper()
+		s.bench.forget(t)
+		begin(5000, s.through)
+		for _, port := range taken {
+			begin(port, func(port uint16, flags byte) []byte { return inbound(port, 8080, flags) })
+		}
+	}
+	for range 4 {
+		fill()
+		s.want("a flow that is moved", true, "host_in", inbound(5000, 8080, first))
+		if taken = append(taken, s.source()); s.source() == 5000 {
+			t.Fatal("a flow has the tuple of another")
+		}
+	}
+	fill()
+	if !s.counted(policy.TupleCollision, "host_in", inbound(5000, 8080, first)) {
+		t.Errorf("with ports %v taken the fifth was not refused as a collision", taken)
+	}
+}
