@@ -32,7 +32,8 @@ type flipper struct {
 	*world
 	gw, host *Datapath
 	sent     atomic.Uint64
-	mixed    []string // verdicts that one revision does not give
+	steps    [4]time.Duration // that staging host and gateway and committing both took
+	mixed    []string         // verdicts that one revision does not give
 	told     int
 	mu       sync.Mutex
 }
@@ -116,8 +117,13 @@ func (f *flipper) admitted() int {
 	return n
 }
 
-// leastFlips are what a run has to make to prove anything.
-const leastFlips = 20
+// leastFlips are what a run has to make on each hook to prove anything, flipsTime
+// is what it takes for as many as fit, and flipsMore what it adds on a busy machine.
+const (
+	leastFlips = 60
+	flipsTime  = 7 * time.Second
+	flipsMore  = 30 * time.Second
+)
 
 // flip puts revision after revision in force, in the order of control's rounds:
 // the host stages first; who commits first is chance.
@@ -129,7 +135,7 @@ func (f *flipper) flip(flips int, until time.Time, enough func() bool) (done int
 	gates := [2][2]*policy.Compiled{{compiled(f.t, "sg-1", no1), compiled(f.t, "sg-2", yes2)}, {compiled(f.t, "sg-1", yes1), compiled(f.t, "sg-2", no2)}}
 	d := rand.New(rand.NewPCG(2, 9))
 	more := func() bool { // a machine that is busy gets the time it needs
-		return time.Now().Before(until) || done < leastFlips && time.Now().Before(until.Add(30*time.Second))
+		return time.Now().Before(until) || done < leastFlips && time.Now().Before(until.Add(flipsMore))
 	}
 	for done < flips && more() && (enough == nil || done%10 != 9 || !enough()) {
 		done++
@@ -139,13 +145,16 @@ func (f *flipper) flip(flips int, until time.Time, enough func() bool) (done int
 			func() error { return f.host.Stage(ctx, s2) }, func() error { return f.gw.Stage(ctx, s1) },
 			func() error { return f.gw.Commit(ctx, rev) }, func() error { return f.host.Commit(ctx, rev) },
 		}
+		order := []int{0, 1, 2, 3}
 		if d.IntN(2) == 0 {
-			steps[2], steps[3] = steps[3], steps[2]
+			order[2], order[3] = 3, 2
 		}
-		for _, step := range steps {
-			if err := step(); err != nil {
+		for _, i := range order {
+			began := time.Now()
+			if err := steps[i](); err != nil {
 				f.t.Fatalf("revision %d: %v", rev, err)
 			}
+			f.steps[i] += time.Since(began)
 		}
 		if d.IntN(2) == 0 { // else the next Stage says it
 			f.host.Passed(rev)
@@ -170,9 +179,12 @@ func refusals(t *testing.T, d *Datapath, group lb.GroupID) (n uint64) {
 }
 
 // Two policies that contradict each other take turns under full load: no packet
-// gets through, and no verdict is one of both. FLIPS says how many turns.
+// gets through, and no verdict is one of both. FLIPS says how many turns, on each
+// hook; without it there are as many as fit into a few seconds. A turn takes what
+// packets of the revision before may need to be through: the host waits for those
+// under way and for the programs that run.
 func TestFlipsAreAtomic(t *testing.T) {
-	flips, limit := 1000, 5*time.Second
+	flips, limit := 1000, flipsTime
 	if text := os.Getenv("FLIPS"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil {
@@ -204,9 +216,11 @@ func TestFlipsAreAtomic(t *testing.T) {
 				}
 				t.Errorf("a verdict of a mixture: %s", m)
 			}
-			t.Logf("%d flips in %v under %d packets (%.0f a second): gate 1 judged %d, gate 2 %d, %d verdicts read; none admitted, none mixed",
-				done, took.Round(time.Millisecond), f.sent.Load(), float64(f.sent.Load())/took.Seconds(), one, two, f.told)
-			if done < leastFlips || two < f.sent.Load()/50 || f.told < 100 {
+			each := func(i int) time.Duration { return (f.steps[i] / time.Duration(done+1)).Round(time.Microsecond) }
+			t.Logf("%d flips in %v under %d packets (%.0f a second): gate 1 judged %d, gate 2 %d, %d verdicts read; %d admitted, %d mixed",
+				done, took.Round(time.Millisecond), f.sent.Load(), float64(f.sent.Load())/took.Seconds(), one, two, f.told, f.admitted(), len(f.mixed))
+			t.Logf("a flip: stage host %v, gateway %v, commit gateway %v, host %v", each(0), each(1), each(2), each(3))
+			if done < min(flips, leastFlips) || two < f.sent.Load()/50 || f.told < 100 {
 				t.Error("too little happened to prove anything")
 			}
 		})
