@@ -34,7 +34,8 @@ const (
 	halfLife    = 30
 	closingLife = 30
 	udpLife     = 180
-	otherLife   = 30
+	icmpLife    = 30
+	otherLife   = 600
 	tcpLife     = 3 * 3600
 )
 
@@ -59,6 +60,8 @@ func (r *raw) life() uint32 {
 		return closingLife
 	case r.state == flow.Refused, r.proto == lb.UDP:
 		return udpLife
+	case r.proto == lb.ICMP, r.proto == lb.ICMPv6:
+		return icmpLife
 	case r.proto != lb.TCP:
 		return otherLife
 	case r.state == flow.Half:

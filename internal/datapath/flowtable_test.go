@@ -26,7 +26,7 @@ func TestLivesAreTheProgramsOwn(t *testing.T) {
 		}
 		text += string(b)
 	}
-	for name, want := range map[string]int{"HALF_LIFE": halfLife, "CLOSING_LIFE": closingLife, "UDP_LIFE": udpLife, "OTHER_LIFE": otherLife} {
+	for name, want := range map[string]int{"HALF_LIFE": halfLife, "CLOSING_LIFE": closingLife, "UDP_LIFE": udpLife, "ICMP_LIFE": icmpLife, "OTHER_LIFE": otherLife} {
 		m := regexp.MustCompile(name + ` = (\d+)`).FindStringSubmatch(text)
 		if m == nil {
 			t.Errorf("the programs have no %s", name)

@@ -13,7 +13,7 @@ MAPPED(host_flows6_3, struct host_bucket6, 16384);
 
 enum { DHCP_SERVER = 67, DHCP_CLIENT = 68 };
 
-enum { HALF_LIFE = 30, CLOSING_LIFE = 30, UDP_LIFE = 180, OTHER_LIFE = 30, TCP_LIFE = 3 * 3600 }; /* units, about seconds */
+enum { HALF_LIFE = 30, CLOSING_LIFE = 30, UDP_LIFE = 180, ICMP_LIFE = 30, OTHER_LIFE = 600, TCP_LIFE = 3 * 3600 }; /* units, about seconds */
 
 /* A flow as the instance's own stack sees it. */
 struct tuple {
@@ -98,7 +98,10 @@ INLINE __u32 life(__u8 state, __u8 proto)
 		return UDP_LIFE;
 	if (proto == IPPROTO_UDP)
 		return UDP_LIFE;
-	return proto != IPPROTO_TCP ? OTHER_LIFE : state == FLOW_HALF ? HALF_LIFE : TCP_LIFE;
+	if (proto == IPPROTO_TCP)
+		return state == FLOW_HALF ? HALF_LIFE : TCP_LIFE;
+	/* All else may be a tunnel, and may be silent for as long as its ends do not ask each other. */
+	return ((proto == IPPROTO_ICMP) | (proto == IPPROTO_ICMPV6)) ? ICMP_LIFE : OTHER_LIFE;
 }
 
 /* Another CPU's clock may be ahead of ours: what it has just seen has a negative age. */
