@@ -136,6 +136,7 @@ type Datapath struct {
 	passed    time.Time            // when gateways were known to be past what was in force before; zero: they are not
 	settling  *time.Timer
 	hops      *neighbours
+	mtu       int           // of Device, as the programs were told last
 	closing   chan struct{} // closed by Close
 	resolved  chan struct{} // closed when keepResolving has ended
 
@@ -305,7 +306,6 @@ func (d *Datapath) setVariables(spec *ebpf.CollectionSpec, set sizes, key uint64
 		"own_address6": rawAddr(d.opts.own(6)),
 		"tunnel_port":  d.opts.Port,
 		"uplink":       uint32(dev.Index),
-		"inner_mss":    uint16(dev.MTU - d.opts.overhead() - 40),
 		"arena_mask":   set.arena - 1,
 		"flow_mask":    set.buckets - 1,
 		"hash_key":     key,
@@ -346,15 +346,16 @@ func (d *Datapath) attach() error {
 	in, out := "host_in", "host_out"
 	if d.opts.Role == lb.RoleGateway {
 		in, out = "gateway", "gateway_out"
-		for further, program := range map[string]string{"rest": "gateway_rest", "cut": "gateway_cut"} {
-			if err := d.maps[further].Put(uint32(0), d.progs[program]); err != nil {
-				return fmt.Errorf("put %s behind gateway: %w", program, err)
-			}
+		if err := d.putBehind("rest", "gateway_rest"); err != nil {
+			return err
 		}
 	}
 	dev, err := net.InterfaceByName(d.opts.Device)
 	if err != nil {
 		return fmt.Errorf("device %s: %w", d.opts.Device, err)
+	}
+	if err := d.setMTU(dev.MTU); err != nil {
+		return err
 	}
 	for _, hook := range []struct {
 		program string

@@ -318,6 +318,7 @@ const (
 	GatewayProgGatewayCut    = "gateway_cut"
 	GatewayProgGatewayOut    = "gateway_out"
 	GatewayProgGatewayRest   = "gateway_rest"
+	GatewayProgGatewayUncut  = "gateway_uncut"
 	GatewayProgGatewayXdp    = "gateway_xdp"
 	GatewayVarAnswerVips     = "answer_vips"
 	GatewayVarArenaMask      = "arena_mask"
@@ -384,11 +385,12 @@ type GatewaySpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type GatewayProgramSpecs struct {
-	Gateway     *ebpf.ProgramSpec `ebpf:"gateway"`
-	GatewayCut  *ebpf.ProgramSpec `ebpf:"gateway_cut"`
-	GatewayOut  *ebpf.ProgramSpec `ebpf:"gateway_out"`
-	GatewayRest *ebpf.ProgramSpec `ebpf:"gateway_rest"`
-	GatewayXdp  *ebpf.ProgramSpec `ebpf:"gateway_xdp"`
+	Gateway      *ebpf.ProgramSpec `ebpf:"gateway"`
+	GatewayCut   *ebpf.ProgramSpec `ebpf:"gateway_cut"`
+	GatewayOut   *ebpf.ProgramSpec `ebpf:"gateway_out"`
+	GatewayRest  *ebpf.ProgramSpec `ebpf:"gateway_rest"`
+	GatewayUncut *ebpf.ProgramSpec `ebpf:"gateway_uncut"`
+	GatewayXdp   *ebpf.ProgramSpec `ebpf:"gateway_xdp"`
 }
 
 // GatewayMapSpecs contains maps before they are loaded into the kernel.
@@ -551,11 +553,12 @@ type GatewayVariables struct {
 //
 // It can be passed to LoadGatewayObjects or ebpf.CollectionSpec.LoadAndAssign.
 type GatewayPrograms struct {
-	Gateway     *ebpf.Program `ebpf:"gateway"`
-	GatewayCut  *ebpf.Program `ebpf:"gateway_cut"`
-	GatewayOut  *ebpf.Program `ebpf:"gateway_out"`
-	GatewayRest *ebpf.Program `ebpf:"gateway_rest"`
-	GatewayXdp  *ebpf.Program `ebpf:"gateway_xdp"`
+	Gateway      *ebpf.Program `ebpf:"gateway"`
+	GatewayCut   *ebpf.Program `ebpf:"gateway_cut"`
+	GatewayOut   *ebpf.Program `ebpf:"gateway_out"`
+	GatewayRest  *ebpf.Program `ebpf:"gateway_rest"`
+	GatewayUncut *ebpf.Program `ebpf:"gateway_uncut"`
+	GatewayXdp   *ebpf.Program `ebpf:"gateway_xdp"`
 }
 
 func (p *GatewayPrograms) Close() error {
@@ -564,6 +567,7 @@ func (p *GatewayPrograms) Close() error {
 		p.GatewayCut,
 		p.GatewayOut,
 		p.GatewayRest,
+		p.GatewayUncut,
 		p.GatewayXdp,
 	)
 }

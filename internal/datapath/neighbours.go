@@ -82,7 +82,8 @@ func (d *Datapath) putPeer(k GatewayAddr, p peer, hop nexthop) error {
 	return nil
 }
 
-// keepResolving looks the peers' next hops up until the datapath is closed.
+// keepResolving looks the peers' next hops and the device's MTU up until the
+// datapath is closed.
 func (d *Datapath) keepResolving() {
 	defer close(d.resolved)
 	tick := time.NewTicker(resolveEvery)
@@ -103,6 +104,7 @@ func (d *Datapath) resolveAll() {
 	if d.closed() {
 		return
 	}
+	d.noticeMTU()
 	for k := range d.peers.at {
 		p, _ := d.peers.get(k)
 		hop := d.hops.resolve(k)

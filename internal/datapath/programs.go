@@ -18,7 +18,7 @@ import (
 // always are the programs of a role that Open attaches.
 func always(role lb.NodeRole) []string {
 	if role == lb.RoleGateway {
-		return []string{"gateway", "gateway_cut", "gateway_out", "gateway_rest"}
+		return []string{"gateway", "gateway_out", "gateway_rest", "gateway_uncut"}
 	}
 	return []string{"host_in", "host_out"}
 }

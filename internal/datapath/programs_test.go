@@ -24,7 +24,7 @@ func TestProgramsAreLoadedWhenNeeded(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", when, diff)
 		}
 	}
-	has("a gateway at TC", w.benchOf(lb.RoleGateway, nil), "gateway", "gateway_cut", "gateway_out", "gateway_rest")
+	has("a gateway at TC", w.benchOf(lb.RoleGateway, nil), "gateway", "gateway_out", "gateway_rest", "gateway_uncut")
 	host := w.benchAt(Options{Node: "ins-1", Role: lb.RoleHost, Address: netip.MustParseAddr(hostAddr)})
 	has("a host", host, "host_in", "host_out")
 	nobody := compiled(t, "sg-none")

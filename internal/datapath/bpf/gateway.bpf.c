@@ -92,9 +92,11 @@ enum { IN_TUNNEL = 256 };
 #include "echo.h"
 #include "resend.h"
 
+enum { CUT_LATER = 0, CUT_TAKEN = 1, CUT_ENDED = 2 };
+
 /* from_client judges what came from outside the tunnel. It and the other
- * functions with a 4 and a 6 are walked by the verifier on their own. Fragments
- * are taken where cut says so. */
+ * functions with a 4 and a 6 are walked by the verifier on their own. cut says
+ * what becomes of fragments. */
 INLINE int from_client(struct __sk_buff *skb, const int cut, const int family)
 {
 	struct packet p;
@@ -111,7 +113,7 @@ INLINE int from_client(struct __sk_buff *skb, const int cut, const int family)
 	}
 	if (p.fragment && !cut)
 		return THEN_FRAGMENT;
-	switch (cut && family == 4 && !passes_fragments() ? strange(&p, 0, &v, family) : receive(skb, &p, skb->len, &v, &hop, family)) {
+	switch (cut == CUT_ENDED ? strange(&p, 0, &v, family) : receive(skb, &p, skb->len, &v, &hop, family)) {
 	case OUTCOME_DROP:
 		return drop(skb, &p, &v, v.reason);
 	case OUTCOME_TUNNEL:
@@ -139,7 +141,7 @@ INLINE int from_client(struct __sk_buff *skb, const int cut, const int family)
 	return TCX_NEXT;
 }
 
-__attribute__((noinline)) int from_client6(struct __sk_buff *skb) { return from_client(skb, 1, 6); }
+__attribute__((noinline)) int from_client6(struct __sk_buff *skb) { return from_client(skb, CUT_TAKEN, 6); }
 
 /* from_host takes a reply that its host sent back through the gateway, out of
  * its tunnel: to a client, or to the gateway's own sockets, and then it answers
@@ -201,9 +203,13 @@ __attribute__((noinline)) int arrive6(struct __sk_buff *skb, struct arrival *a) 
 THEN_RUN(rest);
 THEN_RUN(cut);
 
-/* gateway_cut takes over from `gateway`: fragments of IPv4. */
+/* gateway_cut takes over from `gateway`: fragments of IPv4. Where the tunnel has
+ * no room for them there is less to know: then gateway_uncut does. */
 SEC("tcx/ingress")
-int gateway_cut(struct __sk_buff *skb) { return from_client(skb, 1, 4); }
+int gateway_cut(struct __sk_buff *skb) { return from_client(skb, CUT_TAKEN, 4); }
+
+SEC("tcx/ingress")
+int gateway_uncut(struct __sk_buff *skb) { return from_client(skb, CUT_ENDED, 4); }
 
 /* resolve answers what is no IP packet: ARP for VIPs. */
 INLINE int resolve(struct __sk_buff *skb)
@@ -276,7 +282,7 @@ int gateway(struct __sk_buff *skb)
 {
 	without_priority(skb);
 	if (skb->protocol == htons(ETH_P_IP) && !skb->vlan_present) {
-		int answer = from_client(skb, 0, 4);
+		int answer = from_client(skb, CUT_LATER, 4);
 		if (answer < IN_TUNNEL)
 			return answer;
 		if (answer == THEN_FRAGMENT)

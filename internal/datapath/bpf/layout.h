@@ -24,12 +24,14 @@ volatile const __u8 own_mac[6];      /* of the device */
 volatile const __u8 answer_vips;     /* the gateway answers ARP for VIPs */
 volatile const __u8 observe_first;   /* before the first snapshot a machine that joined is let be */
 volatile const __u32 uplink;         /* the device that faces the network */
-volatile const __u16 inner_mss;      /* greatest TCP segment of IPv4 that fits inside the tunnel */
 volatile const __u32 arena_mask;     /* words of the arena - 1 */
 volatile const __u32 flow_mask;      /* flow buckets - 1 */
 volatile const __u64 hash_key;       /* keeps strangers from aiming at buckets */
 volatile const __u32 event_rate;     /* verdict events a second and CPU */
 volatile const __u8 node_gate;       /* GATE_CLB or GATE_CVM */
+
+/* Set before the programs are attached, and whenever the device's MTU changes. */
+volatile __u16 inner_mss; /* greatest TCP segment of IPv4 that fits inside the tunnel */
 
 /* Which revisions rows can be read at. oldest <= revision <= staged. */
 struct revisions {

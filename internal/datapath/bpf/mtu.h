@@ -16,8 +16,8 @@ INLINE __u32 wire_length(const struct __sk_buff *skb, const struct packet *p)
 /* room_to is tunnel_room for the way to one node, where a link may be narrower. */
 INLINE __u32 room_to(const struct peer_row *to, __u32 now)
 {
-	__u32 told = READ_ONCE(to->room);
-	return told && told < tunnel_room() && (__s32)(READ_ONCE(to->room_until) - now) > 0 ? told : tunnel_room();
+	__u32 told = READ_ONCE(to->room), most = tunnel_room();
+	return told && told < most && (__s32)(READ_ONCE(to->room_until) - now) > 0 ? told : most;
 }
 
 enum { LEAST_ROOM = 576 - 60 }; /* no way is believed to have less */
