@@ -3,6 +3,7 @@
 package datapath
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net/netip"
 	"testing"
@@ -159,6 +160,65 @@ func (h *hopper) find(e ends) {
 		t.Errorf("the ring moved %d of %d flows: too few to tell", moved, flows)
 	}
 	h.refused(e, send)
+	h.errors(e, service)
+}
+
+// errors about flows that the second target knows come to it by the first, also
+// when they quote a packet with further headers, and none goes round.
+func (h *hopper) errors(e ends, service netip.Addr) {
+	t := h.t
+	first := uint16(7000) // a flow of the second host's, at a gateway that has no entry of it
+	for ; ; first++ {
+		h.frame = tcpOf(e.client, first, e.vip, 80, tcpAck)
+		h.through(h.gw, "gateway")
+		if _, target, second := h.option(); target == 7 && second == 8 {
+			break
+		}
+	}
+	h.frame = inTunnel(tcpOf(e.client, first, e.vip, 80, tcpSyn), gwAddr, hostAddrB, uint32(h.b.rev), 8)
+	h.through(h.b, "host_in")
+	quotes := map[string][]byte{"plain": tcpOf(e.vip, 80, e.client, first, tcpAck)}
+	if e.vip.Is6() {
+		quotes["with destination options"] = extended(tcpOf(e.vip, 80, e.client, first, tcpAck), 60)
+	}
+	for name, q := range quotes {
+		h.frame = icmpOf(e.router, e.vip, unreachable4, unreachable6, 1400, q[14:])
+		if answer := h.through(h.gw, "gateway"); answer != actRedirect {
+			t.Fatalf("error, %s: the gateway answers %#x, %v", name, answer, (&siege{h.gw, t, nil}).lastTold().Verdict)
+		}
+		if _, target, second := h.option(); target != 7 || second != 8 {
+			t.Fatalf("error, %s: for %d, then %d", name, target, second)
+		}
+		if answer := h.through(h.a, "host_in"); answer != actRedirect {
+			t.Fatalf("error, %s: the host that does not know its flow answers %#x", name, answer)
+		}
+		back := h.frame
+		if answer := h.through(h.gw, "gateway"); answer != actRedirect {
+			t.Fatalf("error, %s: the gateway answers %#x to what came back, %v", name, answer, (&siege{h.gw, t, nil}).lastTold().Verdict)
+		}
+		if to, target, second := h.option(); to.String() != hostAddrB || target != 8 || second != 0 {
+			t.Fatalf("error, %s: sent on to %v for %d, then %d", name, to, target, second)
+		}
+		on := h.frame
+		if answer := h.through(h.b, "host_in"); answer != actNext {
+			t.Errorf("error, %s: the host that knows its flow answers %#x", name, answer)
+		}
+		if !bytes.Contains(h.frame, service.AsSlice()) {
+			t.Errorf("error, %s: not about what the instance sent: %x", name, h.frame[:120])
+		}
+		checkSums(t, h.frame[:len(icmpOf(e.router, e.vip, unreachable4, unreachable6, 1400, q[14:]))])
+		h.frame = append([]byte{}, back...)
+		copy(h.frame[26:], netip.MustParseAddr(hostAddrB).AsSlice())
+		if answer := h.through(h.gw, "gateway"); answer != actShot {
+			t.Errorf("error, %s, sent back by another host: %#x", name, answer)
+		}
+		h.frame = append([]byte{}, on...)
+		copy(h.frame[30:], netip.MustParseAddr(hostAddr).AsSlice())
+		h.frame[14+28+8+8+3] = 7
+		if answer := h.through(h.a, "host_in"); answer != actShot {
+			t.Errorf("error, %s, about a flow that nobody knows: %#x", name, answer)
+		}
+	}
 }
 
 // refused are packets that are sent back to nobody, or by somebody whom the

@@ -34,7 +34,7 @@ INLINE int elsewhere(struct __sk_buff *skb, __u32 gateway, __u32 stamp, __u32 ta
 		return NOT_OURS;
 	struct target *t = find_target(target, stamped_revision(r, stamp, &v));
 	struct hop hop = { .to = bpf_map_lookup_elem(&peers, &gateway), .flow = flow_port(&p, family), .revision = stamp, .target = second };
-	if (!t || !hop.to || connected(skb, &p, t, family))
+	if (!t || !hop.to || (!p.error && connected(skb, &p, t, family)))
 		return NOT_OURS;
 	hop.peer = peer_of(hop.to);
 	if (encapsulate(skb, &hop))

@@ -165,6 +165,8 @@ INLINE int from_host(struct __sk_buff *skb, __u32 target, __u32 host, const int 
 	enum whose_error whose = t && from && p.proto == icmp_of(family) ? about_answer(skb, t, &p, &from->key, family) : ERROR_NOBODYS;
 	if (whose == ERROR_CLIENTS)
 		return send_on(skb);
+	if (whose == ERROR_NOBODYS && t && from && error_back(skb, t, &p, family))
+		return THEN_ERROR;
 	if (whose == ERROR_NOBODYS && (!t || !is_key(&t->service, &p.src, family) || !asked_for(skb, t, &p, family)))
 		return drop(skb, &p, &v, REASON_UNKNOWN_TARGET);
 	count_reason(REASON_ESTABLISHED);
@@ -271,6 +273,8 @@ int gateway_rest(struct __sk_buff *skb)
 	answer = a.family == 4 ? from_host4(skb, a.target, a.sender) : from_host6(skb, a.target, a.sender);
 	if (answer == THEN_ELSEWHERE)
 		answer = a.family == 4 ? resend4(skb, a.target, a.sender) : resend6(skb, a.target, a.sender);
+	if (answer == THEN_ERROR)
+		answer = a.family == 4 ? resend_error4(skb, a.target, a.sender) : resend_error6(skb, a.target, a.sender);
 	return answer;
 }
 

@@ -834,8 +834,8 @@ INLINE int through(struct __sk_buff *skb, const struct arrival *a, __u32 from, _
 	int answer = a->family == 4 ? from_gateway4(skb, a->revision, a->target, from, second) :
 				      from_gateway6(skb, a->revision, a->target, from, second);
 	if (answer == THEN_ERROR)
-		answer = a->family == 4 ? error_in4(skb, a->revision, a->target, from & LOOKED ? from : 0) :
-					  error_in6(skb, a->revision, a->target, from & LOOKED ? from : 0);
+		answer = a->family == 4 ? error_in4(skb, a->revision, a->target, from & LOOKED ? from : 0, second) :
+					  error_in6(skb, a->revision, a->target, from & LOOKED ? from : 0, second);
 	return answer;
 }
 

@@ -23,16 +23,17 @@ INLINE int quoted_ip(struct __sk_buff *skb, struct packet *q, const int family)
 		return 0;
 	__builtin_memcpy(&q->src, ip.saddr, sizeof(q->src));
 	__builtin_memcpy(&q->dst, ip.daddr, sizeof(q->dst));
-	q->proto = ip.nexthdr;
-	q->l4 = q->l3 + sizeof(ip);
-	if (q->proto == NEXTHDR_FRAGMENT) {
-		__u8 f[8];
-		if (bpf_skb_load_bytes(skb, q->l4, f, sizeof(f)) || f[2] || f[3] & 0xf8)
+	__u32 at = q->l3 + sizeof(ip), next = ip.nexthdr;
+	for (int i = 0; i < EXTENSIONS && is_extension(next); i++) {
+		__u8 e[8];
+		if (bpf_skb_load_bytes(skb, at, e, sizeof(e)) || (next == NEXTHDR_FRAGMENT && e[2] | (e[3] & 0xf8)) || (next == NEXTHDR_ROUTING && e[3]))
 			return 0;
-		q->proto = f[0];
-		q->l4 += sizeof(f);
+		at += next == NEXTHDR_FRAGMENT ? sizeof(e) : (e[1] + 1) * 8;
+		next = e[0];
 	}
-	return 1;
+	q->proto = next;
+	q->l4 = at;
+	return !is_extension(next);
 }
 
 INLINE int read_quoted(struct __sk_buff *skb, __u32 at, struct packet *q, const int family)

@@ -7,8 +7,9 @@
 #include "ports.h"
 
 /* error_in gives an instance the error that somebody sent to the VIP about an
- * answer of its: as about what it sent from its own address and port. */
-INLINE int error_in(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 looked, const int family)
+ * answer of its: as about what it sent from its own address and port. One about a
+ * flow that nobody here knows may be for the second target. */
+INLINE int error_in(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 looked, __u32 second, const int family)
 {
 	struct packet p, q;
 	struct verdict v = { .direction = DIRECTION_IN, .target = target };
@@ -28,6 +29,8 @@ INLINE int error_in(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 look
 	int found = find(&k, units(v.now), family) && its_own(&k, q.dst_port, &q.src, q.src_port, family);
 	if (!found && !looked)
 		return THEN_ASIDE;
+	if (!found && second)
+		return THEN_ELSEWHERE;
 	if (!found || k.was.state == FLOW_REFUSED)
 		return drop(skb, &p, &v, REASON_UNRELATED);
 	v.counter = k.was.counter;
@@ -41,14 +44,14 @@ INLINE int error_in(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 look
 	return TCX_NEXT;
 }
 
-__attribute__((noinline)) int error_in4(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 looked)
+__attribute__((noinline)) int error_in4(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 looked, __u32 second)
 {
-	return error_in(skb, stamp, target, looked, 4);
+	return error_in(skb, stamp, target, looked, second, 4);
 }
 
-__attribute__((noinline)) int error_in6(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 looked)
+__attribute__((noinline)) int error_in6(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 looked, __u32 second)
 {
-	return error_in(skb, stamp, target, looked, 6);
+	return error_in(skb, stamp, target, looked, second, 6);
 }
 
 
