@@ -140,7 +140,7 @@ type Datapath struct {
 	closing   chan struct{} // closed by Close
 	resolved  chan struct{} // closed when keepResolving has ended
 
-	guarded     map[string]int    // further interfaces that are judged, and their indexes
+	guarded     map[string]door   // further interfaces that are judged, by name
 	guests      map[string]*guest // by port, of the revision in force
 	guestsMoved chan struct{}     // asks keepGuests to look
 	guarding    chan struct{}     // closed when keepGuests has ended; nil on a gateway
@@ -186,7 +186,7 @@ func Open(o Options) (*Datapath, error) {
 		return nil, err
 	}
 	d := &Datapath{opts: o, log: o.Log, gate: policy.GateCVM, grace: make(chan struct{}), dead: map[uint32]bool{},
-		loads: map[uint32]uint32{}, held: map[uint32]uint16{}, guarded: map[string]int{}, settling: time.NewTimer(0)}
+		loads: map[uint32]uint32{}, held: map[uint32]uint16{}, guarded: map[string]door{}, settling: time.NewTimer(0)}
 	if o.Role == lb.RoleGateway {
 		d.gate = policy.GateCLB
 	}

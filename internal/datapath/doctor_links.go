@@ -77,19 +77,19 @@ func linkFindings(role lb.NodeRole, device string) []Finding {
 	return append(all, vlanFindings(role, device, vlansOn(device, links))...)
 }
 
-// unjudgedFindings warn of interfaces in use whose packets have no Ethernet header:
-// gate 2 reads one, so what comes by tun, WireGuard, ipip or ppp passes it by.
+// unjudgedFindings warn of interfaces in use that gate 2 cannot read: those with
+// another link header than Ethernet's, such as InfiniBand.
 func unjudgedFindings(links []netlink.Link) []Finding {
 	var past []string
 	for _, l := range links {
-		if a := l.Attrs(); a.EncapType != "ether" && a.EncapType != "loopback" && a.Flags&net.FlagUp != 0 {
+		if a := l.Attrs(); a.EncapType != "ether" && a.EncapType != "loopback" && !isBare(l) && a.Flags&net.FlagUp != 0 {
 			past = append(past, a.Name)
 		}
 	}
 	if len(past) == 0 {
 		return nil
 	}
-	return []Finding{{false, "past the gate", "packets without an Ethernet header pass gate 2 by: those of " + named(past) + "; " +
+	return []Finding{{false, "past the gate", "packets with another link header than Ethernet's pass gate 2 by: those of " + named(past) + "; " +
 		"filter there by other means, or take it down where this machine is to be reached through both gates alone"}}
 }
 

@@ -60,18 +60,19 @@ func TestDoctorExplainsLinks(t *testing.T) {
 		&netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: 1, Name: "lo", EncapType: "loopback"}}, &netlink.Device{LinkAttrs: attrs(2, "eth0", 0)},
 		&netlink.Bridge{LinkAttrs: attrs(3, "br-vm", 0)}, &netlink.Tuntap{LinkAttrs: attrs(4, "tap1", 3)},
 		&netlink.Bridge{LinkAttrs: attrs(5, "br-lan", 0)}, &netlink.Device{LinkAttrs: attrs(6, "nic1", 5)},
+		&netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: 7, Name: "wg0", EncapType: "none"}}, &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: 8, Name: "ib0", EncapType: "infiniband"}},
 	})
-	want := "a machine that joins judges br-lan, eth0; nic1 by the bridge or bond that each belongs to; not br-vm: bridges to which only virtual machines and containers belong"
+	want := "a machine that joins judges br-lan, eth0, wg0; nic1 by the bridge or bond that each belongs to; not br-vm: bridges to which only virtual machines and containers belong"
 	if !judged.OK || !strings.HasPrefix(judged.Text, want) {
 		t.Errorf("of a host: %+v", judged)
 	}
 	up := func(name, kind string) netlink.Link {
 		return &netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: name, EncapType: kind, Flags: net.FlagUp}}
 	}
-	past := unjudgedFindings([]netlink.Link{up("lo", "loopback"), up("eth0", "ether"), up("wg0", "none"), up("ppp0", "ppp"),
-		&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "sit0", EncapType: "sit"}}})
-	if len(past) != 1 || past[0].OK || !strings.Contains(past[0].Text, " of ppp0, wg0;") {
-		t.Errorf("of interfaces without Ethernet headers: %+v", past)
+	past := unjudgedFindings([]netlink.Link{up("lo", "loopback"), up("eth0", "ether"), up("wg0", "none"), up("ppp0", "ppp"), up("ib0", "infiniband"), up("can0", "can"),
+		&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "ib1", EncapType: "infiniband"}}})
+	if len(past) != 1 || past[0].OK || !strings.Contains(past[0].Text, " of can0, ib0;") {
+		t.Errorf("of interfaces that gate 2 cannot read: %+v", past)
 	}
 	for role, want := range map[lb.NodeRole]string{lb.RoleHost: "a machine that joins judges eth0", lb.RoleGateway: ""} {
 		findings, err := inside(w, "dp-gw", func() ([]Finding, error) { return linkFindings(role, "eth0"), nil })

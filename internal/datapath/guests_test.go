@@ -4,14 +4,12 @@ package datapath
 
 import (
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -75,48 +73,8 @@ func (w *world) guestHost(kind string) {
 // between them, as a hypervisor is.
 func (w *world) tap() {
 	w.t.Helper()
-	open := func(ns, name string) *os.File {
-		f, err := inside(w, ns, func() (*os.File, error) {
-			fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
-			if err != nil {
-				return nil, err
-			}
-			var request struct {
-				name  [unix.IFNAMSIZ]byte
-				flags uint16
-				_     [22]byte
-			}
-			copy(request.name[:], name)
-			request.flags = unix.IFF_TAP | unix.IFF_NO_PI
-			if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.TUNSETIFF, uintptr(unsafe.Pointer(&request))); errno != 0 {
-				unix.Close(fd)
-				return nil, errno
-			}
-			if err := unix.SetNonblock(fd, true); err != nil {
-				return nil, err
-			}
-			return os.NewFile(uintptr(fd), name), nil
-		})
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		w.t.Cleanup(func() { f.Close() })
-		return f
-	}
-	host, guest := open("dp-host", guestPort), open("dp-guest", "eth0")
-	copyFrames := func(to, from *os.File) {
-		for frame := make([]byte, 64<<10); ; {
-			n, err := from.Read(frame)
-			if err != nil {
-				return
-			}
-			if _, err := to.Write(frame[:n]); err != nil && err != io.ErrShortWrite && !isDown(err) {
-				return
-			}
-		}
-	}
-	go copyFrames(host, guest)
-	go copyFrames(guest, host)
+	host, guest := w.tun("dp-host", guestPort, unix.IFF_TAP), w.tun("dp-guest", "eth0", unix.IFF_TAP)
+	cable(host, guest)
 }
 
 func isDown(err error) bool {

@@ -331,6 +331,7 @@ const (
 	HostProgHostOut       = "host_out"
 	HostVarAnswerVips     = "answer_vips"
 	HostVarArenaMask      = "arena_mask"
+	HostVarBare           = "bare"
 	HostVarControlAddress = "control_address"
 	HostVarControlFamily  = "control_family"
 	HostVarControlPort    = "control_port"
@@ -437,6 +438,7 @@ type HostMapSpecs struct {
 type HostVariableSpecs struct {
 	AnswerVips     *ebpf.VariableSpec `ebpf:"answer_vips"`
 	ArenaMask      *ebpf.VariableSpec `ebpf:"arena_mask"`
+	Bare           *ebpf.VariableSpec `ebpf:"bare"`
 	ControlAddress *ebpf.VariableSpec `ebpf:"control_address"`
 	ControlFamily  *ebpf.VariableSpec `ebpf:"control_family"`
 	ControlPort    *ebpf.VariableSpec `ebpf:"control_port"`
@@ -541,6 +543,7 @@ func (m *HostMaps) Close() error {
 type HostVariables struct {
 	AnswerVips     *ebpf.Variable `ebpf:"answer_vips"`
 	ArenaMask      *ebpf.Variable `ebpf:"arena_mask"`
+	Bare           *ebpf.Variable `ebpf:"bare"`
 	ControlAddress *ebpf.Variable `ebpf:"control_address"`
 	ControlFamily  *ebpf.Variable `ebpf:"control_family"`
 	ControlPort    *ebpf.Variable `ebpf:"control_port"`

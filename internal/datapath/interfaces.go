@@ -18,10 +18,18 @@ import (
 // hostHooks are the programs of the machine's own interfaces.
 var hostHooks = []hook{{"host_in", ebpf.AttachTCXIngress}, {"host_out", ebpf.AttachTCXEgress}}
 
+// bareKinds are the interfaces without a link header: packets of the Internet
+// protocols begin at their first byte. The kernel's own list of them
+// (dev_is_mac_header_xmit), by their names in netlink.
+var bareKinds = [...]string{"none", "ppp", "ipip", "tunnel6", "sit", "gre", "gre6", "rawip", "void"}
+
+// isBare reports whether packets of a link have no Ethernet header.
+func isBare(l netlink.Link) bool { return slices.Contains(bareKinds[:], l.Attrs().EncapType) }
+
 // Doors are the interfaces by which packets reach this machine from elsewhere:
-// all that carry Ethernet frames, but for those that belong to a bridge or bond,
-// which is one itself then, and for bridges to which nothing but virtual machines
-// and containers belongs.
+// all that carry Ethernet frames or bare packets, but for those that belong to a
+// bridge or bond, which is one itself then, and for bridges to which nothing but
+// virtual machines and containers belongs.
 func Doors() ([]netlink.Link, error) {
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
@@ -49,23 +57,29 @@ func doorsAmong(links []netlink.Link) []netlink.Link {
 	}
 	return slices.DeleteFunc(slices.Clone(links), func(l netlink.Link) bool {
 		a := l.Attrs()
-		return a.EncapType != "ether" || a.MasterIndex != 0 || l.Type() == "bridge" && !outward[a.Index]
+		return a.EncapType != "ether" && !isBare(l) || a.MasterIndex != 0 || l.Type() == "bridge" && !outward[a.Index]
 	})
+}
+
+// A door is an interface beside Device that is judged.
+type door struct {
+	index int
+	bare  bool // its packets have no Ethernet header
 }
 
 // doors are those beside Device that are judged, by name: guests' ports, also of
 // an earlier process, and what Options except are not.
-func (d *Datapath) doors() map[string]int {
+func (d *Datapath) doors() map[string]door {
 	links, err := doorsOf(d.hops.h)
 	if err != nil {
 		return nil
 	}
-	all := map[string]int{}
+	all := map[string]door{}
 	for _, l := range links {
 		name := l.Attrs().Name
 		_, err := os.Stat(d.linkPin("guest_in", name))
 		if name != d.opts.Device && d.guests[name] == nil && err != nil && !slices.Contains(d.opts.Except, name) {
-			all[name] = l.Attrs().Index
+			all[name] = door{l.Attrs().Index, isBare(l)}
 		}
 	}
 	return all
@@ -81,22 +95,19 @@ func (d *Datapath) guardDoors() {
 	if now == nil {
 		return // asked again soon
 	}
-	for name, index := range now {
-		if d.guarded[name] == index {
+	for name, at := range now {
+		if d.guarded[name] == at {
 			continue
 		}
 		ok := true
 		for _, h := range hostHooks {
-			l, err := attachOne(d.linkPin(h.program, name), d.progs[h.program], index, h.at)
-			if err != nil {
+			if err := d.attachDoor(h, name, at); err != nil {
 				ok = false
 				d.log.Error("an interface is not judged", "interface", name, "error", err)
-				continue
 			}
-			l.Close() // pinned
 		}
 		if ok {
-			d.guarded[name] = index
+			d.guarded[name] = at
 			d.log.Info("interface is judged", "interface", name)
 		}
 	}
@@ -106,6 +117,23 @@ func (d *Datapath) guardDoors() {
 		}
 	}
 	d.dropPins("host_", func(device string) bool { _, ok := now[device]; return ok })
+}
+
+// attachDoor puts one program of gate 2 on an interface.
+func (d *Datapath) attachDoor(h hook, name string, at door) error {
+	load := d.loadProgram
+	if at.bare {
+		load = d.loadBare
+	}
+	program, err := load(h.program)
+	if err != nil {
+		return err
+	}
+	l, err := attachOne(d.linkPin(h.program, name), program, at.index, h.at)
+	if err != nil {
+		return err
+	}
+	return l.Close() // pinned
 }
 
 // dropPins lets go of the programs of a kind on devices that are not to have

@@ -56,7 +56,7 @@ func TestEveryInterface(t *testing.T) {
 	check("10.73.0.1:8080", silent)
 	host.mu.Lock()
 	defer host.mu.Unlock()
-	if len(host.guarded) != 2 || host.guarded["eth1"] == 0 || host.guarded["eth2"] == 0 {
+	if len(host.guarded) != 2 || host.guarded["eth1"].index == 0 || host.guarded["eth2"].index == 0 {
 		t.Errorf("judged beside eth0: %v", host.guarded)
 	}
 }

@@ -4,6 +4,7 @@ package datapath
 
 import (
 	"fmt"
+	"maps"
 
 	"github.com/cilium/ebpf"
 
@@ -45,17 +46,55 @@ func (d *Datapath) loadProgram(name string) (*ebpf.Program, error) {
 	if d.unloaded == nil {
 		return nil, errClosed
 	}
-	only := &ebpf.CollectionSpec{Maps: d.unloaded.Maps, Programs: map[string]*ebpf.ProgramSpec{}, Types: d.unloaded.Types, ByteOrder: d.unloaded.ByteOrder}
-	if only.Programs[name] = d.unloaded.Programs[name]; only.Programs[name] == nil {
+	p, err := d.loadOne(name, d.unloaded, nil, d.maps)
+	if err == nil {
+		d.progs[name] = p
+	}
+	return p, err
+}
+
+// bareSuffix tells programs for interfaces without Ethernet headers from the others.
+const bareSuffix = " bare"
+
+// constants is the map of what the loader sets.
+const constants = ".rodata"
+
+// loadBare gives a program of this node's as it is for interfaces whose packets
+// have no Ethernet header: it shares all maps with the others but the constants.
+func (d *Datapath) loadBare(name string) (*ebpf.Program, error) {
+	d.loading.Lock()
+	defer d.loading.Unlock()
+	if p := d.progs[name+bareSuffix]; p != nil {
+		return p, nil
+	}
+	if d.unloaded == nil {
+		return nil, errClosed
+	}
+	spec, maps := d.unloaded.Copy(), maps.Clone(d.maps)
+	if err := spec.Variables["bare"].Set(uint8(1)); err != nil {
+		return nil, fmt.Errorf("setting bare: %w", err)
+	}
+	delete(maps, constants)
+	p, err := d.loadOne(name, spec, spec.Variables, maps)
+	if err == nil {
+		d.progs[name+bareSuffix] = p
+	}
+	return p, err
+}
+
+// loadOne loads one program beside maps that are there. Variables are those of
+// maps that are not.
+func (d *Datapath) loadOne(name string, spec *ebpf.CollectionSpec, variables map[string]*ebpf.VariableSpec, maps map[string]*ebpf.Map) (*ebpf.Program, error) {
+	only := &ebpf.CollectionSpec{Maps: spec.Maps, Variables: variables, Programs: map[string]*ebpf.ProgramSpec{}, Types: spec.Types, ByteOrder: spec.ByteOrder}
+	if only.Programs[name] = spec.Programs[name]; only.Programs[name] == nil {
 		return nil, fmt.Errorf("a %s has no program %s", d.opts.Role, name)
 	}
-	coll, err := ebpf.NewCollectionWithOptions(only, ebpf.CollectionOptions{MapReplacements: d.maps})
+	coll, err := ebpf.NewCollectionWithOptions(only, ebpf.CollectionOptions{MapReplacements: maps})
 	if err != nil {
 		return nil, fmt.Errorf("load the %s's programs: %w", d.opts.Role, err)
 	}
 	defer coll.Close()
-	d.progs[name] = coll.DetachProgram(name)
-	return d.progs[name], nil
+	return coll.DetachProgram(name), nil
 }
 
 // loadGuests loads what a snapshot's guests need before anything waits for them:

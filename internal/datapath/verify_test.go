@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/internal/lb"
@@ -57,8 +58,21 @@ func TestEveryVariantPassesTheVerifier(t *testing.T) {
 		began := spent(t)
 		d := w.open(quietName(), o)
 		took := spent(t) - began
-		for _, program := range slices.Sorted(maps.Keys(d.unloaded.Programs)) {
-			info, err := d.loaded(t, program).Info()
+		programs := map[string]*ebpf.Program{}
+		for program := range d.unloaded.Programs {
+			programs[program] = d.loaded(t, program)
+		}
+		if o.Role == lb.RoleHost {
+			for _, h := range hostHooks {
+				p, err := d.loadBare(h.program)
+				if err != nil {
+					t.Fatal(err)
+				}
+				programs[h.program+bareSuffix] = p
+			}
+		}
+		for _, program := range slices.Sorted(maps.Keys(programs)) {
+			info, err := programs[program].Info()
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -37,7 +37,7 @@ INLINE int elsewhere(struct __sk_buff *skb, __u32 gateway, __u32 stamp, __u32 ta
 	if (!t || !hop.to || (!p.error && connected(skb, &p, t, family)))
 		return NOT_OURS;
 	hop.peer = peer_of(hop.to);
-	if (encapsulate(skb, &hop))
+	if (into_frame(skb, &p) || encapsulate(skb, &hop))
 		return drop(skb, &p, &v, REASON_TUNNEL_FAILED);
 	count_reason(REASON_PASSED_ON);
 	return leave(hop.peer);

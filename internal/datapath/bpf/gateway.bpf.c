@@ -263,7 +263,7 @@ int gateway_rest(struct __sk_buff *skb)
 	if (answer == THEN_SIZE)
 		return family == 4 ? refuse_size4(skb, skb->cb[0], skb->cb[1], DIRECTION_IN) : refuse_size6(skb, skb->cb[0], skb->cb[1], DIRECTION_IN);
 	if (answer == THEN_UNDERLAY) { /* the stack has its own use for errors */
-		family == 4 ? learn4(skb) : learn6(skb);
+		family == 4 ? learn4(skb, ETH_HLEN) : learn6(skb, ETH_HLEN);
 		return TCX_NEXT;
 	}
 	if (answer != IN_TUNNEL)

@@ -13,6 +13,7 @@
 #include "tell.h"
 #include "underlay.h"
 #include "vlan.h"
+#include "bare.h"
 
 volatile const __u32 mark_judged; /* between this node's programs: judged already */
 volatile const __u8 every_interface; /* other VLANs' interfaces are judged themselves */
@@ -25,7 +26,7 @@ INLINE int see(struct __sk_buff *skb, struct packet *p, struct verdict *v, const
 	v->now = now_ns();
 	if (r) {
 		v->revision = READ_ONCE(r->revision);
-		if (parse_packet(skb, ETH_HLEN, p, family) == PARSED)
+		if (read_packet(skb, p, v->direction, family) == PARSED)
 			return 0;
 	}
 	unread(p, family);
@@ -298,7 +299,7 @@ INLINE int to_gateway(struct __sk_buff *skb, const struct packet *p, const struc
 	if (!hop.to)
 		return drop(skb, p, v, REASON_UNKNOWN_GATEWAY);
 	hop.peer = peer_of(hop.to);
-	if (encapsulate(skb, &hop))
+	if (into_frame(skb, p) || encapsulate(skb, &hop))
 		return drop(skb, p, v, REASON_TUNNEL_FAILED);
 	return leave(hop.peer);
 }
@@ -649,7 +650,7 @@ INLINE int refuse_size(struct __sk_buff *skb, __u32 flags, const int family)
 	if (see(skb, &p, &v, current_revisions(), family))
 		return drop(skb, &p, &v, REASON_MALFORMED);
 	__u32 length = skb->len, room = skb->cb[3];
-	if ((family == 4 ? too_big4(skb, &p, room) : too_big6(skb, &p, room)) || turn_back(skb))
+	if ((family == 4 ? too_big4(skb, &p, room) : too_big6(skb, &p, room)) || (!bare && turn_back(skb)))
 		return drop(skb, &p, &v, REASON_TOO_BIG);
 	refused(&p, &v, REASON_TOO_BIG, length);
 	skb->mark = mark_judged;
@@ -698,7 +699,7 @@ __attribute__((noinline)) int hand_over(struct __sk_buff *skb, __u32 target, __u
 	unread(&p, 0);
 	if (!port)
 		return drop(skb, &p, &v, REASON_GUEST_AWAY);
-	if (bpf_skb_store_bytes(skb, offsetof(struct ethhdr, dst), row->mac, sizeof(row->mac), 0))
+	if (bare ? frame_for(skb, row->mac) : bpf_skb_store_bytes(skb, offsetof(struct ethhdr, dst), row->mac, sizeof(row->mac), 0))
 		return drop(skb, &p, &v, REASON_TUNNEL_FAILED);
 	skb->mark = mark_judged;
 	return bpf_redirect(port, 0);
@@ -804,13 +805,13 @@ INLINE int unnamed(struct __sk_buff *skb, __u8 direction, int *answer)
 {
 	struct revisions *r = current_revisions();
 	int other = tagged(skb), family = other ? 0 : family_of(skb);
-	int resolves = !other && skb->protocol == htons(ETH_P_ARP);
+	int resolves = !other && skb->protocol == htons(ETH_P_ARP) && !bare;
 	*answer = TCX_NEXT;
 	if (other && every_interface)
 		return 0; /* to be judged without its tag */
 	if (resolves && direction == DIRECTION_IN)
 		return 0; /* system rule: address resolution */
-	if (!other && !family && of_link(skb))
+	if (!other && !family && !bare && of_link(skb))
 		return 0;
 	if (r && !READ_ONCE(r->revision) && observe_first)
 		return 0; /* nothing is known yet that could be told */
@@ -869,9 +870,9 @@ int host_in(struct __sk_buff *skb)
 	int answer, how = 0, family = unnamed(skb, DIRECTION_IN, &answer);
 	if (!family)
 		return answer;
-	if (family == 4 && for_us(skb, 4))
+	if (family == 4 && for_us(skb, bare, 4))
 		how = arrive4(skb, &a);
-	if (family == 6 && for_us(skb, 6))
+	if (family == 6 && for_us(skb, bare, 6))
 		how = arrive6(skb, &a);
 	if (how < 0)
 		return a.answer;
@@ -880,7 +881,7 @@ int host_in(struct __sk_buff *skb)
 		return answer == TCX_NEXT && has_guests(current_revisions()) ? hand_over(skb, a.target, a.revision) : answer;
 	}
 	answer = family == 4 ? arriving4(skb, 0, 0) : arriving6(skb, 0, 0);
-	if (answer == THEN_UNDERLAY && (family == 4 ? learn4(skb) : learn6(skb))) {
+	if (answer == THEN_UNDERLAY && (family == 4 ? learn4(skb, starts(skb)) : learn6(skb, starts(skb)))) {
 		count_reason(REASON_SYSTEM_RULE);
 		return TCX_NEXT;
 	}

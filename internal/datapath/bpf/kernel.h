@@ -183,8 +183,10 @@ static long (*const bpf_skb_load_bytes)(const void *skb, __u32 off, void *to, __
 static __s64 (*const bpf_csum_diff)(const __be32 *from, __u32 from_size, const __be32 *to, __u32 to_size, __u32 seed) = (void *)28;
 static long (*const bpf_skb_vlan_pop)(struct __sk_buff *) = (void *)19;
 static long (*const bpf_skb_change_tail)(struct __sk_buff *, __u32 len, __u64 flags) = (void *)38;
+static long (*const bpf_skb_change_head)(struct __sk_buff *, __u32 len, __u64 flags) = (void *)43;
 static long (*const bpf_xdp_adjust_head)(struct xdp_md *, int delta) = (void *)44;
 static long (*const bpf_skb_adjust_room)(struct __sk_buff *, __s32 len_diff, __u32 mode, __u64 flags) = (void *)50;
+static long (*const bpf_skb_load_bytes_relative)(const void *skb, __u32 off, void *to, __u32 len, __u32 from) = (void *)68;
 static struct bpf_sock *(*const bpf_sk_lookup_udp)(void *ctx, struct bpf_sock_tuple *, __u32 tuple_size, __u64 netns, __u64 flags) = (void *)85;
 static long (*const bpf_sk_release)(void *sock) = (void *)86;
 static struct bpf_sock *(*const bpf_skc_lookup_tcp)(void *ctx, struct bpf_sock_tuple *, __u32 tuple_size, __u64 netns, __u64 flags) = (void *)99;
@@ -200,6 +202,7 @@ enum {
 	BPF_F_MARK_MANGLED_0 = 1 << 5, /* a UDP checksum of 0 is none, and stays none */
 	BPF_F_IPV6 = 1 << 7, /* kernels that do not know it refuse it and have no need of it */
 	BPF_F_INGRESS = 1 << 0, /* of bpf_redirect */
+	BPF_HDR_START_NET = 1,  /* of bpf_skb_load_bytes_relative */
 	BPF_ADJ_ROOM_MAC = 1,
 	BPF_F_ADJ_ROOM_FIXED_GSO = 1 << 0,
 	BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 = 1 << 1,

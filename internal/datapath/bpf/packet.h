@@ -251,16 +251,21 @@ INLINE enum parsed parse_slowly(struct __sk_buff *skb, __u32 l3, struct packet *
 __attribute__((noinline)) int parse_slowly4(struct __sk_buff *skb, __u32 l3, struct packet *p) { return p ? parse_slowly(skb, l3, p, 4) : BROKEN; }
 __attribute__((noinline)) int parse_slowly6(struct __sk_buff *skb, __u32 l3, struct packet *p) { return p ? parse_slowly(skb, l3, p, 6) : BROKEN; }
 
-/* parse_packet reads the packet of a family at offset l3. */
-INLINE enum parsed parse_packet(struct __sk_buff *skb, __u32 l3, struct packet *p, const int family)
+INLINE enum parsed parse_rare(struct __sk_buff *skb, __u32 l3, struct packet *p, const int family)
 {
-	if (parse_plain((void *)(long)skb->data, (void *)(long)skb->data_end, skb->len, l3, p, family) == PARSED)
-		return PARSED;
 	struct packet rare = {};
 	int how = family == 4 ? parse_slowly4(skb, l3, &rare) : parse_slowly6(skb, l3, &rare);
 	*p = rare;
 	p->family = family;
 	return how;
+}
+
+/* parse_packet reads the packet of a family at offset l3. */
+INLINE enum parsed parse_packet(struct __sk_buff *skb, __u32 l3, struct packet *p, const int family)
+{
+	if (parse_plain((void *)(long)skb->data, (void *)(long)skb->data_end, skb->len, l3, p, family) == PARSED)
+		return PARSED;
+	return parse_rare(skb, l3, p, family);
 }
 
 /* unread makes a packet of which nothing is known but its family. */

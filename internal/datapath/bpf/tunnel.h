@@ -225,8 +225,9 @@ INLINE int family_of(const struct __sk_buff *skb)
 }
 
 /* for_us says that a packet is UDP for this node's end of the tunnel, as far as
- * the first look shows. Most packets cost no more than this look. */
-INLINE int for_us(struct __sk_buff *skb, const int family)
+ * the first look shows. Most packets cost no more than this look. A bare packet
+ * may have no frame around it. */
+INLINE int for_us(struct __sk_buff *skb, int bare, const int family)
 {
 	const __u32 size = family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
 	const __u32 proto_at = family == 4 ? offsetof(struct iphdr, protocol) : offsetof(struct ipv6hdr, nexthdr);
@@ -234,7 +235,11 @@ INLINE int for_us(struct __sk_buff *skb, const int family)
 	void *ip = (void *)(long)skb->data + ETH_HLEN;
 	struct addr to;
 	__u8 proto;
-	if (ip + size <= (void *)(long)skb->data_end) {
+	if (bare) {
+		if (bpf_skb_load_bytes_relative(skb, proto_at, &proto, 1, BPF_HDR_START_NET) ||
+		    bpf_skb_load_bytes_relative(skb, addr_at, &to, family == 4 ? 4 : 16, BPF_HDR_START_NET))
+			return 0;
+	} else if (ip + size <= (void *)(long)skb->data_end) {
 		proto = *(__u8 *)(ip + proto_at);
 		__builtin_memcpy(&to, ip + addr_at, family == 4 ? 4 : 16);
 	} else if (bpf_skb_load_bytes(skb, ETH_HLEN + proto_at, &proto, 1) || bpf_skb_load_bytes(skb, ETH_HLEN + addr_at, &to, family == 4 ? 4 : 16)) {
@@ -294,7 +299,7 @@ INLINE enum reason decapsulate(struct __sk_buff *skb, const struct packet *p, st
 	__u64 flags = inner == 4 ? BPF_F_ADJ_ROOM_DECAP_L3_IPV4 : BPF_F_ADJ_ROOM_DECAP_L3_IPV6;
 	if (bpf_skb_adjust_room(skb, -(__s32)size, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO | flags))
 		return REASON_TUNNEL_FAILED;
-	if (inner != family && bpf_skb_store_bytes(skb, offsetof(struct ethhdr, proto), &h.protocol, 2, 0))
+	if (inner != family && p->l3 && bpf_skb_store_bytes(skb, offsetof(struct ethhdr, proto), &h.protocol, 2, 0))
 		return REASON_TUNNEL_FAILED;
 	a->revision = ntohl(h.revision);
 	a->target = ntohl(h.target);

@@ -41,10 +41,10 @@ INLINE __u32 believed(struct __sk_buff *skb, const struct packet *q, const struc
 
 /* learn takes note of an error about a packet that this node has put into the
  * tunnel. It gives 0 when it is about none. */
-INLINE int learn(struct __sk_buff *skb, const int family)
+INLINE int learn(struct __sk_buff *skb, __u32 l3, const int family)
 {
 	struct packet p, q;
-	if (parse_packet(skb, ETH_HLEN, &p, family) != PARSED || !p.error || !is_own(&p.dst, family))
+	if (parse_rare(skb, l3, &p, family) != PARSED || !p.error || !is_own(&p.dst, family))
 		return 0;
 	__u32 size = told_size(skb, &p, family);
 	if (!size || !quoted(skb, &p, &q, family) || q.proto != IPPROTO_UDP || q.dst_port != tunnel_port || q.src_port < TUNNEL_SOURCE || !is_own(&q.src, family))
@@ -61,5 +61,5 @@ INLINE int learn(struct __sk_buff *skb, const int family)
 	return 1;
 }
 
-__attribute__((noinline)) int learn4(struct __sk_buff *skb) { return learn(skb, 4); }
-__attribute__((noinline)) int learn6(struct __sk_buff *skb) { return learn(skb, 6); }
+__attribute__((noinline)) int learn4(struct __sk_buff *skb, __u32 l3) { return learn(skb, l3, 4); }
+__attribute__((noinline)) int learn6(struct __sk_buff *skb, __u32 l3) { return learn(skb, l3, 6); }
