@@ -272,7 +272,7 @@ func TestEstablishedFlowsOfOneLeaveRoom(t *testing.T) {
 			news++
 		}
 	}
-	if news < int(slots)/8*3/4 { // some find four established flows where they may stand
+	if news < int(slots)/8-3 { // a few find that nobody can give way
 		t.Errorf("%d of %d direct clients found a place", news, slots/8)
 	}
 }

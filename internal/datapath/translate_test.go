@@ -65,3 +65,42 @@ func becomes(t *testing.T, b *bench, program string, frame, want []byte) {
 		t.Errorf("%s made\n%x, want\n%x", program, out[14:len(want)], want[14:])
 	}
 }
+
+// The sums that a translation's shortcut cannot tell by: of a VIP with its
+// service's own sum, by whose change nothing moves, and of a datagram whose sum
+// comes to zero, which would say that it has none.
+func TestTranslationOfOddSums(t *testing.T) {
+	e := families()["IPv4"]
+	s := e.service.As4()
+	twin := netip.AddrFrom4([4]byte{s[2], s[3], s[0], s[1]})
+	for _, proto := range []lb.Proto{lb.TCP, lb.UDP} {
+		for _, vip := range []netip.Addr{e.vip, twin} {
+			t.Run(fmt.Sprintf("%v %v", proto, vip), func(t *testing.T) {
+				b := newQuiet(t).benchOf(lb.RoleHost, nil)
+				_, host := pair(t, 1, nil, compiled(t, "sg-2", anyProto(proto)))
+				host.Targets[0].Proto, host.Targets[0].VIPs = proto, []netip.Addr{vip}
+				b.stage(t, host)
+				front, service := netip.AddrPortFrom(vip, 80), netip.AddrPortFrom(e.service, 8080)
+				frame := (&crossing{proto: proto}).frame
+				port := uint16(5000)
+				if proto == lb.UDP {
+					for ; sum16(0, frame(netip.AddrPortFrom(e.client, port), service, 0)[40:42])%0xffff != 0; port++ {
+					}
+				}
+				client := netip.AddrPortFrom(e.client, port)
+				for _, flags := range []byte{tcpSyn, tcpAck} {
+					want := frame(client, service, flags)
+					if proto == lb.UDP {
+						want[40], want[41] = 0xff, 0xff
+					}
+					becomes(t, b, "host_in", inTunnel(frame(client, front, flags), gwAddr, hostAddr, uint32(host.Revision), 7), want)
+				}
+				answer := frame(service, client, tcpAck)
+				if proto == lb.UDP {
+					answer[40], answer[41] = 0xff, 0xff
+				}
+				becomes(t, b, "host_out", answer, frame(front, client, tcpAck))
+			})
+		}
+	}
+}

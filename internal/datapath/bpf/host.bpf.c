@@ -177,35 +177,83 @@ INLINE int repair(struct __sk_buff *skb, const struct packet *p, __u32 sum, cons
 	       bpf_l4_csum_replace(skb, sum, 0, difference, flags | BPF_F_PSEUDO_HDR);
 }
 
-/* What of a packet over IPv4 without options a translation changes, but for the
- * transport's checksum. */
+/* What of a packet over IPv4 without options a translation changes, and what
+ * stands between: of TCP up to its checksum, of UDP the first word, which is all
+ * that it has. Aligned as they are in the packet. */
 struct ends {
+	__u16 pad;
 	__be16 check;
-	__be16 addr[4]; /* source, destination; in halves, for they are not aligned */
+	__be32 addr[2]; /* source, destination */
 	__be16 port[2];
+	__be32 rest[4];
 };
 
-enum { ENDS_AT = ETH_HLEN + offsetof(struct iphdr, check) };
+enum {
+	ENDS_AT = ETH_HLEN + offsetof(struct iphdr, check) - offsetof(struct ends, check), /* where the whole would begin */
+	ENDS_TCP = offsetof(struct ends, rest[3]) + sizeof(__be16),
+	ENDS_UDP = offsetof(struct ends, rest[1]),
+};
 
 /* read_ends copies them, and gives 0 when they are not at hand. */
 INLINE int read_ends(struct __sk_buff *skb, const struct packet *p, struct ends *e)
 {
-	void *at = (void *)(long)skb->data + ENDS_AT;
-	if (p->fragment || p->l3 != ETH_HLEN || p->l4 != ETH_HLEN + sizeof(struct iphdr) || at + sizeof(*e) > (void *)(long)skb->data_end)
+	const struct ends *from = (void *)(long)skb->data + ENDS_AT;
+	void *end = (void *)(long)skb->data_end;
+	if (p->fragment || p->l3 != ETH_HLEN || p->l4 != ETH_HLEN + sizeof(struct iphdr) || (void *)from + ENDS_UDP > end)
 		return 0;
-	__builtin_memcpy(e, at, sizeof(*e));
+	e->check = from->check;
+	e->addr[0] = from->addr[0];
+	e->addr[1] = from->addr[1];
+	e->port[0] = from->port[0];
+	e->port[1] = from->port[1];
+	e->rest[0] = from->rest[0];
+	if (p->proto != IPPROTO_TCP)
+		return 1;
+	if ((void *)from + ENDS_TCP > end)
+		return 0;
+	e->rest[1] = from->rest[1];
+	e->rest[2] = from->rest[2];
+	e->rest[3] = *(const __be16 *)&from->rest[3];
 	return 1;
 }
 
-/* translate writes what changes at once: each call looks again whether the
- * packet's bytes are others' too. */
-INLINE int translate(struct __sk_buff *skb, struct ends *e, int source, __be32 was, __be32 now, __be16 port)
+/* nothing says that a sum of 16-bit words, complements among them, is zero. */
+INLINE int nothing(__u32 sum) { return halves(halves(sum)) == 0xffff; }
+
+/* resum finishes the transport's checksum, which was before, for the change of
+ * an address that the kernel has made good and of a port that it has not. A sum
+ * that the kernel still owes (CHECKSUM_PARTIAL) holds the addresses and no port,
+ * as itself and not as its complement: which of the two this one is, the
+ * kernel's change of it shows. It gives 0 when that does not, as of two
+ * addresses with one sum, or of no checksum. */
+INLINE int resum(struct __sk_buff *skb, struct ends *e, int tcp, __be16 before, __be32 was, __be32 now, __u32 ports)
 {
+	__be16 *at = (void *)(long)skb->data + ENDS_AT + (tcp ? ENDS_TCP : ENDS_UDP) - sizeof(__be16);
+	if ((void *)(at + 1) > (void *)(long)skb->data_end)
+		return 0;
+	__u32 check = *at, moved = check + (__u16)~before;
+	int owed = nothing(moved + halves(was) + halves(~now)), whole = nothing(moved + halves(~was) + halves(now));
+	if (owed == whole)
+		return 0;
+	if (whole)
+		check = (__u16)~halves(halves((__u16)~check + ports));
+	if (tcp)
+		e->rest[3] = check;
+	else
+		e->rest[0] = (e->rest[0] & 0xffff) | (check ? check : 0xffff) << 16;
+	return 1;
+}
+
+/* translate writes what changes at once, in the first size bytes: each call
+ * looks again whether the packet's bytes are others' too. */
+INLINE int translate(struct __sk_buff *skb, struct ends *e, __u32 size, int source, __be32 was, __be32 now, __be16 port)
+{
+	const __u32 skip = offsetof(struct ends, check);
 	__u32 sum = (__u16)~e->check + halves(~was) + halves(now);
 	e->check = (__u16)~halves(halves(sum));
-	__builtin_memcpy(e->addr + (source ? 0 : 2), &now, sizeof(now));
+	e->addr[source ? 0 : 1] = now;
 	e->port[source ? 0 : 1] = port;
-	return bpf_skb_store_bytes(skb, ENDS_AT, e, sizeof(*e), 0) ? -1 : 0;
+	return bpf_skb_store_bytes(skb, ENDS_AT + skip, &e->check, size - skip, 0) ? -1 : 0;
 }
 
 /* rewrite changes the packet's source or destination, address and port, from
@@ -223,12 +271,20 @@ INLINE int rewrite(struct __sk_buff *skb, const struct packet *p, int source, co
 				       bpf_skb_store_bytes(skb, at, addr, family == 4 ? 4 : 16, family == 4 ? 0 : BPF_F_RECOMPUTE_CSUM) ?
 			       -1 :
 			       0;
-	struct ends e;
+	struct ends e = {};
 	if (family == 4 && read_ends(skb, p, &e)) {
-		if (bpf_l4_csum_replace(skb, sum, was->w[0], addr->w[0], flags | BPF_F_PSEUDO_HDR | 4) ||
-		    (was_port != now_port && bpf_l4_csum_replace(skb, sum, was_port, now_port, flags | 2)))
+		int tcp = p->proto == IPPROTO_TCP;
+		__u32 size = offsetof(struct ends, rest);
+		__be16 before = tcp ? e.rest[3] : e.rest[0] >> 16;
+		if (bpf_l4_csum_replace(skb, sum, was->w[0], addr->w[0], flags | BPF_F_PSEUDO_HDR | 4))
 			return -1;
-		return translate(skb, &e, source, was->w[0], addr->w[0], now_port);
+		if (was_port != now_port) {
+			if (resum(skb, &e, tcp, before, was->w[0], addr->w[0], (__u16)~was_port + now_port))
+				size = tcp ? ENDS_TCP : ENDS_UDP;
+			else if (bpf_l4_csum_replace(skb, sum, was_port, now_port, flags | 2))
+				return -1;
+		}
+		return translate(skb, &e, size, source, was->w[0], addr->w[0], now_port);
 	}
 	if (repair(skb, p, sum, was, addr, flags, family) || bpf_l4_csum_replace(skb, sum, was_port, now_port, flags | 2))
 		return -1;
@@ -335,6 +391,49 @@ INLINE __u32 aside(struct __sk_buff *skb, __u32 target, __u32 stamp, const int f
 __attribute__((noinline)) __u32 aside4(struct __sk_buff *skb, __u32 target, __u32 stamp) { return aside(skb, target, stamp, 4); }
 __attribute__((noinline)) __u32 aside6(struct __sk_buff *skb, __u32 target, __u32 stamp) { return aside(skb, target, stamp, 6); }
 
+/* unmoved says that a packet for a VIP, whose flow k is, changes nothing about it
+ * but what is counted: want is what it would write. The flow was judged at this
+ * revision, when its instance had a row. */
+INLINE int unmoved(const struct track *k, const struct packet *p, const struct target *t, const struct known *want, __u32 now, const int family)
+{
+	const struct known *was = &k->was;
+	__u32 other = (was->revision ^ want->revision) | (was->seen ^ now) | ((was->flags ^ want->flags) & ~FLOW_PAST) | (was->vport ^ want->vport) |
+		      (was->target ^ want->target) | (was->gateway ^ want->gateway) | (was->gateway_row ^ want->gateway_row) | (t->flags & TARGET_PASS);
+	if (!k->slot || other || want->flags & FLOW_VIA_GATEWAY || !is_same(&was->vip, &want->vip, family))
+		return 0;
+	if (p->proto == IPPROTO_TCP)
+		return was->state == FLOW_OPEN && !(p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST));
+	return (was->state == FLOW_OPEN) | (was->state == FLOW_HALF);
+}
+
+/* let_in judges what came through the tunnel for a service, whatever was dialled,
+ * and moves its flow on. */
+INLINE int let_in(struct __sk_buff *skb, struct packet *p, const struct target *t, struct track *k, struct known *want, struct verdict *v, __u32 now, const int family)
+{
+	struct instance *i = find_instance(&t->service, v->revision, family);
+	if (!i)
+		return drop(skb, p, v, REASON_UNKNOWN_TARGET);
+	if (t->flags & TARGET_PASS) {
+		v->reason = REASON_PASS_TO_TARGET;
+		want->flags |= FLOW_VOUCHED;
+	} else if (want->flags & FLOW_VIA_GATEWAY && exempt(t, &p->src, k->t.local_port, family)) {
+		v->reason = REASON_SYSTEM_RULE;
+		want->flags |= FLOW_VOUCHED;
+	} else if (fresh(k) || ((k->was.revision != v->revision) & !held(i, &k->was, v->revision)) || k->was.state == FLOW_REFUSED || k->was.flags & FLOW_VOUCHED ||
+		   (k->was.state == FLOW_CLOSING && begins(p))) {
+		if (!judge_peer(i, &p->src, (__u32)p->proto << 16 | k->t.local_port, v, family))
+			return refuse(skb, p, k, v, now, family);
+		want->counter = v->counter;
+	} else {
+		want->counter = v->counter = k->was.counter;
+	}
+	/* An older gateway's packet is judged at its revision without taking the flow back to it. */
+	if (k->slot && k->was.revision > want->revision && k->was.state != FLOW_REFUSED)
+		want->revision = k->was.revision;
+	move_on(k, p, DIRECTION_IN, want);
+	return pass(skb, p, k, want, v, now, family);
+}
+
 /* from_gateway takes what a gateway sent, out of its tunnel: a client's packet
  * for a VIP, or one from the gateway's own proxy or prober for the service
  * address itself. */
@@ -352,8 +451,7 @@ INLINE int from_gateway(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 
 	v.revision = stamped_revision(r, stamp, &v);
 	v.target = target;
 	struct target *t = find_target(v.target, v.revision);
-	struct instance *i = t ? find_instance(&t->service, v.revision, family) : 0;
-	if (!t || !i)
+	if (!t)
 		return drop(skb, &p, &v, REASON_UNKNOWN_TARGET);
 	__u32 dialled = family == 4 ? dialled4(t, &p) : dialled6(t, &p);
 	if (!dialled && p.error)
@@ -394,27 +492,14 @@ INLINE int from_gateway(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 
 	set_addr(&p.dst, &k.t.local, family);
 	p.dst_port = k.t.local_port;
 	v.reason = REASON_ESTABLISHED;
-	if (t->flags & TARGET_PASS) {
-		v.reason = REASON_PASS_TO_TARGET;
-		want.flags |= FLOW_VOUCHED;
-	} else if (dialled_service && exempt(t, &p.src, k.t.local_port, family)) {
-		v.reason = REASON_SYSTEM_RULE;
-		want.flags |= FLOW_VOUCHED;
-	} else if (fresh(&k) || ((k.was.revision != v.revision) & !held(i, &k.was, v.revision)) || k.was.state == FLOW_REFUSED || k.was.flags & FLOW_VOUCHED ||
-		   (k.was.state == FLOW_CLOSING && begins(&p))) {
-		if (!judge_peer(i, &p.src, (__u32)p.proto << 16 | k.t.local_port, &v, family))
-			return refuse(skb, &p, &k, &v, now, family);
-		want.counter = v.counter;
+	if (unmoved(&k, &p, t, &want, now, family)) {
+		v.counter = k.was.counter;
+		admitted(&p, &v, skb->len, 0);
 	} else {
-		want.counter = v.counter = k.was.counter;
+		int verdict = let_in(skb, &p, t, &k, &want, &v, now, family);
+		if (verdict != TCX_NEXT)
+			return verdict;
 	}
-	/* An older gateway's packet is judged at its revision without taking the flow back to it. */
-	if (k.slot && k.was.revision > want.revision && k.was.state != FLOW_REFUSED)
-		want.revision = k.was.revision;
-	move_on(&k, &p, DIRECTION_IN, &want);
-	int verdict = pass(skb, &p, &k, &want, &v, now, family);
-	if (verdict != TCX_NEXT)
-		return verdict;
 	if (dialled_vip && rewrite(skb, &p, 0, &want.vip, want.vport, &k.t.local, k.t.local_port, family))
 		return drop(skb, &p, &v, REASON_TUNNEL_FAILED);
 	if (want.flags & FLOW_MOVED && move_in(skb, &p, &k, now))

@@ -120,11 +120,17 @@ INLINE int same_flow(const struct host_flow *s, const struct tuple *t, const int
 /* A flow may stand in the two slots of either of two buckets. */
 enum { CANDIDATES = 4 };
 
+/* An end of a flow as one word, shifted in IPv4 beside the ports or the protocol. */
+INLINE __u64 end_word(const struct addr *a, int shift, const int family) { return family == 4 ? (__u64)a->w[0] << shift : folded(a, 6); }
+
+INLINE __u64 hash_ends(__u64 remote, __u64 local, __u32 ports, __u32 proto)
+{
+	return mix(((remote + ports) + (local + proto) * 0x9e3779b97f4a7c15ull) ^ hash_key);
+}
+
 INLINE __u64 flow_hash(const struct tuple *t, const int family)
 {
-	__u64 remote = family == 4 ? (__u64)t->remote.w[0] << 32 : folded(&t->remote, 6);
-	__u64 local = family == 4 ? (__u64)t->local.w[0] << 8 : folded(&t->local, 6);
-	return mix(((remote + ports_of(t)) + (local + t->proto) * 0x9e3779b97f4a7c15ull) ^ hash_key);
+	return hash_ends(end_word(&t->remote, 32, family), end_word(&t->local, 8, family), ports_of(t), t->proto);
 }
 
 INLINE __u32 candidate(__u64 hash, int i)
@@ -250,6 +256,8 @@ INLINE __u32 search_vacancy(const struct tuple *t, __u32 now, __u32 how, const i
 	return best;
 }
 
+#include "way.h"
+
 /* What searches is a function of its own, so that the verifier walks its loop
  * once. */
 __attribute__((noinline)) __u32 find_slot4(__be32 remote, __be32 local, __u32 ports, __u32 proto, __u32 now)
@@ -299,10 +307,12 @@ INLINE int read_flow(struct track *k, __u32 at, const int family)
 	return 1;
 }
 
-/* write_flow stores the flow in slot number at as want says. It gives 0 when
- * somebody else was quicker. */
+/* write_flow stores the flow in slot number at as want says, one that gives way
+ * when that is 0. It gives 0 when somebody else was quicker, or nobody gives way. */
 INLINE int write_flow(const struct track *k, __u32 at, const struct known *want, __u32 now, const int family)
 {
+	if (!at)
+		at = family == 6 ? way6(hash6(&k->t), want->share, now) : way4(flow_hash(&k->t, 4), want->share, now);
 	struct host_flow *s = at ? slot_at(at - 1, family) : 0;
 	struct host_flow6 *wide = (void *)s;
 	if (!s || !claim(&s->seq, k->slot ? k->was.seq : READ_ONCE(s->seq)))
