@@ -242,7 +242,7 @@ func (d *Datapath) load() error {
 	spec.Maps["arena"].Value = nil // the type says another size
 	for name, m := range spec.Maps {
 		if strings.Contains(name, "_flows") && name != formerFlows {
-			m.MaxEntries = set.buckets
+			m.MaxEntries = set.buckets + apartOf(name)
 		}
 	}
 	key, err := d.hashKey(spec.Maps["revisions"])

@@ -80,9 +80,10 @@ func (w *world) vitals() vitals {
 	return v
 }
 
-// probe connects to the target as the prober does: from the VIP, by its mark.
+// probe connects to the target as the prober does: from the VIP, by its mark, within
+// the least that a check waits.
 func (w *world) probe() error {
-	d := net.Dialer{Timeout: time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP(vip)}, Control: func(_, _ string, c syscall.RawConn) error {
+	d := net.Dialer{Timeout: 2 * time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP(vip)}, Control: func(_, _ string, c syscall.RawConn) error {
 		var err1, err2 error
 		err := c.Control(func(fd uintptr) {
 			err1 = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_TRANSPARENT, 1)

@@ -16,7 +16,7 @@ import (
 type flowTables struct {
 	gatewayFlows  []GatewayGatewayBucket // nil on a host
 	gatewayFlows6 []GatewayGatewayBucket6
-	hostFlows     []HostHostBucket // nil on a gateway
+	hostFlows     []HostHostBucket // nil on a gateway; the probes' buckets come last
 	hostFlows6    []HostHostBucket6
 	upgraded      bool               // an earlier release's table of flows was found
 	formerFlows   []HostFormerBucket // that table; nil when nothing in it is left to move
@@ -29,6 +29,14 @@ const flowFamilies = 2
 
 // buckets is how many buckets a family's table has.
 func (t *flowTables) buckets(family int) int {
+	if t.hostFlows != nil {
+		return t.allBuckets(family) - probeBuckets
+	}
+	return t.allBuckets(family)
+}
+
+// allBuckets counts those of probes too.
+func (t *flowTables) allBuckets(family int) int {
 	if family == 0 {
 		return len(t.gatewayFlows) + len(t.hostFlows)
 	}
@@ -81,6 +89,8 @@ const (
 	shareProbes = 254 // no limit
 	shareHalf   = 255 // half-open flows of all others, counted once more
 	shareCount  = 256
+
+	probeBuckets = 512 // behind all others of a host's table
 )
 
 // budget corrects the counts of the programs, which miss flows that expired, and

@@ -73,7 +73,11 @@ func (r *raw) life() uint32 {
 // idle is the time since the last packet, in units; alive is false when the
 // slot may be taken by another flow.
 func (r *raw) idle(now uint32) (units uint32, alive bool) {
-	units = now - r.seen&^(seenClosing|seenUnsure)
+	seen := r.seen
+	if r.gateway {
+		seen &^= seenClosing | seenUnsure
+	}
+	units = now - seen
 	if units > 1<<30 { // seen in the unit that began just now
 		units = 0
 	}
@@ -160,7 +164,7 @@ func (d *Datapath) eachFlow(visit func(family int, r *raw, idle uint32)) error {
 				d.mu.Unlock()
 				return errClosed
 			}
-			n := d.buckets(family)
+			n := d.allBuckets(family)
 			for i := at; i < min(at+scanChunk, n); i++ {
 				for slot := range 2 {
 					r, ok := d.read(family, i, slot)
@@ -284,6 +288,9 @@ func (d *Datapath) Tables() (flow.Tables, error) {
 		if r.gateway && r.state == flow.Closing {
 			return // as good as gone
 		}
+		if !r.gateway && r.share == shareProbes {
+			return // it has a place of its own
+		}
 		t.Live++
 		if r.state == flow.Half {
 			t.Half++
@@ -301,7 +308,7 @@ func (d *Datapath) Tables() (flow.Tables, error) {
 	for family := range flowFamilies {
 		t := &out.Tables[family]
 		t.Slots = 2 * uint64(d.buckets(family))
-		t.Bytes = t.Slots * d.slotBytes(family)
+		t.Bytes = 2 * uint64(d.allBuckets(family)) * d.slotBytes(family)
 		d.budget(family, t.Slots, budgets[family])
 		t.Shares = shares(held[family])
 	}

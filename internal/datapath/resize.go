@@ -46,6 +46,7 @@ type resize[S any] struct {
 	read         func(*S) (raw, bool)
 	hash         func(*S) uint64
 	same         func(a, b *S) bool // whether both say the same flow, as the programs compare
+	apart        uint32             // buckets of probes, behind all others
 	seen         []uint32           // each old slot's seq when it was carried
 	moved, noway int
 	open         int // of those that found no room, which were open
@@ -78,7 +79,7 @@ func (r *resize[S]) live() (flows int) {
 }
 
 func (r *resize[S]) rehearse(buckets uint32) int {
-	try := resize[S]{from: r.from, to: make([]S, 2*buckets), read: r.read, hash: r.hash, same: r.same, seen: make([]uint32, len(r.from))}
+	try := resize[S]{from: r.from, to: make([]S, 2*(buckets+r.apart)), apart: r.apart, read: r.read, hash: r.hash, same: r.same, seen: make([]uint32, len(r.from))}
 	try.move()
 	return try.open
 }
@@ -108,19 +109,21 @@ func (r *resize[S]) move() {
 	}
 }
 
-// place is the i-th of the four slots where a flow of that hash may stand.
-func (r *resize[S]) place(hash uint64, i int) *S {
-	mask := uint32(len(r.to)/2 - 1)
-	return &r.to[(uint32(hash>>(i/2*32))&mask)*2+uint32(i&1)]
+// place is the i-th of the four slots where a flow may stand.
+func (r *resize[S]) place(s *S, i int) *S {
+	first, buckets := uint32(0), uint32(len(r.to)/2)-r.apart
+	if f, ok := r.read(s); ok && r.apart > 0 && f.share == shareProbes {
+		first, buckets = buckets, r.apart
+	}
+	return &r.to[(first+uint32(r.hash(s)>>(i/2*32))&(buckets-1))*2+uint32(i&1)]
 }
 
 // put stores a flow where the programs look for it, and reports whether it is
 // there now. One that is there already is newer. Where all places are taken,
 // somebody gives way.
 func (r *resize[S]) put(s *S, now uint32) bool {
-	hash := r.hash(s)
 	for i := range 4 {
-		if at := r.place(hash, i); r.same(at, s) {
+		if at := r.place(s, i); r.same(at, s) {
 			if _, ok := r.liveSlot(at, now); ok {
 				return true
 			}
@@ -128,7 +131,7 @@ func (r *resize[S]) put(s *S, now uint32) bool {
 	}
 	for _, depth := range []int{0, kicks} {
 		for i := range 4 {
-			at := r.place(hash, i)
+			at := r.place(s, i)
 			if _, taken := r.liveSlot(at, now); taken && (depth == 0 || !r.vacate(at, now, depth)) {
 				continue
 			}
@@ -162,9 +165,8 @@ func (r *resize[S]) vacate(at *S, now uint32, depth int) bool {
 	if seq&1 != 0 || atomic.LoadUint32(seqOf(at)) != seq {
 		return false
 	}
-	hash := r.hash(&copied)
 	for i := range 4 {
-		other := r.place(hash, i)
+		other := r.place(&copied, i)
 		if other == at {
 			continue
 		}
@@ -202,8 +204,8 @@ func (r *resize[S]) close() error {
 	return errors.Join(unix.Munmap(r.memory[0]), unix.Munmap(r.memory[1]))
 }
 
-func newMover[S any](from, to *ebpf.Map, read func(*S) (raw, bool), hash func(*S) uint64, same func(a, b *S) bool) (mover, error) {
-	r := &resize[S]{read: read, hash: hash, same: same}
+func newMover[S any](name string, from, to *ebpf.Map, read func(*S) (raw, bool), hash func(*S) uint64, same func(a, b *S) bool) (mover, error) {
+	r := &resize[S]{apart: apartOf(name), read: read, hash: hash, same: same}
 	var err error
 	if r.from, r.memory[0], err = mapRows[S](from); err != nil {
 		return nil, err
@@ -235,17 +237,17 @@ func moverOf(name string, from, to *ebpf.Map, key uint64) (mover, error) {
 	}
 	switch strings.TrimRight(name, "0123456789") {
 	case "gateway_flows_":
-		return newMover(from, to, func(s *GatewayGatewayFlow) (raw, bool) { return readGatewaySlot(s, nil) },
+		return newMover(name, from, to, func(s *GatewayGatewayFlow) (raw, bool) { return readGatewaySlot(s, nil) },
 			func(s *GatewayGatewayFlow) uint64 { return client(s, uint64(s.Client)<<32) }, sameClient)
 	case "gateway_flows6_":
-		return newMover(from, to, func(s *GatewayGatewayFlow6) (raw, bool) { return readGatewaySlot(&s.Head, s) },
+		return newMover(name, from, to, func(s *GatewayGatewayFlow6) (raw, bool) { return readGatewaySlot(&s.Head, s) },
 			func(s *GatewayGatewayFlow6) uint64 { return client(&s.Head, folded(s.Head.Client, s.Client)) },
 			func(a, b *GatewayGatewayFlow6) bool { return sameClient(&a.Head, &b.Head) && a.Client == b.Client })
 	case "host_flows_":
-		return newMover(from, to, func(s *HostHostFlow) (raw, bool) { return readHostSlot(s, nil) },
+		return newMover(name, from, to, func(s *HostHostFlow) (raw, bool) { return readHostSlot(s, nil) },
 			func(s *HostHostFlow) uint64 { return ends(s, uint64(s.Remote)<<32, uint64(s.Local)<<8) }, sameEnds)
 	case "host_flows6_":
-		return newMover(from, to, func(s *HostHostFlow6) (raw, bool) { return readHostSlot(&s.Head, s) },
+		return newMover(name, from, to, func(s *HostHostFlow6) (raw, bool) { return readHostSlot(&s.Head, s) },
 			func(s *HostHostFlow6) uint64 {
 				return ends(&s.Head, folded(s.Head.Remote, s.Remote), folded(s.Head.Local, s.Local))
 			},
@@ -254,6 +256,25 @@ func moverOf(name string, from, to *ebpf.Map, key uint64) (mover, error) {
 			})
 	}
 	return nil, fmt.Errorf("no release had a flow table %s", name)
+}
+
+// apartOf is how many buckets of a table's hold probes only.
+func apartOf(name string) uint32 {
+	if strings.HasPrefix(name, "host_") {
+		return probeBuckets
+	}
+	return 0
+}
+
+// slotsOf is how many flows a table takes besides probes, 0 when no release made
+// tables of that many entries.
+func slotsOf(name string, entries uint32) uint32 {
+	for _, buckets := range []uint32{entries - apartOf(name), entries} { // until now hosts' tables had none for probes
+		if buckets > 0 && buckets <= entries && buckets&(buckets-1) == 0 {
+			return 2 * buckets
+		}
+	}
+	return 0
 }
 
 // setAside looks for pinned flow tables of another size and makes room for new
@@ -278,22 +299,23 @@ func (d *Datapath) setAside(spec *ebpf.CollectionSpec) error {
 		}
 		sized := *want
 		sized.MaxEntries = now.MaxEntries()
-		if sized.MaxEntries == want.MaxEntries || sized.MaxEntries&(sized.MaxEntries-1) != 0 || sized.Compatible(now) != nil {
+		if sized.MaxEntries == want.MaxEntries || slotsOf(name, sized.MaxEntries) == 0 || sized.Compatible(now) != nil {
 			now.Close() // the very one, or none that any release made
 			d.keepAside(name, beside)
 			continue
 		}
 		if beside != nil {
-			err := fmt.Errorf("flows are still being carried to a table for %d: start with --flows %d once before another size", 2*now.MaxEntries(), 2*now.MaxEntries())
+			slots := slotsOf(name, now.MaxEntries())
+			err := fmt.Errorf("flows are still being carried to a table for %d: start with --flows %d once before another size", slots, slots)
 			return errors.Join(err, beside.Close(), now.Close())
 		}
-		if err := d.fitsInto(name, now, want.MaxEntries); err != nil {
+		if err := d.fitsInto(name, now, want.MaxEntries-apartOf(name)); err != nil {
 			return errors.Join(err, now.Close())
 		}
 		if err := now.Pin(pin + besideSuffix); err != nil { // which moves it
 			return errors.Join(fmt.Errorf("set the flow table %s aside: %w", name, err), now.Close())
 		}
-		d.log.Info("flow table gets another size", "map", name, "from", 2*now.MaxEntries(), "to", 2*want.MaxEntries)
+		d.log.Info("flow table gets another size", "map", name, "from", slotsOf(name, now.MaxEntries()), "to", slotsOf(name, want.MaxEntries))
 		d.keepAside(name, now)
 	}
 	return nil

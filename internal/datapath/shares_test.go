@@ -14,19 +14,23 @@ import (
 // table; the gateways' own probes have room of their own.
 func TestProbesTakeNobodysRoom(t *testing.T) {
 	s := newSiege(t)
-	const prober = "100.64.3.9"
+	const prober, probers = "100.64.3.9", "100.64.0.0"
 	for _, c := range []struct {
 		what, src, dst string
 		dport          uint16
-		via, probes    bool
+		via            bool
+		source         string
+		probes         bool
 	}{
-		{"a client", clientA, vip, 80, false, false},
-		{"a proxy's connection", clientA, service, 8080, true, false},
-		{"a probe", prober, service, 8080, true, true},
-		{"a probe of a target that answers itself", prober, service, 8080, false, true},
+		{"a client", clientA, vip, 80, false, prober, false},
+		{"a proxy's connection", clientA, service, 8080, true, prober, false},
+		{"a probe", prober, service, 8080, true, prober, true},
+		{"a probe of a target that answers itself", prober, service, 8080, false, prober, true},
+		{"a probe from any gateway's address", prober, service, 8080, true, probers, true},
+		{"a proxy's connection beside such probes", "100.127.3.9", service, 8080, true, probers, false},
 	} {
 		s.force(compiled(t, "sg-2", accept("0.0.0.0/0", 8080)), compiled(t, "sg-e"), func(h *snapshot.Snapshot) {
-			h.Targets[0].ViaGateway, h.Targets[0].ProbeSource = c.via, netip.MustParseAddr(prober)
+			h.Targets[0].ViaGateway, h.Targets[0].ProbeSource = c.via, netip.MustParseAddr(c.source)
 		})
 		s.forget(t)
 		s.want(c.what, true, "host_in", inTunnel(frameBetween(lb.TCP, c.src, 5000, c.dst, c.dport, first), gwAddr, hostAddr, uint32(s.rev), 7))

@@ -133,7 +133,7 @@ INLINE __u32 adopt(const struct tuple *t, __u32 now)
 	if (!at)
 		return 0;
 	/* What was tracked is on nobody's budget until it moved. */
-	__u32 to = find_vacancy4(remote, local, ports, t->proto | SHARE_PROBES << 8 | FLOW_OPEN << 16, now);
+	__u32 to = find_vacancy4(remote, local, ports, t->proto | FLOW_OPEN << 16 | NO_BUDGET, now);
 	if (to)
 		move_former(at, to);
 	return find_slot4(remote, local, ports, t->proto, now);

@@ -305,6 +305,14 @@ INLINE __u32 stamped_revision(const struct revisions *r, __u32 stamp, struct ver
 	return staged;
 }
 
+/* probes_from says that the target's probes come from an address. */
+INLINE int probes_from(const struct target *t, const struct addr *from, const int family)
+{
+	if (family == 4 && t->probe_source.w[0] == htonl(0x64400000))
+		return (from->w[0] & htonl(0xffff0000)) == htonl(0x64400000);
+	return is_key(&t->probe_source, from, family);
+}
+
 /* exempt says that a system rule lets probes of the target in, and that this
  * is one: from a probe address of ours, for the port that is probed. */
 INLINE int exempt(const struct target *t, const struct addr *from, __u16 port, const int family)
@@ -312,9 +320,7 @@ INLINE int exempt(const struct target *t, const struct addr *from, __u16 port, c
 	/* Products for conditions: each branch doubles what the verifier has to walk. A ping has no port. */
 	if (!(t->flags & TARGET_PROBE_EXEMPT) || (__u64)(port ^ t->probe_port) * (port | (~t->flags & TARGET_PROBE_PING)))
 		return 0;
-	if (family == 4 && t->probe_source.w[0] == htonl(0x64400000))
-		return (from->w[0] & htonl(0xffff0000)) == htonl(0x64400000);
-	return is_key(&t->probe_source, from, family);
+	return probes_from(t, from, family);
 }
 
 enum { DIALLED_NOTHING = 0, DIALLED_VIP = 1, DIALLED_SERVICE = 2 };
@@ -473,8 +479,7 @@ INLINE int from_gateway(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 
 			lower_mss(skb, &p, family);
 		}
 	}
-	/* Our probes find room when their load balancer's clients have used theirs up. */
-	if (dialled_service & (!(t->flags & TARGET_VIA_GATEWAY) | is_key(&t->probe_source, &p.src, family)))
+	if (dialled_service & (!(t->flags & TARGET_VIA_GATEWAY) | probes_from(t, &p.src, family)))
 		want.share = SHARE_PROBES;
 	if (looked)
 		k.t.remote_port = port_looked(looked);

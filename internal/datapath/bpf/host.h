@@ -117,8 +117,10 @@ INLINE int same_flow(const struct host_flow *s, const struct tuple *t, const int
 	return !(d | differs(&t->remote, s->remote, wide->remote, family) | differs(&t->local, s->local, wide->local, family));
 }
 
-/* A flow may stand in the two slots of either of two buckets. */
-enum { CANDIDATES = 4 };
+/* A flow may stand in the two slots of either of two buckets: a probe in buckets
+ * that stand behind all others' and that nothing else takes, however many flows
+ * there are. */
+enum { CANDIDATES = 4, OF_PROBES = 4, PROBE_BUCKETS = 512 };
 
 /* An end of a flow as one word, shifted in IPv4 beside the ports or the protocol. */
 INLINE __u64 end_word(const struct addr *a, int shift, const int family) { return family == 4 ? (__u64)a->w[0] << shift : folded(a, 6); }
@@ -133,15 +135,17 @@ INLINE __u64 flow_hash(const struct tuple *t, const int family)
 	return hash_ends(end_word(&t->remote, 32, family), end_word(&t->local, 8, family), ports_of(t), t->proto);
 }
 
+/* candidate gives the i-th of a flow's slots, beyond OF_PROBES of a probe's. */
 INLINE __u32 candidate(__u64 hash, int i)
 {
-	return ((__u32)(i & 2 ? hash >> 32 : hash) & flow_mask) << 1 | (i & 1);
+	__u32 half = i & 2 ? hash >> 32 : hash;
+	return (i & OF_PROBES ? flow_mask + 1 + (half & (PROBE_BUCKETS - 1)) : half & flow_mask) << 1 | (i & 1);
 }
 
 /* slot_at gives a slot by its number: what both families' begin with. */
 INLINE struct host_flow *slot_at(__u32 i, const int family)
 {
-	__u32 bucket = (i >> 1) & flow_mask;
+	__u32 bucket = i >> 1;
 	if (family == 4) {
 		struct host_bucket *b = bpf_map_lookup_elem(&host_flows_3, &bucket);
 		return b ? &b->slot[i & 1] : 0;
@@ -162,6 +166,9 @@ enum { SHARE_PROBES = 254, SHARE_HALF = 255, SHARES = 256 };
 MAPPED(shares, struct share, 512);
 
 enum { OVER_BUDGET = 1, OVER_HALF = 2 };
+
+/* What a new flow is looked a place up for: its protocol, its share << 8, its state << 16. */
+enum { NO_BUDGET = 1 << 24 };
 
 INLINE int exceeded(__u32 i)
 {
@@ -227,7 +234,7 @@ INLINE int rank(const struct host_flow *s, __u32 now, __u32 how)
 INLINE __u32 search_slot(const struct tuple *t, __u32 now, const int family)
 {
 	__u64 hash = flow_hash(t, family);
-	for (int i = 0; i < CANDIDATES; i++) {
+	for (int i = 0; i < OF_PROBES + CANDIDATES; i++) {
 		__u32 at = candidate(hash, i);
 		struct host_flow *s = slot_at(at, family);
 		if (s && same_flow(s, t, family) && s->state != FLOW_FREE && !expired(s, now))
@@ -240,12 +247,13 @@ INLINE __u32 search_slot(const struct tuple *t, __u32 now, const int family)
  * take, 0 when all hold live established ones. */
 INLINE __u32 search_vacancy(const struct tuple *t, __u32 now, __u32 how, const int family)
 {
-	how = (how & 0xffff) | crowded(how >> 8, how >> 16, family == 6 ? SHARES : 0) << 16;
+	int first = (how >> 8 & 255) == SHARE_PROBES ? OF_PROBES : 0;
+	how = (how & 0xffff) | (how & NO_BUDGET ? 0 : crowded(how >> 8, how >> 16, family == 6 ? SHARES : 0)) << 16;
 	__u64 hash = flow_hash(t, family);
 	__u32 best = 0;
 	int top = 0;
 	for (int i = 0; i < CANDIDATES; i++) {
-		__u32 at = candidate(hash, i);
+		__u32 at = candidate(hash, first + i);
 		struct host_flow *s = slot_at(at, family);
 		int r = s ? rank(s, now, how) : 0;
 		if (r > top) {

@@ -58,10 +58,10 @@ __attribute__((noinline)) int go_over6(__u32 at, __u64 place) { return go_over(a
 
 /* search_way gives the number plus one of a slot that a flow has left which stood in
  * the way of a new one, 0 when none could. Nobody leaves one to who has used up a
- * budget. */
+ * budget, nor to a probe, which has places of its own. */
 INLINE __u32 search_way(__u64 hash, __u32 share, __u32 now, const int family)
 {
-	if (exceeded((family == 6 ? SHARES : 0) + (share & 255)))
+	if (share == SHARE_PROBES || exceeded((family == 6 ? SHARES : 0) + (share & 255)))
 		return 0;
 	for (int i = 0; i < CANDIDATES; i++) {
 		__u32 at = candidate(hash, i);
