@@ -126,6 +126,7 @@ type Datapath struct {
 	vips      *table[GatewayAddr, GatewayVipRow, GatewayVip]
 	vipBits   []uint64
 	dead      map[uint32]bool
+	kin       map[kinKey]bool   // in the map of that name
 	loads     map[uint32]uint32 // connections by target, as hosts told last
 	held      map[uint32]uint16 // what targets that start slowly do not take yet
 	leaving   map[uint32]leaver // layer-7 targets that were taken away, by number
@@ -159,6 +160,7 @@ type pending struct {
 	gates    map[string]gateState
 	quiet    uint32
 	guests   map[string]*guest
+	kin      map[kinKey]bool
 }
 
 // Open loads the programs, takes over what an earlier process pinned in

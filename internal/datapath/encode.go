@@ -73,6 +73,7 @@ const (
 	targetProbeExempt   = 4
 	targetProbePing     = 8
 	targetReturn        = 16
+	targetKin           = 32
 	instanceObserved    = 1
 	instanceGuest       = 2
 )
@@ -137,7 +138,8 @@ func encodeTarget(t *snapshot.Target) GatewayTarget {
 	for _, f := range []struct {
 		on  bool
 		bit uint8
-	}{{t.PassToTarget, targetPass}, {t.ViaGateway, targetViaGateway}, {t.ProbeExempt, targetProbeExempt}, {t.ProbePing, targetProbePing}, {t.ReturnVia, targetReturn}} {
+	}{{t.PassToTarget, targetPass}, {t.ViaGateway, targetViaGateway}, {t.ProbeExempt, targetProbeExempt}, {t.ProbePing, targetProbePing}, {t.ReturnVia, targetReturn},
+		{len(t.Others) > 0, targetKin}} {
 		if f.on {
 			row.Flags |= f.bit
 		}

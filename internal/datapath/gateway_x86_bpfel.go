@@ -301,6 +301,7 @@ const (
 	GatewayMapFragments      = "fragments"
 	GatewayMapGatewayFlows62 = "gateway_flows6_2"
 	GatewayMapGatewayFlows2  = "gateway_flows_2"
+	GatewayMapKin            = "kin"
 	GatewayMapListenerIndex  = "listener_index"
 	GatewayMapListeners      = "listeners"
 	GatewayMapPeerIndex      = "peer_index"
@@ -407,6 +408,7 @@ type GatewayMapSpecs struct {
 	Fragments      *ebpf.MapSpec `ebpf:"fragments"`
 	GatewayFlows62 *ebpf.MapSpec `ebpf:"gateway_flows6_2"`
 	GatewayFlows2  *ebpf.MapSpec `ebpf:"gateway_flows_2"`
+	Kin            *ebpf.MapSpec `ebpf:"kin"`
 	ListenerIndex  *ebpf.MapSpec `ebpf:"listener_index"`
 	Listeners      *ebpf.MapSpec `ebpf:"listeners"`
 	PeerIndex      *ebpf.MapSpec `ebpf:"peer_index"`
@@ -479,6 +481,7 @@ type GatewayMaps struct {
 	Fragments      *ebpf.Map `ebpf:"fragments"`
 	GatewayFlows62 *ebpf.Map `ebpf:"gateway_flows6_2"`
 	GatewayFlows2  *ebpf.Map `ebpf:"gateway_flows_2"`
+	Kin            *ebpf.Map `ebpf:"kin"`
 	ListenerIndex  *ebpf.Map `ebpf:"listener_index"`
 	Listeners      *ebpf.Map `ebpf:"listeners"`
 	PeerIndex      *ebpf.Map `ebpf:"peer_index"`
@@ -506,6 +509,7 @@ func (m *GatewayMaps) Close() error {
 		m.Fragments,
 		m.GatewayFlows62,
 		m.GatewayFlows2,
+		m.Kin,
 		m.ListenerIndex,
 		m.Listeners,
 		m.PeerIndex,

@@ -60,7 +60,7 @@ func (d *Datapath) takeOverRole() error {
 			versions: func(r *GatewayListenerRow) *[2]GatewayListener { return &r.V },
 			refs:     func(v *GatewayListener) []*uint32 { return []*uint32{&v.Policy, &v.Ring, &v.Former} }}
 		d.listeners.load()
-		return nil
+		return d.loadKin()
 	}
 	rows, err1 := mapped[HostInstanceRow](d, "instances")
 	x, err2 := openIndex[GatewayAddr](d, "instance_index")
@@ -124,6 +124,10 @@ func (d *Datapath) Stage(ctx context.Context, s *snapshot.Snapshot) error {
 	if err != nil {
 		return err
 	}
+	kin := kinOf(s)
+	if err := d.addKin(kin); err != nil {
+		return err
+	}
 	if err := d.openWindow(ctx, committed, rev); err != nil {
 		return err
 	}
@@ -135,7 +139,7 @@ func (d *Datapath) Stage(ctx context.Context, s *snapshot.Snapshot) error {
 	}
 	d.names.learn(s, want.rules)
 	d.last = s
-	d.pending = &pending{revision: s.Revision, gates: d.gates.staged, quiet: d.silent(s), peers: want.peers, targets: map[uint32]bool{}, guests: guestsOf(s)}
+	d.pending = &pending{revision: s.Revision, gates: d.gates.staged, quiet: d.silent(s), peers: want.peers, targets: map[uint32]bool{}, guests: guestsOf(s), kin: kin}
 	if n := uint32(len(d.pending.guests)); d.opts.Role == lb.RoleHost && n > d.revisions.Here {
 		atomic.StoreUint32(&d.revisions.Here, n) // some packets are judged by what is staged
 	}
@@ -253,8 +257,9 @@ func (d *Datapath) Commit(_ context.Context, r lb.Revision) error {
 		d.moveGuests(p.guests)
 	}
 	d.forgetChoices(p.targets)
+	err := d.keepKin(p.kin)
 	d.beginGrace() // after the last thing was taken away
-	return nil
+	return err
 }
 
 // SetHealth says whether probes reach a target. New flows avoid dead ones.

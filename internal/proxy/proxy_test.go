@@ -547,11 +547,12 @@ func TestWhoIsEligible(t *testing.T) {
 	t.Cleanup(func() { itself.Close() })
 	r.snap.Targets[0].Service = netip.MustParseAddrPort(own.Addr().String())
 	r.snap.Targets[0].Public = netip.MustParseAddr("127.0.0.10")
+	r.snap.Targets[0].Others = []netip.Addr{netip.MustParseAddr("127.0.0.11")}
 	r.apply()
 	if got := seen(c); got != "map[b:2 itself:2]" {
 		t.Errorf("another client: %s", got)
 	}
-	for _, client := range []string{"127.0.0.9", "127.0.0.10"} {
+	for _, client := range []string{"127.0.0.9", "127.0.0.10", "127.0.0.11"} {
 		if got := seen(r.client(client)); got != "map[b:4]" {
 			t.Errorf("hairpin from %s: %s", client, got)
 		}

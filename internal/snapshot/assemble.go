@@ -244,6 +244,13 @@ func (a *assembly) targets(balancer *lb.LoadBalancer, l *lb.Listener, location l
 		if service.Is4() {
 			row.Public = instance.Public
 		}
+		if a.self.Role == lb.RoleGateway {
+			for _, other := range instance.Addresses() {
+				if other.Is4() == service.Is4() && !row.Owns(other) {
+					row.Others = append(row.Others, other)
+				}
+			}
+		}
 		a.probe(&row, balancer, check, t.Port)
 		a.out.Targets = append(a.out.Targets, row)
 	}

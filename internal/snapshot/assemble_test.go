@@ -242,6 +242,11 @@ func TestAssembleJoinedHost(t *testing.T) {
 		if got.Observe != observe || len(got.Addrs) != 3 || got.Addrs[2] != addr("198.51.100.9") {
 			t.Errorf("observe %v: got %+v", observe, got)
 		}
+		for _, target := range assemble(t, state, "gateway-1").Targets {
+			if own := target.ID.Instance == "ins-1"; target.Owns(addr("198.51.100.9")) != own || !target.Owns(target.Service.Addr()) {
+				t.Errorf("target %d of %s: its instance has also %v", target.Num, target.ID.Instance, target.Others)
+			}
+		}
 	}
 }
 

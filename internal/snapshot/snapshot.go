@@ -116,6 +116,7 @@ type Target struct {
 	Host         netip.Addr     // where the host ends the tunnel
 	Service      netip.AddrPort // the instance's own address and service port
 	Public       netip.Addr     // the instance's public address; zero: it has none
+	Others       []netip.Addr   `json:",omitempty"` // for gateways: the instance's further addresses of the service's family
 	VIPs         []netip.Addr   // of the load balancer, then its EIP
 	VPort        uint16         // the listener's port
 	VPortEnd     uint16         `json:",omitempty"` // the last of several, each of which is the service port too; 0: one port
@@ -137,7 +138,7 @@ func EIPNum(num uint32) uint32 { return num | 1<<31 }
 // Owns reports whether addr is the target's own: a client who comes from there
 // would meet itself.
 func (t *Target) Owns(addr netip.Addr) bool {
-	return addr == t.Service.Addr() || t.Public.IsValid() && addr == t.Public
+	return addr == t.Service.Addr() || t.Public.IsValid() && addr == t.Public || slices.Contains(t.Others, addr)
 }
 
 // A TargetID says in clients' words what a target number stands for.

@@ -95,6 +95,11 @@ func (v *validation) targetRows() error {
 		if err := addresses(t.VIPs); err != nil {
 			return fmt.Errorf("target %d: %w", t.Num, err)
 		}
+		for _, a := range t.Others {
+			if !a.IsValid() || a.Zone() != "" || a.Is4() != t.Service.Addr().Is4() {
+				return fmt.Errorf("target %d: %v is no address of its instance", t.Num, a)
+			}
+		}
 		last = t.Num
 		v.targets[t.Num] = true
 	}

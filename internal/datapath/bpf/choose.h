@@ -17,13 +17,36 @@ INLINE __u32 ring_entry(__u32 ring, __u32 at) { return (__u32)(word(ring + (at >
 
 enum { UNUSABLE = 0, LAST_RESORT = 1, LATE = 2, USABLE = 3 };
 
+/* The addresses of targets' instances beyond those that their rows name: facts, and
+ * not policy. A key is the target's number << 32 with the address, of IPv6 with a
+ * hash of it: whoever meets another's by chance is served by another target. */
+HASH(kin, __u64, __u8, 65536);
+
+/* is_kin says that an address is one of those: functions of their own, so that
+ * the verifier walks them once, and their stacks are as small as can be. */
+__attribute__((noinline)) int is_kin4(__u32 target, __be32 a)
+{
+	__u64 key = (__u64)target << 32 | a;
+	return bpf_map_lookup_elem(&kin, &key) != 0;
+}
+
+__attribute__((noinline)) int is_kin6(__u32 target, const struct addr *a)
+{
+	if (!a)
+		return 0;
+	__u64 key = (__u64)target << 32 ^ mix(mix(first_half(a, 6)) + second_half(a, 6));
+	return bpf_map_lookup_elem(&kin, &key) != 0;
+}
+
+INLINE int is_kin(__u32 target, const struct addr *a, const int family) { return family == 4 ? is_kin4(target, a->w[0]) : is_kin6(target, a); }
+
 /* usable says whether a target may take a client's new flow: never the client's
  * own instance, a dead one only when nothing else is there, and one that starts
  * slowly only when the flow's lot, 0 to 255, falls into its share. */
 INLINE __u32 usable(struct target_row *row, const struct addr *client, __u32 revision, __u32 lot, const int family)
 {
 	struct target *t = row ? target_at(row, revision) : 0;
-	if (!t || is_key(&t->service, client, family) || is_key(&t->public, client, family))
+	if (!t || is_key(&t->service, client, family) || is_key(&t->public, client, family) || (t->flags & TARGET_KIN && is_kin(row->num, client, family)))
 		return UNUSABLE;
 	if (READ_ONCE(row->dead))
 		return LAST_RESORT;

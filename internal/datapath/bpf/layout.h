@@ -101,6 +101,7 @@ enum {
 	TARGET_PROBE_EXEMPT = 4, /* probes are a system rule at gate 2 */
 	TARGET_PROBE_PING = 8,   /* probes are pings too */
 	TARGET_RETURN = 16,      /* what clients get as from the VIP passes the gateway */
+	TARGET_KIN = 32,         /* its instance has further addresses, which the map kin knows */
 };
 
 struct target {
