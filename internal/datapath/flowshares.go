@@ -90,7 +90,7 @@ const (
 	shareHalf   = 255 // half-open flows of all others, counted once more
 	shareCount  = 256
 
-	probeBuckets = 512 // behind all others of a host's table
+	probeBuckets = 512 // behind all others of a host's table; a test compares
 )
 
 // budget corrects the counts of the programs, which miss flows that expired, and

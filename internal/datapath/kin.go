@@ -54,7 +54,7 @@ func (d *Datapath) addKin(kin map[kinKey]bool) error {
 			continue
 		}
 		if err := d.maps["kin"].Put(k, uint8(1)); err != nil {
-			return fmt.Errorf("a further address of a target's instance, of %d: %w", len(kin), err)
+			return fmt.Errorf("%d further addresses of targets' instances, room for %d: have fewer targets on machines of many addresses: %w", len(kin), d.maps["kin"].MaxEntries(), err)
 		}
 		d.kin[k] = true
 	}

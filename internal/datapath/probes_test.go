@@ -3,7 +3,10 @@
 package datapath
 
 import (
+	"fmt"
 	"net/netip"
+	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -16,6 +19,10 @@ import (
 // the last slot each of them is let in and answered, and a flood of first packets
 // between a probe and its answer takes nobody's place.
 func TestProbesHavePlacesOfTheirOwn(t *testing.T) {
+	text, err := os.ReadFile("bpf/host.h")
+	if err != nil || !strings.Contains(string(text), fmt.Sprintf("PROBE_BUCKETS = %d }", probeBuckets)) {
+		t.Errorf("bpf/host.h has another PROBE_BUCKETS than %d, or none (%v)", probeBuckets, err)
+	}
 	s := newSiege(t)
 	addr := netip.MustParseAddr
 	for _, c := range []struct {

@@ -14,7 +14,7 @@ import (
 // its other bucket, and goes on there. Of a table half full and more there may be one
 // in some thousand of which none can.
 func TestEstablishedFlowsGiveWay(t *testing.T) {
-	s := &siege{newQuiet(t).benchOf(lb.RoleHost, nil), t, make([]byte, 2048)}
+	s := newSiege(t)
 	_, host := over(t, 1, 6, 4)
 	s.stage(t, host)
 	addr := netip.MustParseAddr
