@@ -100,6 +100,7 @@ func TestWalkTheDocument(t *testing.T) {
 	b.until("the tab does not lead to the rules", `location.pathname === "/console/sg/`+string(d.groupNamed("cvm-web"))+`"`)
 	b.until("there is no way back", `history.back() || true`)
 	b.until("the way back leads elsewhere", `location.pathname.endsWith("/security")`)
+	b.shows("table.bound", "1", "cvm-web") // the address is the new page's before anything of it is there
 	b.shot("walk 5 bound")
 	host := d.groupNamed("cvm-web")
 	bound := 0

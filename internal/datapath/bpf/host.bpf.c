@@ -397,6 +397,15 @@ INLINE __u32 aside(struct __sk_buff *skb, __u32 target, __u32 stamp, const int f
 __attribute__((noinline)) __u32 aside4(struct __sk_buff *skb, __u32 target, __u32 stamp) { return aside(skb, target, stamp, 4); }
 __attribute__((noinline)) __u32 aside6(struct __sk_buff *skb, __u32 target, __u32 stamp) { return aside(skb, target, stamp, 6); }
 
+/* carries_on says that a packet changes nothing about the state of its flow, which
+ * its own side opened or not. */
+INLINE int carries_on(const struct packet *p, __u8 state, int opened)
+{
+	if (p->proto == IPPROTO_TCP)
+		return state == FLOW_OPEN && !(p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST));
+	return (state == FLOW_OPEN) | ((state == FLOW_HALF) & opened);
+}
+
 /* unmoved says that a packet for a VIP, whose flow k is, changes nothing about it
  * but what is counted: want is what it would write. The flow was judged at this
  * revision, when its instance had a row. */
@@ -407,9 +416,7 @@ INLINE int unmoved(const struct track *k, const struct packet *p, const struct t
 		      (was->target ^ want->target) | (was->gateway ^ want->gateway) | (was->gateway_row ^ want->gateway_row) | (t->flags & TARGET_PASS);
 	if (!k->slot || other || want->flags & FLOW_VIA_GATEWAY || !is_same(&was->vip, &want->vip, family))
 		return 0;
-	if (p->proto == IPPROTO_TCP)
-		return was->state == FLOW_OPEN && !(p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST));
-	return (was->state == FLOW_OPEN) | (was->state == FLOW_HALF);
+	return carries_on(p, was->state, 1);
 }
 
 /* let_in judges what came through the tunnel for a service, whatever was dialled,
@@ -625,9 +632,7 @@ INLINE int settled(const struct track *k, const struct packet *p, const struct v
 {
 	if (!k->slot || k->was.revision != v->revision || k->was.seen != now || k->was.flags & (FLOW_TUNNELLED | FLOW_MOVED))
 		return 0;
-	if (p->proto == IPPROTO_TCP)
-		return k->was.state == FLOW_OPEN && !(p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST));
-	return p->proto == IPPROTO_UDP && (k->was.state == FLOW_OPEN || (k->was.state == FLOW_HALF && k->was.opener == v->direction));
+	return has_ports(p->proto) && carries_on(p, k->was.state, k->was.opener == v->direction);
 }
 
 /* direct handles everything but the tunnel, either way. k is what the table
