@@ -111,25 +111,22 @@ func (g gate) SetShare(uint32, uint32) error { return nil }
 
 func (g gate) SetHealth(target uint32, alive bool) error { g[target] = alive; return nil }
 
-// What the kernel is told of each state, and that a new process does not
-// forget what the former one knew.
+// The kernel is told what takes new traffic, whatever its state is called.
 func TestTeller(t *testing.T) {
 	for _, c := range []struct {
 		name  string
-		adopt bool
 		state health.State
-		told  bool
-		alive bool
+		takes bool
 	}{
-		{"unknown, fresh kernel", false, health.Unknown, true, false},
-		{"unknown, kernel left in force", true, health.Unknown, false, false},
-		{"alive", true, health.Alive, true, true},
-		{"dead", true, health.Dead, true, false},
-		{"check off", false, health.Close, true, true},
+		{"unknown and new", health.Unknown, false},
+		{"unknown, but it took traffic before", health.Unknown, true},
+		{"alive", health.Alive, true},
+		{"dead", health.Dead, false},
+		{"check off", health.Close, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			g, out := gate{}, make(chan flow.Health, 1)
-			tell := newTeller(t.Context(), g, out, c.adopt, slog.New(slog.DiscardHandler))
+			tell := newTeller(t.Context(), g, out, slog.New(slog.DiscardHandler))
 			id := snapshot.TargetID{Listener: "lbl-aaaaaaaa", Port: 8080}
 			if err := tell.Stage(t.Context(), &snapshot.Snapshot{Targets: []snapshot.Target{{Num: 9, ID: id}}}); err != nil {
 				t.Fatal(err)
@@ -137,9 +134,8 @@ func TestTeller(t *testing.T) {
 			if err := tell.Commit(t.Context(), 1); err != nil {
 				t.Fatal(err)
 			}
-			tell.report(health.Result{Target: 9, State: c.state, Kind: "x", Text: "y", Since: time.Unix(1, 0)})
-			alive, told := g[9]
-			if told != c.told || alive != c.alive {
+			tell.report(health.Result{Target: 9, State: c.state, Kind: "x", Text: "y", Since: time.Unix(1, 0), Takes: c.takes})
+			if alive, told := g[9]; !told || alive != c.takes {
 				t.Errorf("the kernel was told: %v, alive: %v", told, alive)
 			}
 			h := <-out
@@ -156,7 +152,7 @@ func TestTeller(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	newTeller(ctx, gate{}, nil, false, slog.New(slog.DiscardHandler)).report(health.Result{}) // nobody listens: must not block
+	newTeller(ctx, gate{}, nil, slog.New(slog.DiscardHandler)).report(health.Result{}) // nobody listens: must not block
 }
 
 // An applier counts what it was told.

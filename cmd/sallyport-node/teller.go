@@ -28,20 +28,14 @@ type teller struct {
 	done <-chan struct{} // closed when nobody reads out any more
 	log  *slog.Logger
 
-	mu      sync.Mutex
-	staged  *snapshot.Snapshot
-	ids     map[uint32]snapshot.TargetID
-	adopted map[uint32]bool // targets of this process's first snapshot; nil until it comes
+	mu     sync.Mutex
+	staged *snapshot.Snapshot
+	ids    map[uint32]snapshot.TargetID
 }
 
-// newTeller makes a teller that works until ctx ends. adopt says that the
-// kernel was left in force by a former process.
-func newTeller(ctx context.Context, gate gatekeeper, out chan<- flow.Health, adopt bool, log *slog.Logger) *teller {
-	t := &teller{gate: gate, out: out, done: ctx.Done(), log: log}
-	if !adopt {
-		t.adopted = map[uint32]bool{}
-	}
-	return t
+// newTeller makes a teller that works until ctx ends.
+func newTeller(ctx context.Context, gate gatekeeper, out chan<- flow.Health, log *slog.Logger) *teller {
+	return &teller{gate: gate, out: out, done: ctx.Done(), log: log}
 }
 
 // Stage remembers the snapshot.
@@ -59,16 +53,9 @@ func (t *teller) Commit(context.Context, lb.Revision) error {
 	if t.staged == nil {
 		return nil
 	}
-	first := t.adopted == nil
-	if first {
-		t.adopted = map[uint32]bool{}
-	}
 	t.ids = make(map[uint32]snapshot.TargetID, len(t.staged.Targets))
 	for _, target := range t.staged.Targets {
 		t.ids[target.Num] = target.ID
-		if first {
-			t.adopted[target.Num] = true
-		}
 	}
 	t.staged = nil
 	return nil
@@ -81,18 +68,13 @@ func (t *teller) slow(target, share uint32) {
 	}
 }
 
-// report takes one result. A target that is Unknown because this process has
-// just started keeps what the kernel knew of it: the former process had
-// probed it.
+// report takes one result.
 func (t *teller) report(r health.Result) {
 	t.mu.Lock()
-	id, adopted := t.ids[r.Target], t.adopted[r.Target]
+	id := t.ids[r.Target]
 	t.mu.Unlock()
-	if r.State != health.Unknown || !adopted {
-		alive := r.State == health.Alive || r.State == health.Close
-		if err := t.gate.SetHealth(r.Target, alive); err != nil {
-			t.log.Error("health not set in the kernel", "target", r.Target, "alive", alive, "error", err)
-		}
+	if err := t.gate.SetHealth(r.Target, r.Takes); err != nil {
+		t.log.Error("health not set in the kernel", "target", r.Target, "alive", r.Takes, "error", err)
 	}
 	h := flow.Health{Target: r.Target, ID: id, State: flow.HealthState(r.State), Kind: r.Kind, Text: r.Text, Since: r.Since}
 	select {

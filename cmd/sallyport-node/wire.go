@@ -73,8 +73,11 @@ func (p *parts) openGateway(ctx context.Context, s settings, log *slog.Logger) (
 	p.health = make(chan flow.Health, healthBuffer)
 	var tell *teller // the prober tells nobody before its first Commit
 	dialer := node.TransparentDialer{}
-	left := datapath.Left(s.pin)
-	prober := health.New(health.Options{Former: func(target uint32) bool { return left[target] }, Dial: dialer.Dial, Datagram: dialer.Datagram, Ping: dialer.Ping, Report: func(r health.Result) { tell.report(r) },
+	var former func(uint32) uint32
+	if left := datapath.Left(s.pin); left != nil {
+		former = func(target uint32) uint32 { return left[target] }
+	}
+	prober := health.New(health.Options{Former: former, Dial: dialer.Dial, Datagram: dialer.Datagram, Ping: dialer.Ping, Report: func(r health.Result) { tell.report(r) },
 		Slow: func(target, share uint32) { tell.slow(target, share) }})
 	web := proxy.New(proxy.Options{Dial: dialer.Dial, Listen: node.TransparentListen, Alive: prober.Alive, Share: prober.Share, Logger: log})
 	p.requests = web.Requests
@@ -85,7 +88,7 @@ func (p *parts) openGateway(ctx context.Context, s settings, log *slog.Logger) (
 		resume(ctx, web, kept, log)
 	}
 	return func(gate *datapath.Datapath) error {
-		tell = newTeller(ctx, gate, p.health, gate.Revision() != 0, log)
+		tell = newTeller(ctx, gate, p.health, log)
 		p.appliers = append(p.appliers, web, tell, prober)
 		if s.arp {
 			heralds, err := node.NewAnnouncer(s.device, s.standby, log)

@@ -28,7 +28,7 @@ type describeFlowsIn struct {
 	Protocol       string `tc:""`
 	Client         string `tc:""` // an address or CIDR block: where the peer is
 	Vip            string `tc:""` // the address that was dialled: a VIP, or an instance's own
-	Port           int64  `tc:"range=0-65535"`
+	Port           *int64 `tc:"range=1-65535"`
 	LoadBalancerId string `tc:""`
 	ListenerId     string `tc:""`
 	InstanceId     string `tc:""`
@@ -86,12 +86,15 @@ func describeFlows(c *Call, in *describeFlowsIn) (*describeFlowsOut, error) {
 
 // query checks the parameters.
 func (in *describeFlowsIn) query() (flow.Query, error) {
-	q := flow.Query{Node: lb.NodeID(in.Node), Port: uint16(in.Port), Balancer: lb.BalancerID(in.LoadBalancerId),
+	q := flow.Query{Node: lb.NodeID(in.Node), Balancer: lb.BalancerID(in.LoadBalancerId),
 		Listener: lb.ListenerID(in.ListenerId), Instance: lb.InstanceID(in.InstanceId), State: flow.State(in.State), Limit: defaultFlows}
 	for _, gate := range []policy.Gate{policy.GateCLB, policy.GateCVM} {
 		if in.Gate == gate.String() {
 			q.Gate = gate
 		}
+	}
+	if in.Port != nil {
+		q.Port = uint16(*in.Port)
 	}
 	if in.Limit != nil {
 		q.Limit = int(*in.Limit)

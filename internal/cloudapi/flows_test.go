@@ -67,6 +67,7 @@ func TestDescribeFlows(t *testing.T) {
 	b.refusals([]refusal{
 		{"DescribeFlows", `{"Limit":0}`, "InvalidParameterValue", "Limit"},
 		{"DescribeFlows", `{"Limit":1001}`, "InvalidParameterValue", "Limit"},
+		{"DescribeFlows", `{"Port":0}`, "InvalidParameterValue", "Port"},
 		{"DescribeFlows", `{"Client":"nobody"}`, "InvalidParameterValue", "Client"},
 		{"DescribeFlows", `{"Vip":"192.0.2.0/24"}`, "InvalidParameterValue", "Vip"},
 		{"DescribeFlows", `{"Protocol":"carrier pigeon"}`, "InvalidParameterValue", "Protocol"},

@@ -28,23 +28,28 @@ func InForce(pinDir string) lb.Revision {
 }
 
 // Left are the targets that an earlier process of a gateway left in the kernel,
-// by number, each with whether probes had found it alive; read as InForce is, and
-// empty when there is nothing that this release can read.
-func Left(pinDir string) map[uint32]bool {
-	left := map[uint32]bool{}
+// by number, each with the share of its weight that it took, of 256; 0 where probes
+// had found it dead. It is read as InForce is, and nil when there is nothing that
+// this release can read.
+func Left(pinDir string) map[uint32]uint32 {
 	m, err := ebpf.LoadPinnedMap(filepath.Join(pinDir, "targets"), nil)
 	if err != nil {
-		return left
+		return nil
 	}
 	defer m.Close()
 	rows, memory, err := mapRows[GatewayTargetRow](m)
 	if err != nil {
-		return left
+		return nil
 	}
 	defer unix.Munmap(memory)
+	left := map[uint32]uint32{}
 	for i := range rows {
-		if r := &rows[i]; r.Num != 0 {
-			left[r.Num] = r.Dead == 0
+		switch r := &rows[i]; {
+		case r.Num == 0:
+		case r.Dead != 0:
+			left[r.Num] = 0
+		default:
+			left[r.Num] = wholeShare - uint32(r.Held)
 		}
 	}
 	return left

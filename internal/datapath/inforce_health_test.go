@@ -22,6 +22,9 @@ func TestHealthOutlivesAnAgent(t *testing.T) {
 	if err := c.gw.SetHealth(1, false); err != nil {
 		t.Fatal(err)
 	}
+	if err := c.gw.SetShare(3, 200); err != nil {
+		t.Fatal(err)
+	}
 	const flows = 60
 	home := map[int]uint32{}
 	for i := range flows {
@@ -31,7 +34,7 @@ func TestHealthOutlivesAnAgent(t *testing.T) {
 	}
 	pins := c.gw.opts.PinDir
 	c.gw.Close()
-	if left := Left(pins); !maps.Equal(left, map[uint32]bool{1: false, 2: true, 3: true}) {
+	if left := Left(pins); !maps.Equal(left, map[uint32]uint32{1: 0, 2: 256, 3: 200}) {
 		t.Errorf("left in the kernel: %v", left)
 	}
 	w := &world{t: t, dirs: map[string]string{"dp-gw": filepath.Dir(pins)}}
@@ -52,6 +55,9 @@ func TestHealthOutlivesAnAgent(t *testing.T) {
 			}
 		}
 		c.change(func(*snapshot.Snapshot) {})
+	}
+	if left := Left(pins); !maps.Equal(left, map[uint32]uint32{1: 0, 2: 256, 3: 200}) {
+		t.Errorf("left in the kernel after two more revisions: %v", left)
 	}
 	if left := Left(filepath.Join(pins, "nothing")); len(left) != 0 {
 		t.Errorf("where nothing is: %v", left)

@@ -39,7 +39,9 @@ func (d *Datapath) takeOver() error {
 		if d.targets.rows[row].Dead != 0 {
 			d.dead[num] = true
 		}
-		d.targets.rows[row].Held = 0 // whoever started slowly has had its time
+		if held := d.targets.rows[row].Held; held != 0 {
+			d.held[num] = held
+		}
 	}
 	if err := errors.Join(d.counters.load(), d.takeOverRole(), d.takeOverFlows()); err != nil {
 		return err

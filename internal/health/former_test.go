@@ -8,8 +8,8 @@ import "testing"
 // committed and until it was probed; what was dead then stays so, and what is new
 // waits as ever.
 func TestFormerTargetsGoOn(t *testing.T) {
-	former := map[uint32]bool{1: true, 2: true, 3: false}
-	story(t, Options{Former: func(num uint32) bool { return former[num] }}, func(w *world) {
+	former := map[uint32]uint32{1: WholeShare, 2: WholeShare, 3: 0}
+	story(t, Options{Former: func(num uint32) uint32 { return former[num] }}, func(w *world) {
 		want := func(when string, alive ...bool) {
 			t.Helper()
 			for i, is := range alive {
@@ -27,7 +27,7 @@ func TestFormerTargetsGoOn(t *testing.T) {
 		want("when they were probed", true, false, true, true, true)
 		w.apply(3, tcp, 2, 3)
 		want("taken away", false, false, true)
-		former[6] = true
+		former[6] = WholeShare
 		w.apply(4, tcp, 2, 3, 6)
 		want("a new one by the number of a former one", false, false, true, false, false, false)
 	})

@@ -49,6 +49,7 @@ type Result struct {
 	Kind   string    // why it is Dead: KindRefused, KindTimeout or KindAnswer; "" otherwise
 	Text   string    // the same as a sentence; "" otherwise
 	Since  time.Time // of State
+	Takes  bool      // it takes new traffic: Alive, Close, or Unknown of one that took it before
 }
 
 // A Dialer connects from a probe address; mark names the target for the
@@ -62,24 +63,22 @@ type Options struct {
 	Datagram Dialer // a UDP socket; a closed port shows as ECONNREFUSED when it is read
 	// Ping sends an echo request and waits for its answer until ctx ends.
 	Ping func(ctx context.Context, from, to netip.Addr, mark uint32) error
-	// Report is told each target's first state and each change of state or
-	// of Kind, one call at a time. It may call States and Alive, nothing else
+	// Report is told each target's first result and each change of it, one call
+	// at a time. It may call States and Alive, nothing else
 	// of the Prober. Nil: nobody is told.
 	Report func(Result)
 	// Slow is told the share of a target that starts slowly, each second while
 	// it grows, in the manner of Report. Nil: nobody is told.
 	Slow func(target, share uint32)
-	// Former says whether a target took new traffic when the process before this
-	// one ended: it goes on to until it has been probed. Nil: there was none.
-	Former func(target uint32) bool
-	// MaxProbes bounds the probes under way at one moment; 0 means 1024.
-	MaxProbes int
+	// Former is the share of its weight that a target took when the process
+	// before this one ended, of WholeShare; 0: it took no new traffic. It goes on
+	// with that until it has been probed. Nil: there was no such process.
+	Former func(target uint32) (share uint32)
 }
 
 // A Prober probes the targets of the newest committed snapshot.
 type Prober struct {
 	options Options
-	slots   chan struct{}
 	probes  sync.WaitGroup
 
 	commits sync.Mutex // held by Stage, Commit and Close; before telling
@@ -114,13 +113,14 @@ type order struct {
 
 // A target is an order being carried out. Fields after cancel belong to Prober.mu.
 type target struct {
-	order   order
-	cancel  context.CancelFunc // nil while the check is off
-	tally   tally
-	result  Result
-	slow    time.Duration // how long it takes to get its whole share
-	up      time.Time     // since when it takes traffic; zero: it did so before this process began
-	settled bool          // nothing is known yet of a target that was there before this process began
+	order  order
+	cancel context.CancelFunc // nil while the check is off
+	tally  tally
+	result Result
+	slow   time.Duration // how long it takes to get its whole share
+	up     time.Time     // since when it gains its share; zero: it has all of it
+	serves bool          // it took traffic before anything was known of it, and goes on to
+	early  bool          // it was there before anything was known: it need not start slowly
 }
 
 // New makes a Prober that probes nothing yet. Close ends it.
@@ -131,13 +131,7 @@ func New(options Options) *Prober {
 	if options.Slow == nil {
 		options.Slow = func(uint32, uint32) {}
 	}
-	if options.Former == nil {
-		options.Former = func(uint32) bool { return false }
-	}
-	if options.MaxProbes == 0 {
-		options.MaxProbes = 1024
-	}
-	return &Prober{options: options, slots: make(chan struct{}, options.MaxProbes), targets: map[uint32]*target{}}
+	return &Prober{options: options, targets: map[uint32]*target{}}
 }
 
 // Stage reads what s wants probed. It refuses by name what is not served, and
@@ -217,19 +211,24 @@ func (p *Prober) States() []Result {
 }
 
 // Alive reports whether a target takes new traffic: it is Alive, or its check
-// is switched off. One that was there before this process is what it was then,
-// until probes say more. A target that the Prober does not know is not alive.
+// is switched off. One that took it before this process, or before its check was
+// switched on, goes on to until probes say more. A target that the Prober does not
+// know is not alive.
 func (p *Prober) Alive(num uint32) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	t := p.targets[num]
-	switch {
-	case t == nil:
-		return !p.began && p.options.Former(num)
-	case t.result.State == Unknown && t.settled:
-		return p.options.Former(num)
+	if t := p.targets[num]; t != nil {
+		return t.result.Takes
 	}
-	return t.result.State == Alive || t.result.State == Close
+	return !p.began && p.former(num) != 0
+}
+
+// former is the share that a target took in the process before this one.
+func (p *Prober) former(num uint32) uint32 {
+	if p.options.Former == nil {
+		return 0
+	}
+	return p.options.Former(num)
 }
 
 // start carries out o unless it is being carried out already. first says that
@@ -244,22 +243,27 @@ func (p *Prober) start(o order, slow time.Duration, first bool) {
 		p.mu.Unlock()
 		return
 	}
-	t := &target{order: o, slow: slow, settled: first, result: Result{Target: o.num, Since: time.Now()}}
-	if old != nil {
-		t.result, t.up, t.settled, t.tally.falls = old.result, old.up, old.settled, old.tally.falls
+	t := &target{order: o, slow: slow, result: Result{Target: o.num, Since: time.Now()}}
+	switch {
+	case old != nil:
+		t.result, t.up, t.serves, t.early, t.tally.falls = old.result, old.up, old.serves, old.early, old.tally.falls
 		if old.cancel != nil {
 			old.cancel()
 		}
+	case first && p.options.Former == nil:
+		t.early = true
+	case first:
+		t.inherit(p.former(o.num), time.Now())
 	}
+	next := t.result
 	switch {
-	case !o.check.On && t.result.State != Close:
-		t.result = Result{Target: o.num, State: Close, Since: time.Now()}
-	case o.check.On && t.result.State == Close:
-		t.result = Result{Target: o.num, Since: time.Now()}
+	case !o.check.On && next.State != Close:
+		next = Result{Target: o.num, State: Close, Since: time.Now()}
+	case o.check.On && next.State == Close:
+		next = Result{Target: o.num, Since: time.Now()}
+		t.serves = true
 	}
-	if old == nil {
-		t.starts(Unknown, t.result.State)
-	}
+	t.become(next)
 	var ctx context.Context
 	if o.check.On {
 		ctx, t.cancel = context.WithCancel(context.Background())
@@ -268,7 +272,7 @@ func (p *Prober) start(o order, slow time.Duration, first bool) {
 	result, changed := t.result, old == nil || old.result != t.result
 	share := t.share(time.Now())
 	p.mu.Unlock()
-	if share != WholeShare {
+	if share != WholeShare || first && p.options.Former != nil { // the kernel may hold back more than is asked for now
 		p.options.Slow(o.num, share)
 	}
 	if changed {

@@ -43,6 +43,7 @@ type world struct {
 	behave  map[uint32]string // "ok" (default), "refuse", "drop", "unreachable", "silent", "close", or an HTTP status
 	probes  []string
 	reports []string
+	told    Result // the last of the reports
 	request *http.Request
 	from    netip.AddrPort
 	to      netip.AddrPort
@@ -116,6 +117,7 @@ func (w *world) since() time.Duration { return time.Since(w.start).Truncate(time
 func (w *world) report(r Result) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.told = r
 	line := fmt.Sprintf("%v %d %s", w.since(), r.Target, [...]string{"Unknown", "Alive", "Dead", "Close"}[r.State])
 	if r.Kind != "" {
 		line += " " + r.Kind
@@ -363,20 +365,95 @@ func TestStageRefusesByName(t *testing.T) {
 	}
 }
 
-func TestProbesAreBounded(t *testing.T) {
-	story(t, Options{MaxProbes: 2}, func(w *world) {
-		for num := range uint32(6) {
-			w.set(num+1, "drop")
+// As many targets as a gateway can have, all of which let probes wait for as long as
+// a check may, do not keep another's from being found dead in time; and none of them
+// is probed twice at one moment.
+func TestSilentTargetsKeepNobodyWaiting(t *testing.T) {
+	story(t, Options{}, func(w *world) {
+		patient := tcp
+		patient.TimeOut, patient.IntervalTime = 60, 60
+		const silent = 8191
+		var nums []uint32
+		for num := uint32(2); num < 2+silent; num++ {
+			w.set(num, "drop")
+			nums = append(nums, num)
 		}
-		w.apply(1, tcp, 1, 2, 3, 4, 5, 6)
-		w.advance(30)
-		if w.most != 2 {
-			t.Errorf("%d probes at one moment, want 2", w.most)
+		s, one := snapshotOf(patient, nums...), snapshotOf(tcp, 1)
+		s.Revision, s.Targets, s.Listeners = 1, append(s.Targets, one.Targets...), append(s.Listeners, one.Listeners...)
+		if err := errors.Join(w.prober.Stage(t.Context(), s), w.prober.Commit(t.Context(), 1)); err != nil {
+			t.Fatal(err)
 		}
-		for _, r := range w.prober.States() {
-			if r.State != Dead {
-				t.Errorf("target %d: %v", r.Target, r.State)
+		w.advance(121)
+		if first := w.prober.States()[0]; first.State != Alive {
+			t.Fatalf("%+v", first)
+		}
+		w.set(1, "refuse") // at 125, 130 and 135
+		w.advance(135)
+		if first := w.prober.States()[0]; first.State != Dead {
+			t.Errorf("%+v", first)
+		}
+		if w.most > 1+silent {
+			t.Errorf("%d probes at one moment of %d targets", w.most, 1+silent)
+		}
+	})
+}
+
+// What is told of a dead target is about how it is probed now.
+func TestTextFollowsWhatIsSeen(t *testing.T) {
+	story(t, Options{}, func(w *world) {
+		told := func(want string) {
+			t.Helper()
+			if w.told.State != Dead || w.told.Text != want {
+				t.Errorf("told %+v", w.told)
 			}
+		}
+		w.set(1, "404")
+		w.apply(1, web, 1)
+		w.advance(11)
+		told("GET /up at 10.200.0.5:8080 answered 404; the check accepts 2xx.")
+		w.set(1, "503")
+		w.advance(16)
+		told("GET /up at 10.200.0.5:8080 answered 503; the check accepts 2xx.")
+		moved := web
+		moved.HTTPPath = "/elsewhere"
+		w.apply(2, moved, 1)
+		w.advance(18)
+		told("GET /elsewhere at 10.200.0.5:8080 answered 503; the check accepts 2xx.")
+		w.took()
+		w.advance(60)
+		w.wantReports() // the same over and over is told once
+	})
+}
+
+// A check that is switched on takes nobody out who has not failed it: new traffic
+// goes on until it has.
+func TestCheckSwitchedOn(t *testing.T) {
+	off := tcp
+	off.On = false
+	story(t, Options{}, func(w *world) {
+		w.applySlowly(1, off, 10, 1, 2)
+		w.advance(60)
+		w.set(2, "refuse")
+		w.applySlowly(2, tcp, 10, 1, 2, 3)
+		alive := func(want ...bool) {
+			t.Helper()
+			for i, is := range want {
+				if w.prober.Alive(uint32(i+1)) != is {
+					t.Errorf("target %d alive: %v", i+1, !is)
+				}
+			}
+		}
+		alive(true, true, false)
+		if !w.told.Takes != (w.told.Target == 3) {
+			t.Errorf("told %+v", w.told)
+		}
+		w.applySlowly(3, tcp, 10, 1, 2, 3)
+		w.advance(69)
+		alive(true, true, false)
+		w.advance(71)
+		alive(true, false, true)
+		if w.prober.Share(1) != WholeShare || w.prober.Share(3) == WholeShare {
+			t.Errorf("shares %d and %d: who served all the time starts slowly, or who is new does not", w.prober.Share(1), w.prober.Share(3))
 		}
 	})
 }

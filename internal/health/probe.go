@@ -23,7 +23,8 @@ import (
 // spread. Later ones keep the distance.
 const firstSpread = 200 * time.Millisecond
 
-// run probes t until ctx ends.
+// run probes t until ctx ends, one probe at a time. Nothing is shared with other
+// targets' probes: of one that lets them wait, nobody else takes note.
 func (p *Prober) run(ctx context.Context, t *target) {
 	// A fixed place per target (the fractional part of num times the golden
 	// ratio) is as even as chance, and the same at every start.
@@ -33,14 +34,8 @@ func (p *Prober) run(ctx context.Context, t *target) {
 		if !pause(ctx, wait) {
 			return
 		}
-		select {
-		case p.slots <- struct{}{}:
-		case <-ctx.Done():
-			return
-		}
 		start := time.Now()
 		failure := p.probe(ctx, t.order)
-		<-p.slots
 		if ctx.Err() != nil {
 			return
 		}
@@ -86,14 +81,14 @@ func (p *Prober) count(t *target, failure *failure) {
 			now.Kind, now.Text = failure.kind, failure.text
 		}
 	}
-	t.result = now
-	t.starts(before.State, now.State)
+	t.become(now)
+	now = t.result
 	share := t.share(time.Now())
 	p.mu.Unlock()
 	if share != WholeShare { // before it gets its first flow
 		p.options.Slow(now.Target, share)
 	}
-	if now.State != before.State || now.Kind != before.Kind {
+	if now != before {
 		p.options.Report(now)
 	}
 }

@@ -40,15 +40,29 @@ func (t *target) share(now time.Time) uint32 {
 	return firstShare + uint32((WholeShare-firstShare)*up/slow)
 }
 
-// starts notes that a target takes traffic from now on and did not before.
-func (t *target) starts(before, after State) {
-	on := func(s State) bool { return s == Alive || s == Close }
-	if on(after) && !on(before) && !t.settled {
+// inherit makes of a target what the process before this one left of it: share is
+// what it took then. It belongs to Prober.mu, as become does.
+func (t *target) inherit(share uint32, now time.Time) {
+	t.serves = share != 0
+	t.result.Takes = t.serves
+	if t.serves && share < WholeShare {
+		const all = WholeShare - firstShare
+		gained := time.Duration(max(share, firstShare) - firstShare)
+		t.up = now.Add(-(t.slow*gained + all - 1) / all) // no later than when it had that much
+	}
+}
+
+// become gives a target its next result, and begins to hold its share back where it
+// takes traffic from now on and did not before.
+func (t *target) become(next Result) {
+	next.Takes = next.State == Alive || next.State == Close || next.State == Unknown && t.serves
+	if next.Takes && !t.result.Takes && !t.early {
 		t.up = time.Now()
 	}
-	if on(after) || after == Dead {
-		t.settled = false // whatever it was when this process began
+	if next.State != Unknown {
+		t.serves, t.early = false, false
 	}
+	t.result = next
 }
 
 // ramp tells shares while they grow, until ctx ends.

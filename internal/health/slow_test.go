@@ -3,6 +3,7 @@
 package health
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -59,6 +60,34 @@ func TestSlowStart(t *testing.T) {
 		w.advance(22)
 		if w.prober.Share(3) != WholeShare {
 			t.Error("nobody asked 3 to start slowly")
+		}
+	})
+}
+
+// What a former process left goes on gaining its share from where it was; what was
+// dead then comes back slowly, as if nothing had been replaced.
+func TestSlowStartGoesOn(t *testing.T) {
+	left := map[uint32]uint32{1: WholeShare, 2: WholeShare / 2, 3: 0, 4: WholeShare / 2}
+	var told []string
+	options := Options{Former: func(num uint32) uint32 { return left[num] },
+		Slow: func(num, share uint32) { told = append(told, fmt.Sprint(num, " ", share)) }}
+	story(t, options, func(w *world) {
+		w.applySlowly(1, quick, 100, 1, 2, 3)
+		if want := []string{"1 256", "2 128", "3 256"}; !cmp.Equal(told, want) {
+			t.Errorf("told at first: %v, want %v", told, want) // nothing is held back of a dead one
+		}
+		w.advance(26) // 2 had all but 53 of its 100 seconds before it
+		one, two, three := w.prober.Share(1), w.prober.Share(2), w.prober.Share(3)
+		if one != WholeShare || two < 188 || two > 198 || three < firstShare+50 || three > firstShare+70 {
+			t.Errorf("after 26 of 100 seconds the shares are %d, %d and %d", one, two, three)
+		}
+	})
+	told = nil
+	story(t, options, func(w *world) { // nobody asks for it any more
+		w.applySlowly(1, quick, 0, 4)
+		w.advance(3)
+		if want := []string{"4 256"}; !cmp.Equal(told, want) {
+			t.Errorf("told %v, want %v", told, want)
 		}
 	})
 }
