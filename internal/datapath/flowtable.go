@@ -58,6 +58,8 @@ func (r *raw) life() uint32 {
 	switch {
 	case r.state == flow.Closing:
 		return closingLife
+	case r.state == flow.Half && r.proto == lb.UDP:
+		return halfLife
 	case r.state == flow.Refused, r.proto == lb.UDP:
 		return udpLife
 	case r.proto == lb.ICMP, r.proto == lb.ICMPv6:

@@ -138,7 +138,8 @@ type HostHostFlow struct {
 	Share      uint8
 	Pad        uint8
 	ClientPort uint16
-	Pad2       [3]uint32
+	Ack        uint32
+	Pad2       [2]uint32
 }
 
 type HostHostFlow6 struct {
@@ -331,6 +332,7 @@ const (
 	HostProgHostOut       = "host_out"
 	HostVarAnswerVips     = "answer_vips"
 	HostVarArenaMask      = "arena_mask"
+	HostVarAsked          = "asked"
 	HostVarBare           = "bare"
 	HostVarControlAddress = "control_address"
 	HostVarControlFamily  = "control_family"
@@ -438,6 +440,7 @@ type HostMapSpecs struct {
 type HostVariableSpecs struct {
 	AnswerVips     *ebpf.VariableSpec `ebpf:"answer_vips"`
 	ArenaMask      *ebpf.VariableSpec `ebpf:"arena_mask"`
+	Asked          *ebpf.VariableSpec `ebpf:"asked"`
 	Bare           *ebpf.VariableSpec `ebpf:"bare"`
 	ControlAddress *ebpf.VariableSpec `ebpf:"control_address"`
 	ControlFamily  *ebpf.VariableSpec `ebpf:"control_family"`
@@ -543,6 +546,7 @@ func (m *HostMaps) Close() error {
 type HostVariables struct {
 	AnswerVips     *ebpf.Variable `ebpf:"answer_vips"`
 	ArenaMask      *ebpf.Variable `ebpf:"arena_mask"`
+	Asked          *ebpf.Variable `ebpf:"asked"`
 	Bare           *ebpf.Variable `ebpf:"bare"`
 	ControlAddress *ebpf.Variable `ebpf:"control_address"`
 	ControlFamily  *ebpf.Variable `ebpf:"control_family"`

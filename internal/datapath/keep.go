@@ -21,6 +21,7 @@ type gateState struct {
 type gateStates struct {
 	inForce map[string]gateState
 	staged  map[string]gateState
+	left    lb.Revision // what an earlier process staged and did not commit: it may have let flows in
 }
 
 // judged says from which revision on verdicts on flows of a gate hold at
@@ -41,6 +42,9 @@ func (d *Datapath) judged(gate, rules string, keep snapshot.Keeping, rev lb.Revi
 	case was.always && !keep.Always: // whoever was kept is judged at last
 	case was.rules == rules, keep.Always, keep.Since != 0 && committed+1 >= keep.Since:
 		now.judged = was.judged
+	}
+	if d.gates.left > committed && !keep.Always {
+		now.judged = rev
 	}
 	d.gates.staged[gate] = now
 	return uint32(now.judged)

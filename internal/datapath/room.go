@@ -69,11 +69,13 @@ func (d *Datapath) makeRoom(ctx context.Context, committed uint32) error {
 
 // tables are those with versioned rows.
 func (d *Datapath) tables() []interface {
+	last() uint32
 	only(committed uint32)
 	sweep(committed uint32)
 	relocate(moved map[uint32]uint32)
 } {
 	all := []interface {
+		last() uint32
 		only(committed uint32)
 		sweep(committed uint32)
 		relocate(moved map[uint32]uint32)

@@ -33,7 +33,7 @@ func tcpFrame6(src, dst netip.AddrPort, flags byte) []byte {
 	tcp := make([]byte, 20)
 	binary.BigEndian.PutUint16(tcp, src.Port())
 	binary.BigEndian.PutUint16(tcp[2:], dst.Port())
-	tcp[12], tcp[13] = 0x50, flags
+	tcp[11], tcp[12], tcp[13] = flags>>4&1, 0x50, flags
 	if flags&tcpSyn != 0 {
 		tcp[12] = 0x60
 		tcp = append(tcp, 2, 4, 0x05, 0xa0)

@@ -211,3 +211,12 @@ func cutOf(frame []byte, offset, more uint16, keep int) []byte {
 	binary.BigEndian.PutUint16(f[24:], ^sum16(0, f[14:34]))
 	return f
 }
+
+// What is for the DHCP client's port comes from a server, not from a VIP or a probe.
+func TestDHCPFromReservedAddresses(t *testing.T) {
+	s := newSiege(t)
+	s.force(compiled(t, "sg-2"), compiled(t, "sg-e"), nil)
+	for from, passes := range map[string]bool{vip: false, "100.64.0.9": false, "10.0.1.1": true} {
+		s.want("from "+from, passes, "host_in", frameBetween(lb.UDP, from, 67, service, 68, 0))
+	}
+}

@@ -46,6 +46,9 @@ func (d *Datapath) takeOver() error {
 	if err := errors.Join(d.counters.load(), d.takeOverRole(), d.takeOverFlows()); err != nil {
 		return err
 	}
+	for _, t := range d.tables() {
+		d.gates.left = max(d.gates.left, lb.Revision(t.last()))
+	}
 	return d.arena.load(d.live())
 }
 
@@ -112,6 +115,18 @@ func (d *Datapath) Stage(ctx context.Context, s *snapshot.Snapshot) error {
 		}
 		return nil
 	}
+	if p := d.pending; p != nil && uint32(p.revision) <= rev {
+		if p.revision == s.Revision && reflect.DeepEqual(d.last, s) {
+			return nil // gateways may stamp it: it stays at hand
+		}
+		if d.asked() >= uint32(p.revision) && uint32(p.revision) < rev {
+			// Gateways judge by it, so its commit was lost on the way.
+			if err := d.commit(); err != nil {
+				return err
+			}
+			committed = d.revisions.Revision
+		}
+	}
 	if err := d.afterGrace(ctx); err != nil {
 		return err
 	}
@@ -130,7 +145,7 @@ func (d *Datapath) Stage(ctx context.Context, s *snapshot.Snapshot) error {
 	if err := d.addKin(kin); err != nil {
 		return err
 	}
-	if err := d.openWindow(ctx, committed, rev); err != nil {
+	if err := d.openWindow(ctx, committed); err != nil {
 		return err
 	}
 	if err := d.write(rev, committed, want); err != nil {
@@ -152,20 +167,29 @@ func (d *Datapath) Stage(ctx context.Context, s *snapshot.Snapshot) error {
 	return nil
 }
 
-// openWindow frees what no packet can need any more and narrows the revisions
-// that tunnelled packets may ask for to those that stay complete.
-func (d *Datapath) openWindow(ctx context.Context, committed, rev uint32) error {
-	atomic.StoreUint32(&d.revisions.Staged, committed)
-	oldest := committed
-	d.settling.Stop()
-	if d.targets.uncommitted(committed) || d.vips.uncommitted(committed) || d.instances != nil && d.instances.uncommitted(committed) {
-		oldest = rev
+// asked is the newest revision that a gateway stamped while it was staged here and
+// not in force; 0: none.
+func (d *Datapath) asked() (rev uint32) {
+	if v := d.vars["asked"]; v != nil {
+		if err := v.Get(&rev); err != nil {
+			d.log.Warn("what gateways stamp is not known", "error", err)
+		}
 	}
-	if atomic.LoadUint32(&d.revisions.Oldest) != oldest {
+	return rev
+}
+
+// openWindow frees what no packet can need any more and narrows the revisions
+// that tunnelled packets may ask for to the one in force: that stays complete, while
+// one that was staged and never committed is about to be overwritten.
+func (d *Datapath) openWindow(ctx context.Context, committed uint32) error {
+	atomic.StoreUint32(&d.revisions.Staged, committed)
+	d.settling.Stop()
+	overwrites := d.targets.uncommitted(committed) || d.vips.uncommitted(committed) || d.instances != nil && d.instances.uncommitted(committed)
+	if overwrites || atomic.LoadUint32(&d.revisions.Oldest) != committed {
 		if err := d.waitUnderWay(ctx); err != nil {
 			return err
 		}
-		atomic.StoreUint32(&d.revisions.Oldest, oldest)
+		atomic.StoreUint32(&d.revisions.Oldest, committed)
 		if d.opts.Role == lb.RoleHost {
 			// Packets that were promised an older revision must be through.
 			d.beginGrace()
@@ -233,15 +257,17 @@ func (d *Datapath) Commit(_ context.Context, r lb.Revision) error {
 		}
 		return fmt.Errorf("revision %d is not staged", r)
 	}
-	before := d.revisions.Revision
-	atomic.StoreUint32(&d.revisions.Revision, uint32(r))
+	return d.commit()
+}
+
+// commit puts what is pending in force; d.mu is held. What was in force until now is
+// the oldest revision that tunnelled packets may still ask for.
+func (d *Datapath) commit() error {
 	p := d.pending
+	atomic.StoreUint32(&d.revisions.Revision, uint32(p.revision))
 	d.pending, d.partners, d.gates.inForce = nil, p.peers, p.gates
 	if d.opts.Role == lb.RoleGateway {
 		atomic.StoreUint32(&d.revisions.Here, p.quiet)
-	}
-	if d.revisions.Oldest > uint32(r) || d.revisions.Oldest == 0 {
-		atomic.StoreUint32(&d.revisions.Oldest, before)
 	}
 	d.passed = time.Time{}
 	for k := range d.peers.at {

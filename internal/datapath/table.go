@@ -139,6 +139,15 @@ func (t *table[K, R, V]) put(row, rev, committed uint32, value *V, present bool)
 	atomic.StoreUint32(&h.From, rev)
 }
 
+// last is the newest revision that any row says something of.
+func (t *table[K, R, V]) last() (rev uint32) {
+	for _, row := range t.at {
+		newest, _ := t.newest(row)
+		rev = max(rev, head(newest).From)
+	}
+	return rev
+}
+
 // uncommitted reports whether staging want would replace versions that were
 // staged and never committed.
 func (t *table[K, R, V]) uncommitted(committed uint32) bool {

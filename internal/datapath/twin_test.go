@@ -53,6 +53,7 @@ func frameOf(p lb.Packet, flags byte) []byte {
 	switch l4 := ip[header:]; p.Proto {
 	case lb.TCP:
 		l4[12], l4[13] = 0x50, flags
+		l4[11] = flags >> 4 & 1 // acknowledges the SYN that was numbered 0
 		fallthrough
 	case lb.UDP:
 		binary.BigEndian.PutUint16(l4, p.SrcPort)
@@ -487,7 +488,7 @@ func TestKernelTwinCatchesPlantedFaults(t *testing.T) {
 		{"nothing", "judge.h", "POLICY_HEADER = 2", "POLICY_HEADER = 2"},
 		{"< for <=", "judge.h", "(__s64)value - 1)", "(__s64)value)"},
 		{"source port for destination port at gate 1", "packet.h", "IPPROTO_UDP ? p->dst_port : 0", "IPPROTO_UDP ? p->src_port : 0"},
-		{"source port for destination port at gate 2", "host.bpf.c", "opener == DIRECTION_IN ? k->t.local_port : k->t.remote_port", "opener != DIRECTION_IN ? k->t.local_port : k->t.remote_port"},
+		{"source port for destination port at gate 2", "host.bpf.c", "opener == DIRECTION_IN ? t->local_port : t->remote_port", "opener != DIRECTION_IN ? t->local_port : t->remote_port"},
 		{"port bytes swapped", "judge.h", ">> 40), key)", ">> 40), (key & 0xff0000) | ((key & 0xff) << 8) | ((key >> 8) & 0xff))"},
 		{"the neighbour's rule", "judge.h", "word_at(w, segments + segment)", "word_at(w, segments + (segment ? segment - 1 : 1))"},
 		{"stale revision", "layout.h", "(!ok0 || f1 > f0) ? 1 : ok0 ? 0 : -1", "(!ok0 || f1 < f0) ? 1 : ok0 ? 0 : -1"},

@@ -42,7 +42,6 @@ func TestFlowTakesOnWhatItsPacketBrings(t *testing.T) {
 		{"that it is let in again", nil, func(f *HostHostFlow) { f.State = refused }, later, func(is, _ HostHostFlow) bool { return is.State == open }},
 		{"its client's end", nil, func(*HostHostFlow) {}, 0x11, func(is, _ HostHostFlow) bool { return is.Flags&endedIn != 0 && is.State == open }},
 		{"its reset", nil, func(*HostHostFlow) {}, reset, func(is, _ HostHostFlow) bool { return is.State == closing }},
-		{"its beginning anew", nil, func(*HostHostFlow) {}, first, func(is, _ HostHostFlow) bool { return is.State == half }},
 	} {
 		s.force(compiled(t, "sg-2", accept("0.0.0.0/0", 8080)), compiled(t, "sg-e"), c.to)
 		port, dst, dport := uint16(5000+i), vip, uint16(80)

@@ -97,15 +97,15 @@ INLINE int copy_former(const struct former_flow *was, struct host_flow *s)
 	s->target = was->target;
 	s->counter = was->counter;
 	s->seen = was->seen;
+	s->ack = 0;
 	return 1;
 }
 
-/* move_former takes a flow from the former table into slot number to of the
- * new one. When another CPU does so right now, it waits for that. */
-__attribute__((noinline)) int move_former(__u32 at, __u32 to)
+/* move_former takes a flow from the former table to a place in the new one. When another CPU does so right now, it waits for that. */
+__attribute__((noinline)) int move_former(__u32 at, __u32 to, __u32 now)
 {
 	struct former_flow *was = former_at(at - 1);
-	struct host_flow *s = slot_at(to - 1, 4);
+	struct host_flow *s = slot_at(slot_of(to) - 1, 4);
 	if (!was || !s)
 		return 0;
 	if (was->flags & FORMER_MOVED || !claim(&was->seq, READ_ONCE(was->seq))) {
@@ -114,7 +114,7 @@ __attribute__((noinline)) int move_former(__u32 at, __u32 to)
 		return 0;
 	}
 	int moved = 0;
-	if (!(was->flags & FORMER_MOVED) && claim(&s->seq, READ_ONCE(s->seq))) {
+	if (!(was->flags & FORMER_MOVED) && taken(s, to, now)) {
 		moved = copy_former(was, s);
 		publish(&s->seq);
 		was->flags |= moved ? FORMER_MOVED : 0;
@@ -135,6 +135,6 @@ INLINE __u32 adopt(const struct tuple *t, __u32 now)
 	/* What was tracked is on nobody's budget until it moved. */
 	__u32 to = find_vacancy4(remote, local, ports, t->proto | FLOW_OPEN << 16 | NO_BUDGET, now);
 	if (to)
-		move_former(at, to);
+		move_former(at, to, now);
 	return find_slot4(remote, local, ports, t->proto, now);
 }

@@ -87,7 +87,7 @@ INLINE int sent(struct __sk_buff *skb, __u32 unrelated, const int family)
 	}
 	if (p.error && !unrelated)
 		return THEN_ERROR;
-	if (!look_up(&p, &v, &k, 0, family) || !(k.was.flags & FLOW_TUNNELLED) || (opens(&p) && k.was.state == FLOW_CLOSING))
+	if (!look_up(&p, &v, &k, 0, family) || !(k.was.flags & FLOW_TUNNELLED) || asks(&p, family))
 		return followed(&p, direct(skb, &p, &v, &k, 0, family));
 	int verdict = followed(&p, reply(skb, &p, &k, &v, units(v.now), family));
 	return verdict == TCX_NEXT ? by_uplink(skb) : verdict;

@@ -16,6 +16,7 @@
 #include "bare.h"
 
 volatile const __u32 mark_judged; /* between this node's programs: judged already */
+volatile __u32 asked; /* what gateways stamped last of what was staged here and not in force */
 volatile const __u8 every_interface; /* other VLANs' interfaces are judged themselves */
 
 /* see reads the packet and starts its verdict, at the revision in force. It
@@ -56,21 +57,63 @@ __attribute__((noinline)) __u32 reset_on(__u32 was, __u32 past, __u32 side, __u3
 	return FLOW_CLOSING | past << 8;
 }
 
+enum { SHAKE_ANSWERS = 1, SHAKE_SAYS = 2, SHAKE_FLAGS = 4 };
+
+/* shake follows the handshake of the connection in slot number at. Who names
+ * another's address as its own hears nothing of what that is answered: what the
+ * answer's SYN is numbered is what the opener has to acknowledge first. Who answers
+ * shows by what it says that it was. It gives 1 when both have heard each other, or
+ * nobody saw how they began. */
+INLINE int shake(struct __sk_buff *skb, __u32 at, __u32 l4, __u32 how, const int family)
+{
+	__u32 flags = how / SHAKE_FLAGS;
+	__be32 n[2]; /* sequence and acknowledgement */
+	if (!at)
+		return 1;
+	struct host_flow *s = slot_at(at - 1, family);
+	if (!s || bpf_skb_load_bytes(skb, l4 + 4, n, sizeof(n)))
+		return 0;
+	if (flags & TCP_SYN) {
+		if (how & SHAKE_ANSWERS)
+			s->ack = ntohl(n[0]) + 1;
+		return 0;
+	}
+	if (s->ack && !(how & SHAKE_ANSWERS ? how & SHAKE_SAYS : flags & TCP_ACK && ntohl(n[1]) == s->ack))
+		return 0;
+	s->ack = 0;
+	return 1;
+}
+
+__attribute__((noinline)) int shake4(struct __sk_buff *skb, __u32 at, __u32 l4, __u32 how) { return shake(skb, at, l4, how, 4); }
+__attribute__((noinline)) int shake6(struct __sk_buff *skb, __u32 at, __u32 l4, __u32 how) { return shake(skb, at, l4, how, 6); }
+
+INLINE int shaken(struct __sk_buff *skb, const struct track *k, const struct packet *p, int answers)
+{
+	__u32 says = skb->len > (__u32)p->l4 + p->tcp_header ? SHAKE_SAYS : 0;
+	__u32 how = (answers ? SHAKE_ANSWERS : 0) | says | p->tcp_flags * SHAKE_FLAGS;
+	return p->family == 6 ? shake6(skb, k->slot, p->l4, how) : shake4(skb, k->slot, p->l4, how);
+}
+
 /* move_on says in want how an accepted packet moves its flow on. */
-INLINE void move_on(const struct track *k, const struct packet *p, __u8 direction, struct known *want)
+INLINE void move_on(struct __sk_buff *skb, const struct track *k, const struct packet *p, __u8 direction, struct known *want)
 {
 	int answers = direction != want->opener;
 	__u8 was = fresh(k) ? FLOW_HALF : k->was.state, past = k->slot ? k->was.flags & FLOW_PAST : 0;
 	if (p->proto != IPPROTO_TCP) {
-		want->state = answers ? FLOW_OPEN : was == FLOW_REFUSED ? FLOW_HALF : was;
+		/* Who named another's address sends on without having heard: UDP's answer has to be followed by more. */
+		int open = p->proto == IPPROTO_UDP ? (!answers) & (past >> 7) : answers;
+		want->state = open ? FLOW_OPEN : was == FLOW_REFUSED ? FLOW_HALF : was;
+		want->flags = (want->flags & ~FLOW_PAST) | past | (answers ? FLOW_ANSWERED : 0);
 		return;
 	}
 	__u8 side = direction == DIRECTION_IN ? FLOW_ENDED_IN : FLOW_ENDED_OUT;
-	if (opens(p))
+	/* Anybody may name a client's address in a first packet: that a connection begins anew its answer says. */
+	int anew = was == FLOW_OPEN ? answers && p->tcp_flags & TCP_SYN && !opens(p) : opens(p);
+	if (anew)
 		past = 0;
 	if (p->tcp_flags & TCP_RST || (was == FLOW_CLOSING && !opens(p))) {
 		__u32 to = reset_on(was, past, side, p->tcp_flags);
-		want->state = to;
+		want->state = (__u8)to == FLOW_OPEN && !shaken(skb, k, p, answers) ? FLOW_HALF : to;
 		want->flags = (want->flags & ~FLOW_PAST) | to >> 8;
 		return;
 	}
@@ -82,10 +125,10 @@ INLINE void move_on(const struct track *k, const struct packet *p, __u8 directio
 	want->flags = (want->flags & ~FLOW_PAST) | past;
 	if ((past & FLOW_ENDED) == FLOW_ENDED)
 		want->state = FLOW_CLOSING;
-	else if (opens(p))
+	else if (was != FLOW_OPEN && opens(p))
 		want->state = FLOW_HALF;
-	else if (was == FLOW_HALF) /* both have spoken since the first SYN: whoever opens alone, whatever they send, holds no slot for long */
-		want->state = past & FLOW_ANSWERED && !(p->tcp_flags & TCP_SYN) ? FLOW_OPEN : FLOW_HALF;
+	else if ((was == FLOW_HALF) | anew) /* both have heard each other: whoever opens alone, whatever they send, holds no slot for long */
+		want->state = past & FLOW_ANSWERED && shaken(skb, k, p, answers) && !(p->tcp_flags & TCP_SYN) ? FLOW_OPEN : FLOW_HALF;
 	else
 		want->state = was == FLOW_REFUSED ? FLOW_OPEN : was;
 }
@@ -95,6 +138,14 @@ INLINE void move_on(const struct track *k, const struct packet *p, __u8 directio
 INLINE int held(const struct instance *i, const struct known *was, __u32 revision)
 {
 	return (was->revision >= i->judged) & (was->revision < revision) & !(was->flags & FLOW_VOUCHED);
+}
+
+/* dialled_key is what rules judge of a flow beside its peer: the protocol and the
+ * port that its opener dialled. */
+INLINE __u32 dialled_key(const struct tuple *t, __u8 opener)
+{
+	__u16 port = !has_ports(t->proto) ? 0 : opener == DIRECTION_IN ? t->local_port : t->remote_port;
+	return t->proto << 16 | port;
 }
 
 /* judge_peer is gate 2 for one direction. */
@@ -156,7 +207,7 @@ INLINE int refuse(struct __sk_buff *skb, const struct packet *p, struct track *k
  * written only when something about it moved. */
 INLINE int pass(struct __sk_buff *skb, const struct packet *p, struct track *k, struct known *want, struct verdict *v, __u32 now, const int family)
 {
-	int moved = !k->slot || want->revision != k->was.revision || want->state != k->was.state || now != k->was.seen ||
+	int moved = !k->slot || want->revision != k->was.revision || want->state != k->was.state || newer(now, k->was.seen) ||
 		    want->flags != k->was.flags || !is_same(&want->vip, &k->was.vip, family) || want->gateway != k->was.gateway ||
 		    want->gateway_row != k->was.gateway_row || want->target != k->was.target;
 	if (moved && !write(k, want, now, family))
@@ -298,8 +349,10 @@ INLINE int rewrite(struct __sk_buff *skb, const struct packet *p, int source, co
  * verdict says what was asked for. */
 INLINE __u32 stamped_revision(const struct revisions *r, __u32 stamp, struct verdict *v)
 {
-	__u32 staged = READ_ONCE(r->staged);
-	if (stamp >= READ_ONCE(r->oldest) && stamp <= staged)
+	__u32 staged = READ_ONCE(r->staged), ahead = READ_ONCE(r->revision) ^ stamp;
+	if (stamp == staged && ahead)
+		asked = stamp;
+	if (!ahead || stamp == staged || stamp == READ_ONCE(r->oldest))
 		return stamp;
 	v->stamped = stamp;
 	return staged;
@@ -366,6 +419,25 @@ INLINE int to_gateway(struct __sk_buff *skb, const struct packet *p, const struc
 	return leave(hop.peer);
 }
 
+/* stands says that the flow which an error is about is let in, or out, by the rules
+ * of revision, whether or not a packet of its own has come by since they are in force. */
+INLINE int stands(const struct track *k, __u32 revision, const int family)
+{
+	struct verdict v = { .revision = revision };
+	if (!k || k->was.state == FLOW_REFUSED)
+		return 0;
+	if (k->was.revision >= revision || vouched(k, revision, family))
+		return 1;
+	struct instance *i = find_instance(&k->t.local, revision, family);
+	v.direction = k->was.opener;
+	return i && (held(i, &k->was, revision) || judge_peer(i, &k->t.remote, dialled_key(&k->t, v.direction), &v, family));
+}
+
+__attribute__((noinline)) int stands4(const struct track *k, __u32 revision) { return stands(k, revision, 4); }
+__attribute__((noinline)) int stands6(const struct track *k, __u32 revision) { return stands(k, revision, 6); }
+
+#define STANDS(k, revision, family) ((family) == 4 ? stands4(k, revision) : stands6(k, revision))
+
 #include "elsewhere.h"
 #include "relate.h"
 
@@ -399,11 +471,11 @@ __attribute__((noinline)) __u32 aside6(struct __sk_buff *skb, __u32 target, __u3
 
 /* carries_on says that a packet changes nothing about the state of its flow, which
  * its own side opened or not. */
-INLINE int carries_on(const struct packet *p, __u8 state, int opened)
+INLINE int carries_on(const struct packet *p, __u8 state, __u8 flags, int opened)
 {
 	if (p->proto == IPPROTO_TCP)
 		return state == FLOW_OPEN && !(p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST));
-	return (state == FLOW_OPEN) | ((state == FLOW_HALF) & opened);
+	return (state == FLOW_OPEN) | ((state == FLOW_HALF) & (opened != flags >> 7));
 }
 
 /* unmoved says that a packet for a VIP, whose flow k is, changes nothing about it
@@ -412,11 +484,11 @@ INLINE int carries_on(const struct packet *p, __u8 state, int opened)
 INLINE int unmoved(const struct track *k, const struct packet *p, const struct target *t, const struct known *want, __u32 now, const int family)
 {
 	const struct known *was = &k->was;
-	__u32 other = (was->revision ^ want->revision) | (was->seen ^ now) | ((was->flags ^ want->flags) & ~FLOW_PAST) | (was->vport ^ want->vport) |
+	__u32 other = (was->revision ^ want->revision) | newer(now, was->seen) | ((was->flags ^ want->flags) & ~FLOW_PAST) | (was->vport ^ want->vport) |
 		      (was->target ^ want->target) | (was->gateway ^ want->gateway) | (was->gateway_row ^ want->gateway_row) | (t->flags & TARGET_PASS);
 	if (!k->slot || other || want->flags & FLOW_VIA_GATEWAY || !is_same(&was->vip, &want->vip, family))
 		return 0;
-	return carries_on(p, was->state, 1);
+	return carries_on(p, was->state, was->flags, 1);
 }
 
 /* let_in judges what came through the tunnel for a service, whatever was dialled,
@@ -443,7 +515,7 @@ INLINE int let_in(struct __sk_buff *skb, struct packet *p, const struct target *
 	/* An older gateway's packet is judged at its revision without taking the flow back to it. */
 	if (k->slot && k->was.revision > want->revision && k->was.state != FLOW_REFUSED)
 		want->revision = k->was.revision;
-	move_on(k, p, DIRECTION_IN, want);
+	move_on(skb, k, p, DIRECTION_IN, want);
 	return pass(skb, p, k, want, v, now, family);
 }
 
@@ -557,9 +629,8 @@ INLINE int track_direct(struct __sk_buff *skb, struct packet *p, struct instance
 		return drop(skb, p, v, REASON_FLOW_REFUSED);
 	if (!k->slot || ((k->was.revision < v->revision) & !held(i, &k->was, v->revision)) || k->was.state == FLOW_REFUSED || (k->was.state == FLOW_CLOSING && begins(p))) {
 		/* Judged as the opener's packet would be: its rules, its destination port. */
-		__u16 port = p->proto != IPPROTO_TCP && p->proto != IPPROTO_UDP ? 0 : opener == DIRECTION_IN ? k->t.local_port : k->t.remote_port;
 		v->direction = opener;
-		int ok = judge_peer(i, &k->t.remote, (__u32)p->proto << 16 | port, v, family);
+		int ok = judge_peer(i, &k->t.remote, dialled_key(&k->t, opener), v, family);
 		v->direction = travels;
 		if (!ok)
 			return refuse(skb, p, k, v, now, family);
@@ -568,7 +639,7 @@ INLINE int track_direct(struct __sk_buff *skb, struct packet *p, struct instance
 	} else if (want.revision < v->revision) {
 		want.revision = v->revision;
 	}
-	move_on(k, p, travels, &want);
+	move_on(skb, k, p, travels, &want);
 	int verdict = pass(skb, p, k, &want, v, now, family);
 	if (verdict != TCX_NEXT || !(want.flags & FLOW_MOVED))
 		return verdict;
@@ -612,7 +683,7 @@ INLINE int is_dhcp(const struct packet *p, int in, __u32 revision)
 {
 	if (p->proto != IPPROTO_UDP || p->fragment)
 		return 0;
-	return in ? p->src_port == DHCP_SERVER && p->dst_port == DHCP_CLIENT && (p->dst.w[0] == ~0u || is_machines4(p->dst.w[0], revision)) :
+	return in ? p->src_port == DHCP_SERVER && p->dst_port == DHCP_CLIENT && !reserved(&p->src, revision, 4) && (p->dst.w[0] == ~0u || is_machines4(p->dst.w[0], revision)) :
 		    p->src_port == DHCP_CLIENT && p->dst_port == DHCP_SERVER && (!p->src.w[0] || is_machines4(p->src.w[0], revision));
 }
 
@@ -630,9 +701,9 @@ INLINE int look_up(const struct packet *p, const struct verdict *v, struct track
  * at this revision: all that is left is to count it. */
 INLINE int settled(const struct track *k, const struct packet *p, const struct verdict *v, __u32 now)
 {
-	if (!k->slot || k->was.revision != v->revision || k->was.seen != now || k->was.flags & (FLOW_TUNNELLED | FLOW_MOVED))
+	if (!k->slot || k->was.revision != v->revision || newer(now, k->was.seen) || k->was.flags & (FLOW_TUNNELLED | FLOW_MOVED))
 		return 0;
-	return has_ports(p->proto) && carries_on(p, k->was.state, k->was.opener == v->direction);
+	return has_ports(p->proto) && carries_on(p, k->was.state, k->was.flags, k->was.opener == v->direction);
 }
 
 /* direct handles everything but the tunnel, either way. k is what the table
@@ -657,7 +728,7 @@ INLINE int direct(struct __sk_buff *skb, struct packet *p, struct verdict *v, st
 		int found = quoted_flow(skb, p, &q, v->direction, k, looked, now, family);
 		if (in & !looked && p->error && has_ports(q.proto) && (found ? crosses(&k->was) : may_be_moved(&q, now)))
 			return THEN_ASIDE;
-		if (found && (k->was.flags & (FLOW_TUNNELLED | FLOW_VIA_GATEWAY)) != FLOW_TUNNELLED) {
+		if (found && (k->was.flags & (FLOW_TUNNELLED | FLOW_VIA_GATEWAY)) != FLOW_TUNNELLED && STANDS(k, v->revision, family)) {
 			if (k->was.flags & FLOW_MOVED && (in ? requote_in(skb, p, &q, k) : requote_out(skb, p, &q, k)))
 				return drop(skb, p, v, REASON_TUNNEL_FAILED);
 			v->reason = REASON_ESTABLISHED;
@@ -721,7 +792,7 @@ INLINE int reply(struct __sk_buff *skb, struct packet *p, struct track *k, struc
 		skb->cb[3] = room_to(to, now);
 		return THEN_SIZE;
 	}
-	move_on(k, p, DIRECTION_OUT, &want);
+	move_on(skb, k, p, DIRECTION_OUT, &want);
 	int verdict = pass(skb, p, k, &want, v, now, family);
 	if (verdict != TCX_NEXT)
 		return verdict;
@@ -846,7 +917,7 @@ INLINE int leaving(struct __sk_buff *skb, __u32 unrelated, const int family)
 	if (see(skb, &p, &v, r, family))
 		return give_up(skb, &p, &v, REASON_MALFORMED);
 	if (has_guests(r) && (elsewhere = judged_elsewhere(&p.src, v.revision, family)))
-		return elsewhere > 0 ? TCX_NEXT : drop(skb, &p, &v, REASON_GUEST_AWAY);
+		return elsewhere > 0 ? followed(&p, TCX_NEXT) : drop(skb, &p, &v, REASON_GUEST_AWAY);
 	if (leads_astray(&p, family) || (family == 6 && astray6(skb, &p, v.revision)))
 		return give_up(skb, &p, &v, REASON_SPOOFED);
 	if (system_rule(skb, &p, 0, v.revision, family)) {
@@ -858,7 +929,7 @@ INLINE int leaving(struct __sk_buff *skb, __u32 unrelated, const int family)
 		return TCX_NEXT;
 	if (p.error && !unrelated)
 		return THEN_ERROR;
-	if (look_up(&p, &v, &k, 0, family) && k.was.flags & FLOW_TUNNELLED && !(opens(&p) && k.was.state == FLOW_CLOSING))
+	if (look_up(&p, &v, &k, 0, family) && k.was.flags & FLOW_TUNNELLED && !asks(&p, family))
 		return followed(&p, reply(skb, &p, &k, &v, units(v.now), family));
 	return followed(&p, direct(skb, &p, &v, &k, 0, family));
 }

@@ -97,14 +97,16 @@ INLINE __u32 life(__u8 state, __u8 proto)
 	if (state == FLOW_REFUSED)
 		return UDP_LIFE;
 	if (proto == IPPROTO_UDP)
-		return UDP_LIFE;
+		return state == FLOW_HALF ? HALF_LIFE : UDP_LIFE;
 	if (proto == IPPROTO_TCP)
 		return state == FLOW_HALF ? HALF_LIFE : TCP_LIFE;
 	/* All else may be a tunnel, and may be silent for as long as its ends do not ask each other. */
 	return ((proto == IPPROTO_ICMP) | (proto == IPPROTO_ICMPV6)) ? ICMP_LIFE : OTHER_LIFE;
 }
 
-/* Another CPU's clock may be ahead of ours: what it has just seen has a negative age. */
+/* Another CPU's clock may be ahead of ours: what it has just seen has a negative age,
+ * and we do not take it back. */
+INLINE int newer(__u32 now, __u32 seen) { return (__s32)(now - seen) > 0; }
 INLINE int expired(const struct host_flow *s, __u32 now) { return (__s32)(now - s->seen) > (__s32)life(s->state, s->proto); }
 
 INLINE __u32 ports_of(const struct tuple *t) { return (__u32)t->remote_port << 16 | t->local_port; }
@@ -142,16 +144,25 @@ INLINE __u32 candidate(__u64 hash, int i)
 	return (i & OF_PROBES ? flow_mask + 1 + (half & (PROBE_BUCKETS - 1)) : half & flow_mask) << 1 | (i & 1);
 }
 
+/* KNOWN keeps the compiler from reckoning with what may be no address. */
+#define KNOWN(address) asm volatile("" : "+r"(address))
+
 /* slot_at gives a slot by its number: what both families' begin with. */
 INLINE struct host_flow *slot_at(__u32 i, const int family)
 {
 	__u32 bucket = i >> 1;
 	if (family == 4) {
 		struct host_bucket *b = bpf_map_lookup_elem(&host_flows_3, &bucket);
-		return b ? &b->slot[i & 1] : 0;
+		if (!b)
+			return 0;
+		KNOWN(b);
+		return &b->slot[i & 1];
 	}
 	struct host_bucket6 *b = bpf_map_lookup_elem(&host_flows6_3, &bucket);
-	return b ? &b->slot[i & 1].head : 0;
+	if (!b)
+		return 0;
+	KNOWN(b);
+	return &b->slot[i & 1].head;
 }
 
 /* Budgets. Each family's established flows are counted apart, for nobody may take
@@ -215,17 +226,16 @@ INLINE __u32 shared(__u8 state, __u8 share)
 /* rank says how ready a slot is to be taken: 0 never. A live established flow is never evicted. */
 INLINE int rank(const struct host_flow *s, __u32 now, __u32 how)
 {
-	__u32 seq = READ_ONCE(s->seq);
 	/* Beyond its budget a flow may stand only where one of its share does; a
 	 * half-open one beyond theirs goes first where another half-open does, and
 	 * is not refused where there is none: its client would come back to the same
 	 * four slots. */
 	__u32 foreign = (s->state == FLOW_FREE) | (s->share != (__u8)(how >> 8));
-	if ((seq & 1) | ((how >> 16 & OVER_BUDGET) & foreign))
+	if ((how >> 16 & OVER_BUDGET) & foreign)
 		return 0;
 	if ((how >> 17 & 1) & (s->state == FLOW_HALF))
 		return 4;
-	if (!seq || s->state == FLOW_FREE || expired(s, now))
+	if (s->state == FLOW_FREE || expired(s, now))
 		return 3;
 	return s->state == FLOW_CLOSING || s->state == FLOW_REFUSED ? 2 : s->state == FLOW_HALF ? 1 : 0;
 }
@@ -243,23 +253,26 @@ INLINE __u32 search_slot(const struct tuple *t, __u32 now, const int family)
 	return 0;
 }
 
-/* search_vacancy gives the number plus one of the slot that a new flow may
- * take, 0 when all hold live established ones. */
+/* A place is the number plus one of a slot, and above it how ready that was to be
+ * taken: whoever claims it looks whether it still is, or somebody was quicker. */
+enum { PLACE_RANK = 29 };
+INLINE __u32 place_of(__u32 at, int rank) { return (__u32)rank << PLACE_RANK | (at + 1); }
+INLINE __u32 slot_of(__u32 place) { return place & ((1u << PLACE_RANK) - 1); }
+
+/* search_vacancy gives the place that a new flow may take, 0 when all hold live
+ * established ones. */
 INLINE __u32 search_vacancy(const struct tuple *t, __u32 now, __u32 how, const int family)
 {
 	int first = (how >> 8 & 255) == SHARE_PROBES ? OF_PROBES : 0;
 	how = (how & 0xffff) | (how & NO_BUDGET ? 0 : crowded(how >> 8, how >> 16, family == 6 ? SHARES : 0)) << 16;
 	__u64 hash = flow_hash(t, family);
 	__u32 best = 0;
-	int top = 0;
 	for (int i = 0; i < CANDIDATES; i++) {
 		__u32 at = candidate(hash, first + i);
 		struct host_flow *s = slot_at(at, family);
-		int r = s ? rank(s, now, how) : 0;
-		if (r > top) {
-			top = r;
-			best = at + 1;
-		}
+		int r = s && !(READ_ONCE(s->seq) & 1) ? rank(s, now, how) : 0;
+		if (r > (int)(best >> PLACE_RANK))
+			best = place_of(at, r);
 	}
 	return best;
 }
@@ -280,8 +293,12 @@ __attribute__((noinline)) __u32 find_vacancy4(__be32 remote, __be32 local, __u32
 	return search_vacancy(&t, now, how, 4);
 }
 
+/* IPv6's are functions of their own for the sake of the callers' stacks. */
+__attribute__((noinline)) __u32 find_slot6(const struct tuple *t, __u32 now) { return t ? search_slot(t, now, 6) : 0; }
+__attribute__((noinline)) __u32 vacancy6(const struct tuple *t, __u32 how, __u32 now) { return t ? search_vacancy(t, now, how, 6) : 0; }
+
 /* read_flow copies what slot number at says of the flow, and gives 0 when it is
- * not the flow's. */
+ * not the flow's, or somebody writes it right now. */
 INLINE int read_flow(struct track *k, __u32 at, const int family)
 {
 	struct host_flow *s = at ? slot_at(at - 1, family) : 0;
@@ -315,15 +332,28 @@ INLINE int read_flow(struct track *k, __u32 at, const int family)
 	return 1;
 }
 
-/* write_flow stores the flow in slot number at as want says, one that gives way
- * when that is 0. It gives 0 when somebody else was quicker, or nobody gives way. */
-INLINE int write_flow(const struct track *k, __u32 at, const struct known *want, __u32 now, const int family)
+/* taken makes the slot at a place ours to write, if it may still be taken. */
+INLINE int taken(struct host_flow *s, __u32 place, __u32 now)
 {
-	if (!at)
-		at = family == 6 ? way6(hash6(&k->t), want->share, now) : way4(flow_hash(&k->t, 4), want->share, now);
-	struct host_flow *s = at ? slot_at(at - 1, family) : 0;
+	if (!claim(&s->seq, READ_ONCE(s->seq)))
+		return 0;
+	int was = place >> PLACE_RANK, is = rank(s, now, 0);
+	if (is && (is >= was || was > 3)) /* one half-open flow is as good as another */
+		return 1;
+	publish(&s->seq);
+	return 0;
+}
+
+/* write_flow stores the flow as want says: in its slot, or a new one's at a place,
+ * which another flow leaves when that is 0. It gives 0 when somebody else was
+ * quicker, or nobody gives way. */
+INLINE int write_flow(const struct track *k, __u32 place, const struct known *want, __u32 now, const int family)
+{
+	if (!place)
+		place = family == 6 ? way6(hash6(&k->t), want->share, now) : way4(flow_hash(&k->t, 4), want->share, now);
+	struct host_flow *s = place ? slot_at(slot_of(place) - 1, family) : 0;
 	struct host_flow6 *wide = (void *)s;
-	if (!s || !claim(&s->seq, k->slot ? k->was.seq : READ_ONCE(s->seq)))
+	if (!s || !(k->slot ? claim(&s->seq, k->was.seq) : taken(s, place, now)))
 		return 0;
 	__u32 from = shared(s->state, s->share), to = shared(want->state, want->share);
 	if (from != to)
@@ -346,23 +376,40 @@ INLINE int write_flow(const struct track *k, __u32 at, const struct known *want,
 	s->target = want->target;
 	s->counter = want->counter;
 	s->seen = now;
+	if (!k->slot)
+		s->ack = 0;
 	publish(&s->seq);
 	return 1;
 }
 
-/* IPv6's are functions of their own for the sake of the callers' stacks. */
-__attribute__((noinline)) __u32 find_slot6(const struct tuple *t, __u32 now) { return t ? search_slot(t, now, 6) : 0; }
-
 __attribute__((noinline)) int read6(struct track *k, __u32 at) { return k ? read_flow(k, at, 6) : 0; }
 
-__attribute__((noinline)) __u32 vacancy6(const struct tuple *t, __u32 how, __u32 now) { return t ? search_vacancy(t, now, how, 6) : 0; }
-
-__attribute__((noinline)) int write6(const struct track *k, __u32 at, const struct known *want, __u32 now)
+__attribute__((noinline)) int write6(const struct track *k, __u32 place, const struct known *want, __u32 now)
 {
-	return k && want ? write_flow(k, at, want, now, 6) : 0;
+	return k && want ? write_flow(k, place, want, now, 6) : 0;
 }
 
-__attribute__((noinline)) int write4(const struct track *k, __u32 at, const struct known *want, __u32 now)
+__attribute__((noinline)) int write4(const struct track *k, __u32 place, const struct known *want, __u32 now)
 {
-	return k && want ? write_flow(k, at, want, now, 4) : 0;
+	return k && want ? write_flow(k, place, want, now, 4) : 0;
 }
+
+/* A writer takes some tens of nanoseconds. */
+enum { PATIENCE = 32 };
+
+/* again looks once more for a flow that was there and could not be read: somebody
+ * writes it, or moves it. */
+INLINE int again(struct track *k, __u32 now, const int family)
+{
+	for (int i = 0; i < PATIENCE; i++) {
+		__u32 at = family == 6 ? find_slot6(&k->t, now) : find_slot4(k->t.remote.w[0], k->t.local.w[0], ports_of(&k->t), k->t.proto, now);
+		if (!at)
+			return 0;
+		if (read_flow(k, at, family))
+			return 1;
+	}
+	return 0;
+}
+
+__attribute__((noinline)) int again4(struct track *k, __u32 now) { return k ? again(k, now, 4) : 0; }
+__attribute__((noinline)) int again6(struct track *k, __u32 now) { return k ? again(k, now, 6) : 0; }

@@ -33,11 +33,12 @@ volatile const __u8 node_gate;       /* GATE_CLB or GATE_CVM */
 /* Set before the programs are attached, and whenever the device's MTU changes. */
 volatile __u16 inner_mss; /* greatest TCP segment of IPv4 that fits inside the tunnel */
 
-/* Which revisions rows can be read at. oldest <= revision <= staged. */
+/* Which revisions rows can be read at: these three and none between them, for what
+ * was not put in force here was overwritten. oldest <= revision <= staged. */
 struct revisions {
 	__u32 revision; /* in force */
 	__u32 staged;   /* newest whose rows are complete */
-	__u32 oldest;   /* oldest whose rows are still complete */
+	__u32 oldest;   /* what was in force before, while its rows are still complete; else revision */
 	__u32 here;     /* gateway: not 0 while another answers for the VIPs; host: how many guests are behind its ports */
 	__u64 hash_key; /* of the flow table; kept for the next program */
 };
@@ -250,7 +251,7 @@ enum {
 	FLOW_ENDED_OUT = 16, /* and one from the instance */
 	FLOW_RETURN = 32, /* what clients get as from the VIP passes the gateway */
 	FLOW_MOVED = 64, /* the instance knows the client's port as another one: see collide.h */
-	FLOW_ANSWERED = 128, /* TCP: the other side has said something since the first SYN */
+	FLOW_ANSWERED = 128, /* the other side has said something, of TCP since the first SYN */
 	FLOW_ENDED = FLOW_ENDED_IN | FLOW_ENDED_OUT,
 	FLOW_PAST = FLOW_ENDED | FLOW_ANSWERED, /* what packets have shown so far */
 };
@@ -277,7 +278,8 @@ struct host_flow {
 	__u8 share; /* whose budget it is on */
 	__u8 pad;
 	__u16 client_port; /* of a moved flow: the client's own */
-	__u32 pad2[3];
+	__u32 ack; /* TCP: what its opener has yet to acknowledge, to show that it hears the other side; 0: nothing */
+	__u32 pad2[2];
 };
 
 struct host_bucket {

@@ -31,7 +31,7 @@ INLINE int error_in(struct __sk_buff *skb, __u32 stamp, __u32 target, __u32 look
 		return THEN_ASIDE;
 	if (!found && second)
 		return THEN_ELSEWHERE;
-	if (!found || k.was.state == FLOW_REFUSED)
+	if (!found || !STANDS(&k, v.revision, family))
 		return drop(skb, &p, &v, REASON_UNRELATED);
 	v.counter = k.was.counter;
 	v.reason = REASON_ESTABLISHED;
@@ -68,6 +68,8 @@ INLINE int error_out(struct __sk_buff *skb, __u32 own, const int family)
 	if (see(skb, &p, &v, current_revisions(), family) || !quoted_flow(skb, &p, &q, DIRECTION_OUT, &k, 0, units(v.now), family) ||
 	    !(k.was.flags & FLOW_TUNNELLED) || (own && !is_same(&q.dst, &p.src, family)))
 		return NOT_OURS;
+	if (!STANDS(&k, v.revision, family))
+		return drop(skb, &p, &v, REASON_UNRELATED);
 	v.counter = k.was.counter;
 	v.reason = REASON_ESTABLISHED;
 	v.target = k.was.target;

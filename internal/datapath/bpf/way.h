@@ -26,7 +26,7 @@ INLINE __u64 other_place(__u32 at, __u32 now, const int family)
 		return 0;
 	one = slot_at(to, family);
 	other = slot_at(to + 1, family);
-	int first = one ? rank(one, now, 0) : 0, second = other ? rank(other, now, 0) : 0;
+	int first = one && !(READ_ONCE(one->seq) & 1) ? rank(one, now, 0) : 0, second = other && !(READ_ONCE(other->seq) & 1) ? rank(other, now, 0) : 0;
 	return first | second ? (__u64)seq << 32 | (second > first ? to + 2 : to + 1) : 0;
 }
 
@@ -36,13 +36,15 @@ __attribute__((noinline)) __u64 other_place6(__u32 at, __u32 now) { return other
 /* go_over moves the flow in slot number at to where other_place says. Both slots
  * are under a writer meanwhile: no change of it is lost, and whoever looks for it at
  * that instant finds it no less than at any change. It gives 0 when it has to stay. */
-INLINE int go_over(__u32 at, __u64 place, const int family)
+INLINE int go_over(__u32 at, __u64 place, __u32 now, const int family)
 {
 	const __u32 size = family == 6 ? sizeof(struct host_flow6) : sizeof(struct host_flow);
 	struct host_flow *s = slot_at(at, family), *d = slot_at((__u32)place - 1, family);
 	if (!s || !d || !claim(&s->seq, place >> 32))
 		return 0;
-	int free = claim(&d->seq, READ_ONCE(d->seq));
+	int claims = claim(&d->seq, READ_ONCE(d->seq)), free = claims && rank(d, now, 0);
+	if (claims & !free) /* somebody is there since, and stays */
+		publish(&d->seq);
 	if (free) {
 		account(shared(d->state, d->share), 0, family == 6 ? SHARES : 0); /* the flow itself stays on its share */
 		__builtin_memcpy((void *)d + sizeof(d->seq), (void *)s + sizeof(s->seq), size - sizeof(s->seq));
@@ -53,11 +55,11 @@ INLINE int go_over(__u32 at, __u64 place, const int family)
 	return free;
 }
 
-__attribute__((noinline)) int go_over4(__u32 at, __u64 place) { return go_over(at, place, 4); }
-__attribute__((noinline)) int go_over6(__u32 at, __u64 place) { return go_over(at, place, 6); }
+__attribute__((noinline)) int go_over4(__u32 at, __u64 place, __u32 now) { return go_over(at, place, now, 4); }
+__attribute__((noinline)) int go_over6(__u32 at, __u64 place, __u32 now) { return go_over(at, place, now, 6); }
 
-/* search_way gives the number plus one of a slot that a flow has left which stood in
- * the way of a new one, 0 when none could. Nobody leaves one to who has used up a
+/* search_way gives the place that a flow has left which stood in the way of a new
+ * one, 0 when none could. Nobody leaves one to who has used up a
  * budget, nor to a probe, which has places of its own. */
 INLINE __u32 search_way(__u64 hash, __u32 share, __u32 now, const int family)
 {
@@ -66,8 +68,8 @@ INLINE __u32 search_way(__u64 hash, __u32 share, __u32 now, const int family)
 	for (int i = 0; i < CANDIDATES; i++) {
 		__u32 at = candidate(hash, i);
 		__u64 place = family == 4 ? other_place4(at, now) : other_place6(at, now);
-		if (place && (family == 4 ? go_over4(at, place) : go_over6(at, place)))
-			return at + 1;
+		if (place && (family == 4 ? go_over4(at, place, now) : go_over6(at, place, now)))
+			return place_of(at, 3);
 	}
 	return 0;
 }
