@@ -2,7 +2,8 @@
 /* Guests: instances behind a tap, a veth or a bridge's port of this host. Their
  * gate stands at that port, out of their reach: what they send comes in there,
  * what they get goes out. What comes through the tunnel was judged where that
- * ends and carries a mark. A port whose guest nobody named lets nothing pass. */
+ * ends and carries a mark. A port whose guest nobody named lets nothing pass. What
+ * goes between a guest and this machine itself passes the machine's own gate too. */
 #pragma once
 #include "track.h"
 
@@ -87,8 +88,10 @@ INLINE int sent(struct __sk_buff *skb, __u32 unrelated, const int family)
 	}
 	if (p.error && !unrelated)
 		return THEN_ERROR;
-	if (!look_up(&p, &v, &k, 0, family) || !(k.was.flags & FLOW_TUNNELLED) || asks(&p, family))
-		return followed(&p, direct(skb, &p, &v, &k, 0, family));
+	if (!look_up(&p, &v, &k, 0, family) || !(k.was.flags & FLOW_TUNNELLED) || asks(&p, family)) {
+		int answer = followed(&p, direct(skb, &p, &v, &k, 0, family));
+		return answer == TCX_NEXT && IS_MACHINES(&p.dst, v.revision, family) ? THEN_MACHINE : answer;
+	}
 	int verdict = followed(&p, reply(skb, &p, &k, &v, units(v.now), family));
 	return verdict == TCX_NEXT ? by_uplink(skb) : verdict;
 }
@@ -119,7 +122,8 @@ INLINE int received(struct __sk_buff *skb, __u32 looked, const int family)
 	if (!is_at(&p.dst, skb->ifindex, family))
 		return drop(skb, &p, &v, REASON_NO_MATCH);
 	look_up(&p, &v, &k, looked, family);
-	return followed(&p, direct(skb, &p, &v, &k, looked, family));
+	int answer = followed(&p, direct(skb, &p, &v, &k, looked, family));
+	return answer == TCX_NEXT && IS_MACHINES(&p.src, v.revision, family) ? THEN_MACHINE : answer;
 }
 
 __attribute__((noinline)) int received4(struct __sk_buff *skb, __u32 looked) { return received(skb, looked, 4); }
@@ -171,6 +175,10 @@ int guest_out(struct __sk_buff *skb)
 		answer = family == 4 ? sent4(skb, 1) : sent6(skb, 1);
 	if (answer == THEN_SIZE)
 		answer = family == 4 ? refuse_size4(skb, 0) : refuse_size6(skb, 0);
+	if (answer == THEN_MACHINE)
+		answer = family == 4 ? arriving4(skb, 0, 1) : arriving6(skb, 0, 1);
+	if (answer == THEN_ASIDE)
+		answer = family == 4 ? arriving4(skb, aside4(skb, 0, 0), 1) : arriving6(skb, aside6(skb, 0, 0), 1);
 	return answer;
 }
 
@@ -191,5 +199,10 @@ int guest_in(struct __sk_buff *skb)
 		skb->mark = 0;
 		return TCX_NEXT;
 	}
-	return taken_in(skb);
+	int answer = taken_in(skb);
+	if (answer == THEN_MACHINE)
+		answer = skb->protocol == htons(ETH_P_IP) ? leaving4(skb, 1) : leaving6(skb, 1);
+	if (answer == THEN_SIZE)
+		answer = skb->protocol == htons(ETH_P_IP) ? refuse_size4(skb, BPF_F_INGRESS) : refuse_size6(skb, BPF_F_INGRESS);
+	return answer;
 }

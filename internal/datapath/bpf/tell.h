@@ -31,6 +31,7 @@ enum then {
 	THEN_ELSEWHERE = 6 << 16, /* of a flow that another host may know: see elsewhere.h and resend.h */
 	THEN_ASIDE = 5 << 16, /* another flow has its tuple: see collide.h */
 	THEN_FRAGMENT = 7 << 16,
+	THEN_MACHINE = 9 << 16,  /* the guest's gate lets it pass, and the machine's own is next */
 	THEN_UNDERLAY = 8 << 16, /* an ICMP error that may be about the tunnel itself */
 };
 
