@@ -76,11 +76,12 @@ func TestRefusedDatagramsAreJudgedAgain(t *testing.T) {
 	s.want("its answer", true, "host_out", frameBetween(lb.UDP, service, 8080, clientA, 5000, 0))
 	at, j := s.slotOf(5000)
 	f := &s.hostFlows[at].Slot[j]
-	for state, want := range map[uint8]uint8{1: 1, 2: 2, 4: 1} {
-		f.State = state
+	const answered = 128
+	for _, c := range []struct{ state, flags, want uint8 }{{1, 0, 1}, {1, answered, 2}, {2, answered, 2}, {4, answered, 1}, {1, 0, 1}} {
+		f.State, f.Flags = c.state, f.Flags&^answered|c.flags
 		s.want("one more", true, "host_in", in)
-		if f.State != want {
-			t.Errorf("after a datagram of a flow in state %d it is in %d, want %d", state, f.State, want)
+		if f.State != c.want || c.state == 4 && f.Flags&answered != 0 {
+			t.Errorf("after a datagram of a flow in state %d it is in %d with flags %d, want %d", c.state, f.State, f.Flags, c.want)
 		}
 	}
 }

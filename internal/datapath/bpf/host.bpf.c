@@ -100,6 +100,8 @@ INLINE void move_on(struct __sk_buff *skb, const struct track *k, const struct p
 	int answers = direction != want->opener;
 	__u8 was = fresh(k) ? FLOW_HALF : k->was.state, past = k->slot ? k->was.flags & FLOW_PAST : 0;
 	if (p->proto != IPPROTO_TCP) {
+		if (was == FLOW_REFUSED)
+			past = 0;
 		/* Who named another's address sends on without having heard: UDP's answer has to be followed by more. */
 		int open = p->proto == IPPROTO_UDP ? (!answers) & (past >> 7) : answers;
 		want->state = open ? FLOW_OPEN : was == FLOW_REFUSED ? FLOW_HALF : was;
